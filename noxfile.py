@@ -1,0 +1,84 @@
+"""What can be asked of this tree; `nox` asks it all, `nox -s tests` one thing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "coverage"]
+
+OLDEST = (3, 11)
+
+
+def interpreters() -> list[str]:
+    """Every Python from the oldest supported one up that works here, one for each version."""
+    found: dict[tuple[int, int], str] = {}
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [sys.executable, *(f"python3.{minor}" for minor in range(OLDEST[1], 20))]
+    candidates += [str(path) for path in sorted(versions.glob("3.*/bin/python"))]
+    for candidate in candidates:
+        path = shutil.which(candidate)
+        version = version_of(path) if path else None
+        if path and version and version >= OLDEST:
+            found.setdefault(version, path)
+    return [found[version] for version in sorted(found)]
+
+
+def version_of(python: str) -> tuple[int, int] | None:
+    """The version that a Python says it is; None: it does not run."""
+    asked = subprocess.run([python, "-V"], capture_output=True, text=True, check=False)
+    told = re.match(r"Python (\d+)\.(\d+)\.", asked.stdout)
+    return (int(told[1]), int(told[2])) if told and asked.returncode == 0 else None
+
+
+PYTHONS = interpreters()
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    project = nox.project.load_toml("pyproject.toml")
+    session.install("-q", "-e", ".", *nox.project.dependency_groups(project, *groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Is it written as we write?"""
+    project = nox.project.load_toml("pyproject.toml")
+    session.install("-q", *nox.project.dependency_groups(project, "lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Do four type checkers agree with it, and find the mistakes that callers make?"""
+    install(session, "typing", "test")
+    session.run("mypy")
+    session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
+    session.run("python", "tests/typing/check.py")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Does it work, on every Python that is here?"""
+    install(session, "test")
+    data = Path(session.cache_dir) / "coverage" / f".coverage.{Path(session.bin).parent.name}"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    session.run(
+        "pytest", "-n", "auto", "--cov", "--cov-report=", *session.posargs,
+        env={"COVERAGE_FILE": str(data)},
+    )  # fmt: skip
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Is at least 95 % of it, branches counted, run by the tests?"""
+    session.install("-q", "coverage")
+    folder = Path(session.cache_dir) / "coverage"
+    session.run("coverage", "combine", "-q", "--data-file=.coverage", str(folder))
+    session.run("coverage", "report", "--fail-under=95")

@@ -1,0 +1,118 @@
+"""OpenRouter's API keys from Python: async first, blocking too, and never a key made twice.
+
+The names are resolved when they are first used, so that importing the package stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from openrouter_keys.unset import UNSET, OptionalNullable, Unset
+from openrouter_keys.version import __version__
+
+if TYPE_CHECKING:
+    from openrouter_keys import converter, errors, models, operations, utils
+    from openrouter_keys.api_keys import AsyncAPIKeys
+    from openrouter_keys.client import AsyncOpenRouter
+    from openrouter_keys.errors import OpenRouterError
+    from openrouter_keys.models import (
+        Budget,
+        CreateKeysResponse,
+        CurrentKey,
+        DeleteKeysResponse,
+        External,
+        FreeModelDailyRequests,
+        GetCurrentKeyResponse,
+        GetKeyResponse,
+        HTTPMeta,
+        Key,
+        LimitReset,
+        ListResponse,
+        RateLimit,
+        UpdateKeysResponse,
+    )
+    from openrouter_keys.options import RequestOptions
+    from openrouter_keys.results import Err, Ok, attempt
+    from openrouter_keys.retries import BackoffStrategy, RetryConfig
+    from openrouter_keys.sync import APIKeys, OpenRouter
+    from openrouter_keys.utils import parse_datetime
+
+__all__ = [
+    "UNSET",
+    "APIKeys",
+    "AsyncAPIKeys",
+    "AsyncOpenRouter",
+    "BackoffStrategy",
+    "Budget",
+    "CreateKeysResponse",
+    "CurrentKey",
+    "DeleteKeysResponse",
+    "Err",
+    "External",
+    "FreeModelDailyRequests",
+    "GetCurrentKeyResponse",
+    "GetKeyResponse",
+    "HTTPMeta",
+    "Key",
+    "LimitReset",
+    "ListResponse",
+    "Ok",
+    "OpenRouter",
+    "OpenRouterError",
+    "OptionalNullable",
+    "RateLimit",
+    "RequestOptions",
+    "RetryConfig",
+    "Unset",
+    "UpdateKeysResponse",
+    "__version__",
+    "attempt",
+    "converter",
+    "errors",
+    "models",
+    "operations",
+    "parse_datetime",
+    "utils",
+]
+
+_MODULES = {
+    "api_keys": ("AsyncAPIKeys",),
+    "client": ("AsyncOpenRouter",),
+    "errors": ("OpenRouterError",),
+    "models": (
+        "Budget",
+        "CreateKeysResponse",
+        "CurrentKey",
+        "DeleteKeysResponse",
+        "External",
+        "FreeModelDailyRequests",
+        "GetCurrentKeyResponse",
+        "GetKeyResponse",
+        "HTTPMeta",
+        "Key",
+        "LimitReset",
+        "ListResponse",
+        "RateLimit",
+        "UpdateKeysResponse",
+    ),
+    "options": ("RequestOptions",),
+    "results": ("Err", "Ok", "attempt"),
+    "retries": ("BackoffStrategy", "RetryConfig"),
+    "sync": ("APIKeys", "OpenRouter"),
+    "utils": ("parse_datetime",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in __all__:
+        found = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,232 @@
+"""The six operations as coroutines, and the iterator over all keys: signatures and docstrings."""
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import TypeAlias, Unpack
+
+from openrouter_keys import operations
+from openrouter_keys.models import (
+    CreateKeysLimitReset,
+    CreateKeysRequest,
+    CreateKeysResponse,
+    DeleteKeysResponse,
+    External,
+    ExternalTypedDict,
+    GetCurrentKeyResponse,
+    GetKeyResponse,
+    Key,
+    ListResponse,
+    UpdateKeysLimitReset,
+    UpdateKeysRequest,
+    UpdateKeysResponse,
+    external_of,
+)
+from openrouter_keys.options import RequestOptions
+from openrouter_keys.paging import Pager
+from openrouter_keys.transport import Transport
+from openrouter_keys.unset import UNSET, OptionalNullable
+
+Switch: TypeAlias = bool | str | None
+
+
+class AsyncAPIKeys:
+    """The account's API keys; all but `get_current_key_metadata` needs a management key.
+
+    Every operation takes the options of `RequestOptions` and may raise:
+
+    * `InvalidArgumentError`: an argument is not usable; nothing was sent.
+    * a `ResponseError` whose class is that of the status, such as `UnauthorizedResponseError`.
+    * a `NoResponseError`: no answer came; `maybe_applied` tells whether it was proven unsent.
+    * `ResponseValidationError`: the answer does not read as documented.
+    * `ClientStateError`: the client is closed, in another event loop, or was forked.
+
+    Errors say how many attempts were made; which failures are repeated is told in the README.
+    Source: https://openrouter.ai/docs/api-reference (API keys).
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def get_current_key_metadata(
+        self, **options: Unpack[RequestOptions]
+    ) -> GetCurrentKeyResponse:
+        """Tell which key this client uses: its limit, its usage, its budgets.
+
+        Args:
+            **options: see `RequestOptions`.
+        """
+        return await self._transport.perform(operations.current(), options)
+
+    async def list(
+        self,
+        *,
+        include_disabled: Switch = None,
+        include_expired: Switch = None,
+        offset: int | str | None = None,
+        workspace_id: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> ListResponse:
+        """List one page of keys, newest first; `iterate` walks through all pages.
+
+        Args:
+            include_disabled: True: disabled keys too; None: as the service likes. The strings
+                `"true"` and `"false"` count too, as in the older SDK.
+            include_expired: True: expired keys too; None: as the service likes.
+            offset: how many keys to skip, at least 0; None: none. A decimal string counts too.
+            workspace_id: the workspace, a UUID; None: the default workspace.
+            **options: see `RequestOptions`.
+        """
+        operation = operations.list_(
+            include_disabled=include_disabled,
+            include_expired=include_expired,
+            offset=offset,
+            workspace_id=workspace_id,
+        )
+        return await self._transport.perform(operation, options)
+
+    async def iterate(
+        self,
+        *,
+        include_disabled: Switch = None,
+        include_expired: Switch = None,
+        workspace_id: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> AsyncGenerator[Key, None]:
+        """Go through all keys, newest first, each once; pages are asked for as they are needed.
+
+        A key that exists from the beginning to the end is never missed, whatever others create or
+        delete meanwhile: pages overlap, and one that does not join what was seen is asked for
+        again from further back.
+
+        Args:
+            include_disabled: True: disabled keys too; None: as the service likes.
+            include_expired: True: expired keys too; None: as the service likes.
+            workspace_id: the workspace, a UUID; None: the default workspace.
+            **options: see `RequestOptions`; they hold for each page.
+        """
+        pager = Pager()
+        while not pager.done:
+            page = await self.list(
+                include_disabled=include_disabled,
+                include_expired=include_expired,
+                offset=pager.offset,
+                workspace_id=workspace_id,
+                **options,
+            )
+            for key in pager.take(page.data):
+                yield key
+
+    async def create(
+        self,
+        *,
+        name: str,
+        limit: OptionalNullable[float] = UNSET,
+        limit_reset: OptionalNullable[CreateKeysLimitReset] = UNSET,
+        include_byok_in_limit: bool | None = None,
+        expires_at: OptionalNullable[datetime] = UNSET,
+        creator_user_id: OptionalNullable[str] = UNSET,
+        workspace_id: str | None = None,
+        external: External | ExternalTypedDict | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> CreateKeysResponse:
+        """Create a key and return its secret, which the service shows this once.
+
+        A create is never sent again once it may have been applied. Cancelled while it is under
+        way, it is let finish for a moment, and its key is deleted, since nobody holds the secret.
+
+        Args:
+            name: the key's name, at least 1 character.
+            limit: what it may spend, in US dollars, at least 0. None: no limit; UNSET: left out.
+            limit_reset: `daily`, `weekly` or `monthly`, at midnight UTC, weeks from Monday. None:
+                never; UNSET: left out.
+            include_byok_in_limit: whether spending through own provider keys counts. None: left
+                out.
+            expires_at: an aware time, sent in UTC. None: never; UNSET: left out.
+            creator_user_id: who creates it, in an organization's account, at least 1 character.
+                None: null; UNSET: left out.
+            workspace_id: the workspace, a UUID. None: the default workspace.
+            external: a partner's identity for the key. None: left out.
+            **options: see `RequestOptions`.
+
+        Raises:
+            CreateOutcomeUnknownError: sent, and no answer tells whether there is a key now.
+            SecretLostError: a key was made and its secret cannot be read: delete it.
+            CreatedKeyUnreadableError: a key was made; its secret is in the error's `key`.
+        """
+        external = external_of(external)  # from here on its key is masked
+        request = CreateKeysRequest(
+            name=name,
+            limit=limit,
+            limit_reset=limit_reset,
+            include_byok_in_limit=include_byok_in_limit,
+            expires_at=expires_at,
+            creator_user_id=creator_user_id,
+            workspace_id=workspace_id,
+            external=external,
+        )
+        return await self._transport.perform(operations.create(request), options)
+
+    async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:
+        """Get one key.
+
+        Args:
+            hash: the key's hash: the SHA-256 of its secret, in lower-case hexadecimal digits.
+            **options: see `RequestOptions`.
+        """
+        return await self._transport.perform(operations.get(hash), options)
+
+    async def update(
+        self,
+        hash: str,
+        *,
+        name: str | None = None,
+        disabled: bool | None = None,
+        limit: OptionalNullable[float] = UNSET,
+        limit_reset: OptionalNullable[UpdateKeysLimitReset] = UNSET,
+        include_byok_in_limit: bool | None = None,
+        workspace_id: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> UpdateKeysResponse:
+        """Change what is given, and leave the rest as it is.
+
+        Args:
+            hash: the key's hash.
+            name: a new name, at least 1 character. None: left as it is.
+            disabled: True: it stops working until it is enabled again. None: left as it is.
+            limit: what it may spend, in US dollars, at least 0. None: no limit; UNSET: left as it
+                is.
+            limit_reset: `daily`, `weekly` or `monthly`. None: never; UNSET: left as it is.
+            include_byok_in_limit: whether spending through own provider keys counts. None: left
+                as it is.
+            workspace_id: the workspace to move it to, a UUID. None: left where it is.
+            **options: see `RequestOptions`.
+        """
+        request = UpdateKeysRequest(
+            name=name,
+            disabled=disabled,
+            limit=limit,
+            limit_reset=limit_reset,
+            include_byok_in_limit=include_byok_in_limit,
+            workspace_id=workspace_id,
+        )
+        return await self._transport.perform(operations.update(hash, request), options)
+
+    async def delete(self, hash: str, **options: Unpack[RequestOptions]) -> DeleteKeysResponse:
+        """Delete a key, for good.
+
+        Args:
+            hash: the key's hash.
+            **options: see `RequestOptions`.
+        """
+        return await self._transport.perform(operations.delete(hash), options)
+
+
+async def take_back(api_keys: AsyncAPIKeys, created: CreateKeysResponse) -> None:
+    """Delete a key that was made for somebody who no longer waits for its secret.
+
+    Args:
+        api_keys: what made it.
+        created: the create's answer. What comes of the deletion is logged, not raised.
+    """
+    transport = api_keys._transport  # pyright: ignore[reportPrivateUsage]  # the same module
+    await transport.take_back(created.data.hash)

@@ -1,0 +1,239 @@
+"""The one cattrs converter: record → JSON bytes, JSON bytes → record. No I/O.
+
+Primitives are strict (cattrs alone would turn null into the string "None"), times aware. A field
+that this version does not know, or that the service added later and that does not read, is kept in
+`extra` and written out again.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar, Union, cast, get_args, get_origin
+
+import attrs
+from cattrs import BaseConverter, Converter, transform_error
+from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.preconf.json import make_converter
+
+from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
+from openrouter_keys.unset import Unset
+
+R = TypeVar("R")
+Structure = Callable[[Any, Any], Any]
+
+# These are ours, not the wire's.
+_OURS = ("extra", "http")
+
+
+def encode(record: object) -> bytes:
+    """Write a record as JSON: what was left out is left out, null is null.
+
+    Args:
+        record: any record of `models`.
+    """
+    return json.dumps(
+        _converter.unstructure(record), allow_nan=False, separators=(",", ":")
+    ).encode("ascii")
+
+
+def decode(body: bytes, cls: type[R]) -> R:
+    """Read a record from JSON.
+
+    Raises:
+        MalformedBodyError: the bytes are no JSON.
+        ResponseValidationError: the JSON is no such record; the message names the fields.
+    """
+    return structure(parse(body), cls)
+
+
+def parse(body: bytes) -> JSON:
+    """Read JSON.
+
+    Raises:
+        MalformedBodyError: the bytes are no JSON (RFC 8259, so neither NaN nor Infinity), or are
+            nested too deep to be read.
+    """
+    try:
+        value: JSON = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        # The reason given by the parser may quote the body, which can hold a secret.
+        value, readable = None, False
+    else:
+        readable = True
+    if not readable:
+        raise MalformedBodyError(f"the body ({len(body)} bytes) is cut short, or is no JSON")
+    return value
+
+
+def structure(value: JSON, cls: type[R]) -> R:
+    """Make a record from plain JSON values.
+
+    Raises:
+        ResponseValidationError: they are no such record; the message names the fields.
+    """
+    try:
+        return _converter.structure(value, cls)
+    except Exception as error:  # noqa: BLE001 - whatever a generated hook raises ends here
+        wrong = "; ".join(transform_error(error, path="$", format_exception=_describe))
+    raise ResponseValidationError(f"not a readable {cls.__name__}: {wrong}")
+
+
+def unstructure(record: object) -> JSON:
+    """Return a record as plain JSON values, its `extra` fields among the others."""
+    plain: JSON = _converter.unstructure(record)
+    return plain
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _describe(error: BaseException, _: type | None) -> str:
+    # Never the value itself: it may be a secret.
+    return f"no field {error}" if isinstance(error, KeyError) else str(error) or "not readable"
+
+
+def _exactly(*kinds: type, called: str) -> Structure:
+    def structure_exactly(value: object, _: object) -> object:
+        if type(value) in kinds:
+            return value
+        raise ValueError(f"is not {called}")
+
+    return structure_exactly
+
+
+def _number(value: object, _: object) -> float:
+    # An integer is a number, a boolean is not.
+    if type(value) not in (float, int):
+        raise ValueError("is not a number")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # narrowed just above
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("is not a finite number")
+    return number
+
+
+def _time(value: object, _: object) -> datetime:
+    if type(value) is not str:
+        raise ValueError("is not a timestamp")
+    try:
+        time = datetime.fromisoformat(value)
+        aware = time.tzinfo is not None
+        return time.astimezone(UTC) if aware else _naive()
+    except (ValueError, OverflowError):
+        raise ValueError("is not a timestamp with a time zone") from None
+
+
+def _naive() -> NoReturn:
+    raise ValueError
+
+
+def write_time(time: datetime) -> str:
+    """Write an aware time as the service wants it: in UTC, with seconds and `Z`."""
+    return time.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+def _without_unset(cls: Any, converter: Converter) -> Structure:
+    wanted: Any = Union[tuple(kind for kind in get_args(cls) if kind is not Unset)]  # noqa: UP007
+    hook = converter.get_structure_hook(wanted)
+    return lambda value, _: hook(value, wanted)
+
+
+def _strict_list(cls: Any, converter: BaseConverter) -> Structure:
+    items = list_structure_factory(cls, converter)
+
+    def structure_list(value: object, _: object) -> object:
+        if type(value) is not list:
+            raise ValueError("is not a list")
+        return items(value, cls)
+
+    return structure_list
+
+
+def _is_list(cls: Any) -> bool:
+    return get_origin(cls) is list
+
+
+def _is_record(cls: Any) -> bool:
+    return isinstance(cls, type) and attrs.has(cls) and "extra" in attrs.fields_dict(cls)
+
+
+def _structure_record(cls: type[Any], converter: Converter) -> Structure:
+    """Make the hook of a record that came from the service."""
+    omitted = {name: override(omit=True) for name in _OURS if name in attrs.fields_dict(cls)}
+    read = make_dict_structure_fn(cls, converter, **omitted)  # type: ignore[arg-type]  # PEP 692 kwargs
+    fields = {f.name: f for f in attrs.fields(cls) if f.name not in _OURS}
+    not_null = [name for name, f in fields.items() if f.default is None]
+    hooks = {
+        name: converter.get_structure_hook(f.type)
+        for name, f in fields.items()
+        if f.default is not attrs.NOTHING
+    }
+
+    def is_odd(name: str, value: object) -> bool:
+        try:
+            hooks[name](value, fields[name].type)
+        except Exception:  # noqa: BLE001 - whatever a generated hook raises
+            return True
+        return False
+
+    def build(value: dict[str, Any], extra: dict[str, JSON]) -> Any:
+        if not extra:
+            return read(value, cls)
+        known = {name: item for name, item in value.items() if name not in extra}
+        return attrs.evolve(read(known, cls), extra=extra)
+
+    def structure_record(given: object, _: object) -> Any:
+        if type(given) is not dict:
+            raise ValueError("is not an object")
+        value = cast("dict[str, Any]", given)
+        extra = {name: value[name] for name in value.keys() - fields.keys()}
+        # Null where the contract has none: None would mean "left out".
+        extra |= {name: None for name in not_null if value.get(name, 0) is None}
+        try:
+            return build(value, extra)
+        except Exception:
+            odd = {
+                name: value[name]
+                for name in hooks.keys() & value.keys()
+                if is_odd(name, value[name])
+            }
+            if not odd.keys() - extra.keys():
+                raise
+        return build(value, extra | odd)
+
+    return structure_record
+
+
+def _unstructure_record(cls: type[Any], converter: Converter) -> Callable[[Any], dict[str, JSON]]:
+    """Make the hook that writes a record of the service with what it did not know."""
+    omitted = {name: override(omit=True) for name in _OURS if name in attrs.fields_dict(cls)}
+    write = make_dict_unstructure_fn(
+        cls,
+        converter,
+        _cattrs_omit_if_default=True,
+        **omitted,  # type: ignore[arg-type]  # PEP 692 kwargs
+    )
+    return lambda record: {**record.extra, **write(record)}
+
+
+def _make() -> Converter:
+    converter = make_converter(omit_if_default=True)
+    converter.register_structure_hook(str, _exactly(str, called="a string"))
+    converter.register_structure_hook(bool, _exactly(bool, called="true or false"))
+    converter.register_structure_hook(int, _exactly(int, called="an integer"))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(datetime, _time)
+    converter.register_unstructure_hook(datetime, write_time)
+    converter.register_structure_hook_factory(lambda t: Unset in get_args(t), _without_unset)
+    converter.register_structure_hook_factory(_is_list, _strict_list)
+    converter.register_structure_hook_factory(_is_record, _structure_record)
+    converter.register_unstructure_hook_factory(_is_record, _unstructure_record)
+    return converter
+
+
+_converter = _make()

@@ -1,0 +1,172 @@
+"""From a request in the ledger to the service's answer to it. No sockets."""
+
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final, TypeAlias
+from urllib.parse import parse_qsl, unquote
+
+from attrs import Factory, evolve, frozen
+
+from openrouter_keys.emulator.bodies import list_query
+from openrouter_keys.emulator.ledger import Request
+from openrouter_keys.emulator.records import current_record, key_record
+from openrouter_keys.emulator.refusals import JSON, Refusal
+from openrouter_keys.emulator.state import Account
+
+_KEYS: Final = "/api/v1/keys"
+_ROUTES: Final = {
+    ("GET", "/api/v1/key"): "current",
+    ("GET", _KEYS): "list",
+    ("POST", _KEYS): "create",
+    ("GET", f"{_KEYS}/{{hash}}"): "get",
+    ("PATCH", f"{_KEYS}/{{hash}}"): "update",
+    ("DELETE", f"{_KEYS}/{{hash}}"): "delete",
+}
+
+
+@frozen(kw_only=True)
+class Answer:
+    """A status, headers and a body."""
+
+    status: int
+    headers: Mapping[str, str] = Factory(dict[str, str])
+    body: bytes
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Answer":
+        """The same with these headers set, whatever the case of their names."""
+        given = {name.lower() for name in headers}
+        kept = {name: text for name, text in self.headers.items() if name.lower() not in given}
+        return evolve(self, headers=kept | dict(headers))
+
+
+def json_answer(status: int, value: JSON) -> Answer:
+    """An answer in JSON."""
+    body = json.dumps(value, separators=(",", ":")).encode()
+    return Answer(status=status, headers={"Content-Type": "application/json"}, body=body)
+
+
+def html_answer(status: int, text: str) -> Answer:
+    """An answer in HTML."""
+    body = f"<!DOCTYPE html><html><body><h1>{text}</h1></body></html>".encode()
+    return Answer(status=status, headers={"Content-Type": "text/html; charset=utf-8"}, body=body)
+
+
+def error_answer(status: int, body: bytes | None = None) -> Answer:
+    """The usual error of this status.
+
+    Args:
+        status: of 400 or more, known to HTTP or not.
+        body: what to send instead of the usual JSON.
+    """
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else f"Error {status}"
+    usual = {
+        401: Refusal(401, "User not found."),
+        403: Refusal(403, "Only management keys can perform this operation"),
+        404: Refusal(404, "Resource not found"),
+        429: Refusal(429, "Rate limit exceeded", "rate_limit_exceeded"),
+    }
+    answer = json_answer(status, usual.get(status, Refusal(status, phrase)).body)
+    return answer if body is None else evolve(answer, body=body)
+
+
+def success_status(operation: str) -> int:
+    """The status with which the service says that it did as asked."""
+    return 201 if operation == "create" else 200
+
+
+def parse(method: str, target: str) -> tuple[str, str | None, dict[str, str]]:
+    """The operation, the hash in the path and the query of a request's first line."""
+    path, _, query = target.partition("?")
+    head, _, last = path.rpartition("/")
+    of_one_key = head == _KEYS and last != ""
+    operation = _ROUTES.get((method, f"{_KEYS}/{{hash}}" if of_one_key else path), "unknown")
+    fields = dict(parse_qsl(query, keep_blank_values=True))
+    return operation, unquote(last) if of_one_key else None, fields
+
+
+def perform(account: Account, request: Request, *, page_size: int) -> Answer:
+    """Do as the request asks and note in it what became of it."""
+    if request.operation == "unknown":
+        return html_answer(404, "404: this page could not be found")
+    try:
+        _authorize(account, request)
+        value = _OPERATIONS[request.operation](account, request, page_size)
+    except Refusal as refusal:
+        return json_answer(refusal.status, refusal.body)
+    request.applied = True
+    return json_answer(success_status(request.operation), value)
+
+
+def _authorize(account: Account, request: Request) -> None:
+    secret = _bearer(request.headers.get("authorization", ""))
+    if request.operation != "current":
+        account.require_management(secret)
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, secret = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise Refusal(401, "Missing Authentication header")
+    return secret.strip()
+
+
+def _read(body: bytes) -> object:
+    try:
+        value: object = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "The body is not JSON") from None
+    return value
+
+
+def _no_constant(name: str) -> None:
+    # Python reads NaN and Infinity; the service's JSON has neither.
+    raise ValueError(name)
+
+
+def _list(account: Account, request: Request, page_size: int) -> JSON:
+    query = list_query(request.query)
+    page = account.list(
+        include_disabled=query.include_disabled,
+        include_expired=query.include_expired,
+        offset=query.offset,
+        workspace_id=query.workspace_id,
+        page_size=page_size,
+    )
+    return {"data": [key_record(key, account) for key in page]}
+
+
+def _create(account: Account, request: Request, _page_size: int) -> JSON:
+    key = account.create(_read(request.body))
+    request.hash = key.hash
+    return {"data": key_record(key, account), "key": key.secret}
+
+
+def _get(account: Account, request: Request, _page_size: int) -> JSON:
+    return {"data": key_record(account.get(request.hash or ""), account)}
+
+
+def _update(account: Account, request: Request, _page_size: int) -> JSON:
+    key = account.update(request.hash or "", _read(request.body))
+    return {"data": key_record(key, account)}
+
+
+def _delete(account: Account, request: Request, _page_size: int) -> JSON:
+    account.delete(request.hash or "")
+    return {"deleted": True}
+
+
+def _current(account: Account, request: Request, _page_size: int) -> JSON:
+    key = account.current(_bearer(request.headers.get("authorization", "")))
+    return {"data": current_record(key, account)}
+
+
+_Operation: TypeAlias = Callable[[Account, Request, int], JSON]
+_OPERATIONS: Final[dict[str, _Operation]] = {
+    "list": _list,
+    "create": _create,
+    "get": _get,
+    "update": _update,
+    "delete": _delete,
+    "current": _current,
+}

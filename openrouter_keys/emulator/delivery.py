@@ -1,0 +1,119 @@
+"""How an answer reaches the client, or does not. Knows nothing of keys."""
+
+import asyncio
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from aiohttp import HttpVersion11, web
+
+from openrouter_keys.emulator.answers import Answer
+from openrouter_keys.emulator.faults import Fault
+from openrouter_keys.emulator.serving import Delivered, Peer
+
+# On, for zero seconds: closing discards what is unsent and resets the connection.
+_NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+_GARBAGE: Final = b"\x16\x03\x01\x00\xff this is not HTTP \x00\r\n\r\n"
+
+
+def whole(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    """The answer as the service sends it: in chunks, without ``Content-Length``."""
+    response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+    if request.version >= HttpVersion11 and "Content-Length" not in response.headers:
+        response.enable_chunked_encoding()
+    return response
+
+
+def tells_status(fault: Fault) -> bool:
+    """Whether the client of a struck request gets to see a status line."""
+    return fault.kind not in {"closed", "reset", "stalled", "garbage", "late"}
+
+
+def breaks_delivery(fault: Fault) -> bool:
+    """Whether something other than the answer as a whole is sent."""
+    return fault.kind in _BREAKS
+
+
+async def broken(fault: Fault, answer: Answer, peer: Peer) -> web.StreamResponse:
+    """Send as much of the answer as the fault lets through, in its way."""
+    await _BREAKS[fault.kind](fault, answer, peer)
+    return Delivered()
+
+
+def _head(answer: Answer, framing: str) -> bytes:
+    known = answer.status in set(HTTPStatus)
+    phrase = HTTPStatus(answer.status).phrase if known else "Unknown"
+    headers = [f"{name}: {text}" for name, text in answer.headers.items()]
+    lines = [f"HTTP/1.1 {answer.status} {phrase}", *headers, framing]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _portion(fault: Fault, answer: Answer) -> bytes:
+    return answer.body[: int(len(answer.body) * fault.portion)]
+
+
+def _begin(fault: Fault, answer: Answer, peer: Peer) -> None:
+    # A chunk that is announced in full and sent in part: the client can tell that more is to come.
+    head = _head(answer, "Transfer-Encoding: chunked")
+    peer.transport.write(head + b"%x\r\n" % len(answer.body) + _portion(fault, answer))
+
+
+def _end_abruptly(peer: Peer) -> None:
+    connection: socket.socket = peer.transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    peer.transport.abort()
+
+
+async def _closed(_fault: Fault, _answer: Answer, peer: Peer) -> None:
+    peer.transport.close()
+
+
+async def _reset(_fault: Fault, _answer: Answer, peer: Peer) -> None:
+    _end_abruptly(peer)
+
+
+async def _stalled(_fault: Fault, _answer: Answer, peer: Peer) -> None:
+    await peer.gone.wait()
+
+
+async def _stalled_body(fault: Fault, answer: Answer, peer: Peer) -> None:
+    _begin(fault, answer, peer)
+    await peer.gone.wait()
+
+
+async def _cut(fault: Fault, answer: Answer, peer: Peer) -> None:
+    # Neither a length nor chunks: nothing tells the client that this is not the end.
+    peer.transport.write(_head(answer, "Connection: close") + _portion(fault, answer))
+    peer.transport.close()
+
+
+async def _reset_body(fault: Fault, answer: Answer, peer: Peer) -> None:
+    _begin(fault, answer, peer)
+    _end_abruptly(peer)
+
+
+async def _garbage(_fault: Fault, _answer: Answer, peer: Peer) -> None:
+    peer.transport.write(_GARBAGE)
+    peer.transport.close()
+
+
+_Break: TypeAlias = Callable[[Fault, Answer, Peer], Awaitable[None]]
+_BREAKS: Final[dict[str, _Break]] = {
+    "closed": _closed,
+    "reset": _reset,
+    "stalled": _stalled,
+    "stalled_body": _stalled_body,
+    "cut": _cut,
+    "reset_body": _reset_body,
+    "garbage": _garbage,
+}
+
+
+async def leave(peer: Peer, delay: float) -> None:
+    """Close the connection and wait until the client has been gone for so many seconds."""
+    peer.transport.close()
+    await peer.gone.wait()
+    await asyncio.sleep(delay)

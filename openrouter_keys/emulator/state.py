@@ -1,0 +1,203 @@
+"""An account of the service as plain attributes to look at and to change. No HTTP, no JSON text."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from random import Random, SystemRandom
+from typing import Final, Literal
+
+from attrs import Factory, define, field
+
+from openrouter_keys.emulator.bodies import changes, creation
+from openrouter_keys.emulator.refusals import JSON, Refusal
+from openrouter_keys.emulator.stored import StoredKey, Workspace, hash_of, masked
+from openrouter_keys.emulator.times import utc_now
+
+MANAGEMENT_KEY: Final = "sk-or-mgmt-emulator-" + "e2" * 24
+DEFAULT_WORKSPACE: Final = "e2e2e2e2-0000-4000-8000-000000000001"
+
+
+def _default_workspaces() -> dict[str, Workspace]:
+    return {DEFAULT_WORKSPACE: Workspace(DEFAULT_WORKSPACE, "Default")}
+
+
+@define(eq=False, kw_only=True)
+class Account:
+    """What the service knows of one customer.
+
+    Args:
+        management_key: the key that the ``/keys`` operations ask for.
+        keys: the keys by hash, in the order of their creation.
+        workspaces: the workspaces by id.
+        default_workspace: the id of the one that is meant when none is named.
+        organization_id: told by ``GET /key``; None for a personal account.
+        inference_key_status: how an inference key on ``/keys`` is refused; both are documented.
+        hidden_fields: fields that answers leave out, as older services do with newer ones.
+        extra_fields: fields that answers have besides, as newer services will.
+        clock: the service's time, aware.
+        random: where secrets come from; a seeded one makes the same secrets again.
+    """
+
+    management_key: str = field(default=MANAGEMENT_KEY, repr=False)
+    keys: dict[str, StoredKey] = Factory(dict[str, StoredKey])
+    workspaces: dict[str, Workspace] = Factory(_default_workspaces)
+    default_workspace: str = DEFAULT_WORKSPACE
+    organization_id: str | None = None
+    inference_key_status: Literal[401, 403] = 401
+    hidden_fields: set[str] = Factory(set[str])
+    extra_fields: dict[str, JSON] = Factory(dict[str, JSON])
+    clock: Callable[[], datetime] = utc_now
+    random: Random = Factory(SystemRandom)
+    _newest: datetime = field(init=False, default=datetime.min.replace(tzinfo=UTC))
+
+    def create(self, body: object) -> StoredKey:
+        """Make a key from the fields of a create body.
+
+        Raises:
+            Refusal: 400, a field is missing, wrong, or names an unknown workspace.
+        """
+        attributes = creation(body)
+        # No 404 is documented for create, unlike list and update.
+        self._check_workspace(attributes.get("workspace_id"), status=400)
+        self._newest = max(self._newest, self.clock())
+        return self._put({**attributes, "created_at": self._newest})
+
+    def get(self, hash: str) -> StoredKey:
+        """The key with this hash, its spending up to date.
+
+        Raises:
+            Refusal: 404, there is none.
+        """
+        key = self.keys.get(hash)
+        if key is None:
+            raise Refusal(404, "Resource not found")
+        key.bring_up_to(self.clock())
+        return key
+
+    def update(self, hash: str, body: object) -> StoredKey:
+        """Change a key by the fields of an update body.
+
+        Raises:
+            Refusal: 400, a field is wrong or none is there; 404, no such key or workspace.
+        """
+        attributes = changes(body)
+        key = self.get(hash)
+        self._check_workspace(attributes.get("workspace_id"), status=404)
+        for name, value in attributes.items():
+            setattr(key, name, value)
+        key.updated_at = self.clock()
+        return key
+
+    def delete(self, hash: str) -> None:
+        """Remove a key for good.
+
+        Raises:
+            Refusal: 404, there is none.
+        """
+        self.get(hash)
+        del self.keys[hash]
+
+    def list(
+        self,
+        *,
+        include_disabled: bool = False,
+        include_expired: bool = False,
+        offset: int = 0,
+        workspace_id: str | None = None,
+        page_size: int = 100,
+    ) -> Sequence[StoredKey]:
+        """One page of a workspace's keys, newest first.
+
+        Raises:
+            Refusal: 404, no such workspace.
+        """
+        self._check_workspace(workspace_id, status=404)
+        now, home = self.clock(), workspace_id or self.default_workspace
+        # A copy first: a test may change the account from another thread.
+        found = (
+            key
+            for key in reversed([*self.keys.values()])
+            if key.workspace_id == home
+            and (include_disabled or not key.disabled)
+            and (include_expired or not key.expired(now))
+        )
+        page = [*islice(found, offset, offset + page_size)]
+        for key in page:
+            key.bring_up_to(now)
+        return page
+
+    def current(self, secret: str) -> StoredKey:
+        """The key behind a secret; the management key has a record too, but is not in ``keys``.
+
+        Raises:
+            Refusal: 401, no live key has this secret.
+        """
+        if secret == self.management_key:
+            return self._fresh(self.management_key)
+        now = self.clock()
+        for key in [*self.keys.values()]:
+            if key.secret == secret and not key.disabled and not key.expired(now):
+                key.bring_up_to(now)
+                return key
+        raise Refusal(401, "User not found.")
+
+    def require_management(self, secret: str) -> None:
+        """Let nothing but the management key pass.
+
+        Raises:
+            Refusal: 401 or 403, as ``inference_key_status`` says, for another live key; else 401.
+        """
+        if secret == self.management_key:
+            return
+        self.current(secret)
+        if self.inference_key_status == 403:
+            raise Refusal(403, "Only management keys can perform this operation")
+        raise Refusal(401, "Invalid management key")
+
+    def add(self, name: str = "key", *, hash: str | None = None, **attributes: object) -> StoredKey:
+        """Put a key in place, unchecked.
+
+        Args:
+            name: its name.
+            hash: any text; None takes the SHA-256 of the secret, as the service does.
+            attributes: what else to set on the `StoredKey`; a new ``secret`` is made if left out.
+        """
+        named = {"name": name} if hash is None else {"name": name, "hash": hash}
+        return self._put({**attributes, **named})
+
+    def spend(self, hash: str, usd: float, *, byok: bool = False) -> None:
+        """Use a key now.
+
+        Args:
+            hash: whose.
+            usd: how much, in US dollars.
+            byok: whether the model's provider is paid directly ("bring your own key").
+        """
+        self.get(hash).spend(usd, self.clock(), byok=byok)
+
+    def new_secret(self) -> str:
+        """A secret that looks like the service's and is visibly not one."""
+        return f"sk-or-v1-e2e2e2e2{self.random.getrandbits(224):056x}"
+
+    def _check_workspace(self, workspace_id: object, status: int) -> None:
+        if workspace_id is not None and workspace_id not in self.workspaces:
+            raise Refusal(status, "Workspace not found")
+
+    def _put(self, attributes: Mapping[str, object]) -> StoredKey:
+        key = self._fresh(str(attributes.get("secret") or self.new_secret()))
+        for name, value in attributes.items():
+            setattr(key, name, value)
+        self.keys[key.hash] = key
+        return key
+
+    def _fresh(self, secret: str) -> StoredKey:
+        now = self.clock()
+        return StoredKey(
+            hash=hash_of(secret),
+            name="key",
+            secret=secret,
+            label=masked(secret),
+            workspace_id=self.default_workspace,
+            created_at=now,
+            counted_at=now,
+        )

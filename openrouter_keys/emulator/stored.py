@@ -1,0 +1,104 @@
+"""What the service holds of a workspace and of a key, and how a key's spending adds up. No HTTP."""
+
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from attrs import define, field
+
+from openrouter_keys.emulator.times import PERIODS, period_start
+
+
+def masked(secret: str) -> str:
+    """The label of a secret, such as ``sk-or-v1-0e6...1c96``."""
+    return f"{secret[:12]}...{secret[-4:]}"
+
+
+def hash_of(secret: str) -> str:
+    """The hash that names a secret's key."""
+    return sha256(secret.encode()).hexdigest()
+
+
+@define
+class Workspace:
+    """A workspace that keys can live in."""
+
+    id: str
+    name: str = "Emulated workspace"
+
+
+@define(eq=False, kw_only=True)
+class StoredKey:
+    """A key as the service holds it; every attribute may be changed.
+
+    ``counted_at`` is when the daily, weekly and monthly amounts were last brought up to date.
+    """
+
+    hash: str
+    name: str
+    secret: str | None = field(default=None, repr=False)
+    label: str
+    workspace_id: str
+    created_at: datetime
+    counted_at: datetime
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    disabled: bool = False
+    limit: float | None = None
+    limit_reset: str | None = None
+    include_byok_in_limit: bool = False
+    usage: float = 0
+    usage_daily: float = 0
+    usage_weekly: float = 0
+    usage_monthly: float = 0
+    byok_usage: float = 0
+    byok_usage_daily: float = 0
+    byok_usage_weekly: float = 0
+    byok_usage_monthly: float = 0
+    creator_user_id: str | None = None
+    external_user: str | None = None
+    external_key_hash: str | None = field(default=None, repr=False)
+
+    def expired(self, now: datetime) -> bool:
+        """Whether the key's time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    @property
+    def spent(self) -> float:
+        """The US dollars that count towards the limit, as of ``counted_at``."""
+        own = {
+            "daily": self.usage_daily,
+            "weekly": self.usage_weekly,
+            "monthly": self.usage_monthly,
+        }
+        byok = {
+            "daily": self.byok_usage_daily,
+            "weekly": self.byok_usage_weekly,
+            "monthly": self.byok_usage_monthly,
+        }
+        period = self.limit_reset or "never"
+        counted = byok.get(period, self.byok_usage) if self.include_byok_in_limit else 0
+        return own.get(period, self.usage) + counted
+
+    @property
+    def limit_remaining(self) -> float | None:
+        """The US dollars that are left to spend; None without a limit."""
+        return None if self.limit is None else max(self.limit - self.spent, 0)
+
+    def bring_up_to(self, now: datetime) -> None:
+        """Forget what was spent in days, weeks and months that are over."""
+        if now.astimezone(UTC).date() == self.counted_at.astimezone(UTC).date():
+            return
+        for period in PERIODS:
+            if period_start(period, now) > period_start(period, self.counted_at):
+                setattr(self, f"usage_{period}", 0)
+                setattr(self, f"byok_usage_{period}", 0)
+        self.counted_at = now
+
+    def spend(self, usd: float, now: datetime, *, byok: bool) -> None:
+        """Count an expense of this moment."""
+        self.bring_up_to(now)
+        self.last_used_at = now
+        total = "byok_usage" if byok else "usage"
+        for name in (total, *(f"{total}_{period}" for period in PERIODS)):
+            setattr(self, name, getattr(self, name) + usd)

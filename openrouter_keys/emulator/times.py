@@ -1,0 +1,42 @@
+"""The service's calendar, and the forms in which it writes a moment. Pure."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Final
+
+PERIODS: Final = ("daily", "weekly", "monthly")
+
+
+def utc_now() -> datetime:
+    """The time that it is."""
+    return datetime.now(UTC)
+
+
+def period_start(period: str, now: datetime) -> datetime:
+    """The midnight UTC at which the period that ``now`` lies in began; weeks begin on Monday."""
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "monthly":
+        return midnight.replace(day=1)
+    return midnight - timedelta(days=midnight.weekday() if period == "weekly" else 0)
+
+
+def period_end(period: str, now: datetime) -> datetime:
+    """The midnight UTC at which the next period begins."""
+    # So many days after its start, every period has given way to the next one.
+    longest = {"daily": 1, "weekly": 7, "monthly": 31}[period]
+    return period_start(period, period_start(period, now) + timedelta(days=longest))
+
+
+def offset_form(moment: datetime | None) -> str | None:
+    """Such as ``2025-02-19T20:52:27.363244+00:00``."""
+    return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def zulu_form(moment: datetime | None) -> str | None:
+    """Such as ``2025-08-24T10:30:00Z``."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def http_form(moment: datetime) -> str:
+    """Such as ``Sun, 24 Aug 2025 10:30:00 GMT``."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)

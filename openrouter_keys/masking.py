@@ -1,0 +1,33 @@
+"""How secrets look wherever people may read them. No storage, no encryption."""
+
+import re
+
+# Whatever calls itself an OpenRouter key: created ones, management keys, prefixes yet to come.
+# Labels such as `sk-or-v1-0e6...1c96` are masked already and too short to match.
+_SECRET = re.compile(r"sk-or-[A-Za-z0-9_-]{16,}")
+_SHORT = 20
+_HEAD, _TAIL = 12, 4
+
+
+def mask(secret: str | None) -> str:
+    """Show a secret as the service's own labels do: `sk-or-v1-0e6...1c96`.
+
+    Args:
+        secret: the secret. One too short to be masked in part, or None, shows nothing of itself.
+    """
+    if secret is None or len(secret) < _SHORT:
+        return "None" if secret is None else "..."
+    return f"{secret[:_HEAD]}...{secret[-_TAIL:]}"
+
+
+def scrub(text: str, *known: str) -> str:
+    """Mask every secret in a text that came from elsewhere.
+
+    Args:
+        text: what a server or a library said.
+        known: secrets that may stand in it and need not look like an OpenRouter key.
+    """
+    for secret in known:
+        if secret:
+            text = text.replace(secret, mask(secret))
+    return _SECRET.sub(lambda found: mask(found.group()), text)

@@ -1,0 +1,332 @@
+"""The six operations as values: what to send, what each answer means.
+
+Pure: no I/O but a warning in the log.
+
+The rules are those of https://openrouter.ai/docs/api-reference (API keys).
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Generic, TypeVar
+from urllib.parse import urlencode
+
+from attrs import field, frozen
+
+from openrouter_keys import checks
+from openrouter_keys.converter import decode, encode, parse, structure
+from openrouter_keys.errors import (
+    JSON,
+    STATUS_ERRORS,
+    CreatedKeyUnreadableError,
+    CreateOutcomeUnknownError,
+    ErrorData,
+    ErrorDetail,
+    MalformedBodyError,
+    OpenRouterDefaultError,
+    ResponseError,
+    ResponseValidationError,
+    SecretLostError,
+)
+from openrouter_keys.masking import scrub
+from openrouter_keys.models import (
+    CreateKeysLimitReset,
+    CreateKeysRequest,
+    CreateKeysResponse,
+    DeleteKeysResponse,
+    GetCurrentKeyResponse,
+    GetKeyResponse,
+    HTTPMeta,
+    ListResponse,
+    UpdateKeysLimitReset,
+    UpdateKeysRequest,
+    UpdateKeysResponse,
+)
+from openrouter_keys.retries import Effect
+
+__all__ = [
+    "Answer",
+    "CreateKeysLimitReset",
+    "CreateKeysRequest",
+    "CreateKeysResponse",
+    "DeleteKeysResponse",
+    "GetCurrentKeyResponse",
+    "GetKeyResponse",
+    "ListResponse",
+    "Operation",
+    "UpdateKeysLimitReset",
+    "UpdateKeysRequest",
+    "UpdateKeysResponse",
+    "create",
+    "current",
+    "delete",
+    "get",
+    "list_",
+    "refusal",
+    "update",
+]
+
+R = TypeVar("R")
+
+_log = logging.getLogger("openrouter_keys")
+
+# A secret's place in the bytes of an answer that is no JSON; its closing quote proves it whole.
+_SECRET = re.compile(rb'"key"\s*:\s*"([^"\\]+)"')
+_HASH = re.compile(rb'"hash"\s*:\s*"([0-9a-f]{64})"')
+
+
+@frozen
+class Answer:
+    """What the service sent back."""
+
+    body: bytes = field(repr=False)
+    http: HTTPMeta
+
+
+@frozen(kw_only=True)
+class Operation(Generic[R]):
+    """One request, and what its answers mean.
+
+    Attributes:
+        name: the operation's name, for errors and logs.
+        method: the HTTP method.
+        path: the path below the base URL, with its query.
+        effect: what it does to the account, which decides whether it may be repeated.
+        read: the meaning of a success; raises a `ResponseValidationError`.
+        body: JSON; None: no body.
+        secrets: what stands in the body and must never be shown.
+        gone: the meaning of a 404 after an attempt that may have been applied.
+        read_back: what to ask when the answer of an applied request cannot be read.
+        outcome_unknown: the error for an attempt that may have been applied and must not be
+            repeated.
+        made: the hash of the key that a success made, and that is deleted again when nobody is
+            left to take its secret.
+    """
+
+    name: str
+    method: str
+    path: str
+    effect: Effect
+    read: Callable[[Answer], R] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    gone: Callable[[Answer], R] | None = field(default=None, repr=False)
+    read_back: "Operation[R] | None" = field(default=None, repr=False)
+    outcome_unknown: Callable[[], CreateOutcomeUnknownError] | None = field(
+        default=None, repr=False
+    )
+    made: Callable[[R], str] | None = field(default=None, repr=False)
+
+
+def current() -> Operation[GetCurrentKeyResponse]:
+    """`GET /key`: which key am I?"""
+    return Operation(
+        name="get_current_key_metadata",
+        method="GET",
+        path="/key",
+        effect=Effect.READ,
+        read=lambda answer: decode(answer.body, GetCurrentKeyResponse).over(answer.http),
+    )
+
+
+def list_(
+    *,
+    include_disabled: bool | str | None = None,
+    include_expired: bool | str | None = None,
+    offset: int | str | None = None,
+    workspace_id: str | None = None,
+) -> Operation[ListResponse]:
+    """`GET /keys`: one page of keys, newest first."""
+    query: dict[str, str] = {}
+    if include_disabled is not None:
+        query["include_disabled"] = checks.switch("include_disabled", include_disabled)
+    if include_expired is not None:
+        query["include_expired"] = checks.switch("include_expired", include_expired)
+    if offset is not None:
+        query["offset"] = str(checks.offset(offset))
+    if workspace_id is not None:
+        query["workspace_id"] = checks.nonempty("workspace_id", workspace_id)
+    return Operation(
+        name="list",
+        method="GET",
+        path=f"/keys?{urlencode(query)}" if query else "/keys",
+        effect=Effect.READ,
+        read=lambda answer: decode(answer.body, ListResponse).over(answer.http),
+    )
+
+
+def get(hash: str) -> Operation[GetKeyResponse]:
+    """`GET /keys/{hash}`: one key."""
+    return Operation(
+        name="get",
+        method="GET",
+        path=f"/keys/{checks.key_hash(hash)}",
+        effect=Effect.READ,
+        read=lambda answer: decode(answer.body, GetKeyResponse).over(answer.http),
+    )
+
+
+def create(request: CreateKeysRequest) -> Operation[CreateKeysResponse]:
+    """`POST /keys`: a new key, and its secret, shown once."""
+
+    def outcome_unknown() -> CreateOutcomeUnknownError:
+        error = CreateOutcomeUnknownError(
+            f"nobody can say whether a key named {request.name!r} was made; it is not created "
+            "again, since a key could then exist twice and the first one's secret is lost: look "
+            "for an unused key of that name and delete it before you create anew"
+        )
+        error.name, error.workspace_id = request.name, request.workspace_id
+        return error
+
+    external_key = None if request.external is None else request.external.api_key
+    return Operation(
+        name="create",
+        method="POST",
+        path="/keys",  # `POST /keys/` answers 404, though a guide writes it so
+        effect=Effect.CREATE,
+        read=lambda answer: _read_created(answer, request),
+        body=encode(request),
+        secrets=() if external_key is None else (external_key,),
+        outcome_unknown=outcome_unknown,
+        made=lambda created: created.data.hash,
+    )
+
+
+def update(hash: str, request: UpdateKeysRequest) -> Operation[UpdateKeysResponse]:
+    """`PATCH /keys/{hash}`: change what is given, null included, and leave the rest."""
+
+    def read(answer: Answer) -> UpdateKeysResponse:
+        return decode(answer.body, UpdateKeysResponse).over(answer.http)
+
+    path = f"/keys/{checks.key_hash(hash)}"
+    return Operation(
+        name="update",
+        method="PATCH",
+        path=path,
+        effect=Effect.UPDATE,
+        read=read,
+        body=encode(request),
+        read_back=Operation(name="get", method="GET", path=path, effect=Effect.READ, read=read),
+    )
+
+
+def delete(hash: str) -> Operation[DeleteKeysResponse]:
+    """`DELETE /keys/{hash}`: the key stops working, for good."""
+    return Operation(
+        name="delete",
+        method="DELETE",
+        path=f"/keys/{checks.key_hash(hash)}",
+        effect=Effect.DELETE,
+        read=_read_deleted,
+        gone=lambda answer: DeleteKeysResponse(deleted=True, http=answer.http),
+    )
+
+
+def _read_deleted(answer: Answer) -> DeleteKeysResponse:
+    try:
+        return decode(answer.body, DeleteKeysResponse).over(answer.http)
+    except ResponseValidationError:
+        # The status says so, whatever became of the body.
+        return DeleteKeysResponse(deleted=True, http=answer.http)
+
+
+def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
+    """Take the secret out first, so that nothing that is wrong with the rest can lose it."""
+    secret, hash, rest = _make_out(answer.body)
+    if secret is None:
+        raise _secret_lost(request, hash)
+    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
+    own_hash = sha256(secret.encode(errors="surrogatepass")).hexdigest()
+    try:
+        created = structure(rest, GetKeyResponse)
+    except ResponseValidationError as error:
+        unreadable = CreatedKeyUnreadableError(error.message, secret, hash or own_hash)
+    else:
+        if created.data.hash != own_hash:
+            _log.warning("create: the hash %s is not the SHA-256 of the secret", created.data.hash)
+        return CreateKeysResponse(
+            data=created.data, key=secret, extra=created.extra, http=answer.http
+        )
+    raise unreadable
+
+
+def _make_out(body: bytes) -> tuple[str | None, str | None, JSON]:
+    """Return the secret and the hash in a create's answer, and the answer without the secret."""
+    try:
+        value = parse(body)
+    except MalformedBodyError:
+        return _first(_SECRET, body), _first(_HASH, body), None
+    rest = _object(value)
+    data = _object(rest.get("data"))
+    found = [key for holder in (rest, data) if isinstance(key := holder.pop("key", None), str)]
+    hash = data.get("hash")
+    secret = next(filter(None, found), None)
+    return secret, hash if isinstance(hash, str) else None, {**rest, "data": data}
+
+
+def _object(value: JSON) -> dict[str, JSON]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _first(pattern: re.Pattern[bytes], body: bytes) -> str | None:
+    found = pattern.search(body)
+    return found[1].decode(errors="replace") if found else None
+
+
+def _secret_lost(request: CreateKeysRequest, hash: str | None) -> SecretLostError:
+    which = f"the key {hash}" if hash else f"the newest unused key named {request.name!r}"
+    error = SecretLostError(
+        "a key was made, and the answer does not hold its secret, which is shown only once: "
+        f"delete {which}, then create anew"
+    )
+    error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
+    return error
+
+
+def refusal(answer: Answer, secrets: Iterable[str] = ()) -> ResponseError:
+    """Return the error of an answer that says no; its status decides the class.
+
+    Args:
+        answer: the answer, with any status that is no success.
+        secrets: what stood in the request and must not show in the error.
+    """
+    status = answer.http.status
+    text = scrub(answer.body.decode(errors="replace"), *secrets)
+    data = _error_data(text, status)
+    error = STATUS_ERRORS.get(status, OpenRouterDefaultError)(data.error.message)
+    error.data, error.body = data, text
+    return error
+
+
+def _error_data(text: str, status: int) -> ErrorData:
+    try:
+        body = parse(text.encode(errors="replace"))
+    except MalformedBodyError:
+        body = None
+    told = body if isinstance(body, dict) else {}
+    user_id, metadata = told.get("user_id"), told.get("openrouter_metadata")
+    return ErrorData(
+        error=_error_detail(told.get("error"), status),
+        user_id=user_id if isinstance(user_id, str) else None,
+        openrouter_metadata=metadata if isinstance(metadata, dict) else None,
+    )
+
+
+def _error_detail(told: JSON, status: int) -> ErrorDetail:
+    """Read `{"code", "message", "metadata"}`, a bare text, or nothing that makes sense."""
+    detail: Mapping[str, JSON] = told if isinstance(told, dict) else {"message": told}
+    code, message, metadata = detail.get("code"), detail.get("message"), detail.get("metadata")
+    return ErrorDetail(
+        code=code if isinstance(code, int | str) and not isinstance(code, bool) else status,
+        message=message if isinstance(message, str) and message else _phrase(status),
+        metadata=metadata if isinstance(metadata, dict) else None,
+    )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no message"

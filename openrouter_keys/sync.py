@@ -1,0 +1,92 @@
+"""The blocking client: one line per operation, over the same core."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from openrouter_keys import checks
+from openrouter_keys.api_keys import AsyncAPIKeys, take_back
+from openrouter_keys.blocking import Facade, LoopThread, blocking, iterating
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.retries import RetryConfig
+from openrouter_keys.transport import APIKey
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+
+class APIKeys(Facade[AsyncAPIKeys]):
+    """`AsyncAPIKeys`, blocking: the same methods, arguments and errors."""
+
+    get_current_key_metadata = blocking(AsyncAPIKeys.get_current_key_metadata)
+    list = blocking(AsyncAPIKeys.list)
+    iterate = iterating(AsyncAPIKeys.iterate)
+    create = blocking(AsyncAPIKeys.create, dropped=take_back)
+    get = blocking(AsyncAPIKeys.get)
+    update = blocking(AsyncAPIKeys.update)
+    delete = blocking(AsyncAPIKeys.delete)
+
+
+class OpenRouter:
+    """`AsyncOpenRouter`, blocking: from scripts, notebooks (also in a running loop) and threads.
+
+    Ctrl-C is raised at once and leaves the client usable; a create that it interrupts is settled
+    in the background, and at `close` at the latest. The arguments are those of `AsyncOpenRouter`,
+    but for one:
+
+    Args:
+        session: a function that makes an `aiohttp.ClientSession`, with your proxy, connector or
+            tracing; it is called in the client's own event loop, and the session closed with the
+            client. None: a session of our own.
+    """
+
+    def __init__(
+        self,
+        api_key: APIKey | None = None,
+        *,
+        http_referer: str | None = None,
+        x_open_router_title: str | None = None,
+        x_open_router_categories: str | None = None,
+        server_url: str | None = None,
+        retry_config: RetryConfig | None = None,
+        timeout_ms: float | None = None,
+        session: "Callable[[], ClientSession] | None" = None,
+        max_connections: int = 100,
+        grace: float = 5.0,
+    ) -> None:
+        if session is not None and not callable(session):
+            checks.refuse(
+                "session",
+                "must be a function that makes a session: one that is made already belongs to "
+                "another event loop",
+            )
+        client = AsyncOpenRouter(
+            api_key,
+            http_referer=http_referer,
+            x_open_router_title=x_open_router_title,
+            x_open_router_categories=x_open_router_categories,
+            server_url=server_url,
+            retry_config=retry_config,
+            timeout_ms=timeout_ms,
+            session=session,
+            max_connections=max_connections,
+            grace=grace,
+        )
+        self._thread = LoopThread(client.close)
+        #: The account's API keys.
+        self.api_keys = APIKeys(client.api_keys, self._thread)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the client; interrupted creates are settled first, for `grace` seconds at most."""
+        self._thread.close()

@@ -1,0 +1,211 @@
+"""One send over aiohttp, the only file that imports its client: a reply, or why there is none.
+
+Every exception of aiohttp, of the operating system and of time-outs ends here. Nothing is sent
+twice here: whether to is decided in `retries`.
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import TypeAlias
+
+import aiohttp
+from attrs import field, frozen
+from multidict import CIMultiDict
+from yarl import URL
+
+from openrouter_keys.masking import scrub
+from openrouter_keys.retries import Happening
+
+#: A user's own session, or a function that makes one in the client's event loop.
+Session: TypeAlias = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
+
+# A server may close an idle connection just while a request goes out on it, and then nobody knows
+# what became of the request. Node.js closes after 5 s, sooner than any other common server.
+_KEEPALIVE = 4.0
+
+_CANNOT_SEND = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    ssl.SSLCertVerificationError,
+    ValueError,
+    TypeError,
+)
+
+
+@frozen
+class Timeouts:
+    """Seconds for all of a send, for TCP and TLS to be set up, and of silence (None: any)."""
+
+    total: float
+    connect: float
+    read: float | None
+
+
+@frozen
+class Reply:
+    """What came back: a status at least; the body as far as it came."""
+
+    status: int
+    headers: CIMultiDict[str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@frozen
+class NoReply:
+    """Why nothing came back."""
+
+    what: Happening
+    reason: str
+
+
+class _DroppedError(aiohttp.ClientError):
+    """A lost connection, under a name that aiohttp does not repeat requests for."""
+
+
+class Departure:
+    """The innermost middleware of one send: knows whether a byte of it can have left.
+
+    aiohttp makes a request's `response` in the same step in which it hands over the first byte, so
+    as long as there is none, nothing has left. It also repeats GET, DELETE and PUT by itself when
+    a pooled connection turns out to be lost (https://github.com/aio-libs/aiohttp/issues/10790): a
+    DELETE that worked would come out as 404. Naming the loss otherwise stops that.
+    """
+
+    __slots__ = ("_left", "_request")
+
+    def __init__(self) -> None:
+        self._request: aiohttp.ClientRequest | None = None
+        self._left = False
+
+    @property
+    def unsent(self) -> bool:
+        """Whether it is proven that no byte has left."""
+        request = self._request
+        return request is not None and not self._left and request.response is None
+
+    @property
+    def attempted(self) -> bool:
+        """Whether aiohttp came as far as to look for a connection."""
+        return self._request is not None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send one request of aiohttp's (a user's middleware may make several of one of ours)."""
+        self._left = self.attempted and not self.unsent
+        self._request = request
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            dropped = _DroppedError(f"{type(error).__name__}: {error}")
+        raise dropped
+
+
+class Wire:
+    """A session of aiohttp, and one send over it.
+
+    Args:
+        session: the user's session, which is left open at the end; a function that makes one, or
+            None for one of our own: both are closed by `close`.
+    """
+
+    def __init__(self, session: Session | None) -> None:
+        self._owned = not isinstance(session, aiohttp.ClientSession)
+        if isinstance(session, aiohttp.ClientSession):
+            self._session = session
+        else:
+            self._session = _make_session() if session is None else session()
+        # A middleware given for one request replaces the session's, which have no public name.
+        self._middlewares = tuple(getattr(self._session, "_middlewares", ()))
+
+    @property
+    def connections(self) -> float:
+        """How many connections the session opens at most, so that nobody queues inside it."""
+        connector = self._session.connector
+        limits = (connector.limit, connector.limit_per_host) if connector else ()
+        return min((limit for limit in limits if limit), default=float("inf"))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed, maybe by its owner."""
+        return self._session.closed
+
+    async def close(self) -> None:
+        """Close the session, unless it is the user's."""
+        if self._owned:
+            await self._session.close()
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | None,
+        *,
+        timeouts: Timeouts,
+        departure: Departure,
+    ) -> Reply | NoReply:
+        """Send one request.
+
+        Args:
+            method: the HTTP method.
+            url: the whole URL, quoted.
+            headers: all headers, the key's among them.
+            body: the body; None: there is none.
+            timeouts: how long it may take.
+            departure: told when the first byte may have left.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
+        )
+        status, received, chunks = 0, CIMultiDict[str](), list[bytes]()
+        try:
+            async with self._session.request(
+                method,
+                URL(url, encoded=True),
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                # A 301 would turn a POST into a GET, and the key would travel along.
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+                middlewares=(*self._middlewares, departure),
+            ) as response:
+                status, received = response.status, response.headers.copy()
+                # Read piece by piece: what came before a cut may hold a secret.
+                async for chunk in response.content.iter_any():
+                    chunks.append(chunk)
+        except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
+            if not status:
+                return _no_reply(error, departure)
+        if status >= 300:  # these end in an error, which shows its headers
+            received = _scrubbed(received, headers["Authorization"].removeprefix("Bearer "))
+        return Reply(status, received, b"".join(chunks))
+
+
+def _make_session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Calls queue at the client's own gate; a queue in here would count as a slow network.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def _scrubbed(headers: CIMultiDict[str], secret: str) -> CIMultiDict[str]:
+    return CIMultiDict((name, scrub(value, secret)) for name, value in headers.items())
+
+
+def _no_reply(error: Exception, departure: Departure) -> NoReply:
+    reason = scrub(f"{type(error).__name__}: {error}".removesuffix(": "))
+    if departure.unsent:
+        hopeless = isinstance(error, _CANNOT_SEND)
+        return NoReply(Happening.CANNOT_SEND if hopeless else Happening.NOT_SENT, reason)
+    # aiohttp refuses what it cannot even try to send with these, before any middleware runs.
+    if not departure.attempted and isinstance(error, (ValueError, TypeError, RuntimeError)):
+        return NoReply(Happening.CANNOT_SEND, reason)
+    return NoReply(Happening.NO_ANSWER, reason)

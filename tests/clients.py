@@ -1,0 +1,73 @@
+"""Clients for tests: with the time handed in, so that nothing waits."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from attrs import define, field
+
+from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.options import CallOptions
+from openrouter_keys.retries import RetryConfig
+from openrouter_keys.transport import APIKey, Clockwork, Transport
+from openrouter_keys.wire import Session
+
+
+@define
+class FakeTime:
+    """Real time plus what was slept: a sleep takes no time, and counts all the same.
+
+    Args:
+        on_sleep: called at each sleep, before it.
+    """
+
+    on_sleep: Callable[[float], None] = lambda _: None
+    slept: list[float] = field(factory=list[float])
+
+    def monotonic(self) -> float:
+        return time.monotonic() + sum(self.slept)
+
+    async def sleep(self, seconds: float) -> None:
+        self.on_sleep(seconds)
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+    def clockwork(self) -> Clockwork:
+        return Clockwork(monotonic=self.monotonic, sleep=self.sleep, random=lambda: 0.5)
+
+
+@asynccontextmanager
+async def api_keys(
+    server_url: str,
+    api_key: APIKey,
+    fake_time: FakeTime | None = None,
+    *,
+    retries: RetryConfig | None = None,
+    timeout: float = 120.0,
+    session: Session | None = None,
+    max_connections: int = 100,
+    grace: float = 5.0,
+    connect_timeout: float = 10.0,
+    read_timeout: float = 30.0,
+) -> AsyncIterator[AsyncAPIKeys]:
+    """The operations over a transport whose parts a test chooses."""
+    transport = Transport(
+        api_key=api_key,
+        options=CallOptions(
+            retries=RetryConfig() if retries is None else retries,
+            timeout=timeout,
+            server_url=server_url,
+            headers={},
+        ),
+        session=session,
+        max_connections=max_connections,
+        grace=grace,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        clockwork=None if fake_time is None else fake_time.clockwork(),
+    )
+    try:
+        yield AsyncAPIKeys(transport)
+    finally:
+        await transport.close()

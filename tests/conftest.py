@@ -1,0 +1,51 @@
+"""Fixtures for all tests, and a stopgap for aioresponses."""
+
+from collections.abc import AsyncIterator
+
+import aioresponses.core
+import pytest
+from aiohttp import ClientResponse
+
+from openrouter_keys.emulator import Emulator
+from tests.clients import FakeTime
+
+
+class _MockedResponse(ClientResponse):
+    """aiohttp's response, made as aioresponses 0.7.9 makes it.
+
+    aiohttp 3.14 wants a `stream_writer` that aioresponses does not give (its issues 288 and 289);
+    a mocked answer has written nothing, so None is right.
+    """
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **{"stream_writer": None, **kwargs})  # type: ignore[arg-type]  # passed on
+
+
+aioresponses.core.ClientResponse = _MockedResponse  # type: ignore[misc]  # remove with a newer release
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    """An emulator in the test's own loop."""
+    async with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def fake_time() -> FakeTime:
+    """A clock that only sleeping moves beyond the real one."""
+    return FakeTime()
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings of whoever runs it."""
+    for name in (
+        "API_KEY",
+        "BASE_URL",
+        "DEBUG",
+        "HTTP_REFERER",
+        "X_OPEN_ROUTER_TITLE",
+        "X_OPEN_ROUTER_CATEGORIES",
+    ):
+        monkeypatch.delenv(f"OPENROUTER_{name}", raising=False)

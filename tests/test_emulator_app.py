@@ -1,0 +1,561 @@
+"""The emulator over HTTP: who is let in, what is where, how it starts and stops."""
+
+import asyncio
+import gc
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPResponse
+from typing import cast
+
+import aiohttp
+import pytest
+from attrs import define
+
+from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit
+
+HTML = "text/html; charset=utf-8"
+
+
+@define
+class Got:
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> dict[str, dict[str, object]]:
+        return cast("dict[str, dict[str, object]]", json.loads(self.text))
+
+
+@define
+class Caller:
+    """A client that knows nothing of the package's."""
+
+    emulator: Emulator
+    session: aiohttp.ClientSession
+
+    async def __call__(
+        self, method: str, path: str, body: object = None, key: str | None = None
+    ) -> Got:
+        headers = {"Authorization": f"Bearer {self.emulator.api_key if key is None else key}"}
+        data = body if isinstance(body, bytes) else body and json.dumps(body).encode()
+        url = self.emulator.base_url + path
+        async with self.session.request(method, url, data=data, headers=headers) as response:
+            received = {name.lower(): text for name, text in response.headers.items()}
+            return Got(response.status, received, await response.text())
+
+
+@pytest.fixture
+async def call(emulator: Emulator) -> AsyncIterator[Caller]:
+    async with aiohttp.ClientSession() as session:
+        yield Caller(emulator, session)
+
+
+# routes
+
+
+async def test_a_key_lives_from_create_to_delete(emulator: Emulator, call: Caller) -> None:
+    made = await call("POST", "/keys", {"name": "x", "limit": 5})
+    hash = str(made.json["data"]["hash"])
+    got = await call("GET", f"/keys/{hash}")
+    changed = await call("PATCH", f"/keys/{hash}", {"limit": None})
+    listed = await call("GET", "/keys?offset=0&include_disabled=false")
+    deleted = await call("DELETE", f"/keys/{hash}")
+
+    assert [answer.status for answer in (made, got, changed, listed, deleted)] == [
+        201,
+        200,
+        200,
+        200,
+        200,
+    ]
+    assert made.json.keys() == {"data", "key"}
+    assert got.json == {"data": made.json["data"]}
+    assert changed.json["data"]["limit"] is None
+    assert listed.json == {"data": [changed.json["data"]]}
+    assert deleted.text == '{"deleted":true}'
+    assert emulator.account.keys == {}
+
+
+async def test_the_current_key_is_told_to_any_live_key(emulator: Emulator, call: Caller) -> None:
+    key = emulator.account.add()
+
+    management, inference = await call("GET", "/key"), await call("GET", "/key", key=key.secret)
+
+    assert (management.status, inference.status) == (200, 200)
+    assert management.json["data"]["is_management_key"] is True
+    assert inference.json["data"]["label"] == key.label
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/keys/"),
+        ("GET", "/keys/"),
+        ("PUT", "/keys"),
+        ("DELETE", "/keys"),
+        ("DELETE", "/credits"),
+        ("POST", "/key"),
+        ("GET", "/keys/a/b"),
+        ("POST", "/keys/a"),
+    ],
+)
+async def test_an_unknown_route_is_a_404_in_html(
+    emulator: Emulator, call: Caller, method: str, path: str
+) -> None:
+    emulator.faults.append(Fault(kind="reset"))
+
+    got = await call(method, path, {"name": "x"})
+
+    assert (got.status, got.headers["content-type"]) == (404, HTML)
+    assert emulator.requests[0].operation == "unknown"
+    assert emulator.account.keys == {}
+
+
+@pytest.mark.parametrize(
+    ("hash", "path"),
+    [
+        ("f01d526...", "/keys/f01d526..."),
+        ("../credits", "/keys/..%2Fcredits"),
+        ("a b?c#d", "/keys/a%20b%3Fc%23d"),
+        ("\u00e9", "/keys/%C3%A9"),
+    ],
+)
+async def test_a_hash_is_one_whole_segment_of_the_path(
+    emulator: Emulator, hash: str, path: str
+) -> None:
+    emulator.account.add("odd", hash=hash)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
+    head = f"GET /api/v1{path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {emulator.api_key}"
+    writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode())
+    raw = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert b'"name":"odd"' in raw
+    assert emulator.requests[0].hash == hash
+    assert emulator.requests[0].path == f"/api/v1{path}"
+
+
+def port_of(emulator: Emulator) -> int:
+    return int(emulator.base_url.split(":")[2].split("/")[0])
+
+
+BODIES = [
+    b"",
+    b"{",
+    b"\xff",
+    b"[]",
+    b"null",
+    b'"name"',
+    b'{"name":"x","limit":NaN}',
+    b'{"name":"x","limit":-Infinity}',
+    b'{"name":"x","limit":1e999}',
+    b"[" * 100_000,
+    b'{"name":' + b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+async def test_a_body_that_is_no_json_object_is_a_400(
+    emulator: Emulator, call: Caller, body: bytes
+) -> None:
+    got = await call("POST", "/keys", body)
+
+    assert got.status == 400
+    assert got.json["error"]["code"] == 400
+    assert emulator.account.keys == {}
+
+
+async def test_a_body_of_many_megabytes_is_read(emulator: Emulator, call: Caller) -> None:
+    got = await call("POST", "/keys", {"name": "n" * 3_000_000})
+
+    assert got.status == 201
+    assert emulator.count("create") == 1
+
+
+async def test_half_a_surrogate_pair_comes_back_as_it_went(call: Caller) -> None:
+    got = await call("POST", "/keys", {"name": "\ud83d"})
+
+    assert got.json["data"]["name"] == "\ud83d"
+
+
+async def test_a_list_has_one_page(emulator: Emulator, call: Caller) -> None:
+    for number in range(5):
+        emulator.account.add(str(number))
+    emulator.page_size = 2
+
+    pages = [(await call("GET", f"/keys?offset={offset}")).json["data"] for offset in (0, 2, 4, 6)]
+
+    assert [[key["name"] for key in cast("list[dict[str, str]]", page)] for page in pages] == [
+        ["4", "3"],
+        ["2", "1"],
+        ["0"],
+        [],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("offset=-1", 400),
+        ("offset=", 400),
+        ("include_disabled=1", 400),
+        ("include_expired=TRUE", 400),
+        ("workspace_id=", 404),
+        ("workspace_id=99999999-2222-4333-8444-555555555555", 404),
+        ("offset=999999999999999999", 200),
+    ],
+)
+async def test_a_wrong_query_is_refused(call: Caller, query: str, status: int) -> None:
+    assert (await call("GET", f"/keys?{query}")).status == status
+
+
+# who is let in
+
+MANAGED = [
+    ("GET", "/keys", None),
+    ("POST", "/keys", {"name": "x"}),
+    ("POST", "/keys", {"wrong": "but nobody gets to know"}),
+    ("GET", "/keys/none", None),
+    ("PATCH", "/keys/none", {"name": "x"}),
+    ("DELETE", "/keys/none", None),
+]
+STRANGERS: dict[str, tuple[int, str]] = {
+    "": (401, "Missing Authentication header"),
+    "sk-or-v1-unknown": (401, "User not found."),
+    "sk-or-v1-expired": (401, "User not found."),
+    "sk-or-v1-disabled": (401, "User not found."),
+    "sk-or-v1-inference": (401, "Invalid management key"),
+}
+
+
+@pytest.mark.parametrize("secret", STRANGERS)
+@pytest.mark.parametrize(("method", "path", "body"), MANAGED)
+async def test_nothing_but_the_management_key_manages(
+    emulator: Emulator, call: Caller, method: str, path: str, body: object, secret: str
+) -> None:
+    emulator.account.add(secret="sk-or-v1-inference")
+    emulator.account.add(secret="sk-or-v1-disabled", disabled=True)
+    emulator.account.add(secret="sk-or-v1-expired", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+
+    got = await call(method, path, body, key=secret)
+
+    code, message = STRANGERS[secret]
+    assert got.status == code
+    assert got.json == {"error": {"code": code, "message": message}}
+    assert len(emulator.account.keys) == 3
+
+
+async def test_an_inference_key_can_be_refused_with_403(emulator: Emulator, call: Caller) -> None:
+    emulator.account.inference_key_status = 403
+
+    got = await call("GET", "/keys", key=emulator.account.add().secret)
+
+    message = "Only management keys can perform this operation"
+    assert got.json == {"error": {"code": 403, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (None, 401),
+        ("Bearer", 401),
+        ("Basic {key}", 401),
+        ("{key}", 401),
+        ("Bearer {key}x", 401),
+        ("bearer {key}", 200),
+        ("Bearer  {key}", 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/key", "/keys"])
+async def test_the_header_is_a_bearers(
+    emulator: Emulator, call: Caller, path: str, header: str | None, status: int
+) -> None:
+    headers = {} if header is None else {"Authorization": header.format(key=emulator.api_key)}
+
+    async with call.session.get(emulator.base_url + path, headers=headers) as response:
+        assert response.status == status
+
+
+async def test_the_management_key_can_be_changed(emulator: Emulator, call: Caller) -> None:
+    old = emulator.api_key
+    emulator.account.management_key = "sk-or-v1-rotated"
+
+    assert (await call("GET", "/keys")).status == 200
+    assert (await call("GET", "/keys", key=old)).status == 401
+
+
+# how it is answered
+
+
+@pytest.mark.parametrize(("path", "status"), [("/keys", 200), ("/keys/none", 404), ("/no", 404)])
+async def test_answers_come_in_chunks(call: Caller, path: str, status: int) -> None:
+    got = await call("GET", path)
+
+    assert got.status == status
+    assert got.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in got.headers
+
+
+async def test_an_old_client_is_answered_without_chunks(emulator: Emulator) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
+    writer.write(f"GET /api/v1/key HTTP/1.0\r\nAuthorization: Bearer {emulator.api_key}".encode())
+    writer.write(b"\r\n\r\n")
+    raw = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert json.loads(body)["data"]["is_management_key"] is True
+
+
+async def test_the_date_is_told_by_the_accounts_clock(emulator: Emulator, call: Caller) -> None:
+    emulator.account.clock = lambda: datetime(2030, 1, 1, 2, tzinfo=UTC)
+
+    got = await call("GET", "/keys")
+
+    assert got.headers["date"] == "Tue, 01 Jan 2030 02:00:00 GMT"
+
+
+async def test_latency_passes_before_a_request_is_applied(emulator: Emulator, call: Caller) -> None:
+    emulator.latency = 0.1
+    started = time.monotonic()
+    task = asyncio.create_task(call("POST", "/keys", {"name": "x"}))
+    while not emulator.requests:
+        await asyncio.sleep(0.001)
+    keys_then = len(emulator.account.keys)
+
+    assert (await task).status == 201
+    assert keys_then == 0
+    assert time.monotonic() - started >= 0.1
+
+
+async def test_a_request_lands_even_if_its_client_does_not_wait(
+    emulator: Emulator, call: Caller
+) -> None:
+    emulator.latency = 0.05
+    task = asyncio.create_task(call("POST", "/keys", {"name": "x"}))
+    async with asyncio.timeout(5):
+        while not emulator.requests:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        while not emulator.account.keys:
+            await asyncio.sleep(0.001)
+
+    assert task.cancelled()
+    assert emulator.requests[0].applied
+
+
+async def test_a_rate_limit_turns_requests_away(emulator: Emulator, call: Caller) -> None:
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    emulator.account.clock = lambda: now
+    emulator.rate_limit = RateLimit(0.5, 2)
+    emulator.faults.append(Fault("create", skip=2))
+
+    got = [await call("POST", "/keys", {"name": "x"}) for _ in range(3)]
+    now += timedelta(seconds=2)
+    later = await call("POST", "/keys", {"name": "x"})
+
+    assert [answer.status for answer in got] == [201, 201, 429]
+    error = {"code": 429, "message": "Rate limit exceeded"}
+    assert got[2].json == {"error": {**error, "metadata": {"error_type": "rate_limit_exceeded"}}}
+    assert got[2].headers["retry-after"] == "2"
+    assert got[2].headers["x-ratelimit-limit"] == "2"
+    assert not {"retry-after", "x-ratelimit-limit"} & got[0].headers.keys()
+    assert not emulator.requests[2].applied
+    # What was turned away used no fault up.
+    assert later.status == 500
+
+
+# the ledger
+
+
+async def test_the_ledger_tells_what_came_and_what_became_of_it(
+    emulator: Emulator, call: Caller
+) -> None:
+    made = await call("POST", "/keys", {"name": "x"})
+    await call("GET", "/keys/none?a=1&a=2&b=")
+
+    create, get = emulator.requests
+    assert (create.operation, create.method, create.name) == ("create", "POST", "x")
+    assert (create.status, create.applied, create.fault) == (201, True, None)
+    assert create.hash == made.json["data"]["hash"]
+    assert create.body == b'{"name": "x"}'
+    assert create.headers["authorization"] == f"Bearer {emulator.api_key}"
+    assert (get.operation, get.hash, get.query) == ("get", "none", {"a": "2", "b": ""})
+    assert get.path == "/api/v1/keys/none?a=1&a=2&b="
+    assert (get.status, get.applied) == (404, False)
+    assert [emulator.count(name) for name in ("create", "get", "list")] == [1, 1, 0]
+    assert emulator.api_key not in repr(emulator.requests)
+
+
+async def test_the_ledger_numbers_the_connections(emulator: Emulator, call: Caller) -> None:
+    for kind in ("status", "closed", "status"):
+        emulator.faults.append(Fault("create", kind))
+    for _ in range(2):
+        await call("POST", "/keys", {"name": "x"})
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            emulator.faults[:] = [Fault("create", "closed")]
+            await call("POST", "/keys", {"name": "x"})
+
+    assert [request.connection for request in emulator.requests] == [1, 1, 2, 2]
+
+
+async def test_a_body_that_breaks_off_is_in_the_ledger_without_an_answer(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
+    writer.write(b"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
+    async with asyncio.timeout(5):
+        while not emulator.requests:
+            await asyncio.sleep(0.001)
+    writer.close()
+    await writer.wait_closed()
+
+    assert (emulator.requests[0].status, emulator.requests[0].applied) == (None, False)
+    assert caplog.records == []
+
+
+# starting and stopping
+
+
+def test_an_emulator_has_no_address_before_it_serves() -> None:
+    with pytest.raises(RuntimeError, match="enter it with"):
+        _ = Emulator().base_url
+
+
+async def test_state_outlives_a_stop_and_the_port_is_another() -> None:
+    emulator = Emulator()
+    async with emulator:
+        emulator.account.add()
+        first = emulator.base_url
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port_of(emulator))
+    # Hold the first port, so that it cannot be given out again.
+    holder = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", port_of(emulator))
+    async with holder, emulator:
+        assert emulator.base_url != first
+        assert len(emulator.account.keys) == 1
+
+
+async def test_a_port_that_was_given_is_kept() -> None:
+    async with Emulator() as emulator:
+        port = port_of(emulator)
+    again = Emulator(port=port)
+    for _ in range(2):
+        async with again:
+            assert port_of(again) == port
+
+
+async def test_a_port_in_use_is_an_error_and_the_emulator_can_be_entered_later() -> None:
+    async with Emulator() as first:
+        second = Emulator(port=port_of(first))
+        with pytest.raises(OSError, match="address already in use"):
+            await second.__aenter__()
+    async with second:
+        assert port_of(second) == port_of(first)
+
+
+async def test_an_emulator_that_serves_cannot_be_entered_again(
+    emulator: Emulator, call: Caller
+) -> None:
+    with pytest.raises(RuntimeError, match="already"):
+        await emulator.__aenter__()
+    with pytest.raises(RuntimeError, match="already"):
+        emulator.__enter__()
+
+    assert (await call("GET", "/keys")).status == 200
+
+
+HANGING: dict[str, Callable[[Emulator], None]] = {
+    "idle": lambda _: None,
+    "stalled": lambda emulator: emulator.faults.append(Fault(kind="stalled")),
+    "stalled_body": lambda emulator: emulator.faults.append(Fault(kind="stalled_body")),
+    "slow": lambda emulator: emulator.faults.append(Fault(kind="slow", delay=60)),
+    "late": lambda emulator: emulator.faults.append(Fault(kind="late", delay=60)),
+    "latency": lambda emulator: setattr(emulator, "latency", 60),
+}
+
+
+@pytest.mark.parametrize("how", HANGING)
+async def test_a_stop_is_quick_and_clean_whatever_hangs(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator = Emulator()
+    await emulator.__aenter__()
+    others = asyncio.all_tasks()
+    HANGING[how](emulator)
+    streams = [await asyncio.open_connection("127.0.0.1", port_of(emulator)) for _ in range(20)]
+    for _, writer in streams[: 0 if how == "idle" else 10]:
+        writer.write(b"GET /api/v1/keys HTTP/1.1\r\nHost: h\r\n\r\n")
+        emulator.faults *= 2
+    async with asyncio.timeout(5):
+        while how != "idle" and len(emulator.requests) < 10:
+            await asyncio.sleep(0.001)
+
+    started = time.monotonic()
+    await emulator.__aexit__(None, None, None)
+
+    assert time.monotonic() - started < 0.4
+    assert asyncio.all_tasks() - others == set()
+    for reader, writer in streams:
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await writer.wait_closed()
+    gc.collect()  # what was left open would warn, and warnings are errors
+    assert caplog.records == []
+
+
+def fetched(emulator: Emulator, path: str = "/keys") -> object:
+    headers = {"Authorization": f"Bearer {emulator.api_key}"}
+    request = urllib.request.Request(emulator.base_url + path, headers=headers)  # noqa: S310  http
+    with cast("HTTPResponse", urllib.request.urlopen(request, timeout=5)) as response:  # noqa: S310
+        value: object = json.load(response)
+    return value
+
+
+def test_blocking_code_uses_it_from_a_thread_of_its_own() -> None:
+    threads = threading.active_count()
+    with Emulator() as emulator:
+        emulator.account.add("x")
+        first = fetched(emulator)
+        emulator.faults.append(Fault(status=503))
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            fetched(emulator)
+        caught.value.close()
+
+    assert cast("dict[str, list[dict[str, str]]]", first)["data"][0]["name"] == "x"
+    assert caught.value.code == 503
+    assert threading.active_count() == threads
+
+
+def test_blocking_code_can_enter_it_again_and_stop_it_quickly() -> None:
+    emulator = Emulator(Account())
+    for _ in range(2):
+        with emulator:
+            fetched(emulator)
+            emulator.faults.append(Fault(kind="stalled"))
+            waiting = threading.Thread(target=lambda: pytest.raises(OSError, fetched, emulator))
+            waiting.start()
+            while emulator.faults:
+                time.sleep(0.001)
+            started = time.monotonic()
+        assert time.monotonic() - started < 0.4
+        waiting.join()
+
+    assert emulator.count("list") == 4
+
+
+def test_a_port_in_use_is_an_error_for_blocking_code_too() -> None:
+    threads = threading.active_count()
+    with Emulator() as first, pytest.raises(OSError, match="address already in use"):
+        Emulator(port=port_of(first)).__enter__()
+
+    assert threading.active_count() == threads

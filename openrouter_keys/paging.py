@@ -68,3 +68,4 @@ class Pager:
     def _step_back(self) -> None:
         self.offset = max(0, self.offset - self._back)
         self._back *= 2
+        self._last = []  # a page of its own: whoever answers knows the offset

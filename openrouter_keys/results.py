@@ -22,7 +22,7 @@ class Ok(Generic[T]):
 
     @property
     def ok(self) -> Literal[True]:
-        """True: `if result.ok:` narrows to the value."""
+        """True: `if result.ok is True:` narrows to the value."""
         return True
 
 
@@ -38,7 +38,7 @@ class Err:
 
     @property
     def ok(self) -> Literal[False]:
-        """False: `if result.ok:` narrows to the value."""
+        """False: `if result.ok is False:` narrows to the error."""
         return False
 
 

@@ -135,7 +135,8 @@ class Transport:
         self._clockwork = Clockwork() if clockwork is None else clockwork
         self._quota = RetryQuota()
         self._paused_until = 0.0
-        self._settling: set[asyncio.Task[str]] = set()
+        self._runs: set[asyncio.Task[Any]] = set()
+        self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -157,8 +158,11 @@ class Transport:
                 return await self._run(call)
             return await self._run_to_the_end(call)
 
-    async def take_back(self, hash: str) -> str:
-        """Delete a key whose secret nobody holds; return, and log, what came of it."""
+    async def take_back(self, hash: str) -> None:
+        """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""
+        await _held(self._settling, asyncio.create_task(self._delete(hash)))
+
+    async def _delete(self, hash: str) -> str:
         options = self._options.with_({"timeout_ms": max(self._grace, 1) * 1000})
         try:
             await self._run(self._begin(delete(hash), options))
@@ -170,14 +174,19 @@ class Transport:
         return told
 
     async def close(self) -> None:
-        """Let what was cancelled settle, then close the session if it is ours."""
+        """Let creates end, and what was cancelled settle, then close the session if it is ours.
+
+        Both get `grace` seconds; then a create that is still under way has an unknown outcome.
+        """
         if self._loop is None or self._pid != os.getpid():
             self._closed = True
             return
         if self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError("the client is closed in another event loop than its own")
         self._closed = True
-        if self._settling:
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=self._grace)
+        while self._settling:  # each is bounded by the grace
             await asyncio.wait(self._settling)
         await self._wire.close()
 
@@ -397,15 +406,13 @@ class Transport:
 
     async def _run_to_the_end(self, call: _Call[R]) -> R:
         """Run a call whose success must not be lost, even when its caller is cancelled."""
-        run = asyncio.create_task(self._run(call))
+        run = _held(self._runs, asyncio.create_task(self._run(call)))
         try:
             await asyncio.wait({run})
             return run.result()
         except asyncio.CancelledError as cancelled:
             call.abandoned = True
-            settling = asyncio.create_task(self._settle(call, run))
-            self._settling.add(settling)
-            settling.add_done_callback(self._settling.discard)
+            settling = _held(self._settling, asyncio.create_task(self._settle(call, run)))
             # A cancelled anyio scope cancels again and again; one more cancel of the task itself
             # is heard: then the settling goes on alone.
             with anyio.CancelScope(shield=True):
@@ -427,9 +434,9 @@ class Transport:
             return self._cut_off(call)
         error = run.exception()
         if error is None and call.operation.made is not None:
-            return await self.take_back(call.operation.made(run.result()))
+            return await self._delete(call.operation.made(run.result()))
         if isinstance(error, CreatedKeyUnreadableError):
-            return await self.take_back(error.hash)
+            return await self._delete(error.hash)
         if isinstance(error, OpenRouterError) and error.maybe_applied:
             _log.warning("%s", error)
         return str(error)
@@ -441,6 +448,12 @@ class Transport:
         error.maybe_applied = True
         _log.warning("%s", _told(error, call))
         return str(error)
+
+
+def _held(tasks: set[asyncio.Task[Any]], task: asyncio.Task[R]) -> asyncio.Task[R]:
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 def _told(error: E, call: _Call[Any], answer: Answer | None = None) -> E:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from attrs import define, field
@@ -50,7 +50,7 @@ async def api_keys(
     grace: float = 5.0,
     connect_timeout: float = 10.0,
     read_timeout: float = 30.0,
-) -> AsyncIterator[AsyncAPIKeys]:
+) -> AsyncGenerator[AsyncAPIKeys, None]:
     """The operations over a transport whose parts a test chooses."""
     transport = Transport(
         api_key=api_key,

@@ -3,8 +3,9 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -97,10 +98,7 @@ ANSWERED: dict[str, tuple[Fault, Row]] = {
         f"any other 2xx: {status}": (Fault(status=status, phase="after"), same(1, None))
         for status in (200, 201, 202, 203, 207)
     },
-    **{
-        f"{status}": (Fault(status=status), same(1, error))
-        for status, error in REFUSED.items()
-    },
+    **{f"{status}": (Fault(status=status), same(1, error)) for status, error in REFUSED.items()},
     **{
         f"{status} {phase} it is applied": (
             Fault(status=status, phase=phase),
@@ -117,6 +115,11 @@ ANSWERED: dict[str, tuple[Fault, Row]] = {
 CELLS = [(name, operation) for name in ANSWERED for operation in OPERATIONS]
 
 
+def struck(fault: Fault, operation: str, times: int | None) -> Fault:
+    changes: dict[str, Any] = {"operation": operation, "times": times}
+    return evolve(fault, **changes)
+
+
 async def outcome(keys: AsyncAPIKeys, operation: str) -> object:
     try:
         return await OPERATIONS[operation](keys)
@@ -131,7 +134,7 @@ async def test_a_failure_that_goes_on_ends_as_the_matrix_says(
     fault, cells = ANSWERED[name]
     cell = cells[operation]
     emulator.account.add(name="there", hash=HASH, limit=5.0)
-    emulator.faults.append(evolve(fault, operation=operation, times=None))
+    emulator.faults.append(struck(fault, operation, None))
     # A create has no patience but its deadline's, since it cannot ask again.
     timeout = 0.2 if operation == "create" and fault.kind.startswith("stalled") else 120
 
@@ -165,11 +168,9 @@ async def test_a_failure_that_ends_in_time_is_not_noticed(
     fault, cells = ANSWERED[name]
     failures = cells[operation].attempts - 1
     emulator.account.add(name="there", hash=HASH, limit=5.0)
-    emulator.faults.append(evolve(fault, operation=operation, times=failures))
+    emulator.faults.append(struck(fault, operation, failures))
 
-    async with api_keys(
-        emulator.base_url, emulator.api_key, fake_time, read_timeout=0.2
-    ) as keys:
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time, read_timeout=0.2) as keys:
         result = await OPERATIONS[operation](keys)
 
     # A delete that was applied is told by a 404 at its repetition: that is a success too.
@@ -186,7 +187,7 @@ async def test_a_create_makes_one_key_at_most(
     name: str, emulator: Emulator, fake_time: FakeTime
 ) -> None:
     fault, _ = ANSWERED[name]
-    emulator.faults.append(evolve(fault, operation="create"))
+    emulator.faults.append(struck(fault, "create", 1))
 
     async with api_keys(emulator.base_url, emulator.api_key, fake_time, timeout=5) as keys:
         if fault.kind.startswith("stalled"):
@@ -203,7 +204,7 @@ async def test_a_create_makes_one_key_at_most(
 
 
 @asynccontextmanager
-async def refused() -> AsyncIterator[str]:
+async def refused() -> AsyncGenerator[str, None]:
     """A port where nobody listens."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -211,12 +212,12 @@ async def refused() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def no_such_host() -> AsyncIterator[str]:
+async def no_such_host() -> AsyncGenerator[str, None]:
     yield "http://no-such-host.invalid"
 
 
 @asynccontextmanager
-async def no_room() -> AsyncIterator[str]:
+async def no_room() -> AsyncGenerator[str, None]:
     """A host that lets connections wait for ever: its backlog is full."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -232,7 +233,7 @@ async def no_room() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def handshake_cut() -> AsyncIterator[str]:
+async def handshake_cut() -> AsyncGenerator[str, None]:
     """A host that hangs up in the middle of TLS."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -244,7 +245,7 @@ async def handshake_cut() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def not_trusted() -> AsyncIterator[str]:
+async def not_trusted() -> AsyncGenerator[str, None]:
     """A host whose certificate nobody here trusts."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
@@ -284,9 +285,7 @@ async def test_what_was_not_sent_may_be_sent_again(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_a_proxy_that_refuses_is_not_asked_again(
-    operation: str, fake_time: FakeTime
-) -> None:
+async def test_a_proxy_that_refuses_is_not_asked_again(operation: str, fake_time: FakeTime) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
@@ -313,7 +312,12 @@ async def test_a_host_that_comes_up_in_time_is_reached(operation: str) -> None:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     emulator = Emulator(account, port=port)
-    fake_time = FakeTime(on_sleep=lambda _: None if fake_time.slept else emulator.__enter__())
+
+    def come_up(_: float) -> None:
+        if not fake_time.slept:
+            emulator.__enter__()
+
+    fake_time = FakeTime(on_sleep=come_up)
 
     try:
         async with api_keys(emulator_url(port), account.management_key, fake_time) as keys:
@@ -423,7 +427,7 @@ async def test_a_refused_key_is_asked_for_once_more(
     async with api_keys(emulator.base_url, lambda: next(given), fake_time) as keys:
         await OPERATIONS[operation](keys)
 
-    assert [request.status for request in emulator.requests][0] == 401
+    assert emulator.requests[0].status == 401
     assert len(emulator.requests) == 2
     assert fake_time.slept == []
 
@@ -469,7 +473,7 @@ async def test_newer_fields_that_are_missing_or_odd_are_accepted(
     newer = ("expires_at", "creator_user_id", "workspace_id", "external_user", "last_used_at")
     emulator.account.add(name="there", hash=HASH, limit=5.0)
     if odd:
-        emulator.account.extra_fields.update(dict.fromkeys(newer, ["odd"]))
+        emulator.account.extra_fields.update({name: ["odd"] for name in newer})
     else:
         emulator.account.hidden_fields.update(newer)
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import aiohttp
 import anyio
@@ -76,11 +76,21 @@ async def test_a_client_in_a_forked_child_says_so(emulator: Emulator) -> None:
 
 async def test_an_answer_after_closing_is_an_error_of_ours(emulator: Emulator) -> None:
     emulator.faults.append(Fault(kind="stalled"))
-    async with api_keys(emulator.base_url, emulator.api_key, FakeTime()) as keys:
+    async with api_keys(emulator.base_url, emulator.api_key, FakeTime(), grace=0.1) as keys:
         pending = asyncio.create_task(keys.create(name="new"))
         await until(lambda: emulator.requests)
     with pytest.raises(errors.CreateOutcomeUnknownError):
         await pending
+
+
+async def test_closing_lets_a_create_end(emulator: Emulator) -> None:
+    emulator.latency = 0.1
+    async with api_keys(emulator.base_url, emulator.api_key) as keys:
+        pending = asyncio.create_task(keys.create(name="new"))
+        await until(lambda: emulator.requests)
+    created = await pending
+
+    assert set(emulator.account.keys) == {created.data.hash}
 
 
 # --- turns and connections ---
@@ -136,6 +146,7 @@ async def test_a_stale_connection_is_not_reused(emulator: Emulator) -> None:
         assert connector is not None
         loop = asyncio.get_running_loop()
         # Node.js closes idle connections after 5 s; ours must be given up before that.
+        assert connector._keepalive_timeout is not None
         assert connector._keepalive_timeout < 5
         for waiting in connector._conns.values():
             proto, _ = waiting.popleft()
@@ -244,12 +255,12 @@ async def test_a_middleware_that_repeats_cannot_make_a_create_look_unsent(
             return await handler(request)
 
     emulator.faults.append(Fault("create", "closed", phase="after"))
-    async with aiohttp.ClientSession(middlewares=[repeating]) as session:
-        async with api_keys(
-            emulator.base_url, emulator.api_key, fake_time, session=session
-        ) as keys:
-            with pytest.raises(errors.CreateOutcomeUnknownError):
-                await keys.create(name="new")
+    async with (
+        aiohttp.ClientSession(middlewares=[repeating]) as session,
+        api_keys(emulator.base_url, emulator.api_key, fake_time, session=session) as keys,
+    ):
+        with pytest.raises(errors.CreateOutcomeUnknownError):
+            await keys.create(name="new")
 
     assert len(emulator.account.keys) == 1
 
@@ -287,9 +298,7 @@ async def test_retries_stop_when_the_quota_is_used_up(
     assert len(emulator.requests) == 3 * calls + 10
 
 
-async def test_a_call_without_retries_is_sent_once(
-    emulator: Emulator, fake_time: FakeTime
-) -> None:
+async def test_a_call_without_retries_is_sent_once(emulator: Emulator, fake_time: FakeTime) -> None:
     emulator.faults.append(Fault(status=429, times=None))
     async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
         with pytest.raises(errors.TooManyRequestsResponseError):
@@ -432,13 +441,12 @@ async def test_what_is_not_a_create_is_cancelled_at_once(
 ) -> None:
     emulator.latency = 60
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
-        call = asyncio.create_task(
-            {
-                "list": lambda: keys.list(),
-                "update": lambda: keys.update(HASH, disabled=True),
-                "delete": lambda: keys.delete(HASH),
-            }[operation]()
-        )
+        calls: dict[str, Callable[[], Coroutine[None, None, object]]] = {
+            "list": keys.list,
+            "update": lambda: keys.update(HASH, disabled=True),
+            "delete": lambda: keys.delete(HASH),
+        }
+        call = asyncio.create_task(calls[operation]())
         await until(lambda: emulator.requests)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,87 @@
+"""The command line: `python -m openrouter_keys`. Only its grammar is here."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from openrouter_keys import checks
+from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.demo import demo
+from openrouter_keys.cli.emulator import serve
+from openrouter_keys.emulator import Account, Emulator
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+
+    Args:
+        arguments: the words after the program's name; None: those of the process.
+    """
+    options = _grammar().parse_args(arguments)
+    try:
+        return _emulator(options) if options.command == "emulator" else _demo(options)
+    except CommandError as error:
+        sys.stderr.write(f"openrouter-keys {options.command}: {error}\n")
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _grammar() -> argparse.ArgumentParser:
+    grammar = argparse.ArgumentParser(
+        prog="python -m openrouter_keys", description="OpenRouter's API keys."
+    )
+    commands = grammar.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _emulator_grammar(commands.add_parser("emulator", help="serve an emulated key API"))
+    _demo_grammar(commands.add_parser("demo", help="a tour that checks what it shows"))
+    return grammar
+
+
+def _emulator_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.description = "Serve an emulated key API until SIGINT or SIGTERM."
+    grammar.add_argument("--host", default="127.0.0.1", help="the address (default: %(default)s)")
+    grammar.add_argument("--port", type=_port, default=0, help="0: a free one (default)")
+    grammar.add_argument("--api-key", type=_api_key, help="its management key; a fake one if none")
+    grammar.add_argument("--json", action="store_true", help="tell the address and key as JSON")
+
+
+def _demo_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.description = "Do everything to an emulator's keys, and check it by its state."
+    grammar.add_argument(
+        "csv",
+        nargs="?",
+        type=Path,
+        default=Path("examples/customers.csv"),
+        help="a CSV file of customers (default: %(default)s)",
+    )
+
+
+def _emulator(options: argparse.Namespace) -> int:
+    account = Account(management_key=options.api_key) if options.api_key else Account()
+    emulator = Emulator(account, host=options.host, port=options.port)
+    asyncio.run(serve(emulator, sys.stdout, as_json=options.json))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    return demo(options.csv, sys.stdout)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)
+
+
+def _api_key(text: str) -> str:
+    if problem := checks.api_key_problem(text):
+        raise argparse.ArgumentTypeError(f"the key {problem}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

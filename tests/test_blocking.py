@@ -1,0 +1,661 @@
+"""The loop in a thread and the blocking twins: small fakes, real signals, real processes."""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import inspect
+import os
+import pydoc
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from openrouter_keys.blocking import Facade, LoopThread, blocking, iterating
+from openrouter_keys.errors import ClientClosedError, ClientStateError
+
+PATIENCE = 20.0
+ROOT = Path(__file__).parents[1]
+
+colour = contextvars.ContextVar("colour", default="none")
+
+
+class Marker:
+    """Something whose end can be seen."""
+
+
+class AsyncThings:
+    def __init__(self) -> None:
+        self.waiting = threading.Event()
+        self.generator_closed_in: list[int] = []
+        self.generator_closed = threading.Event()
+        self.marker: weakref.ref[Marker] | None = None
+
+    async def add(self, left: int, *, right: int = 1) -> int:
+        """Add two numbers."""
+        await asyncio.sleep(0)
+        return left + right
+
+    async def thread(self) -> int:
+        return threading.get_ident()
+
+    async def paint(self) -> str:
+        before = colour.get()
+        colour.set("green")
+        return before
+
+    async def fail(self, error: BaseException) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    async def fail_with_a_marker(self) -> None:
+        marker = Marker()
+        self.marker = weakref.ref(marker)
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async def wait(self) -> None:
+        self.waiting.set()
+        await asyncio.Event().wait()
+
+    async def run(self, function: Callable[[], object]) -> object:
+        return function()
+
+    async def count(self, start: int = 0, *, stop: int = 3) -> AsyncGenerator[int, None]:
+        """Count from `start` to `stop`."""
+        try:
+            for number in range(start, stop):
+                await asyncio.sleep(0)
+                yield number
+        finally:
+            self.generator_closed_in.append(threading.get_ident())
+            self.generator_closed.set()
+
+
+class Things(Facade[AsyncThings]):
+    add = blocking(AsyncThings.add)
+    thread = blocking(AsyncThings.thread)
+    paint = blocking(AsyncThings.paint)
+    fail = blocking(AsyncThings.fail)
+    fail_with_a_marker = blocking(AsyncThings.fail_with_a_marker)
+    wait = blocking(AsyncThings.wait)
+    run = blocking(AsyncThings.run)
+    counted = iterating(AsyncThings.count)
+
+
+async def nothing() -> None:
+    """The last thing to do."""
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    thread = LoopThread(nothing)
+    yield thread
+    thread.close()
+
+
+@pytest.fixture
+def twin() -> AsyncThings:
+    return AsyncThings()
+
+
+@pytest.fixture
+def things(twin: AsyncThings, loop: LoopThread) -> Things:
+    return Things(twin, loop)
+
+
+def loop_threads() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "blocking-calls"}
+
+
+# Calling
+
+
+def test_a_call_returns_what_the_coroutine_returns(things: Things) -> None:
+    assert things.add(1) == 2
+    assert things.add(left=1, right=4) == 5
+
+
+def test_all_calls_run_in_one_other_thread(things: Things) -> None:
+    barrier = threading.Barrier(16)
+
+    def call(_: int) -> int:
+        barrier.wait(PATIENCE)
+        return things.thread()
+
+    with ThreadPoolExecutor(16) as pool:
+        idents = set(pool.map(call, range(16)))
+    assert len(idents) == 1
+    assert threading.get_ident() not in idents
+
+
+async def test_it_works_where_an_event_loop_is_running(things: Things) -> None:
+    assert things.add(1) == 2
+
+
+def test_the_coroutine_sees_a_copy_of_the_callers_context(things: Things) -> None:
+    token = colour.set("blue")
+    assert things.paint() == "blue"
+    assert colour.get() == "blue"
+    colour.reset(token)
+
+
+def test_no_thread_starts_before_the_first_call() -> None:
+    before = loop_threads()
+    things = Things(AsyncThings(), LoopThread(nothing))
+    assert loop_threads() == before
+    assert inspect.ismethod(things.add)
+
+
+# Errors
+
+
+def test_the_coroutines_error_is_raised_as_it_is(things: Things) -> None:
+    error = ValueError("seven")
+    with pytest.raises(ValueError, match="seven") as caught:
+        things.fail(error)
+    assert caught.value is error
+    assert "fail" in [entry.name for entry in caught.traceback]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_an_error_that_ends_programs_reaches_the_caller_and_not_the_loop(
+    things: Things, error: BaseException
+) -> None:
+    with pytest.raises(type(error)) as caught:
+        things.fail(error)
+    assert caught.value is error
+    assert things.add(1) == 2
+
+
+def test_an_error_leaves_no_reference_cycle(things: Things, twin: AsyncThings) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            things.fail_with_a_marker()
+        things.add(1)  # by now the loop is done with the call before
+        assert twin.marker is not None
+        assert twin.marker() is None
+    finally:
+        gc.enable()
+
+
+def test_a_task_that_the_coroutine_awaited_and_others_cancelled_is_told_as_that(
+    things: Things,
+) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        things.fail(asyncio.CancelledError())
+
+
+def test_a_wrong_argument_is_refused_as_python_does(things: Things) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'middle'"):
+        getattr(things, "add")(1, middle=2)  # noqa: B009 # the type checkers would refuse it
+
+
+def test_a_call_from_inside_the_loop_is_refused(things: Things) -> None:
+    with pytest.raises(ClientStateError, match="own event loop"):
+        things.run(lambda: things.add(1))
+    assert things.add(1) == 2
+
+
+# Ending
+
+
+def test_closing_from_inside_the_loop_is_refused(things: Things, loop: LoopThread) -> None:
+    with pytest.raises(ClientStateError, match="own event loop"):
+        things.run(loop.close)
+    assert things.add(1) == 2
+
+
+def test_closing_runs_the_last_coroutine_once_and_ends_the_thread() -> None:
+    ran_in: list[int] = []
+
+    async def last() -> None:
+        await asyncio.sleep(0)
+        ran_in.append(threading.get_ident())
+
+    before = loop_threads()
+    loop = LoopThread(last)
+    ident = loop.call(AsyncThings().thread)
+    loop.close()
+    loop.close()
+    assert ran_in == [ident]
+    assert loop_threads() == before
+
+
+def test_many_threads_may_close_at_once() -> None:
+    done: list[str] = []
+
+    async def last() -> None:
+        await asyncio.sleep(0.05)
+        done.append("last")
+
+    loop = LoopThread(last)
+    loop.call(AsyncThings().thread)
+    barrier = threading.Barrier(4)
+
+    def close(_: int) -> list[str]:
+        barrier.wait(PATIENCE)
+        loop.close()
+        return list(done)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(close, range(4))) == [["last"]] * 4
+
+
+def test_closing_without_a_call_starts_nothing() -> None:
+    before = loop_threads()
+    LoopThread(AsyncThings().wait).close()
+    assert loop_threads() == before
+
+
+@pytest.mark.parametrize("calls_before", [0, 1])
+def test_a_call_after_closing_is_refused(
+    things: Things, loop: LoopThread, calls_before: int
+) -> None:
+    for _ in range(calls_before):
+        things.add(1)
+    loop.close()
+    with pytest.raises(ClientClosedError, match="make a new one"):
+        things.add(1)
+
+
+def test_an_error_of_the_last_coroutine_is_raised_by_closing_and_the_thread_still_ends() -> None:
+    async def last() -> None:
+        raise ValueError("no way to close")
+
+    before = loop_threads()
+    loop = LoopThread(last)
+    loop.call(AsyncThings().thread)
+    with pytest.raises(ValueError, match="no way to close"):
+        loop.close()
+    loop.close()
+    assert loop_threads() == before
+
+
+def test_a_loop_that_nobody_holds_ends_and_runs_its_last_coroutine() -> None:
+    ended = threading.Event()
+
+    async def last() -> None:
+        ended.set()
+
+    before = loop_threads()
+    things = Things(AsyncThings(), LoopThread(last))
+    things.add(1)
+    (thread,) = loop_threads() - before
+    del things
+    gc.collect()
+    assert ended.wait(PATIENCE)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_facades_that_share_a_loop_keep_it_running() -> None:
+    first = Things(AsyncThings(), loop := LoopThread(nothing))
+    second = Things(AsyncThings(), loop)
+    del first, loop
+    gc.collect()
+    assert second.add(1) == 2
+
+
+# Iterating
+
+
+def test_iterating_gives_what_the_generator_yields(things: Things) -> None:
+    assert list(things.counted()) == [0, 1, 2]
+    assert list(things.counted(1, stop=2)) == [1]
+
+
+def test_iterating_raises_the_generators_error_and_ends(loop: LoopThread) -> None:
+    class AsyncBroken:
+        async def count(self) -> AsyncGenerator[int, None]:
+            yield 1
+            raise ValueError("after one")
+
+    class Broken(Facade[AsyncBroken]):
+        count = iterating(AsyncBroken.count)
+
+    items = Broken(AsyncBroken(), loop).count()
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="after one"):
+        next(items)
+    assert list(items) == []
+
+
+def test_iterating_refuses_a_wrong_argument_before_the_first_item(things: Things) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+        getattr(things, "counted")(step=2)  # noqa: B009 # the type checkers would refuse it
+
+
+def test_closing_the_iterator_closes_the_generator_in_the_loop(
+    things: Things, twin: AsyncThings
+) -> None:
+    items = things.counted()
+    next(items)
+    getattr(items, "close")()  # noqa: B009 # not promised by its type
+    assert twin.generator_closed.wait(PATIENCE)
+    assert twin.generator_closed_in == [things.thread()]
+
+
+def test_dropping_the_iterator_closes_the_generator_in_the_loop(
+    things: Things, twin: AsyncThings
+) -> None:
+    for number in things.counted():
+        assert number == 0
+        break
+    assert twin.generator_closed.wait(PATIENCE)
+    assert twin.generator_closed_in == [things.thread()]
+
+
+def test_dropping_the_iterator_after_closing_the_loop_is_quiet(
+    things: Things, twin: AsyncThings, loop: LoopThread
+) -> None:
+    items = things.counted()
+    next(items)
+    loop.close()
+    assert twin.generator_closed.is_set()
+    with pytest.raises(ClientClosedError):
+        next(items)
+    del items
+
+
+# What shows
+
+
+def test_signatures_come_over() -> None:
+    things = Things(AsyncThings(), LoopThread(nothing))
+    assert str(inspect.signature(Things.add)) == "(self, left: int, *, right: int = 1) -> int"
+    assert str(inspect.signature(things.add)) == "(left: int, *, right: int = 1) -> int"
+    counted = "(start: int = 0, *, stop: int = 3) -> collections.abc.Iterator[int]"
+    assert str(inspect.signature(things.counted)) == counted
+
+
+def test_names_and_docstrings_come_over() -> None:
+    things = Things(AsyncThings(), LoopThread(nothing))
+    for counted in (Things.counted, things.counted):
+        assert inspect.getdoc(counted) == "Count from `start` to `stop`."
+        assert getattr(counted, "__name__") == "counted"  # noqa: B009 # a Callable has no name
+        assert getattr(counted, "__qualname__") == "Things.counted"  # noqa: B009
+        assert counted.__module__ == __name__
+
+
+def test_blocking_methods_do_not_pass_for_coroutine_functions() -> None:
+    assert not inspect.iscoroutinefunction(Things.add)
+    assert not inspect.isasyncgenfunction(Things.counted)
+
+
+def test_help_shows_the_methods() -> None:
+    text = pydoc.plain(pydoc.render_doc(Things))
+    assert "add(self, left: int, *, right: int = 1) -> int\n |      Add two numbers." in text
+    assert "counted(self, start: int = 0, *, stop: int = 3)" in text
+
+
+# Processes: interrupts, forks and exits
+
+PRELUDE = """
+import anyio, asyncio, os, signal, sys, threading
+from openrouter_keys import blocking as module
+from openrouter_keys.blocking import LoopThread, Facade, blocking, iterating
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # whole, from any thread
+
+class AsyncThings:
+    async def add(self, left):
+        return left + 1
+    async def wait(self):
+        say("waiting")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            say("cancelled")
+    async def late(self):
+        say("waiting")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(0.05)
+            return "late"
+    async def broken(self):
+        say("waiting")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("broken while leaving")
+    async def undo(self, result):
+        await asyncio.sleep(0.05)
+        say("undone", result)
+    async def count(self):
+        try:
+            for number in range(3):
+                yield number
+                say("waiting")
+                await asyncio.Event().wait()
+        finally:
+            say("generator closed")
+    async def close(self):
+        say("closed")
+
+class Things(Facade[AsyncThings]):
+    add = blocking(AsyncThings.add)
+    wait = blocking(AsyncThings.wait)
+    late = blocking(AsyncThings.late, dropped=AsyncThings.undo)
+    broken = blocking(AsyncThings.broken)
+    count = iterating(AsyncThings.count)
+
+twin = AsyncThings()
+loop = LoopThread(twin.close)
+things = Things(twin, loop)
+"""
+
+
+class Script:
+    """A Python process with the prelude, whose standard output is read line by line."""
+
+    def __init__(self, body: str) -> None:
+        self.process = subprocess.Popen(  # our own
+            [sys.executable, "-X", "dev", "-W", "error", "-c", PRELUDE + textwrap.dedent(body)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def interrupt_when_it_says(self, line: str) -> None:
+        assert self.process.stdout is not None
+        while (said := self.process.stdout.readline().strip()) != line:
+            assert said, self.process.communicate(timeout=PATIENCE)
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> tuple[list[str], str, int]:
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE)
+        finally:
+            self.process.kill()
+        return out.splitlines(), err, self.process.returncode
+
+
+def test_ctrl_c_cancels_the_call_surfaces_at_once_and_leaves_the_client_usable() -> None:
+    script = Script("""
+        try:
+            things.wait()
+        except KeyboardInterrupt:
+            say("interrupted")
+        say(things.add(1))
+        loop.close()
+    """)
+    script.interrupt_when_it_says("waiting")
+    out, err, code = script.end()
+    assert sorted(out[:2]) == ["cancelled", "interrupted"]
+    assert (out[2:], err, code) == (["2", "closed"], "", 0)
+
+
+def test_ctrl_c_does_not_wait_for_a_coroutine_that_takes_its_time_and_closing_does() -> None:
+    script = Script("""
+        let_go = asyncio.Event()
+        class AsyncSlow(AsyncThings):
+            async def wait(self):
+                try:
+                    await super().wait()
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await let_go.wait()
+                    say("let go")
+        class Slow(Facade[AsyncSlow]):
+            wait = blocking(AsyncSlow.wait)
+            async def set(self):
+                let_go.set()
+        slow = Slow(AsyncSlow(), loop)
+        try:
+            slow.wait()
+        except KeyboardInterrupt:
+            say("interrupted")
+        loop.call(slow.set)
+        loop.close()
+    """)
+    script.interrupt_when_it_says("waiting")
+    out, err, code = script.end()
+    assert sorted(out[:2]) == ["cancelled", "interrupted"]
+    assert (out[2:], err, code) == (["let go", "closed"], "", 0)
+
+
+def test_a_result_that_comes_after_ctrl_c_is_undone_before_closing() -> None:
+    script = Script("""
+        try:
+            things.late()
+        except KeyboardInterrupt:
+            say("interrupted")
+        loop.close()
+    """)
+    script.interrupt_when_it_says("waiting")
+    assert script.end() == (["interrupted", "undone late", "closed"], "", 0)
+
+
+def test_a_result_that_ctrl_c_keeps_from_its_caller_is_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(Future[int]):
+        """An outcome that is there when Ctrl-C comes."""
+
+        interrupts = 1
+
+        def result(self, timeout: float | None = None) -> int:
+            result = super().result(timeout)
+            self.interrupts -= 1
+            if not self.interrupts:
+                raise KeyboardInterrupt
+            return result
+
+    undone: list[int] = []
+
+    async def undo(twin: AsyncThings, result: int) -> None:
+        undone.append(result)
+
+    class Undoing(Facade[AsyncThings]):
+        add = blocking(AsyncThings.add, dropped=undo)
+
+    loop = LoopThread(nothing)
+    things = Undoing(AsyncThings(), loop)
+    assert things.add(1) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("openrouter_keys.blocking.Future", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            things.add(5)
+    loop.close()
+    assert undone == [6]
+
+
+def test_ctrl_c_in_an_iteration_closes_its_generator() -> None:
+    script = Script("""
+        try:
+            for number in things.count():
+                say(number)
+        except KeyboardInterrupt:
+            say("interrupted")
+        say(things.add(1))
+        loop.close()
+    """)
+    script.interrupt_when_it_says("waiting")
+    out, err, code = script.end()
+    assert sorted(out[:2]) == ["generator closed", "interrupted"]
+    assert (out[2:], err, code) == (["2", "closed"], "", 0)
+
+
+def test_ctrl_c_while_closing_surfaces_at_once() -> None:
+    script = Script("""
+        module.PATIENCE_AT_EXIT = 0.1
+        loop = LoopThread(twin.wait)
+        Things(twin, loop).add(1)
+        try:
+            loop.close()
+        except KeyboardInterrupt:
+            say("interrupted")
+    """)
+    script.interrupt_when_it_says("waiting")
+    assert script.end() == (["interrupted"], "", 0)
+
+
+def test_ctrl_c_without_a_handler_ends_the_process_in_order() -> None:
+    script = Script("things.late()")
+    script.interrupt_when_it_says("waiting")
+    out, err, code = script.end()
+    assert (out, code) == (["undone late", "closed"], -signal.SIGINT)
+    assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_an_exit_without_closing_is_quiet_and_runs_the_last_coroutine() -> None:
+    assert Script("say(things.add(1))").end() == (["2", "closed"], "", 0)
+
+
+def test_an_exit_does_not_wait_forever_for_the_last_coroutine() -> None:
+    script = Script("""
+        module.PATIENCE_AT_EXIT = 0.1
+        loop = LoopThread(twin.wait)
+        say(Things(twin, loop).add(1))
+    """)
+    assert script.end() == (["2", "waiting"], "", 0)
+
+
+def test_an_error_of_the_last_coroutine_that_nobody_asked_for_is_shown() -> None:
+    script = Script("""
+        async def last():
+            raise ValueError("no way to close")
+        loop = LoopThread(last)
+        say(Things(twin, loop).add(1))
+    """)
+    out, err, code = script.end()
+    assert (out, code) == (["2"], 0)
+    assert "ValueError: no way to close" in err
+
+
+FORK = """
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of threads in the parent
+    {before}
+    if (child := os.fork()) == 0:
+        try:
+            say("child", things.add(1))
+        except RuntimeError as error:
+            say("refused", error)
+        loop.close()
+        say("child closed")
+        sys.exit(7)
+    say("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    say(things.add(2))
+"""
+
+
+def test_a_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
+    out, err, code = Script(FORK.format(before="things.add(1)")).end()
+    assert out[0].startswith("refused the client was made before fork()")
+    assert (out[1:], err, code) == (["child closed", "status 7", "3", "closed"], "", 0)

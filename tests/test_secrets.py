@@ -1,0 +1,213 @@
+"""Canaries: secrets that must turn up nowhere but in the hands of the caller."""
+
+import asyncio
+import copy
+import logging
+import pickle
+import traceback
+from collections.abc import Awaitable, Callable
+
+import pytest
+from attrs import evolve
+
+from openrouter_keys import AsyncOpenRouter, External, OpenRouter, errors
+from openrouter_keys.converter import unstructure
+from openrouter_keys.emulator import Account, Emulator, Fault
+from openrouter_keys.models import CreateKeysRequest
+from tests.clients import FakeTime, api_keys
+
+MANAGEMENT = "canary-management-key-that-has-no-known-prefix"
+PARTNER = "canary-partner-key-of-more-than-32-characters"
+CREATED = "canary-created-secret-without-any-prefix-at-all"
+HASH = "ab" * 32
+
+
+def printed(error: BaseException) -> str:
+    """All that Python shows of an error, in one text: local variables too."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=False)
+    mine = _own_frames(error)
+    return "\n".join([*told.format(), repr(error), str(error), repr(vars(error)), mine])
+
+
+def _own_frames(error: BaseException) -> str:
+    """The local variables of this package's frames, as crash reporters send them home."""
+    shown: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame, _ in traceback.walk_tb(seen.__traceback__):
+            if "openrouter_keys/" in frame.f_code.co_filename:
+                shown += [f"{name}={value!r}" for name, value in frame.f_locals.items()]
+        seen = seen.__cause__ or seen.__context__
+    return "\n".join(shown)
+
+
+def assert_no_secret(text: str, *secrets: str) -> None:
+    for secret in (MANAGEMENT, PARTNER, *secrets):
+        assert secret not in text
+
+
+@pytest.fixture
+def guarded() -> Emulator:
+    return Emulator(Account(management_key=MANAGEMENT))
+
+
+EXTERNAL = {"user": "acme-7", "api_key": PARTNER}
+CALLS: dict[str, Callable[[AsyncOpenRouter], Awaitable[object]]] = {
+    "list": lambda client: client.api_keys.list(),
+    "get": lambda client: client.api_keys.get(HASH),
+    "create": lambda client: client.api_keys.create(
+        name="new", external={"user": "acme-7", "api_key": PARTNER}
+    ),
+    "update": lambda client: client.api_keys.update(HASH, limit=1),
+    "delete": lambda client: client.api_keys.delete(HASH),
+    "current": lambda client: client.api_keys.get_current_key_metadata(),
+}
+ECHO = f'{{"error": {{"code": 1, "message": "{MANAGEMENT} {PARTNER}"}}}}'.encode()
+FAULTS = {
+    "refusal": Fault(status=403),
+    "failure": Fault(status=500),
+    "echo in the body": Fault(status=400, body=ECHO),
+    "echo in the headers": Fault(status=400, headers={"X-Echo": f"Bearer {MANAGEMENT}"}),
+    "echo of a failure": Fault(status=502, body=ECHO),
+    "closed": Fault(kind="closed"),
+    "garbage": Fault(kind="garbage"),
+    "not JSON": Fault(kind="not_json", phase="after"),
+    "JSON, but odd": Fault(kind="body", phase="after", body=b'{"data": {"hash": 5}}'),
+}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.parametrize("name", FAULTS)
+async def test_no_error_and_no_log_shows_a_secret(
+    name: str, operation: str, guarded: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    fault = FAULTS[name]
+    body = fault.body
+    if body is not None and operation != "create":
+        body = body.replace(PARTNER.encode(), b"nothing else was sent")
+    guarded.faults.append(evolve(fault, body=body, times=None))
+    async with guarded, AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url) as client:
+        client._transport._clockwork = FakeTime().clockwork()
+        try:
+            answer = await CALLS[operation](client)
+        except errors.OpenRouterError as error:
+            assert_no_secret(printed(error))
+            assert_no_secret(str(pickle.dumps(error)))
+            assert type(pickle.loads(pickle.dumps(error))) is type(error)
+        else:
+            assert_no_secret(repr(answer))
+        assert_no_secret(repr(client) + repr(vars(client)) + repr(client.api_keys))
+
+    assert len(caplog.records) >= 1
+    assert_no_secret(caplog.text)
+
+
+async def test_a_created_secret_is_shown_by_nothing_but_key(
+    guarded: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with guarded, AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url) as client:
+        created = await client.api_keys.create(name="new")
+
+    assert_no_secret(repr(created) + str(created) + f"{created}" + caplog.text, created.key)
+    assert_no_secret(repr(created.data.extra) + repr(created.extra), created.key)
+    with pytest.raises(TypeError, match="holds a secret"):
+        pickle.dumps(created)
+    assert copy.deepcopy(created).key == copy.copy(created).key == created.key
+    assert pickle.loads(pickle.dumps(created.data)) == created.data
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # No data at all; data of an older time than this one; data that is cut short.
+        f'{{"key": "{CREATED}"}}',
+        f'{{"data": {{"hash": "{HASH}", "limit": "odd", "key": "{CREATED}"}}}}',
+        f'{{"key": "{CREATED}", "data": {{"hash": "{HASH}", "na',
+    ],
+)
+async def test_a_secret_in_an_unreadable_answer_is_in_the_error_and_shown_by_nothing_else(
+    body: str, guarded: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    guarded.faults.append(Fault("create", "body", phase="after", body=body.encode()))
+    async with guarded, AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url) as client:
+        with pytest.raises(errors.CreatedKeyUnreadableError) as caught:
+            await client.api_keys.create(name="new")
+
+    assert caught.value.key == CREATED
+    told = "\n".join([str(caught.value), repr(caught.value), caplog.text, caught.value.body])
+    assert_no_secret(told, CREATED)
+    # Its one holder is the attribute that is there to hold it.
+    shown = traceback.TracebackException.from_exception(caught.value)
+    assert_no_secret("".join(shown.format()), CREATED)
+    with pytest.raises(TypeError, match=r"take `error\.key` out first"):
+        pickle.dumps(caught.value)
+
+
+def test_external_is_masked_and_never_pickled() -> None:
+    external = External("acme-7", PARTNER)
+    request = CreateKeysRequest(name="new", external=external)
+
+    assert_no_secret(repr(external) + repr(request))
+    with pytest.raises(TypeError, match="holds a secret"):
+        pickle.dumps(request)
+    assert PARTNER in str(unstructure(request))  # on the wire, and nowhere else
+
+
+@pytest.mark.parametrize(
+    "external",
+    [
+        {"user": " acme", "api_key": PARTNER},
+        {"user": "acme", "api_key": "canary-too-short"},
+        {"user": "acme", "api_key": PARTNER, "team": 1},
+    ],
+)
+async def test_a_refused_external_is_not_shown(external: dict[str, str]) -> None:
+    async with AsyncOpenRouter("key") as client:
+        with pytest.raises(errors.InvalidArgumentError, match="external") as caught:
+            await client.api_keys.create(name="new", external=external)  # type: ignore[arg-type]
+
+    shown = str(caught.value) + repr(caught.value)
+    assert_no_secret(shown, "canary-too-short")
+
+
+@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
+@pytest.mark.parametrize("key", [f"{MANAGEMENT}\n", f"{MANAGEMENT} ", f"{MANAGEMENT}é"])
+def test_a_refused_key_is_not_shown(client: type[object], key: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="api_key") as caught:
+        client(key)  # type: ignore[call-arg]
+
+    assert_no_secret(str(caught.value) + repr(caught.value))
+
+
+async def test_a_callable_key_is_shown_nowhere(guarded: Emulator, fake_time: FakeTime) -> None:
+    guarded.faults.append(Fault(status=500, times=None))
+    async with guarded, api_keys(guarded.base_url, lambda: MANAGEMENT, fake_time) as keys:
+        with pytest.raises(errors.InternalServerResponseError) as caught:
+            await keys.list()
+
+    assert_no_secret(printed(caught.value))
+
+
+def test_the_debug_log_shows_each_attempt_and_no_secret(
+    guarded: Emulator, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("openrouter_keys")
+    monkeypatch.setenv("OPENROUTER_DEBUG", "1")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "level", log.level)
+
+    async def use() -> str:
+        async with guarded, AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url) as client:
+            created = await client.api_keys.create(
+                name="new", external={"user": "acme", "api_key": PARTNER}
+            )
+            return created.key
+
+    secret = asyncio.run(use())
+
+    err = capfd.readouterr().err
+    assert "create: POST /keys -> 201" in err
+    assert_no_secret(err, secret)

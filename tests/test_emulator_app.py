@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import io
 import json
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPResponse
 from typing import cast
@@ -28,8 +30,16 @@ class Got:
     text: str
 
     @property
-    def json(self) -> dict[str, dict[str, object]]:
-        return cast("dict[str, dict[str, object]]", json.loads(self.text))
+    def json(self) -> dict[str, object]:
+        return cast("dict[str, object]", json.loads(self.text))
+
+    @property
+    def data(self) -> dict[str, object]:
+        return cast("dict[str, object]", self.json["data"])
+
+    @property
+    def page(self) -> list[dict[str, object]]:
+        return cast("list[dict[str, object]]", self.json["data"])
 
 
 @define
@@ -43,7 +53,7 @@ class Caller:
         self, method: str, path: str, body: object = None, key: str | None = None
     ) -> Got:
         headers = {"Authorization": f"Bearer {self.emulator.api_key if key is None else key}"}
-        data = body if isinstance(body, bytes) else body and json.dumps(body).encode()
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         url = self.emulator.base_url + path
         async with self.session.request(method, url, data=data, headers=headers) as response:
             received = {name.lower(): text for name, text in response.headers.items()}
@@ -61,22 +71,17 @@ async def call(emulator: Emulator) -> AsyncIterator[Caller]:
 
 async def test_a_key_lives_from_create_to_delete(emulator: Emulator, call: Caller) -> None:
     made = await call("POST", "/keys", {"name": "x", "limit": 5})
-    hash = str(made.json["data"]["hash"])
+    hash = str(made.data["hash"])
     got = await call("GET", f"/keys/{hash}")
     changed = await call("PATCH", f"/keys/{hash}", {"limit": None})
     listed = await call("GET", "/keys?offset=0&include_disabled=false")
     deleted = await call("DELETE", f"/keys/{hash}")
 
-    assert [answer.status for answer in (made, got, changed, listed, deleted)] == [
-        201,
-        200,
-        200,
-        200,
-        200,
-    ]
+    statuses = [answer.status for answer in (made, got, changed, listed, deleted)]
+    assert statuses == [201, 200, 200, 200, 200]
     assert made.json.keys() == {"data", "key"}
     assert got.json == {"data": made.json["data"]}
-    assert changed.json["data"]["limit"] is None
+    assert changed.data["limit"] is None
     assert listed.json == {"data": [changed.json["data"]]}
     assert deleted.text == '{"deleted":true}'
     assert emulator.account.keys == {}
@@ -88,8 +93,8 @@ async def test_the_current_key_is_told_to_any_live_key(emulator: Emulator, call:
     management, inference = await call("GET", "/key"), await call("GET", "/key", key=key.secret)
 
     assert (management.status, inference.status) == (200, 200)
-    assert management.json["data"]["is_management_key"] is True
-    assert inference.json["data"]["label"] == key.label
+    assert management.data["is_management_key"] is True
+    assert inference.data["label"] == key.label
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ BODIES = [
     b"[]",
     b"null",
     b'"name"',
-    b'{"name":"x","limit":NaN}',
+    b'{"name":"x","ignored":NaN}',
     b'{"name":"x","limit":-Infinity}',
     b'{"name":"x","limit":1e999}',
     b"[" * 100_000,
@@ -168,7 +173,7 @@ async def test_a_body_that_is_no_json_object_is_a_400(
     got = await call("POST", "/keys", body)
 
     assert got.status == 400
-    assert got.json["error"]["code"] == 400
+    assert '"code":400' in got.text
     assert emulator.account.keys == {}
 
 
@@ -182,7 +187,7 @@ async def test_a_body_of_many_megabytes_is_read(emulator: Emulator, call: Caller
 async def test_half_a_surrogate_pair_comes_back_as_it_went(call: Caller) -> None:
     got = await call("POST", "/keys", {"name": "\ud83d"})
 
-    assert got.json["data"]["name"] == "\ud83d"
+    assert got.data["name"] == "\ud83d"
 
 
 async def test_a_list_has_one_page(emulator: Emulator, call: Caller) -> None:
@@ -190,14 +195,9 @@ async def test_a_list_has_one_page(emulator: Emulator, call: Caller) -> None:
         emulator.account.add(str(number))
     emulator.page_size = 2
 
-    pages = [(await call("GET", f"/keys?offset={offset}")).json["data"] for offset in (0, 2, 4, 6)]
+    pages = [(await call("GET", f"/keys?offset={offset}")).page for offset in (0, 2, 4, 6)]
 
-    assert [[key["name"] for key in cast("list[dict[str, str]]", page)] for page in pages] == [
-        ["4", "3"],
-        ["2", "1"],
-        ["0"],
-        [],
-    ]
+    assert [[key["name"] for key in page] for page in pages] == [["4", "3"], ["2", "1"], ["0"], []]
 
 
 @pytest.mark.parametrize(
@@ -236,15 +236,15 @@ STRANGERS: dict[str, tuple[int, str]] = {
 
 
 @pytest.mark.parametrize("secret", STRANGERS)
-@pytest.mark.parametrize(("method", "path", "body"), MANAGED)
+@pytest.mark.parametrize("managed", MANAGED)
 async def test_nothing_but_the_management_key_manages(
-    emulator: Emulator, call: Caller, method: str, path: str, body: object, secret: str
+    emulator: Emulator, call: Caller, managed: tuple[str, str, object], secret: str
 ) -> None:
     emulator.account.add(secret="sk-or-v1-inference")
     emulator.account.add(secret="sk-or-v1-disabled", disabled=True)
     emulator.account.add(secret="sk-or-v1-expired", expires_at=datetime(2020, 1, 1, tzinfo=UTC))
 
-    got = await call(method, path, body, key=secret)
+    got = await call(*managed, key=secret)
 
     code, message = STRANGERS[secret]
     assert got.status == code
@@ -386,7 +386,7 @@ async def test_the_ledger_tells_what_came_and_what_became_of_it(
     create, get = emulator.requests
     assert (create.operation, create.method, create.name) == ("create", "POST", "x")
     assert (create.status, create.applied, create.fault) == (201, True, None)
-    assert create.hash == made.json["data"]["hash"]
+    assert create.hash == made.data["hash"]
     assert create.body == b'{"name": "x"}'
     assert create.headers["authorization"] == f"Bearer {emulator.api_key}"
     assert (get.operation, get.hash, get.query) == ("get", "none", {"a": "2", "b": ""})
@@ -397,19 +397,17 @@ async def test_the_ledger_tells_what_came_and_what_became_of_it(
 
 
 async def test_the_ledger_numbers_the_connections(emulator: Emulator, call: Caller) -> None:
-    for kind in ("status", "closed", "status"):
-        emulator.faults.append(Fault("create", kind))
     for _ in range(2):
         await call("POST", "/keys", {"name": "x"})
+        emulator.faults.append(Fault("create", "closed"))
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            emulator.faults[:] = [Fault("create", "closed")]
             await call("POST", "/keys", {"name": "x"})
 
     assert [request.connection for request in emulator.requests] == [1, 1, 2, 2]
 
 
 async def test_a_body_that_breaks_off_is_in_the_ledger_without_an_answer(
-    emulator: Emulator, caplog: pytest.LogCaptureFixture
+    emulator: Emulator, call: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
     writer.write(b"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
@@ -418,6 +416,7 @@ async def test_a_body_that_breaks_off_is_in_the_ledger_without_an_answer(
             await asyncio.sleep(0.001)
     writer.close()
     await writer.wait_closed()
+    await call("GET", "/key")  # by its answer the emulator has seen the end that came before it
 
     assert (emulator.requests[0].status, emulator.requests[0].applied) == (None, False)
     assert caplog.records == []
@@ -513,10 +512,56 @@ async def test_a_stop_is_quick_and_clean_whatever_hangs(
     assert caplog.records == []
 
 
+async def test_a_client_that_does_not_read_holds_nobody_up() -> None:
+    emulator = Emulator()
+    await emulator.__aenter__()
+    emulator.account.add("n" * 50_000_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator), limit=1)
+    head = f"GET /api/v1/keys HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {emulator.api_key}"
+    writer.write(f"{head}\r\n\r\n".encode())
+    await reader.read(1)
+
+    started = time.monotonic()
+    await emulator.__aexit__(None, None, None)
+
+    assert time.monotonic() - started < 0.4
+    received = 1
+    with suppress(ConnectionResetError):
+        while data := await asyncio.wait_for(reader.read(1_000_000), 5):
+            received += len(data)
+    assert received < 50_000_000
+    writer.close()
+    with suppress(ConnectionResetError):
+        await writer.wait_closed()
+
+
+async def test_a_request_that_comes_with_the_stop_is_let_go_of() -> None:
+    emulator = Emulator()
+    await emulator.__aenter__()
+    request = b"GET /api/v1/keys HTTP/1.1\r\nHost: h\r\n\r\n"
+    streams = [await asyncio.open_connection("127.0.0.1", port_of(emulator)) for _ in range(2)]
+    (_, stalled), (reader, writer) = streams
+    writer.write(request)
+    await reader.readuntil(b"\r\n0\r\n\r\n")
+    emulator.faults.append(Fault(kind="stalled"))
+    stalled.write(request)
+    while emulator.faults:
+        await asyncio.sleep(0.001)
+
+    writer.write(request)
+    await emulator.__aexit__(None, None, None)  # ends the stalled one first, which takes a moment
+
+    assert await reader.read() == b""
+    assert len(emulator.requests) == 2
+    for _, each in streams:
+        each.close()
+        await each.wait_closed()
+
+
 def fetched(emulator: Emulator, path: str = "/keys") -> object:
     headers = {"Authorization": f"Bearer {emulator.api_key}"}
-    request = urllib.request.Request(emulator.base_url + path, headers=headers)  # noqa: S310  http
-    with cast("HTTPResponse", urllib.request.urlopen(request, timeout=5)) as response:  # noqa: S310
+    request = urllib.request.Request(emulator.base_url + path, headers=headers)
+    with cast("HTTPResponse", urllib.request.urlopen(request, timeout=5)) as response:
         value: object = json.load(response)
     return value
 
@@ -538,11 +583,19 @@ def test_blocking_code_uses_it_from_a_thread_of_its_own() -> None:
 
 def test_blocking_code_can_enter_it_again_and_stop_it_quickly() -> None:
     emulator = Emulator(Account())
+    dropped: list[OSError] = []
+
+    def give_up() -> None:
+        try:
+            fetched(emulator)
+        except OSError as error:
+            dropped.append(error)
+
     for _ in range(2):
         with emulator:
             fetched(emulator)
             emulator.faults.append(Fault(kind="stalled"))
-            waiting = threading.Thread(target=lambda: pytest.raises(OSError, fetched, emulator))
+            waiting = threading.Thread(target=give_up)
             waiting.start()
             while emulator.faults:
                 time.sleep(0.001)
@@ -550,6 +603,7 @@ def test_blocking_code_can_enter_it_again_and_stop_it_quickly() -> None:
         assert time.monotonic() - started < 0.4
         waiting.join()
 
+    assert len(dropped) == 2
     assert emulator.count("list") == 4
 
 

@@ -1,7 +1,7 @@
 """The emulated account, row by row of what is known of the service. No sockets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from hashlib import sha256
@@ -487,11 +487,25 @@ def usage(key: StoredKey) -> tuple[float, float, float, float]:
     return key.usage, key.usage_daily, key.usage_weekly, key.usage_monthly
 
 
+def byok_usage(key: StoredKey) -> tuple[float, float, float, float]:
+    return key.byok_usage, key.byok_usage_daily, key.byok_usage_weekly, key.byok_usage_monthly
+
+
+LOOKS: dict[str, Callable[[Account, StoredKey], StoredKey]] = {
+    "get": lambda account, key: account.get(key.hash),
+    "list": lambda account, _: account.list()[0],
+    "current": lambda account, key: account.current(key.secret or ""),
+    "update": lambda account, key: account.update(key.hash, {"name": "y"}),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize(
     ("moment", "left"),
     [
         ("2027-03-03T23:59:59.999999+00:00", (4, 4, 4, 4)),
         ("2027-03-04T00:00:00+00:00", (4, 0, 4, 4)),
+        ("2027-03-03T23:30:00-01:00", (4, 0, 4, 4)),  # the next day in UTC
         ("2027-03-07T23:59:59+00:00", (4, 0, 4, 4)),
         ("2027-03-08T00:00:00+00:00", (4, 0, 0, 4)),
         ("2027-04-01T00:00:00+00:00", (4, 0, 0, 0)),
@@ -500,15 +514,16 @@ def usage(key: StoredKey) -> tuple[float, float, float, float]:
     ],
 )
 def test_spending_starts_anew_at_midnight_utc_on_mondays_and_on_the_first(
-    account: Account, clock: Clock, moment: str, left: tuple[float, ...]
+    account: Account, clock: Clock, moment: str, left: tuple[float, ...], look: str
 ) -> None:
     key = account.add()
     account.spend(key.hash, 4)
+    account.spend(key.hash, 4, byok=True)
     clock.now = datetime.fromisoformat(moment)
 
-    assert usage(account.get(key.hash)) == left
-    assert usage(account.current(key.secret or "")) == left
-    assert usage(account.list()[0]) == left
+    seen = LOOKS[look](account, key)
+
+    assert usage(seen) == byok_usage(seen) == left
 
 
 def test_a_week_that_crosses_a_month_outlives_it(account: Account, clock: Clock) -> None:

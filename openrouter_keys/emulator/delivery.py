@@ -67,8 +67,8 @@ def _end_abruptly(peer: Peer) -> None:
     peer.transport.abort()
 
 
-async def _closed(_fault: Fault, _answer: Answer, peer: Peer) -> None:
-    peer.transport.close()
+async def _closed(_fault: Fault, _answer: Answer, _peer: Peer) -> None:
+    """Send nothing; `Delivered` closes the connection."""
 
 
 async def _reset(_fault: Fault, _answer: Answer, peer: Peer) -> None:
@@ -87,7 +87,6 @@ async def _stalled_body(fault: Fault, answer: Answer, peer: Peer) -> None:
 async def _cut(fault: Fault, answer: Answer, peer: Peer) -> None:
     # Neither a length nor chunks: nothing tells the client that this is not the end.
     peer.transport.write(_head(answer, "Connection: close") + _portion(fault, answer))
-    peer.transport.close()
 
 
 async def _reset_body(fault: Fault, answer: Answer, peer: Peer) -> None:
@@ -97,7 +96,6 @@ async def _reset_body(fault: Fault, answer: Answer, peer: Peer) -> None:
 
 async def _garbage(_fault: Fault, _answer: Answer, peer: Peer) -> None:
     peer.transport.write(_GARBAGE)
-    peer.transport.close()
 
 
 _Break: TypeAlias = Callable[[Fault, Answer, Peer], Awaitable[None]]

@@ -26,11 +26,7 @@ Handler: TypeAlias = Callable[[web.BaseRequest, Peer], Awaitable[web.StreamRespo
 
 
 class Delivered(web.StreamResponse):
-    """Everything was sent already, or nothing is to be: the connection is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.force_close()
+    """Everything was sent already, or nothing is to be; aiohttp then closes the connection."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Send no status line and no headers."""

@@ -1,0 +1,56 @@
+"""What the README tells is true: its code runs, its commands are those of CI."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openrouter_keys.emulator import Emulator
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+SHELL = [code.strip() for language, code in BLOCKS if language == "sh"]
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_code_runs(code: str) -> None:
+    with Emulator() as emulator:
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "OPENROUTER_API_KEY": emulator.api_key,
+                "OPENROUTER_BASE_URL": emulator.base_url,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (run.stderr, run.returncode) == ("", 0)
+
+
+def test_every_block_is_known() -> None:
+    assert {language for language, _ in BLOCKS} == {"python", "sh"}
+    assert len(PYTHON) == 4
+
+
+def test_ci_runs_the_test_command_and_nothing_else() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    commands = [line for line in script if line and not line.startswith(("#", "set ", "cd "))]
+    assert commands == [SHELL[1]]
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

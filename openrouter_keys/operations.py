@@ -245,7 +245,7 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
         unreadable = CreatedKeyUnreadableError(error.message, secret, hash or own_hash)
     else:
         if created.data.hash != own_hash:
-            _log.warning("create: the hash %s is not the SHA-256 of the secret", created.data.hash)
+            _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
         return CreateKeysResponse(
             data=created.data, key=secret, extra=created.extra, http=answer.http
         )

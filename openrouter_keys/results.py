@@ -1,7 +1,7 @@
 """Outcomes as values: `Ok` or `Err` instead of an exception."""
 
 from collections.abc import Awaitable
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeVar, final
 
 from attrs import frozen
 
@@ -10,6 +10,7 @@ from openrouter_keys.errors import OpenRouterError
 T = TypeVar("T")
 
 
+@final
 @frozen
 class Ok(Generic[T]):
     """It went well.
@@ -22,10 +23,11 @@ class Ok(Generic[T]):
 
     @property
     def ok(self) -> Literal[True]:
-        """True: `if result.ok is True:` narrows to the value."""
+        """True; `match` and `isinstance` narrow in every type checker."""
         return True
 
 
+@final
 @frozen
 class Err:
     """It went wrong.
@@ -38,11 +40,8 @@ class Err:
 
     @property
     def ok(self) -> Literal[False]:
-        """False: `if result.ok is False:` narrows to the error."""
+        """False; `match` and `isinstance` narrow in every type checker."""
         return False
-
-
-Result: TypeAlias = "Ok[T] | Err"
 
 
 async def attempt(awaitable: Awaitable[T]) -> Ok[T] | Err:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys, take_back
-from openrouter_keys.blocking import Facade, LoopThread, blocking, iterating
+from openrouter_keys.blocking import Facade, blocking, iterating
 from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.loop_thread import LoopThread
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.transport import APIKey
 

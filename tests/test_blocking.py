@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from openrouter_keys.blocking import Facade, LoopThread, blocking, iterating
+from openrouter_keys.blocking import Facade, blocking, iterating
 from openrouter_keys.errors import ClientClosedError, ClientStateError
+from openrouter_keys.loop_thread import LoopThread
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[1]
@@ -403,8 +404,9 @@ def test_help_shows_the_methods() -> None:
 
 PRELUDE = """
 import anyio, asyncio, os, signal, sys, threading
-from openrouter_keys import blocking as module
-from openrouter_keys.blocking import LoopThread, Facade, blocking, iterating
+from openrouter_keys import loop_thread as module
+from openrouter_keys.blocking import Facade, blocking, iterating
+from openrouter_keys.loop_thread import LoopThread
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # whole, from any thread
@@ -568,7 +570,7 @@ def test_a_result_that_ctrl_c_keeps_from_its_caller_is_undone(
     things = Undoing(AsyncThings(), loop)
     assert things.add(1) == 2
     with monkeypatch.context() as patched:
-        patched.setattr("openrouter_keys.blocking.Future", Interrupted)
+        patched.setattr("openrouter_keys.loop_thread.Future", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             things.add(5)
     loop.close()
@@ -589,6 +591,23 @@ def test_ctrl_c_in_an_iteration_closes_its_generator() -> None:
     out, err, code = script.end()
     assert sorted(out[:2]) == ["generator closed", "interrupted"]
     assert (out[2:], err, code) == (["2", "closed"], "", 0)
+
+
+def test_a_loop_that_cannot_start_says_why_and_the_next_call_tries_again() -> None:
+    script = Script("""
+        run = module.anyio.run
+        def fail(*args, **kwargs):
+            raise OSError("no file descriptors left")
+        module.anyio.run = fail
+        try:
+            things.add(1)
+        except OSError as error:
+            say(error)
+        module.anyio.run = run
+        say(things.add(1))
+        loop.close()
+    """)
+    assert script.end() == (["no file descriptors left", "2", "closed"], "", 0)
 
 
 def test_ctrl_c_while_closing_surfaces_at_once() -> None:

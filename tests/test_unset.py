@@ -20,7 +20,7 @@ def test_left_out_null_and_a_value_are_told_apart() -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_comes_back_as_the_same_object(protocol: int) -> None:
-    assert pickle.loads(pickle.dumps(UNSET, protocol)) is UNSET  # noqa: S301 # our own
+    assert pickle.loads(pickle.dumps(UNSET, protocol)) is UNSET
 
 
 def test_copies_are_the_same_object() -> None:

@@ -1,0 +1,477 @@
+import json
+import math
+from datetime import UTC, datetime, timedelta, timezone
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openrouter_keys.converter import decode, encode, parse, structure, unstructure, write_time
+from openrouter_keys.errors import (
+    JSON,
+    MalformedBodyError,
+    OpenRouterError,
+    ResponseValidationError,
+)
+from openrouter_keys.models import (
+    Budget,
+    CreateKeysRequest,
+    CreateKeysResponse,
+    CurrentKey,
+    DeleteKeysResponse,
+    External,
+    FreeModelDailyRequests,
+    GetCurrentKeyResponse,
+    GetKeyResponse,
+    HTTPMeta,
+    Key,
+    ListResponse,
+    RateLimit,
+    UpdateKeysRequest,
+    UpdateKeysResponse,
+)
+from openrouter_keys.unset import UNSET, Unset
+from tests.records import (
+    PARTNER_SECRET,
+    SECRET,
+    Object,
+    budget_json,
+    current_json,
+    free_requests_json,
+    key_json,
+    old_current_json,
+    old_key_json,
+    patient,
+    rate_limit_json,
+    without,
+)
+
+RECORDS: dict[type[Any], Object] = {
+    Key: key_json(),
+    CurrentKey: current_json(),
+    Budget: budget_json(),
+    RateLimit: rate_limit_json(),
+    FreeModelDailyRequests: free_requests_json(),
+    ListResponse: {"data": [key_json(), old_key_json()]},
+    CreateKeysResponse: {"data": key_json(), "key": SECRET},
+    GetKeyResponse: {"data": key_json()},
+    UpdateKeysResponse: {"data": key_json()},
+    DeleteKeysResponse: {"deleted": True},
+    GetCurrentKeyResponse: {"data": current_json()},
+}
+REQUESTS: list[type[Any]] = [CreateKeysRequest, UpdateKeysRequest, External]
+EVERY = [*RECORDS, *REQUESTS]
+
+
+def encoded(record: object) -> JSON:
+    value: JSON = json.loads(encode(record))
+    return value
+
+
+# --- what hypothesis makes ---
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+JSONS: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | NUMBERS | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+TIMES = st.datetimes(
+    datetime(1, 1, 2),  # hypothesis wants them naive
+    datetime(9999, 12, 30),
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+)
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    str: st.text(max_size=12),
+    bool: st.booleans(),
+    int: st.integers(),
+    float: NUMBERS | st.integers(-(10**15), 10**15).map(float),
+    datetime: TIMES,
+    NoneType: st.none(),
+    Unset: st.just(UNSET),
+}
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    if attrs.has(kind):
+        return records(kind)
+    if get_origin(kind) is list:
+        return st.lists(values(get_args(kind)[0]), max_size=2)
+    if get_origin(kind) in (Union, UnionType):
+        return st.one_of([values(each) for each in get_args(kind)])
+    return VALUES[kind]
+
+
+def records(cls: type[Any]) -> st.SearchStrategy[Any]:
+    fields = {f.name: f for f in attrs.fields(cls)}
+    unknown = st.text(max_size=8) | st.sampled_from(["extra", "http", "self", "cls"])
+    extra = st.dictionaries(
+        unknown.filter(lambda name: name not in fields.keys() - {"extra", "http"}),
+        JSONS,
+        max_size=2,
+    )
+    known = {n: values(f.type) for n, f in fields.items() if n not in ("extra", "http")}
+    return st.builds(cls, extra=extra, **known)
+
+
+@patient
+@given(st.sampled_from(list(RECORDS)), st.data())
+def test_every_record_comes_back_as_it_was_written(cls: type[Any], data: st.DataObject) -> None:
+    record = data.draw(records(cls))
+    again = decode(encode(record), cls)
+    assert again == record
+    assert again.extra == record.extra
+
+
+CREATES = st.builds(
+    CreateKeysRequest,
+    name=st.text(min_size=1),
+    limit=st.just(UNSET) | st.none() | st.floats(0, allow_infinity=False),
+    limit_reset=st.sampled_from([UNSET, None, "daily", "weekly", "monthly"]),
+    include_byok_in_limit=st.none() | st.booleans(),
+    expires_at=st.just(UNSET) | st.none() | TIMES,
+    creator_user_id=st.just(UNSET) | st.none() | st.text(min_size=1),
+    workspace_id=st.none() | st.text(min_size=1),
+    external=st.none() | st.builds(External, st.just("acme"), st.sampled_from([PARTNER_SECRET])),
+)
+
+
+@patient
+@given(CREATES)
+def test_a_request_comes_back_as_it_was_written(request: CreateKeysRequest) -> None:
+    assert decode(encode(request), CreateKeysRequest) == request
+
+
+def mutations(value: JSON) -> st.SearchStrategy[JSON]:
+    """What is like a valid answer, but for parts that are replaced, left out or added."""
+    if isinstance(value, list):
+        return st.tuples(*map(mutations, value)).map(list) | JSONS
+    if not isinstance(value, dict):
+        return st.just(value)
+    same = {name: mutations(item) for name, item in value.items()}
+    changes = st.dictionaries(st.sampled_from(list(value)), JSONS | st.just(GONE), max_size=2)
+    changed = st.tuples(st.fixed_dictionaries(same), changes).map(change)
+    return st.one_of([changed] * 4 + [JSONS])
+
+
+GONE = object()
+
+
+def change(both: tuple[dict[str, Any], dict[str, Any]]) -> JSON:
+    changed = both[0] | both[1]
+    return {name: item for name, item in changed.items() if item is not GONE}
+
+
+@patient
+@given(st.sampled_from(EVERY), st.data())
+def test_any_json_is_read_and_written_out_again_or_is_no_readable_answer(
+    cls: type[Any], data: st.DataObject
+) -> None:
+    value = data.draw(mutations(RECORDS.get(cls, {"name": "n", "user": "u", "limit": None})))
+    try:
+        record = structure(value, cls)
+    except ResponseValidationError as error:
+        assert str(error).startswith(f"not a readable {cls.__name__}: ")
+    else:
+        assert decode(encode(record), cls) == record
+
+
+@patient
+@given(st.sampled_from(list(RECORDS)), st.data())
+def test_nothing_of_a_readable_answer_is_lost(cls: type[Any], data: st.DataObject) -> None:
+    value = data.draw(mutations(RECORDS[cls]))
+    try:
+        record = structure(value, cls)
+    except ResponseValidationError:
+        return
+    assert normal(unstructure(record)) == normal(value)
+
+
+def normal(value: Any) -> Any:
+    """A value whose times and numbers are written in one way only."""
+    if isinstance(value, dict):
+        return {name: normal(item) for name, item in value.items()}  # pyright: ignore[reportUnknownVariableType] # any JSON
+    if isinstance(value, list):
+        return [normal(item) for item in value]  # pyright: ignore[reportUnknownVariableType] # any JSON
+    if isinstance(value, str):
+        return value.replace("+00:00", "Z").replace(".5Z", ".500000Z")
+    return value
+
+
+def cut(value: JSON, start: int, left_off: int) -> bytes:
+    body = json.dumps(value).encode()
+    return body[start : len(body) - left_off]
+
+
+BYTES = st.binary() | st.builds(
+    cut,
+    st.sampled_from(list(RECORDS.values())) | JSONS,
+    st.sampled_from([0, 0, 1]),
+    st.integers(0, 60),
+)
+
+
+@patient
+@given(st.sampled_from(list(RECORDS)), BYTES)
+def test_any_bytes_are_read_or_are_no_readable_answer(cls: type[Any], body: bytes) -> None:
+    try:
+        record = decode(body, cls)
+    except OpenRouterError as error:
+        assert isinstance(error, ResponseValidationError)
+    else:
+        assert type(record) is cls
+
+
+# --- bodies ---
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"data": {',
+        b'{"data": NaN}',
+        b'{"data": Infinity}',
+        b'{"data": -Infinity}',
+        b'{"deleted": true} trailing',
+        b"{'deleted': true}",
+        b"<html><body>502 Bad Gateway</body></html>",
+        b"\xff\xfe\xfd",
+        b'{"deleted": "\xff"}',
+        b"\x80",
+        b"9" * 5000,
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"data":' * 100_000,
+    ],
+    ids=lambda body: f"{len(body)} bytes {body[:12]!r}",
+)
+def test_what_is_no_json_is_a_malformed_body(body: bytes) -> None:
+    with pytest.raises(MalformedBodyError, match=rf"\({len(body)} bytes\)"):
+        decode(body, GetKeyResponse)
+
+
+def test_a_malformed_body_does_not_show_in_its_error() -> None:
+    body = f'{{"data": {{}}, "key": "{SECRET}"'.encode()
+    with pytest.raises(MalformedBodyError) as malformed:
+        decode(body, GetKeyResponse)
+    assert malformed.value.__cause__ is None
+    assert malformed.value.__context__ is None
+    assert SECRET not in repr(malformed.value) + str(malformed.value)
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b"7", b"true", b"{}", b'{"data":[]}'])
+def test_json_that_is_no_answer_is_refused(body: bytes) -> None:
+    with pytest.raises(ResponseValidationError, match="not a readable GetKeyResponse"):
+        decode(body, GetKeyResponse)
+
+
+def test_of_duplicate_names_the_last_counts() -> None:
+    assert decode(b'{"deleted": "odd", "deleted": true}', DeleteKeysResponse).deleted is True
+
+
+def test_half_a_surrogate_pair_is_kept_and_written_out_again() -> None:
+    body = b'{"deleted":true,"later":"\\ud800"}'
+    answer = decode(body, DeleteKeysResponse)
+    assert answer.extra == {"later": "\ud800"}
+    assert parse(encode(answer)) == {"later": "\ud800", "deleted": True}
+
+
+def test_an_unknown_field_may_be_nested_deep() -> None:
+    depth = 400
+    body = b'{"deleted":true,"later":' + b"[" * depth + b"]" * depth + b"}"
+    assert parse(encode(decode(body, DeleteKeysResponse))) == parse(body)
+
+
+def test_unreadable_fields_are_named_and_their_values_are_not() -> None:
+    odd = without(key_json(name=[SECRET], usage=SECRET, created_at=SECRET), "label")
+    with pytest.raises(ResponseValidationError) as unreadable:
+        structure({"data": odd}, GetKeyResponse)
+    told = str(unreadable.value)
+    assert all(f"$.data.{name}" in told for name in ("name", "usage", "created_at", "label"))
+    assert SECRET not in told + repr(unreadable.value)
+    assert unreadable.value.__cause__ is None
+    assert unreadable.value.__context__ is None
+
+
+# --- strict primitives ---
+
+STRICT: list[tuple[str, tuple[Any, ...]]] = [
+    ("name", (None, 7, 1.5, True, ["n"], {})),
+    ("hash", (None, 7)),
+    ("disabled", (None, 0, 1, "true", "", [])),
+    ("usage", (None, True, False, "1.0", [], 10**400, math.inf, math.nan)),
+    ("limit", (True, "50", [], math.inf)),
+    ("limit_reset", (7, ["daily"])),
+    (
+        "created_at",
+        (None, 1756031400, True, "", "soon", "2025-08-24", "2025-08-24T10:30:00", "10:30:00Z"),
+    ),
+    ("updated_at", (0, "2025-08-24T10:30:00", "0001-01-01T00:00:00+14:00")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in STRICT for value in values]
+)
+def test_a_required_field_of_another_kind_is_refused(name: str, value: JSON) -> None:
+    with pytest.raises(ResponseValidationError, match=rf"\$\.{name}$"):
+        structure(key_json(**{name: value}), Key)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1000", None])
+def test_an_integer_is_neither_a_boolean_nor_a_float(value: JSON) -> None:
+    with pytest.raises(ResponseValidationError, match="is not an integer"):
+        structure(rate_limit_json(requests=value), RateLimit)
+
+
+@pytest.mark.parametrize("data", ["keys", {"0": "key"}, None, 7])
+def test_only_a_list_is_a_list(data: JSON) -> None:
+    with pytest.raises(ResponseValidationError, match="is not a list"):
+        structure({"data": data}, ListResponse)
+
+
+def test_a_text_is_not_a_list_of_its_letters() -> None:
+    current = structure(current_json(allowed_data_regions="us"), CurrentKey)
+    assert (current.allowed_data_regions, current.extra) == (None, {"allowed_data_regions": "us"})
+
+
+def test_an_integer_is_a_number() -> None:
+    key = structure(key_json(usage=25, limit=50), Key)
+    assert (key.usage, type(key.usage), key.limit, type(key.limit)) == (25.0, float, 50.0, float)
+
+
+# --- fields left out, null, odd or unknown ---
+
+NEWER = {
+    "expires_at": "2027-12-31T23:59:59Z",
+    "creator_user_id": "user_2abc",
+    "external_user": "acme-7",
+    "last_used_at": "2025-08-25T00:00:00Z",
+}
+
+
+def test_an_older_answer_decodes_and_is_written_without_the_newer_fields() -> None:
+    key = structure(old_key_json(), Key)
+    assert {getattr(key, name) for name in NEWER} == {UNSET}
+    assert key.workspace_id is None
+    assert encoded(key) == old_key_json(updated_at="2025-02-19T20:52:27.363244Z")
+
+
+def test_an_older_current_key_decodes_and_is_written_as_it_came() -> None:
+    assert encoded(structure(old_current_json(), CurrentKey)) == old_current_json()
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_null_in_a_newer_field_is_not_left_out(name: str) -> None:
+    key = structure(key_json(**{name: None}), Key)
+    assert getattr(key, name) is None
+    assert key.extra == {}
+    assert encoded(key) == normal(key_json(**{name: None}))
+
+
+@pytest.mark.parametrize("name", [*NEWER, "workspace_id"])
+@pytest.mark.parametrize("odd", [True, 7, ["odd"], {"odd": None}])
+def test_an_odd_newer_field_is_kept_and_written_out_again(name: str, odd: JSON) -> None:
+    key = structure(key_json(**{name: odd}), Key)
+    assert getattr(key, name) is (None if name == "workspace_id" else UNSET)
+    assert key.extra == {name: odd}
+    assert encoded(key) == normal(key_json(**{name: odd}))
+
+
+def test_null_where_there_is_none_is_kept_and_written_out_again() -> None:
+    current = structure(current_json(workspace_id=None, budgets=None, rate_limit=None), CurrentKey)
+    assert current.extra == {"budgets": None, "rate_limit": None}
+    key = structure(key_json(workspace_id=None), Key)
+    assert (key.workspace_id, key.extra) == (None, {"workspace_id": None})
+    assert encoded(key) == normal(key_json(workspace_id=None))
+
+
+def test_an_odd_part_of_a_newer_field_keeps_the_whole_field() -> None:
+    odd: list[JSON] = [budget_json(), budget_json(limit_usd="100")]
+    current = structure(current_json(budgets=odd), CurrentKey)
+    assert current.budgets is None
+    assert current.extra == {"budgets": odd}
+    assert current.effective_budget == structure(budget_json(), Budget)
+
+
+@pytest.mark.parametrize("cls", RECORDS)
+def test_unknown_fields_are_kept_at_every_level(cls: type[Any]) -> None:
+    later: Object = {"later": [1, {"deep": None}], "extra": "ours", "http": {"status": 200}}
+    record = structure(RECORDS[cls] | later, cls)
+    assert record.extra == later
+    assert not hasattr(record, "http") or record.http == HTTPMeta()
+    assert encoded(record) == normal(RECORDS[cls] | later)
+
+
+def test_an_unknown_field_of_a_nested_record_is_kept_there() -> None:
+    answer = structure({"data": [key_json(later=1)]}, ListResponse)
+    assert (answer.extra, answer.data[0].extra) == ({}, {"later": 1})
+
+
+def test_what_happened_on_the_wire_is_not_written() -> None:
+    answer = DeleteKeysResponse(deleted=True, http=HTTPMeta(status=200))
+    assert encode(answer) == b'{"deleted":true}'
+
+
+def test_a_known_field_wins_over_one_that_is_kept() -> None:
+    key = attrs.evolve(structure(key_json(expires_at=7), Key), expires_at=None)
+    assert encoded(key) == normal(key_json(expires_at=None))
+
+
+@pytest.mark.parametrize(
+    ("request_", "body"),
+    [
+        (CreateKeysRequest(name="n"), b'{"name":"n"}'),
+        (CreateKeysRequest(name="n", limit=None), b'{"name":"n","limit":null}'),
+        (CreateKeysRequest(name="n", limit=50), b'{"name":"n","limit":50}'),
+        (UpdateKeysRequest(limit=None), b'{"limit":null}'),
+        (UpdateKeysRequest(disabled=False), b'{"disabled":false}'),
+        (CreateKeysRequest(name="é\ud83d\ude00"), rb'{"name":"\u00e9\ud83d\ude00"}'),
+        (External("acme"), b'{"user":"acme"}'),
+    ],
+)
+def test_left_out_null_and_a_value_are_written_apart(request_: object, body: bytes) -> None:
+    assert encode(request_) == body
+
+
+# --- times ---
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2025-08-24T10:30:00Z", datetime(2025, 8, 24, 10, 30, tzinfo=UTC)),
+        (
+            "2025-02-19T20:52:27.363244+00:00",
+            datetime(2025, 2, 19, 20, 52, 27, 363244, tzinfo=UTC),
+        ),
+        ("2025-08-24T10:30:00.5Z", datetime(2025, 8, 24, 10, 30, 0, 500000, tzinfo=UTC)),
+        ("2025-08-24T12:30:00+02:00", datetime(2025, 8, 24, 10, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_timestamp_is_aware_and_in_utc(text: str, time: datetime) -> None:
+    read = structure(key_json(created_at=text), Key).created_at
+    assert (read, read.tzinfo) == (time, UTC)
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (datetime(2027, 12, 31, 23, 59, tzinfo=UTC), "2027-12-31T23:59:00Z"),
+        (datetime(2027, 12, 31, 23, 59, 59, 5, tzinfo=UTC), "2027-12-31T23:59:59.000005Z"),
+        (datetime(2028, 1, 1, 1, tzinfo=timezone(timedelta(hours=2))), "2027-12-31T23:00:00Z"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_a_time_is_written_in_utc_with_seconds_and_z(time: datetime, text: str) -> None:
+    assert write_time(time) == text
+    request = CreateKeysRequest(name="n", expires_at=time)
+    assert encoded(request) == {"name": "n", "expires_at": text}

@@ -1,0 +1,158 @@
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from openrouter_keys import errors
+from openrouter_keys.errors import OpenRouterError
+from tests.records import HASH, SECRET
+
+# The tree as the module's docstring draws it: each class with what an `except` may name.
+TREE: dict[str, tuple[type[Exception], ...]] = {
+    "InvalidArgumentError": (OpenRouterError, ValueError),
+    "ClientStateError": (OpenRouterError, RuntimeError),
+    "ClientClosedError": (errors.ClientStateError,),
+    "WrongEventLoopError": (errors.ClientStateError,),
+    "ForkedClientError": (errors.ClientStateError,),
+    "APIKeyError": (OpenRouterError,),
+    "NoResponseError": (OpenRouterError,),
+    "NotSentError": (errors.NoResponseError,),
+    "DeadlineExceededError": (errors.NoResponseError, TimeoutError),
+    "CreateOutcomeUnknownError": (OpenRouterError,),
+    "ResponseValidationError": (OpenRouterError,),
+    "MalformedBodyError": (errors.ResponseValidationError,),
+    "SecretLostError": (errors.ResponseValidationError,),
+    "CreatedKeyUnreadableError": (errors.ResponseValidationError,),
+    "ResponseError": (OpenRouterError,),
+    "BadRequestResponseError": (errors.ResponseError,),
+    "UnauthorizedResponseError": (errors.ResponseError,),
+    "ForbiddenResponseError": (errors.ResponseError,),
+    "NotFoundResponseError": (errors.ResponseError,),
+    "ConflictResponseError": (errors.ResponseError,),
+    "TooManyRequestsResponseError": (errors.ResponseError,),
+    "InternalServerResponseError": (errors.ResponseError,),
+    "OpenRouterDefaultError": (errors.ResponseError,),
+}
+
+CLASSES: dict[str, type[OpenRouterError]] = {
+    name: cls
+    for name, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, OpenRouterError)
+}
+
+
+def test_every_error_of_the_package_is_in_the_tree() -> None:
+    assert CLASSES.keys() == TREE.keys() | {"OpenRouterError"}
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_an_error_is_caught_by_the_names_above_it(name: str) -> None:
+    assert all(issubclass(CLASSES[name], above) for above in TREE[name])
+    assert f" {name}" in str(errors.__doc__)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_error_has_all_the_facts_before_anything_is_known(name: str) -> None:
+    error = CLASSES[name]("what happened")
+    assert error.message.startswith("what happened")
+    facts = (error.operation, error.status_code, error.body, error.attempts, error.retry_after)
+    assert facts == ("", None, "", 0, None)
+    assert dict(error.headers) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "maybe"),
+    [
+        ("CreateOutcomeUnknownError", True),
+        ("SecretLostError", True),
+        ("CreatedKeyUnreadableError", True),
+        ("NotSentError", False),
+        ("InvalidArgumentError", False),
+    ],
+)
+def test_an_error_says_whether_the_request_may_have_been_applied(name: str, maybe: bool) -> None:
+    assert CLASSES[name]("it").maybe_applied is maybe
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - {"CreatedKeyUnreadableError"}))
+def test_an_error_survives_a_pickle_with_its_facts(name: str) -> None:
+    error = CLASSES[name]("what happened")
+    error.operation, error.attempts, error.status_code = "get", 2, 502
+    again = pickle.loads(pickle.dumps(error))  # our own
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_the_message_names_the_operation_and_the_attempts() -> None:
+    error = errors.NoResponseError("no answer came")
+    error.operation, error.attempts = "get", 1
+    assert str(error) == "get: no answer came (1 attempt)"
+    error.attempts = 3
+    assert str(error) == "get: no answer came (3 attempts)"
+
+
+@pytest.mark.parametrize("operation", ["create", "update", "delete"])
+def test_the_message_of_a_change_tells_whether_it_may_have_been_applied(operation: str) -> None:
+    error = errors.NoResponseError("no answer came")
+    error.operation, error.attempts = operation, 1
+    assert str(error) == f"{operation}: no answer came (1 attempt; it was not applied)"
+    error.maybe_applied = True
+    assert str(error) == f"{operation}: no answer came (1 attempt; it may have been applied)"
+
+
+def test_a_refusal_tells_its_status_and_the_wait_that_is_asked_for() -> None:
+    error = errors.TooManyRequestsResponseError("Rate limit exceeded")
+    error.operation, error.status_code, error.attempts, error.retry_after = "list", 429, 2, 300.0
+    said = "list answered 429: Rate limit exceeded; it asks to wait 300 s (2 attempts)"
+    assert str(error) == said
+
+
+def test_a_refusal_without_an_operation_still_reads_well() -> None:
+    error = errors.NotFoundResponseError("Resource not found")
+    error.status_code = 404
+    assert str(error) == "request answered 404: Resource not found"
+
+
+def test_a_refused_argument_is_named_in_the_message_and_as_an_attribute() -> None:
+    error = errors.InvalidArgumentError("must be a number", "limit")
+    assert (error.argument, str(error)) == ("limit", "limit: must be a number")
+    assert pickle.loads(pickle.dumps(error)).argument == "limit"  # our own
+
+
+def unreadable() -> errors.CreatedKeyUnreadableError:
+    return errors.CreatedKeyUnreadableError("no field 'name'", SECRET, HASH)
+
+
+def test_an_unreadable_key_holds_its_secret_and_shows_only_its_mask() -> None:
+    error = unreadable()
+    assert (error.key, error.hash) == (SECRET, HASH)
+    assert "sk-or-v1-fa4...fa4e" in str(error)
+    assert "error.key" in str(error)
+    for shown in (str(error), repr(error), error.message, repr(error.args)):
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_unreadable_key_is_never_pickled(protocol: int) -> None:
+    with pytest.raises(TypeError, match="never pickled") as refused:
+        pickle.dumps(unreadable(), protocol)
+    assert SECRET not in str(refused.value)
+
+
+def test_an_unreadable_key_is_not_copied_either() -> None:
+    with pytest.raises(TypeError, match="never pickled"):
+        copy.copy(unreadable())
+
+
+def test_the_status_decides_the_class_and_the_map_cannot_be_changed() -> None:
+    assert {status: cls.__name__ for status, cls in errors.STATUS_ERRORS.items()} == {
+        400: "BadRequestResponseError",
+        401: "UnauthorizedResponseError",
+        403: "ForbiddenResponseError",
+        404: "NotFoundResponseError",
+        409: "ConflictResponseError",
+        429: "TooManyRequestsResponseError",
+        500: "InternalServerResponseError",
+    }
+    with pytest.raises(TypeError):
+        errors.STATUS_ERRORS[418] = errors.ResponseError  # type: ignore[index]  # pyright: ignore[reportIndexIssue]

@@ -1,0 +1,142 @@
+"""The command line: its grammar, and an emulator that starts, tells its address and stops."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from openrouter_keys import OpenRouter
+from openrouter_keys.__main__ import main
+from openrouter_keys.errors import UnauthorizedResponseError
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60
+
+
+@contextmanager
+def emulator(*arguments: str) -> Generator[subprocess.Popen[str], None, None]:
+    command = [sys.executable, "-W", "error", "-m", "openrouter_keys", "emulator"]
+    with subprocess.Popen(
+        [*command, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_emulator_stops_cleanly_at_a_signal(number: signal.Signals) -> None:
+    with emulator("--json") as process:
+        base_url = json.loads(line(process))["base_url"]
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (0, "", "")
+    port = int(base_url.removesuffix("/api/v1").rpartition(":")[2])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_the_emulator_stops_although_a_client_is_connected() -> None:
+    with emulator("--json") as process:
+        told = json.loads(line(process))
+        with OpenRouter(told["api_key"], server_url=told["base_url"]) as client:
+            client.api_keys.list()
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_the_json_is_one_line_that_a_client_can_use() -> None:
+    with emulator("--json", "--api-key", "the-key") as process:
+        told = json.loads(line(process))
+        with OpenRouter("the-key", server_url=told["base_url"]) as client:
+            created = client.api_keys.create(name="a")
+            assert [key.hash for key in client.api_keys.list().data] == [created.data.hash]
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=PATIENCE)
+    assert told == {"base_url": told["base_url"], "api_key": "the-key"}
+    assert rest == ""
+
+
+def test_the_key_that_is_made_is_visibly_fake_and_the_only_one_that_manages() -> None:
+    with emulator("--json") as process:
+        told = json.loads(line(process))
+        assert "emulator" in told["api_key"]
+        client = OpenRouter("the-key", server_url=told["base_url"])
+        with client, pytest.raises(UnauthorizedResponseError):
+            client.api_keys.list()
+
+
+def test_the_text_is_two_lines_of_which_the_second_can_be_pasted() -> None:
+    with emulator("--api-key", "it's-$HOME") as process:
+        assert "until Ctrl-C" in line(process)
+        told = dict(word.split("=", 1) for word in shlex.split(line(process)))
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=PATIENCE)
+    assert told.keys() == {"OPENROUTER_BASE_URL", "OPENROUTER_API_KEY"}
+    assert told["OPENROUTER_API_KEY"] == "it's-$HOME"
+    assert rest == ""
+
+
+def test_the_port_is_the_one_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with emulator("--json", "--port", str(port)) as process:
+        assert json.loads(line(process))["base_url"] == f"http://127.0.0.1:{port}/api/v1"
+
+
+def test_a_port_in_use_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with emulator("--json", "--port", port) as process:
+            out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith("openrouter-keys emulator: cannot listen: ")
+    assert err.endswith("; --port 0 takes a free port\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["emulator", "--port", "65536"], "--port: must be a number from 0 to 65535"),
+        (["emulator", "--port", "-1"], "--port: must be a number from 0 to 65535"),
+        (["emulator", "--api-key", ""], "--api-key: the key is empty"),
+        (["demo", "one.csv", "two.csv"], "unrecognized arguments: two.csv"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_key_that_cannot_be_used_is_refused_without_showing_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["emulator", "--api-key", "two words"])
+    assert "words" not in capsys.readouterr().err

@@ -1,0 +1,187 @@
+import copy
+import inspect
+import pickle
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+from multidict import CIMultiDict
+
+from openrouter_keys import models
+from openrouter_keys.converter import structure
+from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.models import (
+    Budget,
+    CreateKeysRequest,
+    CreateKeysResponse,
+    CurrentKey,
+    DeleteKeysResponse,
+    External,
+    FreeModelDailyRequests,
+    GetCurrentKeyResponse,
+    GetKeyResponse,
+    HTTPMeta,
+    Key,
+    ListResponse,
+    RateLimit,
+    UpdateKeysRequest,
+    UpdateKeysResponse,
+    external_of,
+)
+from openrouter_keys.unset import UNSET
+from tests.records import (
+    PARTNER_SECRET,
+    SECRET,
+    budget_json,
+    current_json,
+    free_requests_json,
+    key,
+    key_json,
+    rate_limit_json,
+)
+
+HTTP = HTTPMeta(status=200, headers=CIMultiDict({"Date": "now"}), attempts=2, elapsed=0.5)
+KEY = structure(key_json(later="added"), Key)
+CURRENT = structure(current_json(), CurrentKey)
+EXTERNAL = External("acme", PARTNER_SECRET)
+
+OPEN: list[Any] = [
+    KEY,
+    CURRENT,
+    structure(budget_json(), Budget),
+    structure(rate_limit_json(), RateLimit),
+    structure(free_requests_json(), FreeModelDailyRequests),
+    HTTP,
+    ListResponse(data=[KEY], http=HTTP),
+    GetKeyResponse(data=KEY, http=HTTP),
+    UpdateKeysResponse(data=KEY, extra={"later": [1]}, http=HTTP),
+    DeleteKeysResponse(deleted=True, http=HTTP),
+    GetCurrentKeyResponse(data=CURRENT, http=HTTP),
+    CreateKeysRequest(name="n", limit=None),
+    UpdateKeysRequest(limit=None),
+]
+SECRETIVE: list[Any] = [
+    CreateKeysResponse(data=KEY, key=SECRET, http=HTTP),
+    EXTERNAL,
+    CreateKeysRequest(name="n", external=EXTERNAL),
+]
+
+
+def name(record: object) -> str:
+    return type(record).__name__
+
+
+def test_every_public_record_is_looked_at_here() -> None:
+    classes = {
+        name for name, _ in inspect.getmembers(models, attrs.has) if not name.startswith("_")
+    }
+    assert classes == {type(record).__name__ for record in OPEN + SECRETIVE}
+
+
+@pytest.mark.parametrize("record", OPEN + SECRETIVE, ids=name)
+def test_a_record_is_frozen(record: Any) -> None:
+    for field in attrs.fields(record.__class__):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(record, field.name, None)
+    with pytest.raises(AttributeError):
+        record.limt = 5
+
+
+@pytest.mark.parametrize("record", OPEN, ids=name)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_record_without_a_secret_survives_a_pickle(record: object, protocol: int) -> None:
+    again = pickle.loads(pickle.dumps(record, protocol))  # our own
+    assert again == record
+    assert repr(again) == repr(record)
+
+
+def test_what_happened_on_the_wire_survives_a_pickle_too() -> None:
+    answer = GetKeyResponse(data=KEY, http=HTTP)
+    again = pickle.loads(pickle.dumps(answer))  # our own
+    assert again.http == HTTP
+    assert again.http.headers["DATE"] == "now"
+
+
+@pytest.mark.parametrize("record", SECRETIVE, ids=name)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_secret_is_never_pickled(record: object, protocol: int) -> None:
+    with pytest.raises(TypeError, match="never pickled") as refused:
+        pickle.dumps([record], protocol)
+    assert "fa4e" * 16 not in str(refused.value)
+    assert PARTNER_SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("record", OPEN + SECRETIVE, ids=name)
+def test_a_copy_is_the_same(record: object) -> None:
+    assert copy.copy(record) == record
+    assert copy.deepcopy([record]) == [record]
+
+
+@pytest.mark.parametrize("record", SECRETIVE, ids=name)
+def test_a_secret_is_masked_wherever_a_record_shows(record: object) -> None:
+    for shown in (repr(record), str(record), f"{[record]}"):
+        assert SECRET not in shown
+        assert PARTNER_SECRET not in shown
+
+
+def test_the_mask_is_that_of_the_services_labels() -> None:
+    assert "key=sk-or-v1-fa4...fa4e" in repr(SECRETIVE[0])
+
+
+def test_the_secret_itself_is_there() -> None:
+    assert (SECRETIVE[0].key, EXTERNAL.api_key) == (SECRET, PARTNER_SECRET)
+
+
+def test_only_what_was_given_is_set() -> None:
+    request = CreateKeysRequest(name="n")
+    left_out = (request.limit, request.limit_reset, request.expires_at, request.creator_user_id)
+    assert left_out == (UNSET,) * 4
+    absent = (request.include_byok_in_limit, request.workspace_id, request.external)
+    assert absent == (None,) * 3
+
+
+def test_a_key_made_without_the_newer_fields_says_that_they_are_absent() -> None:
+    old = key()
+    newer = (old.expires_at, old.creator_user_id, old.external_user, old.last_used_at)
+    assert newer == (UNSET,) * 4
+    assert (old.workspace_id, dict(old.extra)) == (None, {})
+
+
+def test_a_partners_identity_may_be_a_dictionary() -> None:
+    request = CreateKeysRequest(name="n", external={"user": "acme", "api_key": PARTNER_SECRET})
+    assert request.external == EXTERNAL
+    assert external_of({"user": "acme"}) == External("acme")
+    assert external_of(EXTERNAL) is EXTERNAL
+    assert external_of(None) is None
+
+
+@pytest.mark.parametrize("external", [{"users": "acme"}, {"user": "acme", "key": "k"}, "acme", 7])
+def test_another_shape_of_a_partners_identity_is_refused(external: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"external: .*`user`"):
+        external_of(external)
+
+
+@pytest.mark.parametrize("record", [r for r in OPEN + SECRETIVE if hasattr(r, "over")], ids=name)
+def test_an_answer_gets_what_happened_on_the_wire(record: Any) -> None:
+    http = HTTPMeta(status=201, attempts=1)
+    placed = record.over(http)
+    assert placed.http is http
+    assert record.http is HTTP
+    assert placed == record  # what happened is no part of what was answered
+
+
+def test_headers_do_not_show() -> None:
+    assert "now" not in repr(HTTP)
+
+
+def test_two_answers_without_extras_share_nothing_that_could_be_changed() -> None:
+    first, second = DeleteKeysResponse(deleted=True), DeleteKeysResponse(deleted=True)
+    extra: Mapping[str, object] = first.extra
+    assert extra is not second.extra
+
+
+def test_times_of_a_key_are_in_utc() -> None:
+    assert KEY.created_at == datetime(2025, 8, 24, 10, 30, tzinfo=UTC)
+    assert KEY.created_at.tzinfo is UTC

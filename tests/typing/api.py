@@ -1,0 +1,233 @@
+"""Ordinary uses of the public API, as users write them: only type-checked, never run."""
+
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import assert_type
+
+from aiohttp import ClientSession
+
+from openrouter_keys import (
+    UNSET,
+    APIKeys,
+    AsyncAPIKeys,
+    AsyncOpenRouter,
+    BackoffStrategy,
+    Budget,
+    CreateKeysResponse,
+    CurrentKey,
+    DeleteKeysResponse,
+    Err,
+    External,
+    GetCurrentKeyResponse,
+    GetKeyResponse,
+    HTTPMeta,
+    Key,
+    LimitReset,
+    ListResponse,
+    Ok,
+    OpenRouter,
+    OpenRouterError,
+    OptionalNullable,
+    RequestOptions,
+    RetryConfig,
+    Unset,
+    UpdateKeysResponse,
+    attempt,
+    errors,
+    parse_datetime,
+    utils,
+)
+from openrouter_keys.emulator import Account, Emulator, Fault, Request, StoredKey
+
+
+async def a_service_mints_a_key() -> str:
+    async with AsyncOpenRouter() as client:
+        assert_type(client, AsyncOpenRouter)
+        assert_type(client.api_keys, AsyncAPIKeys)
+        created = await client.api_keys.create(name="customer-42", limit=50, limit_reset="monthly")
+        assert_type(created, CreateKeysResponse)
+        assert_type(created.data, Key)
+        assert_type(created.data.hash, str)
+        assert_type(created.http, HTTPMeta)
+        assert_type(created.http.attempts, int)
+        return assert_type(created.key, str)
+
+
+async def every_argument_of_a_create(keys: AsyncAPIKeys) -> None:
+    await keys.create(
+        name="all of them",
+        limit=None,
+        limit_reset=None,
+        include_byok_in_limit=True,
+        expires_at=datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC),
+        creator_user_id="user_1",
+        workspace_id="0df9e665-d932-5740-b2c7-b52af166bc11",
+        external=External("partner-7", api_key="k" * 32),
+        retries=RetryConfig(backoff=BackoffStrategy()),
+        timeout_ms=2_500.5,
+        server_url="http://127.0.0.1:8080/api/v1",
+        http_headers={"X-Request-Id": "1"},
+        http_referer="https://example.org",
+        x_open_router_title="Example",
+        x_open_router_categories="tools",
+    )
+    await keys.create(
+        name="left out",
+        limit=UNSET,
+        limit_reset=UNSET,
+        include_byok_in_limit=None,
+        expires_at=UNSET,
+        creator_user_id=UNSET,
+        external={"user": "partner-8"},
+    )
+    await keys.create(name="until then", expires_at=parse_datetime("2027-12-31T23:59:59Z"))
+
+
+async def the_other_five(keys: AsyncAPIKeys, hash: str) -> None:
+    assert_type(await keys.get(hash), GetKeyResponse)
+    assert_type((await keys.get(hash=hash)).data.limit, float | None)
+    assert_type(await keys.update(hash, limit=None), UpdateKeysResponse)
+    assert_type(await keys.update(hash=hash, name="new", disabled=False), UpdateKeysResponse)
+    assert_type(await keys.delete(hash, timeout_ms=500), DeleteKeysResponse)
+    assert_type((await keys.delete(hash=hash)).deleted, bool)
+    assert_type(await keys.get_current_key_metadata(), GetCurrentKeyResponse)
+    assert_type(await keys.list(), ListResponse)
+    assert_type((await keys.list(include_disabled=True, offset=100)).data, list[Key])
+
+
+async def as_the_older_sdk_has_it(keys: AsyncAPIKeys) -> None:
+    assert_type(await keys.list(include_disabled="false", offset="0"), ListResponse)
+    retries = utils.RetryConfig(backoff=utils.BackoffStrategy())
+    assert_type(retries, RetryConfig)
+    assert_type(utils.parse_datetime("2027-12-31T23:59:59Z"), datetime)
+
+
+async def all_pages(keys: AsyncAPIKeys) -> list[str]:
+    pages = keys.iterate(include_disabled=True, include_expired=False, timeout_ms=500)
+    assert_type(pages, AsyncGenerator[Key, None])
+    async for key in pages:
+        assert_type(key, Key)
+    return [key.name async for key in keys.iterate() if not key.disabled]
+
+
+async def outcomes_as_values(keys: AsyncAPIKeys, hash: str) -> float | None:
+    result = await attempt(keys.get(hash))
+    assert_type(result, Ok[GetKeyResponse] | Err)
+    match result:
+        case Ok(answer):
+            return assert_type(answer.data.limit, float | None)
+        case Err(error):
+            raise assert_type(error, OpenRouterError)
+
+
+async def outcomes_by_their_class(keys: AsyncAPIKeys, hash: str) -> str:
+    result = await attempt(keys.get(hash))
+    if isinstance(result, Ok):
+        return assert_type(result.value, GetKeyResponse).data.name
+    return assert_type(result.error, OpenRouterError).message
+
+
+async def outcomes_by_their_flag(keys: AsyncAPIKeys, hash: str) -> str:
+    result = await attempt(keys.get(hash))
+    if result.ok is True:
+        return assert_type(result.value, GetKeyResponse).data.name
+    return assert_type(result.error, OpenRouterError).message
+
+
+async def the_clients_own_arguments(session: ClientSession) -> None:
+    async def from_a_vault() -> str:
+        return "key"
+
+    AsyncOpenRouter(from_a_vault, session=session, timeout_ms=1000)
+    AsyncOpenRouter(lambda: "key", retry_config=RetryConfig(), max_connections=10)
+    client = AsyncOpenRouter(api_key="key", server_url="http://127.0.0.1:8080", grace=1)
+    assert_type(await client.close(), None)
+
+
+def a_script() -> str:
+    with OpenRouter(api_key="key") as client:
+        assert_type(client, OpenRouter)
+        assert_type(client.api_keys, APIKeys)
+        created = client.api_keys.create(name="customer-42", limit=50, limit_reset="monthly")
+        assert_type(created, CreateKeysResponse)
+        return assert_type(created.key, str)
+
+
+def the_other_five_blocking(keys: APIKeys, hash: str) -> None:
+    assert_type(keys.get(hash), GetKeyResponse)
+    assert_type(keys.get(hash=hash).data.created_at, datetime)
+    assert_type(keys.update(hash, limit=None), UpdateKeysResponse)
+    assert_type(keys.update(hash=hash, name="new", limit_reset=None), UpdateKeysResponse)
+    assert_type(keys.delete(hash, http_headers={"X-Request-Id": "1"}), DeleteKeysResponse)
+    assert_type(keys.get_current_key_metadata(), GetCurrentKeyResponse)
+    assert_type(keys.list(), ListResponse)
+    assert_type(keys.list(include_disabled="false", offset="0").data, list[Key])
+
+
+def all_pages_blocking(keys: APIKeys) -> list[str]:
+    pages = keys.iterate(workspace_id="0df9e665-d932-5740-b2c7-b52af166bc11")
+    assert_type(pages, Iterator[Key])
+    for key in pages:
+        assert_type(key, Key)
+    return [key.name for key in keys.iterate(include_disabled=True)]
+
+
+def sessions_of_your_own() -> None:
+    OpenRouter(session=lambda: ClientSession(trust_env=True)).close()
+
+
+def options_that_several_calls_share(keys: APIKeys) -> None:
+    options: RequestOptions = {"timeout_ms": 500, "retries": None}
+    keys.list(**options)
+    keys.create(name="shared", **options)
+
+
+def fields_that_may_be_absent(key: Key, current: CurrentKey) -> datetime | None:
+    assert_type(key.expires_at, datetime | Unset | None)
+    assert_type(current.budgets, list[Budget] | None)
+    assert_type(key.workspace_id, str | None)
+    if key.expires_at is UNSET:
+        return None
+    return assert_type(key.expires_at, datetime | None)
+
+
+def a_limit_that_is_passed_on(keys: APIKeys, hash: str, limit: OptionalNullable[float]) -> None:
+    keys.update(hash, limit=limit)
+    if limit is not UNSET and limit is not None:
+        assert_type(limit, float)
+
+
+def a_reset_that_is_passed_on(keys: APIKeys, reset: LimitReset) -> None:
+    keys.create(name="reset", limit_reset=reset)
+
+
+def errors_tell_what_to_do(keys: APIKeys, hash: str) -> None:
+    try:
+        keys.get(hash)
+    except errors.TooManyRequestsResponseError as error:
+        assert_type(error.retry_after, float | None)
+        assert_type(error.data.error.code, int | str)
+        assert_type(error.data.error.message, str)
+    except errors.CreateOutcomeUnknownError as error:
+        assert_type(error.started_at, datetime | None)
+    except errors.CreatedKeyUnreadableError as error:
+        assert_type(error.key, str)
+    except OpenRouterError as error:
+        assert_type(error.status_code, int | None)
+        assert_type(error.headers, Mapping[str, str])
+        assert_type(error.body, str)
+
+
+async def an_emulated_service() -> None:
+    account = Account(management_key="key")
+    async with Emulator(account, faults=[Fault("create", "status", status=502)]) as emulator:
+        assert_type(emulator, Emulator)
+        assert_type(emulator.base_url, str)
+        assert_type(emulator.api_key, str)
+        assert_type(emulator.account.keys, dict[str, StoredKey])
+        assert_type(emulator.requests, list[Request])
+
+
+def an_emulated_service_in_a_thread() -> None:
+    with Emulator() as emulator, OpenRouter("key", server_url=emulator.base_url) as client:
+        client.api_keys.list()

@@ -1,6 +1,5 @@
 """What can be asked of this tree; `nox` asks it all, `nox -s tests` one thing."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -18,11 +17,11 @@ OLDEST = (3, 11)
 
 def interpreters() -> list[str]:
     """Every Python from the oldest supported one up that works here, one for each version."""
-    found: dict[tuple[int, int], str] = {}
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    # pyenv and uv lay out their Pythons side by side, and put only one of them on the path.
+    siblings = Path(sys.base_prefix).parent.glob("*/bin/python3")
     candidates = [sys.executable, *(f"python3.{minor}" for minor in range(OLDEST[1], 20))]
-    candidates += [str(path) for path in sorted(versions.glob("3.*/bin/python"))]
-    for candidate in candidates:
+    found: dict[tuple[int, int], str] = {}
+    for candidate in [*candidates, *sorted(map(str, siblings))]:
         path = shutil.which(candidate)
         version = version_of(path) if path else None
         if path and version and version >= OLDEST:
@@ -37,7 +36,7 @@ def version_of(python: str) -> tuple[int, int] | None:
     return (int(told[1]), int(told[2])) if told and asked.returncode == 0 else None
 
 
-PYTHONS = interpreters()
+PYTHONS = [nox.param(path, id="{}.{}".format(*(version_of(path) or ()))) for path in interpreters()]
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -63,7 +62,8 @@ def types(session: nox.Session) -> None:
     session.run("python", "tests/typing/check.py")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
+@nox.parametrize("python", PYTHONS)
 def tests(session: nox.Session) -> None:
     """Does it work, on every Python that is here?"""
     install(session, "test")

@@ -7,9 +7,10 @@ attribute, so that plain functions can use them too. No value of a secret is eve
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
@@ -25,7 +26,8 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
 # As many digits as any list could need, and few enough for int() to take.
 _DECIMAL = re.compile(r"[0-9]{1,18}")
 # RFC 9110: a field value holds no control characters but tabs; a name is a token.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Half a surrogate pair is no character, and cannot be sent.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -160,17 +162,25 @@ def server_url(argument: str, value: object) -> str:
     """Return a base URL without the slash at its end."""
     if not isinstance(value, str):
         refuse(argument, f"must be a string, not {_kind(value)}")
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    # Not in an `except`: what `urlsplit` says of a URL may show a password that stands in it.
+    parts = _split(value)
+    if parts is None:
         refuse(argument, "is no URL")
+    usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     # Looked for in the text: an empty query leaves no trace in the parts, nor does a tab.
     if not usable or not value.isprintable() or not {" ", "?", "#"}.isdisjoint(value):
         refuse(argument, "must be http(s)://host[:port][/path], without a query or a fragment")
     if parts.username is not None or parts.password is not None:
         refuse(argument, "must hold no credentials: give the key as api_key")
     return value.rstrip("/")
+
+
+def _split(url: str) -> SplitResult | None:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        _ = parts.port  # is read, and refused, only when asked for
+        return parts
+    return None
 
 
 def count(argument: str, value: object) -> int:

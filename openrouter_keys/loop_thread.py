@@ -131,6 +131,8 @@ class LoopThread:
             elif call.outcome.exception() is None:
                 with suppress(RuntimeError):  # the loop has ended
                     loop.portal.start_task_soon(call.drop, call.outcome.result())
+            else:
+                call.outcome = Future()  # the old one holds the error, whose traceback holds it
             raise
         finally:
             del call  # its outcome holds an error, whose traceback holds this frame

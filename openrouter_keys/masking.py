@@ -13,11 +13,13 @@ def mask(secret: str | None) -> str:
     """Show a secret as the service's own labels do: `sk-or-v1-0e6...1c96`.
 
     Args:
-        secret: the secret. One too short to be masked in part, or None, shows nothing of itself.
+        secret: the secret. Of one that is no OpenRouter key only the end is shown, of one that is
+            too short nothing. None: "None".
     """
     if secret is None or len(secret) < _SHORT:
         return "None" if secret is None else "..."
-    return f"{secret[:_HEAD]}...{secret[-_TAIL:]}"
+    head = secret[:_HEAD] if secret.startswith("sk-or-") else ""
+    return f"{head}...{secret[-_TAIL:]}"
 
 
 def scrub(text: str, *known: str) -> str:

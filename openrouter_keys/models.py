@@ -162,7 +162,7 @@ class Key(_Usage):
     workspace_id: str | None = None
     external_user: OptionalNullable[str] = UNSET
     last_used_at: OptionalNullable[datetime] = UNSET
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False)
+    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -172,7 +172,7 @@ class RateLimit:
     interval: str
     note: str
     requests: int
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False)
+    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -182,7 +182,7 @@ class FreeModelDailyRequests:
     limit: int
     used: int
     remaining: int
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False)
+    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -202,7 +202,7 @@ class Budget:
     include_byok: bool
     guardrail_id: str | None
     budget_id: str | None
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False)
+    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -226,7 +226,7 @@ class CurrentKey(_Usage):
     free_model_daily_requests: FreeModelDailyRequests | None = None
     budgets: list[Budget] | None = None
     effective_budget: OptionalNullable[Budget] = UNSET
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False)
+    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
 
 
 # --- answers ---
@@ -253,7 +253,7 @@ class HTTPMeta:
 class _Response:
     """What every answer has."""
 
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False)
+    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
     http: HTTPMeta = field(factory=HTTPMeta, eq=False)
 
     def over(self, http: HTTPMeta) -> Self:

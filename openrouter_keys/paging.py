@@ -60,7 +60,8 @@ class Pager:
         hashes = [key.hash for key in page]
         self._repeats = self._repeats + 1 if hashes == self._last else 0
         self._last = hashes
-        ended = len(page) < self._largest or self._repeats == ENOUGH_REPEATS
+        repeats = self._repeats >= ENOUGH_REPEATS and self.offset > len(self._seen)
+        ended = len(page) < self._largest or repeats
         self.done = not fresh and (not page or ended)
         self._overlap = max(0, min(OVERLAP, len(page) - 1))
         self.offset += len(page) - self._overlap

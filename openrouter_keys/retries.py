@@ -184,7 +184,8 @@ def decide(
     """
     if attempt >= attempts_allowed(what, effect, config):
         return None
-    wait = config.backoff.wait(attempt, chance) if retry_after is None else retry_after
+    # A `Retry-After: 0` must not turn into a hail of requests.
+    wait = max(config.backoff.wait(attempt, chance), retry_after or 0)
     ends = min(deadline, config.backoff.max_elapsed_time / 1000)
     # Asked before the sleep: nobody should wait for an attempt that can no longer be made.
     return wait if wait <= RETRY_AFTER_CAP and elapsed + wait < ends else None

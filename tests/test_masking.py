@@ -10,6 +10,10 @@ def test_a_secret_shows_as_the_services_own_labels_do() -> None:
     assert mask("sk-or-v1-0e6" + "0" * 57 + "1c96") == "sk-or-v1-0e6...1c96"
 
 
+def test_of_another_kind_of_secret_only_the_end_shows() -> None:
+    assert mask("a-partners-own-key-of-its-own-make") == "...make"
+
+
 @pytest.mark.parametrize(("secret", "shown"), [("", "..."), ("a" * 19, "..."), (None, "None")])
 def test_what_is_too_short_to_be_masked_in_part_shows_nothing(
     secret: str | None, shown: str

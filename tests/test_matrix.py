@@ -350,6 +350,17 @@ async def test_a_429_is_repeated_until_the_deadline(
     assert len(emulator.requests) == 6
 
 
+async def test_a_429_that_asks_for_no_wait_is_not_answered_with_a_hail(
+    emulator: Emulator, fake_time: FakeTime
+) -> None:
+    emulator.faults.append(Fault(status=429, headers={"Retry-After": "0"}, times=4))
+
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
+        await keys.list()
+
+    assert fake_time.slept == [0.25, 0.5, 1, 2]
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_429_that_does_not_fit_the_deadline_is_raised_before_any_sleep(
     operation: str, emulator: Emulator, fake_time: FakeTime

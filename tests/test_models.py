@@ -185,3 +185,7 @@ def test_two_answers_without_extras_share_nothing_that_could_be_changed() -> Non
 def test_times_of_a_key_are_in_utc() -> None:
     assert KEY.created_at == datetime(2025, 8, 24, 10, 30, tzinfo=UTC)
     assert KEY.created_at.tzinfo is UTC
+
+
+def test_keys_go_into_a_set() -> None:
+    assert len({key(), key(), key("other")}) == 2

@@ -155,13 +155,12 @@ def test_a_stand_in_that_ignores_the_offset_comes_to_an_end(size: int) -> None:
         return keys
 
     assert list(walk(same)) == keys
-    assert len(asked) <= ENOUGH_REPEATS + 1
+    assert len(asked) <= len(keys) + ENOUGH_REPEATS + 1
 
 
 def test_a_page_that_holds_a_key_twice_gives_it_once() -> None:
-    one, two = key("one"), key("two")
-    pager = Pager()
-    assert [key.hash for key in pager.take([one, two, one])] == ["one", "two"]
+    page = [key("one"), key("two"), key("one")]
+    assert [key.hash for key in Pager().take(page)] == ["one", "two"]
 
 
 def test_nothing_is_asked_for_before_the_first_page() -> None:

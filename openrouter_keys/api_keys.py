@@ -153,7 +153,10 @@ class AsyncAPIKeys:
             SecretLostError: a key was made and its secret cannot be read: delete it.
             CreatedKeyUnreadableError: a key was made; its secret is in the error's `key`.
         """
-        external = external_of(external)  # from here on its key is masked
+        try:
+            masked = external_of(external)
+        finally:
+            del external  # crash reporters send local variables home
         request = CreateKeysRequest(
             name=name,
             limit=limit,
@@ -162,7 +165,7 @@ class AsyncAPIKeys:
             expires_at=expires_at,
             creator_user_id=creator_user_id,
             workspace_id=workspace_id,
-            external=external,
+            external=masked,
         )
         return await self._transport.perform(operations.create(request), options)
 

@@ -56,6 +56,23 @@ class _Method:
         return self._function if facade is None else types.MethodType(self._function, facade)
 
 
+class _Bound:
+    """A method and its arguments, as `functools.partial`, but with a `repr` that shows none."""
+
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        twin: object,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        self._parts = (method, twin, args, kwargs)
+
+    def __call__(self) -> Any:
+        method, twin, args, kwargs = self._parts
+        return method(twin, *args, **kwargs)
+
+
 class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
     """A blocking method of a `Facade`: `create = blocking(AsyncThings.create)`.
 
@@ -74,7 +91,9 @@ class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
         def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
             twin, thread = _parts(facade)
             undo = None if dropped is None else functools.partial(dropped, twin)
-            result: R = thread.call(functools.partial(method, twin, *args, **kwargs), undo)
+            bound = _Bound(method, twin, args, kwargs)
+            del args, kwargs  # crash reporters send local variables home
+            result: R = thread.call(bound, undo)
             return result
 
         self._function = call

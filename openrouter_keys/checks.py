@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from attrs import frozen
 
 from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.masking import scrub
 from openrouter_keys.unset import UNSET
 
 LIMIT_RESETS = ("daily", "weekly", "monthly")
@@ -46,7 +47,7 @@ Check: TypeAlias = Callable[[Any, Named, Any], None]
 
 def refuse(argument: str, message: str) -> NoReturn:
     """Raise the error for an argument."""
-    raise InvalidArgumentError(message, argument)
+    raise InvalidArgumentError(scrub(message), argument)
 
 
 def given(check: Check) -> Check:
@@ -130,6 +131,8 @@ def key_hash(hash: object) -> str:
     """Return a hash that is safe in a path: `../credits` must not reach another route."""
     if not isinstance(hash, str):
         refuse("hash", f"must be a string, not {_kind(hash)}")
+    if hash.startswith("sk-or-"):
+        refuse("hash", "must be a key's hash, and this is a secret: give its SHA-256")
     if hash in ("", ".", "..") or not _SEGMENT.fullmatch(hash):
         refuse("hash", f"must be a key's hash, one path segment, not {hash!r}")
     return hash

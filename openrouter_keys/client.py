@@ -9,9 +9,11 @@ from typing import Self
 
 from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries
 from openrouter_keys.retries import RetryConfig
-from openrouter_keys.transport import APIKey, Transport
+from openrouter_keys.transport import Transport
+from openrouter_keys.unset import left_out
 from openrouter_keys.version import __version__
 from openrouter_keys.wire import Session
 
@@ -43,7 +45,9 @@ class AsyncOpenRouter:
             session of our own.
         max_connections: how many calls may be under way at once; more wait their turn, and their
             `timeout_ms` begins with it.
-        grace: seconds that a cancelled create gets to finish, so that its key can be deleted.
+        grace: seconds that a cancelled create gets to finish, so that its key can be deleted, and
+            again for the deletion. The event loop must live on for it: `async with`, or `close`,
+            waits; `asyncio.run` alone cancels what is left, and then the log says what it was.
 
     Raises:
         InvalidArgumentError: an argument is not usable, or there is no key.
@@ -63,17 +67,18 @@ class AsyncOpenRouter:
         max_connections: int = 100,
         grace: float = 5.0,
     ) -> None:
+        try:
+            credentials = Credentials(_api_key(api_key))
+        finally:
+            del api_key  # crash reporters send local variables home
         attribution = {
             "http_referer": http_referer,
             "x_open_router_title": x_open_router_title,
             "x_open_router_categories": x_open_router_categories,
         }
+        retries = left_out(retry_config)
         options = CallOptions(
-            retries=(
-                RetryConfig()
-                if retry_config is None
-                else check_retries("retry_config", retry_config)
-            ),
+            retries=RetryConfig() if retries is None else check_retries("retry_config", retries),
             timeout=checks.timeout_ms(
                 "timeout_ms", DEFAULT_TIMEOUT_MS if timeout_ms is None else timeout_ms
             ),
@@ -81,7 +86,7 @@ class AsyncOpenRouter:
             headers={"User-Agent": f"openrouter-keys/{__version__}", **_headers(attribution)},
         )
         self._transport = Transport(
-            api_key=_api_key(api_key),
+            credentials=credentials,
             options=options,
             session=session,
             max_connections=checks.count("max_connections", max_connections),
@@ -103,7 +108,11 @@ class AsyncOpenRouter:
         await self.close()
 
     async def close(self) -> None:
-        """Close the client; cancelled creates are settled first, for `grace` seconds at most."""
+        """Close the client, once the creates under way have ended, and cancelled ones settled.
+
+        Each gets `grace` seconds. What still waits for its turn, or to be sent again, raises
+        `ClientClosedError`.
+        """
         await self._transport.close()
 
 

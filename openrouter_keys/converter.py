@@ -56,7 +56,7 @@ def parse(body: bytes) -> JSON:
             nested too deep to be read.
     """
     try:
-        value: JSON = json.loads(body, parse_constant=_no_constant)
+        value: JSON = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         # The reason given by the parser may quote the body, which can hold a secret.
         value, readable = None, False
@@ -84,6 +84,14 @@ def unstructure(record: object) -> JSON:
     """Return a record as plain JSON values, its `extra` fields among the others."""
     plain: JSON = _converter.unstructure(record)
     return plain
+
+
+def _finite(digits: str) -> float:
+    # 1e999 would come out as infinity, which no JSON can say when it is written out again.
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond all bounds")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -39,6 +39,13 @@ class _Loop:
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def run(self, call: "_Call[Any]") -> None:
+        """Start a call in the loop."""
+        try:
+            self.portal.start_task_soon(call.run)
+        except RuntimeError:
+            raise ClientClosedError("the client was closed meanwhile; make a new one") from None
+
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, from any thread, and wait for nothing."""
         if self._loop is not None:
@@ -99,7 +106,8 @@ class LoopThread:
 
     def __init__(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self._last = last
-        self._lock = threading.Lock()
+        # A signal handler may close the client in the middle of its first call.
+        self._lock = threading.RLock()
         self._pid = os.getpid()
         self._loop: _Loop | None = None
         self._forgotten: weakref.finalize[..., LoopThread] | None = None
@@ -122,8 +130,9 @@ class LoopThread:
             ClientStateError: the loop was closed, forked away from, or is the caller's own.
         """
         loop, call = self._started(), _Call(function, dropped)
+        del function  # it may hold a secret, and crash reporters send local variables home
         try:
-            loop.portal.start_task_soon(call.run)
+            loop.run(call)
             return call.outcome.result()
         except BaseException:
             if call.outcome.cancel():
@@ -158,25 +167,30 @@ class LoopThread:
             raise ForkedClientError("the client was made before fork(); make one in the child")
         self._refuse_inside()
         with self._lock:
-            if self._closed:
+            loop = self._start() if self._loop is None and not self._closed else self._loop
+            if loop is None or self._closed or loop.ended.done():
                 raise ClientClosedError("the client is closed; make a new one")
-            return self._start() if self._loop is None else self._loop
+            return loop
 
     def _start(self) -> _Loop:
         loop = _Loop(self._last)
         try:
             loop.thread.start()
             loop.portal = loop.ready.result()
-        except BaseException:
-            # Interrupted meanwhile, it never comes to be ready, or has to end again.
-            if not loop.ready.cancel():
-                loop.stop(hurry=True)
-            raise
+        finally:
+            # Interrupted meanwhile, it either never comes to be ready, or is there for the next.
+            if not loop.ready.cancel() and loop.ready.exception() is None:
+                loop.portal = loop.ready.result()
+                self._adopt(loop)
+        return loop
+
+    def _adopt(self, loop: _Loop) -> None:
         self._loop = loop
         # Not waited for: the collector runs in anybody's thread. The interpreter's end waits.
         self._forgotten = weakref.finalize(self, loop.stop, hurry=True)
         self._forgotten.atexit = False
-        return loop
+        if self._closed:
+            loop.stop(hurry=True)
 
     def _refuse_inside(self) -> None:
         if self._loop is not None and self._loop.thread is threading.current_thread():

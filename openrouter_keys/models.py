@@ -12,9 +12,9 @@ from typing import Any, Literal, NoReturn, NotRequired, Self, TypeAlias, TypedDi
 from attrs import evolve, field, fields_dict, frozen
 
 from openrouter_keys import checks
-from openrouter_keys.errors import JSON
+from openrouter_keys.errors import JSON, InvalidArgumentError
 from openrouter_keys.masking import mask
-from openrouter_keys.unset import UNSET, OptionalNullable
+from openrouter_keys.unset import UNSET, OptionalNullable, Unset, left_out
 
 LimitReset: TypeAlias = Literal["daily", "weekly", "monthly"]
 CreateKeysLimitReset: TypeAlias = LimitReset
@@ -64,14 +64,30 @@ class External(HoldsSecret):
     )
 
 
-def external_of(value: External | ExternalTypedDict | None) -> External | None:
+def _text(value: str | Unset | None) -> str | None:
+    return left_out(value)
+
+
+def _flag(value: bool | Unset | None) -> bool | None:
+    return left_out(value)
+
+
+def external_of(value: External | ExternalTypedDict | Unset | None) -> External | None:
     """Return a caller's `external` as a record, which masks its key."""
-    if value is None or isinstance(value, External):
-        return value
     given: object = value  # what a caller without a type checker passes in
-    if not isinstance(given, dict) or not {"user"} <= given.keys() <= {"user", "api_key"}:
-        checks.refuse("external", "must be an External, or a dict of `user` and maybe `api_key`")
-    return External(**value)
+    if given is None or given is UNSET or isinstance(given, External):
+        return given if isinstance(given, External) else None
+    try:
+        if not isinstance(given, dict) or not {"user"} <= given.keys() <= {"user", "api_key"}:
+            checks.refuse(
+                "external", "must be an External, or a dict of `user` and maybe `api_key`"
+            )
+        return External(**given)
+    except InvalidArgumentError as error:
+        refused = error.with_traceback(None)  # its frames hold the key
+    finally:
+        del value, given  # crash reporters send local variables home
+    raise refused
 
 
 @frozen(kw_only=True)
@@ -83,14 +99,18 @@ class CreateKeysRequest:
     limit_reset: OptionalNullable[LimitReset] = field(
         default=UNSET, validator=checks.given(checks.limit_reset)
     )
-    include_byok_in_limit: bool | None = field(default=None, validator=checks.given(checks.flag))
+    include_byok_in_limit: bool | None = field(
+        default=None, converter=_flag, validator=checks.given(checks.flag)
+    )
     expires_at: OptionalNullable[datetime] = field(
         default=UNSET, validator=checks.given(checks.aware)
     )
     creator_user_id: OptionalNullable[str] = field(
         default=UNSET, validator=checks.given(checks.text)
     )
-    workspace_id: str | None = field(default=None, validator=checks.given(checks.text))
+    workspace_id: str | None = field(
+        default=None, converter=_text, validator=checks.given(checks.text)
+    )
     external: External | None = field(default=None, converter=external_of)
 
 
@@ -98,14 +118,20 @@ class CreateKeysRequest:
 class UpdateKeysRequest:
     """The body of an update; its fields are the arguments of `AsyncAPIKeys.update`."""
 
-    name: str | None = field(default=None, validator=checks.given(checks.text))
-    disabled: bool | None = field(default=None, validator=checks.given(checks.flag))
+    name: str | None = field(default=None, converter=_text, validator=checks.given(checks.text))
+    disabled: bool | None = field(
+        default=None, converter=_flag, validator=checks.given(checks.flag)
+    )
     limit: OptionalNullable[float] = field(default=UNSET, validator=checks.given(checks.amount))
     limit_reset: OptionalNullable[LimitReset] = field(
         default=UNSET, validator=checks.given(checks.limit_reset)
     )
-    include_byok_in_limit: bool | None = field(default=None, validator=checks.given(checks.flag))
-    workspace_id: str | None = field(default=None, validator=checks.given(checks.text))
+    include_byok_in_limit: bool | None = field(
+        default=None, converter=_flag, validator=checks.given(checks.flag)
+    )
+    workspace_id: str | None = field(
+        default=None, converter=_text, validator=checks.given(checks.text)
+    )
 
     def __attrs_post_init__(self) -> None:
         # The service answers 400 `No update fields provided`.

@@ -45,6 +45,7 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
 )
 from openrouter_keys.retries import Effect
+from openrouter_keys.unset import left_out
 
 __all__ = [
     "Answer",
@@ -140,6 +141,8 @@ def list_(
 ) -> Operation[ListResponse]:
     """`GET /keys`: one page of keys, newest first."""
     query: dict[str, str] = {}
+    include_disabled, include_expired = left_out(include_disabled), left_out(include_expired)
+    offset, workspace_id = left_out(offset), left_out(workspace_id)
     if include_disabled is not None:
         query["include_disabled"] = checks.switch("include_disabled", include_disabled)
     if include_expired is not None:
@@ -249,6 +252,8 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
         return CreateKeysResponse(
             data=created.data, key=secret, extra=created.extra, http=answer.http
         )
+    finally:
+        del secret  # crash reporters send local variables home
     raise unreadable
 
 
@@ -320,9 +325,14 @@ def _error_detail(told: JSON, status: int) -> ErrorDetail:
     code, message, metadata = detail.get("code"), detail.get("message"), detail.get("metadata")
     return ErrorDetail(
         code=code if isinstance(code, int | str) and not isinstance(code, bool) else status,
-        message=message if isinstance(message, str) and message else _phrase(status),
+        # Half a surrogate pair, which JSON can escape, cannot be printed.
+        message=_printable(message) if isinstance(message, str) and message else _phrase(status),
         metadata=metadata if isinstance(metadata, dict) else None,
     )
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def _phrase(status: int) -> str:

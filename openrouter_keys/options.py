@@ -1,12 +1,13 @@
 """What a caller may set for one call, and the headers that come of it. No I/O."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from attrs import field, frozen
 
 from openrouter_keys import checks
 from openrouter_keys.retries import RetryConfig
+from openrouter_keys.unset import UNSET
 
 
 class RequestOptions(TypedDict, total=False):
@@ -65,6 +66,7 @@ class CallOptions:
         if not options:
             return self
         _refuse_unknown(options)
+        options = _given(options)
         retries, timeout = options.get("retries"), options.get("timeout_ms")
         server_url, headers = options.get("server_url"), header_options(options)
         return CallOptions(
@@ -113,6 +115,12 @@ def check_retries(argument: str, retries: object) -> RetryConfig:
     if not isinstance(retries, RetryConfig):
         checks.refuse(argument, f"must be a RetryConfig or None, not {type(retries).__name__}")
     return retries
+
+
+def _given(options: RequestOptions) -> RequestOptions:
+    # The official SDK's own default for `retries` is UNSET, which wrappers pass on.
+    given = {name: value for name, value in options.items() if value is not UNSET}
+    return cast("RequestOptions", given)
 
 
 def _refuse_unknown(options: RequestOptions) -> None:

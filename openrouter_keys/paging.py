@@ -12,8 +12,10 @@ from openrouter_keys.models import Key
 
 #: How many keys the next page repeats; so many may be deleted meanwhile without a second look.
 OVERLAP = 10
-#: How often in a row the same page may come back before it is taken for the only one.
+#: How often in a row the same page may come back before a page far away is asked for: only
+#: somebody who knows no offset, such as a stand-in for the service, gives the same one there too.
 ENOUGH_REPEATS = 3
+FAR = 1_000_000
 
 
 class Pager:
@@ -33,6 +35,7 @@ class Pager:
         self._overlap = 0
         self._last: list[str] = []
         self._repeats = 0
+        self._probed_from: int | None = None
 
     def take(self, page: Sequence[Key]) -> list[Key]:
         """Return the keys of the page at `offset` that are new, and move on.
@@ -40,6 +43,8 @@ class Pager:
         Args:
             page: what the service answered.
         """
+        if self._probed_from is not None:
+            return self._probed(page, self._probed_from)
         fresh = list({key.hash: key for key in page if key.hash not in self._seen}.values())
         if self._joins(page, fresh):
             self._move_on(page, fresh)
@@ -55,16 +60,22 @@ class Pager:
     def _move_on(self, page: Sequence[Key], fresh: list[Key]) -> None:
         self._back = OVERLAP
         self._largest = max(self._largest, len(page))
-        # Nothing new on a page that had room for more: that was the end. So are pages that stay
-        # the same wherever they begin: a stand-in for the service that knows no offset.
+        # Nothing new on a page that had room for more: that was the end.
+        self.done = not fresh and (not page or len(page) < self._largest)
+        self._overlap = max(0, min(OVERLAP, len(page) - 1))
+        self.offset += len(page) - self._overlap
         hashes = [key.hash for key in page]
         self._repeats = self._repeats + 1 if hashes == self._last else 0
         self._last = hashes
-        repeats = self._repeats >= ENOUGH_REPEATS and self.offset > len(self._seen)
-        ended = len(page) < self._largest or repeats
-        self.done = not fresh and (not page or ended)
-        self._overlap = max(0, min(OVERLAP, len(page) - 1))
-        self.offset += len(page) - self._overlap
+        if self._repeats >= ENOUGH_REPEATS:
+            self._probed_from = self.offset
+            self.offset += FAR
+
+    def _probed(self, page: Sequence[Key], origin: int) -> list[Key]:
+        """Tell a stand-in that knows no offset from others who create as fast as we go on."""
+        self.done = [key.hash for key in page] == self._last
+        self.offset, self._probed_from, self._repeats = origin, None, 0
+        return []
 
     def _step_back(self) -> None:
         self.offset = max(0, self.offset - self._back)

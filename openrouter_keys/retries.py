@@ -13,6 +13,8 @@ from openrouter_keys import checks
 
 #: The longest `Retry-After` that is waited for, in seconds; a longer one is raised at once.
 RETRY_AFTER_CAP = 120.0
+#: A create is not sent again with fewer seconds left: cut off, its outcome would be unknown.
+CREATE_MARGIN = 1.0
 #: As many attempts as the deadline allows.
 UNTIL_DEADLINE = 2**31
 
@@ -188,7 +190,8 @@ def decide(
     wait = max(config.backoff.wait(attempt, chance), retry_after or 0)
     ends = min(deadline, config.backoff.max_elapsed_time / 1000)
     # Asked before the sleep: nobody should wait for an attempt that can no longer be made.
-    return wait if wait <= RETRY_AFTER_CAP and elapsed + wait < ends else None
+    margin = CREATE_MARGIN if effect is Effect.CREATE else 0
+    return wait if wait <= RETRY_AFTER_CAP and elapsed + wait + margin < ends else None
 
 
 def read_retry_after(headers: Mapping[str, str], now: Callable[[], datetime]) -> float | None:

@@ -8,9 +8,9 @@ from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys, take_back
 from openrouter_keys.blocking import Facade, blocking, iterating
 from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.credentials import APIKey
 from openrouter_keys.loop_thread import LoopThread
 from openrouter_keys.retries import RetryConfig
-from openrouter_keys.transport import APIKey
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -61,18 +61,21 @@ class OpenRouter:
                 "must be a function that makes a session: one that is made already belongs to "
                 "another event loop",
             )
-        client = AsyncOpenRouter(
-            api_key,
-            http_referer=http_referer,
-            x_open_router_title=x_open_router_title,
-            x_open_router_categories=x_open_router_categories,
-            server_url=server_url,
-            retry_config=retry_config,
-            timeout_ms=timeout_ms,
-            session=session,
-            max_connections=max_connections,
-            grace=grace,
-        )
+        try:
+            client = AsyncOpenRouter(
+                api_key,
+                http_referer=http_referer,
+                x_open_router_title=x_open_router_title,
+                x_open_router_categories=x_open_router_categories,
+                server_url=server_url,
+                retry_config=retry_config,
+                timeout_ms=timeout_ms,
+                session=session,
+                max_connections=max_connections,
+                grace=grace,
+            )
+        finally:
+            del api_key  # crash reporters send local variables home
         self._thread = LoopThread(client.close)
         #: The account's API keys.
         self.api_keys = APIKeys(client.api_keys, self._thread)
@@ -89,5 +92,8 @@ class OpenRouter:
         self.close()
 
     def close(self) -> None:
-        """Close the client; interrupted creates are settled first, for `grace` seconds at most."""
+        """Close the client, once the calls of other threads have ended.
+
+        Creates that were interrupted are settled first: each gets `grace` seconds.
+        """
         self._thread.close()

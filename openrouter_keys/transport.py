@@ -10,15 +10,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from inspect import isawaitable
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from attrs import define, field, frozen
 
-from openrouter_keys import checks
+from openrouter_keys.credentials import Credentials
 from openrouter_keys.errors import (
-    APIKeyError,
     ClientClosedError,
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
@@ -31,6 +29,7 @@ from openrouter_keys.errors import (
     ResponseValidationError,
     WrongEventLoopError,
 )
+from openrouter_keys.masking import scrub
 from openrouter_keys.models import HTTPMeta
 from openrouter_keys.operations import Answer, Operation, delete, refusal
 from openrouter_keys.options import CallOptions, RequestOptions
@@ -48,8 +47,6 @@ from openrouter_keys.retries import (
 from openrouter_keys.wire import Departure, NoReply, Reply, Session, Timeouts, Wire
 
 R = TypeVar("R")
-
-APIKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 E = TypeVar("E", bound=OpenRouterError)
 
@@ -88,9 +85,17 @@ class _Call(Generic[R]):
     attempt: int = 0
     maybe_applied: bool = False
     abandoned: bool = False
+    rejections: int = 0
+    undoing: bool = False
     asked_anew: bool = False
     api_key: str = field(default="", repr=False)
+    fresh_key: str | None = field(default=None, repr=False)
     departure: Departure | None = field(default=None, repr=False)
+
+    def counted(self, what: Happening) -> int:
+        """How many attempts count for what happened: a 429 uses up none of the others."""
+        limited = what is Happening.RATE_LIMITED
+        return self.rejections if limited else self.attempt - self.rejections
 
     @property
     def in_flight(self) -> bool:
@@ -102,7 +107,7 @@ class Transport:
     """Performs operations for one client, in one event loop.
 
     Args:
-        api_key: the key, or a callable, sync or async, that is asked for it at each attempt.
+        credentials: the API key.
         options: what holds for every call.
         session: see `Wire`.
         max_connections: how many calls may be under way at once; the others wait their turn.
@@ -116,7 +121,7 @@ class Transport:
     def __init__(
         self,
         *,
-        api_key: APIKey,
+        credentials: Credentials,
         options: CallOptions,
         session: Session | None,
         max_connections: int,
@@ -125,7 +130,7 @@ class Transport:
         read_timeout: float = 30.0,
         clockwork: Clockwork | None = None,
     ) -> None:
-        self._api_key = api_key
+        self._credentials = credentials
         self._options = options
         self._session = session
         self._max_connections = max_connections
@@ -153,6 +158,7 @@ class Transport:
         self._guard()
         checked = self._options.with_(options)
         async with self._turns:
+            self._guard()  # the client may have been closed while this call waited
             call = self._begin(operation, checked)
             if operation.made is None:
                 return await self._run(call)
@@ -165,7 +171,9 @@ class Transport:
     async def _delete(self, hash: str) -> str:
         options = self._options.with_({"timeout_ms": max(self._grace, 1) * 1000})
         try:
-            await self._run(self._begin(delete(hash), options))
+            undo = self._begin(delete(hash), options)
+            undo.undoing = True
+            await self._run(undo)
         except OpenRouterError as error:
             told = f"the key {hash} of a cancelled create is left over, delete it: {error}"
         else:
@@ -208,8 +216,10 @@ class Transport:
             raise ClientClosedError("the session was closed; make a new client")
 
     def _settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._wire = Wire(self._session)
-        self._loop = loop
+        wire = Wire(self._session)
+        if not wire.lives_in(loop):
+            raise WrongEventLoopError("the session was made in another event loop than this one")
+        self._wire, self._loop = wire, loop
         self._turns = asyncio.Semaphore(int(min(self._max_connections, self._wire.connections)))
 
     # --- one call ---
@@ -220,6 +230,8 @@ class Transport:
     async def _run(self, call: _Call[R]) -> R:
         while True:
             await self._wait_for_gate(call)
+            if self._closed and not call.undoing:
+                raise _told(ClientClosedError("the client was closed meanwhile"), call)
             outcome = self._judge(call, await self._send(call))
             if not isinstance(outcome, _Failure):
                 self._quota.refund()
@@ -229,7 +241,10 @@ class Transport:
             await self._wait_or_raise(call, outcome)
 
     async def _send(self, call: _Call[R]) -> Reply | NoReply:
-        call.api_key = await self._ask_api_key()
+        call.api_key = await self._ask_api_key(call)
+        left = call.options.timeout - self._elapsed(call)
+        if left <= 0:
+            raise _told(DeadlineExceededError("no time was left to send it"), call)
         call.departure = Departure()
         call.attempt += 1
         operation, began = call.operation, self._clockwork.monotonic()
@@ -242,11 +257,12 @@ class Transport:
             headers,
             operation.body,
             timeouts=Timeouts(
-                total=max(call.options.timeout - self._elapsed(call), 0.001),
+                total=left,
                 connect=self._connect_timeout,
                 read=None if operation.effect is Effect.CREATE else self._read_timeout,
             ),
             departure=call.departure,
+            secrets=(call.api_key, *operation.secrets),
         )
         if _log.isEnabledFor(logging.DEBUG):
             self._log_attempt(call, reply, self._clockwork.monotonic() - began)
@@ -262,7 +278,7 @@ class Transport:
             "%s: %s %s -> %s in %.0f ms (attempt %d)",
             operation.name,
             operation.method,
-            operation.path,
+            scrub(operation.path),
             came,
             seconds * 1000,
             call.attempt,
@@ -294,17 +310,18 @@ class Transport:
             return call.operation.read(answer)
         except ResponseValidationError as unreadable:
             error = unreadable
-        call.maybe_applied = call.operation.effect is not Effect.READ
+        read_only = call.operation.effect is Effect.READ
+        call.maybe_applied = not read_only
         _told(error, call, answer)
         if isinstance(error, MalformedBodyError):
+            if read_only and self._is_over(call):
+                return _Failure(Happening.UNREADABLE, self._too_late(call, error.message))
             return _Failure(Happening.UNREADABLE, error)
         raise error
 
     def _unanswered(self, call: _Call[Any], reply: NoReply) -> _Failure:
-        if self._elapsed(call) >= call.options.timeout - _TIMER_RESOLUTION:
-            error: OpenRouterError = DeadlineExceededError(
-                f"no answer within {call.options.timeout:g} s ({reply.reason})"
-            )
+        if self._is_over(call):
+            error: OpenRouterError = self._too_late(call, reply.reason)
         elif reply.what is Happening.NO_ANSWER:
             error = NoResponseError(f"no answer came ({reply.reason})")
         else:
@@ -312,6 +329,14 @@ class Transport:
                 f"nothing could be sent to {call.options.server_url} ({reply.reason})"
             )
         return _Failure(reply.what, _told(error, call))
+
+    def _is_over(self, call: _Call[Any]) -> bool:
+        return self._elapsed(call) >= call.options.timeout - _TIMER_RESOLUTION
+
+    def _too_late(self, call: _Call[Any], reason: str) -> DeadlineExceededError:
+        return _told(
+            DeadlineExceededError(f"no answer within {call.options.timeout:g} s ({reason})"), call
+        )
 
     async def _read_back(self, call: _Call[R], get: Operation[R], error: OpenRouterError) -> R:
         """Ask what became of a request that was applied, since its answer does not tell."""
@@ -329,13 +354,14 @@ class Transport:
         error.maybe_applied = call.maybe_applied
         if what in PAUSES_ALL and error.retry_after is not None:
             self._pause(error.retry_after)
-        if what is Happening.UNAUTHORIZED and await self._has_another_key(call):
+        if what is Happening.UNAUTHORIZED and await self._has_another_key(call, error):
             return
+        call.rejections += what is Happening.RATE_LIMITED
         wait = decide(
             what,
             call.operation.effect,
             config,
-            attempt=call.attempt,
+            attempt=call.counted(what),
             elapsed=self._elapsed(call),
             deadline=call.options.timeout,
             retry_after=error.retry_after,
@@ -381,26 +407,30 @@ class Transport:
 
     # --- the key ---
 
-    async def _ask_api_key(self) -> str:
-        if isinstance(self._api_key, str):
-            return self._api_key
+    async def _ask_api_key(self, call: _Call[Any]) -> str:
+        if call.fresh_key is not None:
+            key, call.fresh_key = call.fresh_key, None
+            return key
+        left = call.options.timeout - self._elapsed(call)
         try:
-            key = self._api_key()
-            asked = await key if isawaitable(key) else key
-        except Exception as error:
-            raise APIKeyError(f"the api_key callable raised {type(error).__name__}") from error
-        problem = checks.api_key_problem(asked)
-        if problem is not None:
-            del key, asked
-            raise APIKeyError(f"the api_key callable gave a key that {problem}")
-        return asked
+            return await self._credentials.ask(left)
+        except TimeoutError:
+            pass
+        raise _told(
+            DeadlineExceededError(f"the api_key callable gave no key within {left:.1f} s"), call
+        )
 
-    async def _has_another_key(self, call: _Call[Any]) -> bool:
+    async def _has_another_key(self, call: _Call[Any], refused: OpenRouterError) -> bool:
         """Whether a callable `api_key`, asked once more, gives another key than the refused one."""
-        if call.asked_anew or isinstance(self._api_key, str):
+        if call.asked_anew or call.abandoned or self._credentials.fixed:
             return False
         call.asked_anew = True
-        return await self._ask_api_key() != call.api_key
+        try:
+            key = await self._ask_api_key(call)
+        except OpenRouterError as unasked:
+            raise refused from unasked
+        call.fresh_key = key if key != call.api_key else None
+        return call.fresh_key is not None
 
     # --- a cancelled create ---
 
@@ -443,7 +473,7 @@ class Transport:
 
     def _cut_off(self, call: _Call[Any]) -> str:
         if not call.in_flight or call.operation.outcome_unknown is None:
-            return f"{call.operation.name}: cancelled before anything was sent"
+            return f"{call.operation.name}: cancelled while nothing was with the service"
         error: CreateOutcomeUnknownError = call.operation.outcome_unknown()
         error.maybe_applied = True
         _log.warning("%s", _told(error, call))

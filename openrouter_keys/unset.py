@@ -23,5 +23,11 @@ class Unset(enum.Enum):
 UNSET: Final = Unset.UNSET
 """Left out: the service keeps, or chooses, the value."""
 
+
+def left_out(value: T | Unset) -> T | None:
+    """Return None for `UNSET`: where the API takes no null, both say that nothing was given."""
+    return None if value is UNSET else value
+
+
 OptionalNullable: TypeAlias = T | Unset | None
 """A field that may be left out (`UNSET`), null (`None`) or a value."""

@@ -4,6 +4,7 @@ Every exception of aiohttp, of the operating system and of time-outs ends here. 
 twice here: whether to is decided in `retries`.
 """
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
+from openrouter_keys import checks
 from openrouter_keys.masking import scrub
 from openrouter_keys.retries import Happening
 
@@ -119,6 +121,8 @@ class Wire:
             self._session = session
         else:
             self._session = _make_session() if session is None else session()
+        if self._session.auth is not None:
+            checks.refuse("session", "must have no auth=: the key is sent as Authorization")
         # A middleware given for one request replaces the session's, which have no public name.
         self._middlewares = tuple(getattr(self._session, "_middlewares", ()))
 
@@ -128,6 +132,10 @@ class Wire:
         connector = self._session.connector
         limits = (connector.limit, connector.limit_per_host) if connector else ()
         return min((limit for limit in limits if limit), default=float("inf"))
+
+    def lives_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the session belongs to this loop (it has no public name for its own)."""
+        return getattr(self._session, "_loop", loop) is loop
 
     @property
     def closed(self) -> bool:
@@ -148,6 +156,7 @@ class Wire:
         *,
         timeouts: Timeouts,
         departure: Departure,
+        secrets: tuple[str, ...],
     ) -> Reply | NoReply:
         """Send one request.
 
@@ -158,6 +167,7 @@ class Wire:
             body: the body; None: there is none.
             timeouts: how long it may take.
             departure: told when the first byte may have left.
+            secrets: what must not show where the answer is shown.
         """
         timeout = aiohttp.ClientTimeout(
             total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
@@ -182,9 +192,9 @@ class Wire:
                     chunks.append(chunk)
         except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
             if not status:
-                return _no_reply(error, departure)
+                return _no_reply(error, departure, secrets)
         if status >= 300:  # these end in an error, which shows its headers
-            received = _scrubbed(received, headers["Authorization"].removeprefix("Bearer "))
+            received = _scrubbed(received, secrets)
         return Reply(status, received, b"".join(chunks))
 
 
@@ -196,12 +206,13 @@ def _make_session() -> aiohttp.ClientSession:
     )
 
 
-def _scrubbed(headers: CIMultiDict[str], secret: str) -> CIMultiDict[str]:
-    return CIMultiDict((name, scrub(value, secret)) for name, value in headers.items())
+def _scrubbed(headers: CIMultiDict[str], secrets: tuple[str, ...]) -> CIMultiDict[str]:
+    return CIMultiDict((name, scrub(value, *secrets)) for name, value in headers.items())
 
 
-def _no_reply(error: Exception, departure: Departure) -> NoReply:
-    reason = scrub(f"{type(error).__name__}: {error}".removesuffix(": "))
+def _no_reply(error: Exception, departure: Departure, secrets: tuple[str, ...]) -> NoReply:
+    named = "" if isinstance(error, _DroppedError) else f"{type(error).__name__}: "
+    reason = scrub(f"{named}{error}".removesuffix(": "), *secrets)
     if departure.unsent:
         hopeless = isinstance(error, _CANNOT_SEND)
         return NoReply(Happening.CANNOT_SEND if hopeless else Happening.NOT_SENT, reason)

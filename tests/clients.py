@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from attrs import define, field
 
 from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.options import CallOptions
 from openrouter_keys.retries import RetryConfig
-from openrouter_keys.transport import APIKey, Clockwork, Transport
+from openrouter_keys.transport import Clockwork, Transport
 from openrouter_keys.wire import Session
 
 
@@ -53,7 +54,7 @@ async def api_keys(
 ) -> AsyncGenerator[AsyncAPIKeys, None]:
     """The operations over a transport whose parts a test chooses."""
     transport = Transport(
-        api_key=api_key,
+        credentials=Credentials(api_key),
         options=CallOptions(
             retries=RetryConfig() if retries is None else retries,
             timeout=timeout,

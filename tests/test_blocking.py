@@ -678,3 +678,60 @@ def test_a_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
     out, err, code = Script(FORK.format(before="things.add(1)")).end()
     assert out[0].startswith("refused the client was made before fork()")
     assert (out[1:], err, code) == (["child closed", "status 7", "3", "closed"], "", 0)
+
+
+def test_ctrl_c_while_the_loop_starts_leaves_the_client_usable() -> None:
+    script = Script("""
+        run, go = module.anyio.run, threading.Event()
+        def held(*args, **kwargs):
+            say("starting")
+            go.wait()
+            return run(*args, **kwargs)
+        module.anyio.run = held
+        try:
+            things.add(1)
+        except KeyboardInterrupt:
+            say("interrupted")
+        module.anyio.run = run
+        go.set()
+        say(things.add(1))
+        loop.close()
+    """)
+    script.interrupt_when_it_says("starting")
+    assert script.end() == (["interrupted", "2", "closed"], "", 0)
+
+
+def test_a_signal_handler_may_close_in_the_middle_of_the_first_call() -> None:
+    script = Script("""
+        def stop(*_):
+            loop.close()
+            say("handled")
+            raise SystemExit(3)
+        signal.signal(signal.SIGINT, stop)
+        run = module.anyio.run
+        def slow(*args, **kwargs):
+            say("starting")
+            threading.Event().wait(0.3)
+            return run(*args, **kwargs)
+        module.anyio.run = slow
+        things.add(1)
+    """)
+    script.interrupt_when_it_says("starting")
+    out, err, code = script.end()
+    assert (out[0], err, code) == ("handled", "", 3)
+
+
+def test_a_call_after_the_interpreters_end_has_begun_is_refused() -> None:
+    script = Script("""
+        import atexit
+        def call():
+            try:
+                things.add(1)
+            except Exception as error:
+                say(type(error).__name__)
+        module._stop_all()
+        atexit.register(call)
+        say(things.add(1))
+        module._stop_all()
+    """)
+    assert script.end() == (["2", "closed", "ClientClosedError"], "", 0)

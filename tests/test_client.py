@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import openrouter_keys
 from openrouter_keys import (
+    UNSET,
     AsyncOpenRouter,
     BackoffStrategy,
     OpenRouter,
@@ -345,3 +346,26 @@ async def test_answers_tell_what_happened_on_the_wire(emulator: Emulator) -> Non
     assert (answer.http.status, answer.http.attempts) == (201, 1)
     assert answer.http.headers["content-type"].startswith("application/json")
     assert answer.http.elapsed > 0
+
+
+async def test_unset_is_left_out_wherever_the_api_takes_no_null(emulator: Emulator) -> None:
+    emulator.account.add(name="there", hash=H, limit=5.0)
+    left_out: dict[str, Any] = {"name": UNSET, "disabled": UNSET, "workspace_id": UNSET}
+    async with AsyncOpenRouter(
+        emulator.api_key, server_url=emulator.base_url, retry_config=cast("None", UNSET)
+    ) as client:
+        await client.api_keys.update(H, limit=1, **left_out)
+        with pytest.raises(errors.InvalidArgumentError, match="nothing to update"):
+            await client.api_keys.update(H, **left_out)
+        await client.api_keys.create(
+            name="new", external=cast("None", UNSET), include_byok_in_limit=cast("None", UNSET)
+        )
+        await client.api_keys.list(
+            offset=cast("None", UNSET), retries=cast("None", UNSET), timeout_ms=cast("None", UNSET)
+        )
+
+    assert [request.body for request in emulator.requests] == [
+        b'{"limit":1}',
+        b'{"name":"new"}',
+        b"",
+    ]

@@ -475,3 +475,8 @@ def test_a_time_is_written_in_utc_with_seconds_and_z(time: datetime, text: str) 
     assert write_time(time) == text
     request = CreateKeysRequest(name="n", expires_at=time)
     assert encoded(request) == {"name": "n", "expires_at": text}
+
+
+def test_a_number_beyond_all_bounds_is_no_json() -> None:
+    with pytest.raises(MalformedBodyError):
+        parse(b'{"new": 1e999}')

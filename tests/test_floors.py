@@ -16,6 +16,7 @@ FLOORS = (
     "masking",
     "errors",
     "checks",
+    "credentials",
     "loop_thread",
     "blocking",
     "retries",

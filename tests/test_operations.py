@@ -591,3 +591,8 @@ def test_reading_a_key_twice_gives_equal_records() -> None:
     assert isinstance(first, Key)
     assert first == second
     assert first.created_at == datetime(2025, 8, 24, 10, 30, tzinfo=UTC)
+
+
+def test_half_a_surrogate_pair_in_a_message_can_be_printed() -> None:
+    error = operations.refusal(answer(b'{"error": {"message": "odd: \\ud800"}}', 400))
+    assert str(error).encode()

@@ -211,3 +211,85 @@ def test_the_debug_log_shows_each_attempt_and_no_secret(
     err = capfd.readouterr().err
     assert "create: POST /keys -> 201" in err
     assert_no_secret(err, secret)
+
+
+@pytest.mark.parametrize("operation", ["get", "update", "delete"])
+async def test_a_secret_given_as_a_hash_is_refused_and_not_shown(
+    operation: str, guarded: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "sk-or-v1-" + "5e" * 32
+    more = {"limit": 1} if operation == "update" else {}
+    async with guarded, AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url) as client:
+        for given in (secret, f"{secret}\n"):
+            with pytest.raises(errors.InvalidArgumentError, match="hash") as caught:
+                await getattr(client.api_keys, operation)(given, **more)
+            assert secret not in str(caught.value)
+
+    assert guarded.requests == []
+    assert secret not in caplog.text
+
+
+async def test_a_key_that_a_malformed_answer_echoes_is_not_shown(
+    caplog: pytest.LogCaptureFixture, fake_time: FakeTime
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 2x Bearer {MANAGEMENT} {PARTNER}\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with api_keys(url, MANAGEMENT, fake_time) as keys:
+            with pytest.raises(errors.CreateOutcomeUnknownError) as caught:
+                await keys.create(name="new", external={"user": "acme", "api_key": PARTNER})
+
+    assert "Bad status line" in str(caught.value.__cause__)
+    assert_no_secret(printed(caught.value) + caplog.text)
+
+
+@pytest.mark.parametrize("body", [f'{{"key": "{CREATED}"}}', f'{{"key": "{CREATED}", "da'])
+def test_no_local_variable_of_the_blocking_face_holds_a_secret(body: str) -> None:
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    emulator.faults.append(Fault("create", "body", phase="after", body=body.encode()))
+    with (
+        emulator,
+        OpenRouter(MANAGEMENT, server_url=emulator.base_url) as client,
+        pytest.raises(errors.CreatedKeyUnreadableError) as caught,
+    ):
+        client.api_keys.create(name="new", external={"user": "acme", "api_key": PARTNER})
+
+    assert_no_secret(_own_frames(caught.value), CREATED)
+
+
+@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
+@pytest.mark.parametrize(
+    ("key", "arguments"),
+    [
+        (MANAGEMENT, {"server_url": "nope"}),
+        (MANAGEMENT, {"timeout_ms": -1}),
+        (f"{MANAGEMENT}\n", {}),
+    ],
+)
+def test_no_local_variable_of_a_refusing_client_holds_the_key(
+    client: Callable[..., object], key: str, arguments: dict[str, object]
+) -> None:
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        client(key, **arguments)
+
+    assert_no_secret(_own_frames(caught.value))
+
+
+@pytest.mark.parametrize(
+    "external", [{"user": "", "api_key": PARTNER}, {"user": "u", "api_key": PARTNER, "typo": 1}]
+)
+async def test_no_local_variable_of_a_refused_external_holds_its_key(
+    external: dict[str, object],
+) -> None:
+    async with AsyncOpenRouter("key") as client:
+        with pytest.raises(errors.InvalidArgumentError, match="external") as caught:
+            await client.api_keys.create(name="new", external=external)  # type: ignore[arg-type]
+
+    assert_no_secret(_own_frames(caught.value))

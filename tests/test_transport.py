@@ -351,7 +351,7 @@ async def test_a_create_cancelled_before_it_is_sent_is_not_sent() -> None:
     for writer in accepted:
         writer.transport.abort()
 
-    assert "before anything was sent" in caught.value.__notes__[0]
+    assert "nothing was with the service" in caught.value.__notes__[0]
 
 
 async def test_a_cancelled_create_without_an_answer_is_told(
@@ -554,3 +554,138 @@ async def test_any_bytes_as_an_answer_end_in_an_error_of_ours(
     async with api_keys(server_url, "key", fake_time, timeout=5, read_timeout=1) as keys:
         with pytest.raises(errors.OpenRouterError):
             await (keys.get(HASH) if operation == "get" else keys.create(name="new"))
+
+
+# --- at the edges of a call's life ---
+
+
+async def test_what_waits_for_its_turn_when_the_client_is_closed_is_not_sent(
+    emulator: Emulator,
+) -> None:
+    emulator.latency = 0.1
+    async with api_keys(emulator.base_url, emulator.api_key, max_connections=1) as keys:
+        first, second = (asyncio.create_task(keys.create(name=f"{n}")) for n in range(2))
+        await until(lambda: emulator.requests)
+    with pytest.raises(errors.ClientClosedError):
+        await second
+
+    assert set(emulator.account.keys) == {(await first).data.hash}
+    assert len(emulator.requests) == 1
+
+
+async def test_what_waits_to_be_sent_again_when_the_client_is_closed_is_not_sent(
+    emulator: Emulator,
+) -> None:
+    emulator.faults.append(Fault("create", status=429, headers={"Retry-After": "0.2"}))
+    async with api_keys(emulator.base_url, emulator.api_key) as keys:
+        create = asyncio.create_task(keys.create(name="new"))
+        await until(lambda: [request for request in emulator.requests if request.status])
+    with pytest.raises(errors.ClientClosedError):
+        await create
+
+    assert len(emulator.requests) == 1
+
+
+async def test_a_create_is_not_sent_when_its_key_came_too_late(emulator: Emulator) -> None:
+    async def key() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    async with api_keys(emulator.base_url, key) as keys:
+        with pytest.raises(errors.DeadlineExceededError, match="gave no key") as caught:
+            await keys.create(name="new", timeout_ms=50)
+
+    assert not caught.value.maybe_applied
+    assert emulator.requests == []
+
+
+async def test_a_create_is_not_sent_again_with_too_little_time_left(
+    emulator: Emulator, fake_time: FakeTime
+) -> None:
+    emulator.faults.append(Fault("create", status=429, headers={"Retry-After": "9.5"}, times=None))
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time, timeout=10) as keys:
+        with pytest.raises(errors.TooManyRequestsResponseError):
+            await keys.create(name="new")
+
+    assert fake_time.slept == []
+
+
+async def test_a_cancelled_create_is_not_sent_again_with_another_key(emulator: Emulator) -> None:
+    given = iter(["sk-or-v1-old", emulator.api_key])
+    emulator.latency = 0.1
+    async with api_keys(emulator.base_url, lambda: next(given)) as keys:
+        create = asyncio.create_task(keys.create(name="new"))
+        await until(lambda: emulator.requests)
+        create.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await create
+
+    assert [request.status for request in emulator.requests] == [401]
+
+
+async def test_the_key_that_was_asked_for_once_more_is_the_one_that_is_used(
+    emulator: Emulator, fake_time: FakeTime
+) -> None:
+    given = iter(["sk-or-v1-old", emulator.api_key])
+    async with api_keys(emulator.base_url, lambda: next(given), fake_time) as keys:
+        await keys.list()
+
+    assert [request.status for request in emulator.requests] == [401, 200]
+
+
+async def test_a_refused_key_is_told_when_asking_once_more_fails(
+    emulator: Emulator, fake_time: FakeTime
+) -> None:
+    given = iter(["sk-or-v1-old"])
+    async with api_keys(emulator.base_url, lambda: next(given), fake_time) as keys:
+        with pytest.raises(errors.UnauthorizedResponseError) as caught:
+            await keys.list()
+
+    assert isinstance(caught.value.__cause__, errors.APIKeyError)
+
+
+async def test_a_callable_key_that_ends_programs_ends_only_its_call(emulator: Emulator) -> None:
+    def key() -> str:
+        raise SystemExit(3)
+
+    async with api_keys(emulator.base_url, key) as keys:
+        with pytest.raises(errors.APIKeyError, match="SystemExit"):
+            await keys.create(name="new")
+
+
+async def test_429s_use_up_no_other_attempts(emulator: Emulator, fake_time: FakeTime) -> None:
+    emulator.faults += [Fault(status=429, times=5), Fault(status=502, times=2)]
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
+        listed = await keys.list()
+
+    assert listed.http.attempts == 8
+
+
+async def test_a_body_that_stalls_until_the_deadline_is_told_as_that(emulator: Emulator) -> None:
+    emulator.faults.append(Fault("list", "stalled_body", phase="after", times=None))
+    async with api_keys(emulator.base_url, emulator.api_key) as keys:
+        with pytest.raises(errors.DeadlineExceededError):
+            await keys.list(timeout_ms=200)
+
+
+async def test_a_session_with_its_own_authorization_is_refused(emulator: Emulator) -> None:
+    with pytest.warns(DeprecationWarning, match="auth"):
+        session = aiohttp.ClientSession(auth=aiohttp.BasicAuth("user"))
+    async with session, api_keys(emulator.base_url, "key", session=session) as keys:
+        with pytest.raises(errors.InvalidArgumentError, match="session"):
+            await keys.list()
+
+
+def test_a_session_of_another_event_loop_says_so() -> None:
+    async def make() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    async def use(session: aiohttp.ClientSession) -> None:
+        async with AsyncOpenRouter("key", session=session) as client:
+            await client.api_keys.list()
+
+    with asyncio.Runner() as runner:
+        session = runner.run(make())
+        with pytest.raises(errors.WrongEventLoopError, match="session"):
+            asyncio.run(use(session))
+        runner.run(session.close())

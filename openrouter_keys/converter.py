@@ -170,62 +170,64 @@ def _is_record(cls: Any) -> bool:
     return isinstance(cls, type) and attrs.has(cls) and "extra" in attrs.fields_dict(cls)
 
 
-def _structure_record(cls: type[Any], converter: Converter) -> Structure:
-    """Make the hook of a record that came from the service."""
-    omitted = {name: override(omit=True) for name in _OURS if name in attrs.fields_dict(cls)}
-    read = make_dict_structure_fn(cls, converter, **omitted)  # type: ignore[arg-type]  # PEP 692 kwargs
-    fields = {f.name: f for f in attrs.fields(cls) if f.name not in _OURS}
-    not_null = [name for name, f in fields.items() if f.default is None]
-    hooks = {
-        name: converter.get_structure_hook(f.type)
-        for name, f in fields.items()
-        if f.default is not attrs.NOTHING
-    }
+class _RecordReader:
+    """Reads one kind of record that came from the service; what it cannot know goes to `extra`."""
 
-    def is_odd(name: str, value: object) -> bool:
+    def __init__(self, cls: type[Any], converter: Converter) -> None:
+        omitted: dict[str, Any] = _omitted(cls)
+        self._cls = cls
+        self._read = make_dict_structure_fn(cls, converter, **omitted)
+        fields = {f.name: f for f in attrs.fields(cls) if f.name not in _OURS}
+        self._names = fields.keys()
+        self._not_null = [name for name, f in fields.items() if f.default is None]
+        # A field with a default is one that the service added over time, or may take away.
+        self._newer = {
+            name: (converter.get_structure_hook(f.type), f.type)
+            for name, f in fields.items()
+            if f.default is not attrs.NOTHING
+        }
+
+    def __call__(self, given: object, _: object) -> Any:
+        if type(given) is not dict:
+            raise ValueError("is not an object")
+        value = cast("dict[str, Any]", given)
+        extra = {name: value[name] for name in value.keys() - self._names}
+        # Null where the contract has none: None would mean "left out".
+        extra |= {name: None for name in self._not_null if value.get(name, 0) is None}
         try:
-            hooks[name](value, fields[name].type)
+            return self._build(value, extra)
+        except Exception:
+            odd = self._odd(value)
+            if not odd.keys() - extra.keys():
+                raise
+        return self._build(value, extra | odd)
+
+    def _build(self, value: dict[str, Any], extra: dict[str, JSON]) -> Any:
+        if not extra:
+            return self._read(value, self._cls)
+        known = {name: item for name, item in value.items() if name not in extra}
+        return attrs.evolve(self._read(known, self._cls), extra=extra)
+
+    def _odd(self, value: dict[str, Any]) -> dict[str, JSON]:
+        present = self._newer.keys() & value.keys()
+        return {name: value[name] for name in present if self._is_odd(name, value[name])}
+
+    def _is_odd(self, name: str, value: object) -> bool:
+        hook, kind = self._newer[name]
+        try:
+            hook(value, kind)
         except Exception:  # noqa: BLE001 - whatever a generated hook raises
             return True
         return False
 
-    def build(value: dict[str, Any], extra: dict[str, JSON]) -> Any:
-        if not extra:
-            return read(value, cls)
-        known = {name: item for name, item in value.items() if name not in extra}
-        return attrs.evolve(read(known, cls), extra=extra)
 
-    def structure_record(given: object, _: object) -> Any:
-        if type(given) is not dict:
-            raise ValueError("is not an object")
-        value = cast("dict[str, Any]", given)
-        extra = {name: value[name] for name in value.keys() - fields.keys()}
-        # Null where the contract has none: None would mean "left out".
-        extra |= {name: None for name in not_null if value.get(name, 0) is None}
-        try:
-            return build(value, extra)
-        except Exception:
-            odd = {
-                name: value[name]
-                for name in hooks.keys() & value.keys()
-                if is_odd(name, value[name])
-            }
-            if not odd.keys() - extra.keys():
-                raise
-        return build(value, extra | odd)
-
-    return structure_record
+def _omitted(cls: type[Any]) -> dict[str, Any]:
+    return {name: override(omit=True) for name in _OURS if name in attrs.fields_dict(cls)}
 
 
 def _unstructure_record(cls: type[Any], converter: Converter) -> Callable[[Any], dict[str, JSON]]:
     """Make the hook that writes a record of the service with what it did not know."""
-    omitted = {name: override(omit=True) for name in _OURS if name in attrs.fields_dict(cls)}
-    write = make_dict_unstructure_fn(
-        cls,
-        converter,
-        _cattrs_omit_if_default=True,
-        **omitted,  # type: ignore[arg-type]  # PEP 692 kwargs
-    )
+    write = make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=True, **_omitted(cls))
     return lambda record: {**record.extra, **write(record)}
 
 
@@ -239,7 +241,7 @@ def _make() -> Converter:
     converter.register_unstructure_hook(datetime, write_time)
     converter.register_structure_hook_factory(lambda t: Unset in get_args(t), _without_unset)
     converter.register_structure_hook_factory(_is_list, _strict_list)
-    converter.register_structure_hook_factory(_is_record, _structure_record)
+    converter.register_structure_hook_factory(_is_record, _RecordReader)
     converter.register_unstructure_hook_factory(_is_record, _unstructure_record)
     return converter
 

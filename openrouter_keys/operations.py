@@ -7,30 +7,24 @@ The rules are those of https://openrouter.ai/docs/api-reference (API keys).
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from hashlib import sha256
-from http import HTTPStatus
 from typing import Generic, TypeVar
 from urllib.parse import urlencode
 
 from attrs import field, frozen
 
 from openrouter_keys import checks
+from openrouter_keys.answers import Answer
 from openrouter_keys.converter import decode, encode, parse, structure
 from openrouter_keys.errors import (
     JSON,
-    STATUS_ERRORS,
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
-    ErrorData,
-    ErrorDetail,
     MalformedBodyError,
-    OpenRouterDefaultError,
-    ResponseError,
     ResponseValidationError,
     SecretLostError,
 )
-from openrouter_keys.masking import scrub
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -38,7 +32,6 @@ from openrouter_keys.models import (
     DeleteKeysResponse,
     GetCurrentKeyResponse,
     GetKeyResponse,
-    HTTPMeta,
     ListResponse,
     UpdateKeysLimitReset,
     UpdateKeysRequest,
@@ -65,7 +58,6 @@ __all__ = [
     "delete",
     "get",
     "list_",
-    "refusal",
     "update",
 ]
 
@@ -76,14 +68,6 @@ _log = logging.getLogger("openrouter_keys")
 # A secret's place in the bytes of an answer that is no JSON; its closing quote proves it whole.
 _SECRET = re.compile(rb'"key"\s*:\s*"([^"\\]+)"')
 _HASH = re.compile(rb'"hash"\s*:\s*"([0-9a-f]{64})"')
-
-
-@frozen
-class Answer:
-    """What the service sent back."""
-
-    body: bytes = field(repr=False)
-    http: HTTPMeta
 
 
 @frozen(kw_only=True)
@@ -288,55 +272,3 @@ def _secret_lost(request: CreateKeysRequest, hash: str | None) -> SecretLostErro
     )
     error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
     return error
-
-
-def refusal(answer: Answer, secrets: Iterable[str] = ()) -> ResponseError:
-    """Return the error of an answer that says no; its status decides the class.
-
-    Args:
-        answer: the answer, with any status that is no success.
-        secrets: what stood in the request and must not show in the error.
-    """
-    status = answer.http.status
-    text = scrub(answer.body.decode(errors="replace"), *secrets)
-    data = _error_data(text, status)
-    error = STATUS_ERRORS.get(status, OpenRouterDefaultError)(data.error.message)
-    error.data, error.body = data, text
-    return error
-
-
-def _error_data(text: str, status: int) -> ErrorData:
-    try:
-        body = parse(text.encode(errors="replace"))
-    except MalformedBodyError:
-        body = None
-    told = body if isinstance(body, dict) else {}
-    user_id, metadata = told.get("user_id"), told.get("openrouter_metadata")
-    return ErrorData(
-        error=_error_detail(told.get("error"), status),
-        user_id=user_id if isinstance(user_id, str) else None,
-        openrouter_metadata=metadata if isinstance(metadata, dict) else None,
-    )
-
-
-def _error_detail(told: JSON, status: int) -> ErrorDetail:
-    """Read `{"code", "message", "metadata"}`, a bare text, or nothing that makes sense."""
-    detail: Mapping[str, JSON] = told if isinstance(told, dict) else {"message": told}
-    code, message, metadata = detail.get("code"), detail.get("message"), detail.get("metadata")
-    return ErrorDetail(
-        code=code if isinstance(code, int | str) and not isinstance(code, bool) else status,
-        # Half a surrogate pair, which JSON can escape, cannot be printed.
-        message=_printable(message) if isinstance(message, str) and message else _phrase(status),
-        metadata=metadata if isinstance(metadata, dict) else None,
-    )
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="replace").decode()
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "no message"

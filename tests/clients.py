@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from attrs import define, field
 
 from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.options import CallOptions
 from openrouter_keys.retries import RetryConfig
-from openrouter_keys.transport import Clockwork, Transport
+from openrouter_keys.transport import Transport
 from openrouter_keys.wire import Session
 
 

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 from hypothesis import HealthCheck, settings
 
+from openrouter_keys.answers import Answer
 from openrouter_keys.errors import JSON
 from openrouter_keys.models import HTTPMeta, Key
-from openrouter_keys.operations import Answer
 
 Object = dict[str, JSON]
 

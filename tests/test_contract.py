@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from openrouter_keys import errors, operations
+from openrouter_keys.answers import refusal
 from openrouter_keys.converter import encode, structure
 from openrouter_keys.errors import JSON, ResponseValidationError
 from openrouter_keys.masking import mask
@@ -109,7 +110,7 @@ def test_an_operation_is_a_request_and_a_success(row: Any) -> None:
 @pytest.mark.parametrize("row", OPERATIONS, ids=IDS)
 def test_every_documented_error_has_its_class(row: Any) -> None:
     for status in row[-1]:
-        error = operations.refusal(answer(b"{}", status))
+        error = refusal(answer(b"{}", status))
         assert type(error) not in (errors.OpenRouterDefaultError, errors.ResponseError)
 
 
@@ -117,7 +118,7 @@ def test_every_documented_error_has_its_class(row: Any) -> None:
     "status", [402, 405, 408, 413, 418, 422, 501, 502, 503, 504, 520, 524, 529]
 )
 def test_any_other_status_is_the_default_error(status: int) -> None:
-    assert type(operations.refusal(answer(b"<html>", status))) is errors.OpenRouterDefaultError
+    assert type(refusal(answer(b"<html>", status))) is errors.OpenRouterDefaultError
 
 
 # --- request bodies: field → (a value, as it is written, whether null is allowed) ---
@@ -398,7 +399,7 @@ def test_a_masked_secret_looks_like_a_label() -> None:
 )
 def test_what_the_service_says_is_kept(status: int, message: str) -> None:
     raw = json.dumps({"error": {"code": status, "message": message}}).encode()
-    error = operations.refusal(answer(raw, status))
+    error = refusal(answer(raw, status))
     assert (error.message, error.data.error.code) == (message, status)
 
 

@@ -1,0 +1,287 @@
+"""The attempt loop: ask for the key, send, judge the answer, and wait for the next attempt.
+
+No aiohttp (see `wire`), and no rule of when to repeat (see `retries`).
+"""
+
+import logging
+from typing import Any, TypeVar
+
+from openrouter_keys.answers import Answer, refusal
+from openrouter_keys.call import Call, Failure, told
+from openrouter_keys.clockwork import Clockwork
+from openrouter_keys.credentials import Credentials
+from openrouter_keys.errors import (
+    ClientClosedError,
+    DeadlineExceededError,
+    MalformedBodyError,
+    NoResponseError,
+    NotSentError,
+    OpenRouterError,
+    ResponseValidationError,
+)
+from openrouter_keys.masking import scrub
+from openrouter_keys.models import HTTPMeta
+from openrouter_keys.operations import Operation
+from openrouter_keys.retries import (
+    MAYBE_APPLIED,
+    PAUSES_ALL,
+    RETRY_AFTER_CAP,
+    Effect,
+    Happening,
+    RetryQuota,
+    decide,
+    happening,
+    read_retry_after,
+)
+from openrouter_keys.wire import Departure, NoReply, Reply, Timeouts, Wire
+
+R = TypeVar("R")
+
+#: Seconds by which a timer of the event loop may fire early.
+_TIMER_RESOLUTION = 0.02
+
+_log = logging.getLogger("openrouter_keys")
+
+
+class Attempts:
+    """Makes the attempts of a client's calls; they share a quota of retries, and the pauses.
+
+    Args:
+        wire: what to send over.
+        credentials: the API key.
+        connect_timeout: seconds for TCP and TLS to be set up.
+        read_timeout: seconds of silence after which a request that may be repeated is given up; a
+            create waits until its deadline, since asking again is impossible.
+        clockwork: time and chance.
+
+    Attributes:
+        closed: set once the client is closed: nothing new is sent then.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        credentials: Credentials,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        clockwork: Clockwork,
+    ) -> None:
+        self.closed = False
+        self._wire = wire
+        self._credentials = credentials
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._clockwork = clockwork
+        self._quota = RetryQuota()
+        self._paused_until = 0.0
+
+    async def run(self, call: Call[R]) -> R:
+        """Send a call, again where that is safe, and return what its answer means.
+
+        Raises:
+            OpenRouterError: it came to nothing; told with the facts of the call.
+        """
+        while True:
+            await self._wait_for_gate(call)
+            if self.closed and not call.undoing:
+                raise told(ClientClosedError("the client was closed meanwhile"), call)
+            outcome = self._judge(call, await self._send(call))
+            if not isinstance(outcome, Failure):
+                self._quota.refund()
+                return outcome
+            if outcome.what is Happening.UNREADABLE and call.operation.read_back is not None:
+                return await self._read_back(call, call.operation.read_back, outcome.error)
+            await self._wait_or_raise(call, outcome)
+
+    async def _send(self, call: Call[R]) -> Reply | NoReply:
+        call.api_key = await self._ask_api_key(call)
+        left = call.options.timeout - self._elapsed(call)
+        if left <= 0:
+            raise told(DeadlineExceededError("no time was left to send it"), call)
+        call.departure = Departure()
+        call.attempt += 1
+        operation, began = call.operation, self._clockwork.monotonic()
+        headers = {**call.options.headers, "Authorization": f"Bearer {call.api_key}"}
+        if operation.body is not None:
+            headers["Content-Type"] = "application/json"
+        reply = await self._wire.send(
+            operation.method,
+            call.options.server_url + operation.path,
+            headers,
+            operation.body,
+            timeouts=Timeouts(
+                total=left,
+                connect=self._connect_timeout,
+                read=None if operation.effect is Effect.CREATE else self._read_timeout,
+            ),
+            departure=call.departure,
+            secrets=(call.api_key, *operation.secrets),
+        )
+        if _log.isEnabledFor(logging.DEBUG):
+            self._log_attempt(call, reply, self._clockwork.monotonic() - began)
+        call.departure = None
+        return reply
+
+    def _log_attempt(self, call: Call[Any], reply: Reply | NoReply, seconds: float) -> None:
+        operation = call.operation
+        came = (
+            f"{reply.what.value} ({reply.reason})" if isinstance(reply, NoReply) else reply.status
+        )
+        _log.debug(
+            "%s: %s %s -> %s in %.0f ms (attempt %d)",
+            operation.name,
+            operation.method,
+            scrub(operation.path),
+            came,
+            seconds * 1000,
+            call.attempt,
+        )
+
+    def _judge(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+        if isinstance(reply, NoReply):
+            return self._unanswered(call, reply)
+        answer = Answer(
+            reply.body,
+            HTTPMeta(
+                status=reply.status,
+                headers=reply.headers,
+                attempts=call.attempt,
+                elapsed=self._elapsed(call),
+            ),
+        )
+        what = happening(reply.status)
+        if what is Happening.DONE:
+            return self._read(call, answer)
+        if reply.status == 404 and call.maybe_applied and call.operation.gone is not None:
+            return call.operation.gone(answer)
+        error = refusal(answer, (call.api_key, *call.operation.secrets))
+        error.retry_after = read_retry_after(reply.headers, self._clockwork.now)
+        return Failure(what, told(error, call, answer))
+
+    def _read(self, call: Call[R], answer: Answer) -> R | Failure:
+        try:
+            return call.operation.read(answer)
+        except ResponseValidationError as unreadable:
+            error = unreadable
+        read_only = call.operation.effect is Effect.READ
+        call.maybe_applied = not read_only
+        told(error, call, answer)
+        if isinstance(error, MalformedBodyError):
+            if read_only and self._is_over(call):
+                return Failure(Happening.UNREADABLE, self._too_late(call, error.message))
+            return Failure(Happening.UNREADABLE, error)
+        raise error
+
+    def _unanswered(self, call: Call[Any], reply: NoReply) -> Failure:
+        if self._is_over(call):
+            error: OpenRouterError = self._too_late(call, reply.reason)
+        elif reply.what is Happening.NO_ANSWER:
+            error = NoResponseError(f"no answer came ({reply.reason})")
+        else:
+            error = NotSentError(
+                f"nothing could be sent to {call.options.server_url} ({reply.reason})"
+            )
+        return Failure(reply.what, told(error, call))
+
+    def _is_over(self, call: Call[Any]) -> bool:
+        return self._elapsed(call) >= call.options.timeout - _TIMER_RESOLUTION
+
+    def _too_late(self, call: Call[Any], reason: str) -> DeadlineExceededError:
+        return told(
+            DeadlineExceededError(f"no answer within {call.options.timeout:g} s ({reason})"), call
+        )
+
+    async def _read_back(self, call: Call[R], get: Operation[R], error: OpenRouterError) -> R:
+        """Ask what became of a request that was applied, since its answer does not tell."""
+        try:
+            return await self.run(Call(get, call.options, call.started, call.sent_at))
+        except OpenRouterError as unread:
+            raise error from unread
+
+    # --- the next attempt ---
+
+    async def _wait_or_raise(self, call: Call[Any], failure: Failure) -> None:
+        what, error, config = failure.what, failure.error, call.options.retries
+        if what in MAYBE_APPLIED and call.operation.effect is not Effect.READ:
+            call.maybe_applied = True
+        error.maybe_applied = call.maybe_applied
+        if what in PAUSES_ALL and error.retry_after is not None:
+            self._pause(error.retry_after)
+        if what is Happening.UNAUTHORIZED and await self._has_another_key(call, error):
+            return
+        call.rejections += what is Happening.RATE_LIMITED
+        wait = decide(
+            what,
+            call.operation.effect,
+            config,
+            attempt=call.counted(what),
+            elapsed=self._elapsed(call),
+            deadline=call.options.timeout,
+            retry_after=error.retry_after,
+            chance=self._clockwork.random(),
+        )
+        if wait is None or call.abandoned or not self._pays(what):
+            raise self._final(call, failure)
+        _log.debug("%s: again in %.0f ms, since %s", call.operation.name, wait * 1000, what.value)
+        await self._clockwork.sleep(wait)
+
+    def _pays(self, what: Happening) -> bool:
+        # A 429 is repeated at the pace that the service asks for; it amplifies nothing.
+        return what is Happening.RATE_LIMITED or self._quota.take()
+
+    def _final(self, call: Call[Any], failure: Failure) -> OpenRouterError:
+        unknown = call.operation.outcome_unknown
+        if unknown is None or failure.what not in MAYBE_APPLIED:
+            return failure.error
+        error = unknown()
+        error.__cause__ = failure.error
+        error.started_at, error.ended_at = call.sent_at, self._clockwork.now()
+        error.status_code, error.body = failure.error.status_code, failure.error.body
+        error.headers, error.retry_after = failure.error.headers, failure.error.retry_after
+        return told(error, call)
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clockwork.monotonic() + min(seconds, RETRY_AFTER_CAP)
+        self._paused_until = max(self._paused_until, until)
+
+    async def _wait_for_gate(self, call: Call[Any]) -> None:
+        while (pause := self._paused_until - self._clockwork.monotonic()) > 0:
+            if self._elapsed(call) + pause >= call.options.timeout:
+                error = DeadlineExceededError(
+                    f"the service asks every request to wait {pause:.1f} s more, "
+                    f"longer than this one may take ({call.options.timeout:g} s)"
+                )
+                error.retry_after = pause
+                raise told(error, call)
+            await self._clockwork.sleep(pause)
+
+    def _elapsed(self, call: Call[Any]) -> float:
+        return self._clockwork.monotonic() - call.started
+
+    # --- the key ---
+
+    async def _ask_api_key(self, call: Call[Any]) -> str:
+        if call.fresh_key is not None:
+            key, call.fresh_key = call.fresh_key, None
+            return key
+        left = call.options.timeout - self._elapsed(call)
+        try:
+            return await self._credentials.ask(left)
+        except TimeoutError:
+            pass
+        raise told(
+            DeadlineExceededError(f"the api_key callable gave no key within {left:.1f} s"), call
+        )
+
+    async def _has_another_key(self, call: Call[Any], refused: OpenRouterError) -> bool:
+        """Whether a callable `api_key`, asked once more, gives another key than the refused one."""
+        if call.asked_anew or call.abandoned or self._credentials.fixed:
+            return False
+        call.asked_anew = True
+        try:
+            key = await self._ask_api_key(call)
+        except OpenRouterError as unasked:
+            raise refused from unasked
+        call.fresh_key = key if key != call.api_key else None
+        return call.fresh_key is not None

@@ -9,8 +9,7 @@ from pathlib import Path
 from openrouter_keys import checks
 from openrouter_keys.cli import CommandError
 from openrouter_keys.cli.demo import demo
-from openrouter_keys.cli.emulator import serve
-from openrouter_keys.emulator import Account, Emulator
+from openrouter_keys.cli.emulator import emulator, serve
 
 INTERRUPTED = 130
 
@@ -46,6 +45,9 @@ def _emulator_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--host", default="127.0.0.1", help="the address (default: %(default)s)")
     grammar.add_argument("--port", type=_port, default=0, help="0: a free one (default)")
     grammar.add_argument("--api-key", type=_api_key, help="its management key; a fake one if none")
+    grammar.add_argument(
+        "--state", type=Path, help="a file that keeps keys and ledger; none if none"
+    )
     grammar.add_argument("--json", action="store_true", help="tell the address and key as JSON")
 
 
@@ -61,9 +63,8 @@ def _demo_grammar(grammar: argparse.ArgumentParser) -> None:
 
 
 def _emulator(options: argparse.Namespace) -> int:
-    account = Account(management_key=options.api_key) if options.api_key else Account()
-    emulator = Emulator(account, host=options.host, port=options.port)
-    asyncio.run(serve(emulator, sys.stdout, as_json=options.json))
+    served = emulator(options.api_key, host=options.host, port=options.port, state=options.state)
+    asyncio.run(serve(served, sys.stdout, as_json=options.json))
     return 0
 
 

@@ -613,3 +613,8 @@ def test_a_port_in_use_is_an_error_for_blocking_code_too() -> None:
         Emulator(port=port_of(first)).__enter__()
 
     assert threading.active_count() == threads
+
+
+def test_an_address_with_colons_is_a_url_with_brackets() -> None:
+    emulator = Emulator(host="::1", port=8080)
+    assert emulator.base_url == "http://[::1]:8080/api/v1"

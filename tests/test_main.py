@@ -140,3 +140,29 @@ def test_a_key_that_cannot_be_used_is_refused_without_showing_it(
     with pytest.raises(SystemExit):
         main(["emulator", "--api-key", "two words"])
     assert "words" not in capsys.readouterr().err
+
+
+def test_a_state_file_survives_a_kill(tmp_path: Path) -> None:
+    state = str(tmp_path / "state.sqlite")
+    with emulator("--json", "--api-key", "test-key", "--state", state) as process:
+        told = json.loads(line(process))
+        with OpenRouter(told["api_key"], server_url=told["base_url"]) as client:
+            made = client.api_keys.create(name="kept").data.hash
+        process.kill()
+        process.wait(PATIENCE)
+    with emulator("--json", "--state", state) as process:
+        told = json.loads(line(process))
+        assert told["api_key"] == "test-key"
+        with OpenRouter(told["api_key"], server_url=told["base_url"]) as client:
+            assert [key.hash for key in client.api_keys.iterate()] == [made]
+
+
+def test_a_state_file_that_cannot_be_used_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("not an emulator's")
+    assert main(["emulator", "--state", str(tmp_path / "notes.txt")]) == 1
+    assert main(["emulator", "--state", str(tmp_path / "nowhere" / "state")]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "cannot use the state file" in first
+    assert "cannot open" in second

@@ -1,17 +1,38 @@
 """The command that serves an emulator until it is told to stop."""
 
 import asyncio
+import errno
 import json
 import shlex
 import signal
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import Final, TextIO
 
 from openrouter_keys.cli import CommandError
-from openrouter_keys.emulator import Emulator
+from openrouter_keys.emulator import Account, Emulator, StateError
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def emulator(api_key: str | None, *, host: str, port: int, state: Path | None) -> Emulator:
+    """Make an emulator.
+
+    Args:
+        api_key: its management key. None: that of the state file, or one that is visibly fake.
+        host: the address to listen on.
+        port: the port; 0 for a free one.
+        state: a file to keep the keys and the ledger in. None: they end with the process.
+
+    Raises:
+        CommandError: the file cannot be used.
+    """
+    account = Account(management_key=api_key) if api_key else None
+    try:
+        return Emulator(account, host=host, port=port, state=state)
+    except (StateError, OSError) as error:
+        raise CommandError(f"cannot use the state file: {error}") from error
 
 
 async def serve(emulator: Emulator, out: TextIO, *, as_json: bool) -> None:
@@ -38,9 +59,12 @@ async def serve(emulator: Emulator, out: TextIO, *, as_json: bool) -> None:
 async def _listen(emulator: Emulator, stack: AsyncExitStack) -> None:
     try:
         await stack.enter_async_context(emulator)
+    except StateError as error:
+        raise CommandError(f"cannot use the state file: {error}") from error
     except OSError as error:
-        message = f"cannot listen: {error.strerror or error}; --port 0 takes a free port"
-        raise CommandError(message) from error
+        what = f"cannot open {error.filename}" if error.filename else "cannot listen"
+        hint = "; --port 0 takes a free port" if error.errno == errno.EADDRINUSE else ""
+        raise CommandError(f"{what}: {error.strerror or error}{hint}") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from openrouter_keys.emulator.ledger import Request
 from openrouter_keys.emulator.limits import RateLimit
 from openrouter_keys.emulator.refusals import Refusal
 from openrouter_keys.emulator.state import Account
+from openrouter_keys.emulator.store import StateError
 from openrouter_keys.emulator.stored import StoredKey, Workspace
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RateLimit",
     "Refusal",
     "Request",
+    "StateError",
     "StoredKey",
     "Workspace",
 ]

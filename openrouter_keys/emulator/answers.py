@@ -99,19 +99,29 @@ def perform(account: Account, request: Request, *, page_size: int) -> Answer:
 
 
 def _authorize(account: Account, request: Request) -> None:
-    secret = _bearer(request.headers.get("authorization", ""))
+    secret = bearer(request.headers.get("authorization", ""))
     if request.operation != "current":
         account.require_management(secret)
 
 
-def _bearer(authorization: str) -> str:
+def bearer(authorization: str) -> str:
+    """The secret in an ``Authorization`` header.
+
+    Raises:
+        Refusal: 401, there is none.
+    """
     scheme, _, secret = authorization.partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise Refusal(401, "Missing Authentication header")
     return secret.strip()
 
 
-def _read(body: bytes) -> object:
+def read_json(body: bytes) -> object:
+    """The value that a body holds.
+
+    Raises:
+        Refusal: 400, it is not JSON.
+    """
     try:
         value: object = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -137,7 +147,7 @@ def _list(account: Account, request: Request, page_size: int) -> JSON:
 
 
 def _create(account: Account, request: Request, _page_size: int) -> JSON:
-    key = account.create(_read(request.body))
+    key = account.create(read_json(request.body))
     request.hash = key.hash
     return {"data": key_record(key, account), "key": key.secret}
 
@@ -147,7 +157,7 @@ def _get(account: Account, request: Request, _page_size: int) -> JSON:
 
 
 def _update(account: Account, request: Request, _page_size: int) -> JSON:
-    key = account.update(request.hash or "", _read(request.body))
+    key = account.update(request.hash or "", read_json(request.body))
     return {"data": key_record(key, account)}
 
 
@@ -157,7 +167,7 @@ def _delete(account: Account, request: Request, _page_size: int) -> JSON:
 
 
 def _current(account: Account, request: Request, _page_size: int) -> JSON:
-    key = account.current(_bearer(request.headers.get("authorization", "")))
+    key = account.current(bearer(request.headers.get("authorization", "")))
     return {"data": current_record(key, account)}
 
 

@@ -110,8 +110,16 @@ _BREAKS: Final[dict[str, _Break]] = {
 }
 
 
-async def leave(peer: Peer, delay: float) -> None:
-    """Close the connection and wait until the client has been gone for so many seconds."""
-    peer.transport.close()
-    await peer.gone.wait()
-    await asyncio.sleep(delay)
+async def hold_back(fault: Fault | None, peer: Peer) -> None:
+    """Let the time pass that a fault puts between a request's arrival and its being applied."""
+    if fault and fault.kind == "late":
+        peer.transport.close()
+        await peer.gone.wait()
+    if fault and (fault.kind == "late" or (fault.kind, fault.phase) == ("slow", "before")):
+        await asyncio.sleep(fault.delay)
+
+
+async def hold_up(fault: Fault | None) -> None:
+    """Let the time pass that a fault puts between a request's being applied and its answer."""
+    if fault and (fault.kind, fault.phase) == ("slow", "after"):
+        await asyncio.sleep(fault.delay)

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from attrs import Factory, evolve, field, frozen, validators
 
 from openrouter_keys.emulator.answers import Answer, error_answer, html_answer
+from openrouter_keys.emulator.bounds import Validator, integer, number, texts
 
 OperationName: TypeAlias = Literal["list", "create", "get", "update", "delete", "current", "*"]
 Phase: TypeAlias = Literal["before", "after"]
@@ -26,6 +27,8 @@ Kind: TypeAlias = Literal[
     "late",
     "slow",
 ]
+
+_count: Final[Validator] = validators.optional(integer(1))
 
 
 @frozen(eq=False)
@@ -52,19 +55,27 @@ class Fault:
         body: of the answer, for ``status``, ``not_json`` and ``body``; None for the usual one.
         delay: seconds, for ``late`` and ``slow``.
         portion: how much of the body arrives, 0 to 1, for the kinds that break off inside it.
+
+    Raises:
+        ValueError: something is of the wrong type, or out of its range.
+        TypeError: ``body`` is not bytes.
     """
 
     operation: OperationName = field(default="*", validator=validators.in_(get_args(OperationName)))
     kind: Kind = field(default="status", validator=validators.in_(get_args(Kind)))
     phase: Phase = field(default="before", validator=validators.in_(get_args(Phase)), kw_only=True)
-    times: int | None = field(default=1, kw_only=True)
-    skip: int = field(default=0, kw_only=True)
-    probability: float = field(default=1.0, kw_only=True)
-    status: int = field(default=500, kw_only=True)
-    headers: Mapping[str, str] = field(default=Factory(dict[str, str]), kw_only=True)
-    body: bytes | None = field(default=None, kw_only=True)
-    delay: float = field(default=0.05, kw_only=True)
-    portion: float = field(default=0.5, kw_only=True)
+    times: int | None = field(default=1, validator=_count, kw_only=True)
+    skip: int = field(default=0, validator=integer(0), kw_only=True)
+    probability: float = field(default=1.0, validator=number(0, 1), kw_only=True)
+    status: int = field(default=500, validator=integer(200, 599), kw_only=True)
+    headers: Mapping[str, str] = field(
+        default=Factory(dict[str, str]), validator=texts, kw_only=True
+    )
+    body: bytes | None = field(
+        default=None, validator=validators.optional(validators.instance_of(bytes)), kw_only=True
+    )
+    delay: float = field(default=0.05, validator=number(0), kw_only=True)
+    portion: float = field(default=0.5, validator=number(0, 1), kw_only=True)
 
 
 def strike(faults: list[Fault], operation: str, random: Random) -> Fault | None:
@@ -86,6 +97,11 @@ def _use_up(faults: list[Fault], fault: Fault) -> None:
         faults[place] = evolve(fault, times=fault.times - 1)
     elif fault.times is not None:
         del faults[place]
+
+
+def applies(fault: Fault | None) -> bool:
+    """Whether a struck request is applied all the same, at whatever time."""
+    return fault is None or fault.phase == "after" or fault.kind in {"late", "slow"}
 
 
 def spoiled(fault: Fault, answer: Answer) -> Answer:

@@ -1,6 +1,13 @@
-"""What the emulator writes down of each request."""
+"""What the emulator writes down of each request, and what it tells of that. No I/O."""
+
+from collections import Counter
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Final
 
 from attrs import define, field
+
+from openrouter_keys.emulator.refusals import JSON
 
 
 @define(eq=False, kw_only=True)
@@ -19,6 +26,7 @@ class Request:
         status: of the answer; None without one.
         applied: whether the account did as asked, whatever the client was told.
         fault: the kind of the fault that struck.
+        number: its place in the ledger, from 1, by arrival.
     """
 
     operation: str
@@ -33,3 +41,27 @@ class Request:
     status: int | None = None
     applied: bool = False
     fault: str | None = None
+    number: int = 0
+
+
+# Neither headers nor body: those hold secrets.
+_TOLD: Final = (
+    *("number", "operation", "method", "path", "name", "status"),
+    *("applied", "fault", "connection", "hash"),
+)
+_taken: Final = attrgetter(*_TOLD)
+
+
+def told(request: Request) -> dict[str, JSON]:
+    """The JSON that others get to see of a request, and that is kept of it in a file."""
+    return dict(zip(_TOLD, _taken(request), strict=True))
+
+
+def counted(requests: Iterable[Request]) -> dict[str, JSON]:
+    """How many requests of each operation there are, and how many creates of each name."""
+    arrived = [*requests]
+    names = (request.name for request in arrived if request.operation == "create")
+    return {
+        "requests": Counter(request.operation for request in arrived),
+        "creates_by_name": Counter(name for name in names if name is not None),
+    }

@@ -2,10 +2,11 @@
 
 import math
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from attrs import Factory, define, field, validators
 
+from openrouter_keys.emulator.bounds import integer, number
 from openrouter_keys.emulator.times import http_form
 
 RetryAfter: TypeAlias = Literal["none", "seconds", "date", "ms"]
@@ -22,9 +23,11 @@ class RateLimit:
             a date, or ``retry-after-ms``.
     """
 
-    rate: float = field(validator=validators.gt(0))
-    burst: int = field(validator=validators.ge(1))
-    retry_after: RetryAfter = "seconds"
+    rate: float = field(validator=[number(0), validators.gt(0)])
+    burst: int = field(validator=integer(1))
+    retry_after: RetryAfter = field(
+        default="seconds", validator=validators.in_(get_args(RetryAfter))
+    )
     _tokens: float = field(init=False, default=Factory(lambda self: self.burst, takes_self=True))
     _filled_at: datetime | None = field(init=False, default=None)
 

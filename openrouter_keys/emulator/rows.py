@@ -1,0 +1,97 @@
+"""What the rows of a state file hold of an account, its keys and its requests. No transactions."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from operator import attrgetter
+from sqlite3 import Connection
+from typing import Any, Final
+
+from attrs import fields_dict
+
+from openrouter_keys.emulator.answers import parse
+from openrouter_keys.emulator.ledger import Request, told
+from openrouter_keys.emulator.state import Account
+from openrouter_keys.emulator.stored import StoredKey, Workspace
+
+TABLES: Final = """
+CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS requests (number INTEGER PRIMARY KEY, record TEXT NOT NULL);
+"""
+_KEY: Final = tuple(fields_dict(StoredKey))
+_taken: Final = attrgetter(*_KEY)
+_dump: Final = json.JSONEncoder(default=datetime.isoformat, separators=(",", ":")).encode
+
+
+def read_account(connection: Connection) -> Account | None:
+    """The account with its keys; None if none was ever written."""
+    row = connection.execute("SELECT record FROM account").fetchone()
+    if row is None:
+        return None
+    record: dict[str, Any] = json.loads(row[0])
+    workspaces = {id: Workspace(id, name) for id, name in record.pop("workspaces").items()}
+    rows = connection.execute("SELECT record FROM keys ORDER BY rowid")
+    keys = {key.hash: key for key in map(_key, rows)}
+    return Account(keys=keys, workspaces=workspaces, **record)
+
+
+def write_account(connection: Connection, account: Account) -> None:
+    """Write all of the account, instead of what is there."""
+    record = {
+        "management_key": account.management_key,
+        "default_workspace": account.default_workspace,
+        "organization_id": account.organization_id,
+        "workspaces": {each.id: each.name for each in [*account.workspaces.values()]},
+    }
+    connection.execute("REPLACE INTO account VALUES (1, ?)", (_dump(record),))
+    connection.execute("DELETE FROM keys")
+    rows = _rows([*account.keys.values()])
+    connection.executemany("INSERT INTO keys VALUES (?, ?)", rows)
+
+
+def write_key(connection: Connection, hash: str, key: StoredKey | None) -> None:
+    """Write one key, or remove it."""
+    if key is None:
+        connection.execute("DELETE FROM keys WHERE hash=?", (hash,))
+    else:  # a row that is replaced, not updated, would become the newest
+        connection.executemany(
+            "INSERT INTO keys VALUES (?, ?)"
+            " ON CONFLICT (hash) DO UPDATE SET record=excluded.record",
+            _rows([key]),
+        )
+
+
+def read_requests(connection: Connection) -> Iterator[Request]:
+    """The ledger, without headers and bodies."""
+    return map(_request, connection.execute("SELECT record FROM requests ORDER BY number"))
+
+
+def write_request(connection: Connection, request: Request) -> None:
+    """Write a request, or what has become of it since."""
+    connection.execute(
+        "INSERT INTO requests VALUES (?, ?)"
+        " ON CONFLICT (number) DO UPDATE SET record=excluded.record",
+        (request.number, _dump(told(request))),
+    )
+
+
+def _rows(keys: Iterable[StoredKey]) -> Iterator[tuple[str, str]]:
+    return ((key.hash, _dump(dict(zip(_KEY, _taken(key), strict=True)))) for key in keys)
+
+
+def _key(row: tuple[str]) -> StoredKey:
+    record: dict[str, Any] = json.loads(row[0])
+    moments = {
+        name: datetime.fromisoformat(value)
+        for name, value in record.items()
+        if name.endswith("_at") and value is not None
+    }
+    record.update(moments)
+    return StoredKey(**record)
+
+
+def _request(row: tuple[str]) -> Request:
+    record: dict[str, Any] = json.loads(row[0])
+    _, _, query = parse(record["method"], record["path"])
+    return Request(**record, query=query, headers={})

@@ -1,0 +1,177 @@
+"""An account and a ledger in an SQLite file that outlives the emulator's process. No HTTP."""
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, cast
+
+from openrouter_keys.emulator.ledger import Request
+from openrouter_keys.emulator.rows import (
+    TABLES,
+    read_account,
+    read_requests,
+    write_account,
+    write_key,
+    write_request,
+)
+from openrouter_keys.emulator.state import MANAGEMENT_KEY, Account
+
+_MARK: Final = 0x0E2E2E2E  # SQLite's application_id: the file is an emulator's
+_CHANGING: Final = {"create", "update", "delete"}
+
+
+class StateError(Exception):
+    """A state file cannot be used: the message says why, and what to do."""
+
+
+class Store:
+    """A state file: read when the emulator is made, written while it serves.
+
+    Args:
+        path: of the file; it is made when the emulator is entered.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._generation = 0
+        self._connection: sqlite3.Connection | None = None
+        self._failure: sqlite3.Error | None = None
+
+    def load(self, account: Account) -> list[Request]:
+        """Put what the file holds into the account, and return the ledger.
+
+        Raises:
+            StateError: the file is not an emulator's, in use, or of another account.
+        """
+        if not self._path.exists():
+            return []
+        with closing(_opened(self._path)) as connection, _clear(self._path):
+            self._generation = _generation(connection)
+            stored = read_account(connection)
+            if stored is not None:
+                self._continue(stored, account)
+            return [*read_requests(connection)]
+
+    def open(self, account: Account) -> None:
+        """Keep the file for this emulator alone, and write the account to it.
+
+        Raises:
+            StateError: the file is not an emulator's, in use, or not as it was read or left.
+        """
+        connection = _opened(self._path)
+        try:
+            if _generation(connection) != self._generation:
+                raise StateError(f"{self._path} was changed by another emulator: make a new one")
+            with connection:
+                connection.execute("BEGIN")
+                connection.execute(f"PRAGMA user_version={self._generation + 1}")
+                write_account(connection, account)
+        except BaseException:
+            connection.close()
+            raise
+        self._generation += 1
+        self._connection, self._failure = connection, None
+
+    def save(self, request: Request, account: Account) -> None:
+        """Write a request and what it did, to be safe with the next `commit`.
+
+        Raises:
+            sqlite3.Error: it cannot be written, as when the disk is full.
+        """
+        if self._connection is None:
+            return
+        with self._failing():
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
+            write_request(self._connection, request)
+            if request.applied and request.hash and request.operation in _CHANGING:
+                write_key(self._connection, request.hash, account.keys.get(request.hash))
+
+    def commit(self) -> None:
+        """Make safe what was saved: from now on, killing the process does not undo it.
+
+        Raises:
+            sqlite3.Error: it cannot be, or something that was saved before could not.
+        """
+        if self._connection is not None:
+            with self._failing():
+                self._connection.commit()
+
+    def close(self, account: Account) -> None:
+        """Write the account, with what was changed without a request, and let go of the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with closing(connection), connection:
+                if not connection.in_transaction:
+                    connection.execute("BEGIN")
+                write_account(connection, account)
+
+    def _continue(self, stored: Account, account: Account) -> None:
+        if account.keys or account.management_key not in {MANAGEMENT_KEY, stored.management_key}:
+            raise StateError(f"{self._path} is of another account: name another file")
+        account.management_key = stored.management_key
+        account.default_workspace = stored.default_workspace
+        account.organization_id = stored.organization_id
+        account.workspaces |= stored.workspaces
+        account.keys |= stored.keys
+
+    @contextmanager
+    def _failing(self) -> Generator[None, None, None]:
+        # A failure takes with it what others saved since the last commit: they must not go on.
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._failure = error
+            raise
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    # SQLite alone would let others read the file; the one beside it takes its mode from this one.
+    path.touch(mode=0o600)
+    with _clear(path):
+        connection = sqlite3.connect(path, timeout=1, isolation_level=None)
+    try:
+        with _clear(path):
+            _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    path.chmod(0o600)
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # Until it is closed: two emulators on one file would overwrite each other's keys.
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and mark != _MARK:
+        raise StateError(f"{path} is not an emulator's state: name another file")
+    connection.execute("PRAGMA journal_mode=WAL")
+    # A commit is with the operating system before it returns, so it outlives a killed process.
+    # FULL would wait for the disk, too, which only matters when the machine itself stops.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    # Pages until the disk is waited for after all: rarely, as everybody waits with the loop.
+    connection.execute("PRAGMA wal_autocheckpoint=10000")
+    connection.execute(f"PRAGMA application_id={_MARK}")
+    connection.executescript(TABLES)
+
+
+@contextmanager
+def _clear(path: Path) -> Generator[None, None, None]:
+    """Say what SQLite's errors mean for a state file."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # of several kinds
+            raise StateError(f"{path} is in use by another emulator: stop it first") from error
+        raise StateError(f"{path} cannot be read as an emulator's state: {error}") from error
+
+
+def _generation(connection: sqlite3.Connection) -> int:
+    (generation,) = connection.execute("PRAGMA user_version").fetchone()
+    return cast("int", generation)

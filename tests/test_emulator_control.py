@@ -1,0 +1,518 @@
+"""What other processes ask and tell an emulator, and that what they sent lands without them."""
+
+import asyncio
+import json
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from typing import cast
+
+import aiohttp
+import pytest
+from attrs import define
+
+from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit, Request
+
+SOON = 30.0  # seconds within which something comes; it takes a fraction of one
+CANARY = "canary-" * 6
+
+
+@define
+class Caller:
+    """A client of both APIs that knows nothing of the package's."""
+
+    emulator: Emulator
+    session: aiohttp.ClientSession
+
+    async def __call__(
+        self, method: str, url: str, body: object = None, key: str | None = None
+    ) -> tuple[int, object]:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.emulator.api_key if key is None else key}"}
+        async with self.session.request(method, url, data=data, headers=headers) as response:
+            return response.status, json.loads(await response.text())
+
+    async def control(self, method: str, name: str, body: object = None) -> object:
+        status, answer = await self(method, f"{self.emulator.control_url}/{name}", body)
+        assert status == 200, answer
+        return answer
+
+    async def refused(self, method: str, name: str, body: object) -> str:
+        status, answer = await self(method, f"{self.emulator.control_url}/{name}", body)
+        assert status == 400
+        error = cast("dict[str, dict[str, object]]", answer)["error"]
+        assert error["code"] == 400
+        return str(error["message"])
+
+    async def create(self, name: str, **fields: object) -> int:
+        url = f"{self.emulator.base_url}/keys"
+        return (await self("POST", url, {"name": name, **fields}))[0]
+
+
+@pytest.fixture
+async def call(emulator: Emulator) -> AsyncIterator[Caller]:
+    async with aiohttp.ClientSession() as session:
+        yield Caller(emulator, session)
+
+
+# asking
+
+
+async def test_the_ledger_is_told_without_what_is_secret(emulator: Emulator, call: Caller) -> None:
+    await call.create("a", external={"user": "u", "api_key": CANARY})
+    emulator.faults.append(Fault("create", status=502, phase="after"))
+    await call.create("b")
+    await call("GET", f"{emulator.base_url}/keys/none?x=1")
+
+    told = await call.control("GET", "requests")
+
+    first, second = emulator.account.keys.values()
+    create = {"operation": "create", "method": "POST", "path": "/api/v1/keys", "connection": 1}
+    assert told == [
+        {**create, "number": 1, "name": "a", "status": 201, "fault": None}
+        | {"applied": True, "hash": first.hash},
+        {**create, "number": 2, "name": "b", "status": 502, "fault": "status"}
+        | {"applied": True, "hash": second.hash},
+        {"operation": "get", "method": "GET", "path": "/api/v1/keys/none?x=1", "connection": 1}
+        | {"number": 3, "name": None, "status": 404, "fault": None}
+        | {"applied": False, "hash": "none"},
+    ]
+    for secret in (emulator.api_key, CANARY, first.secret, second.secret):
+        assert str(secret) not in json.dumps(told)
+
+
+async def test_keys_are_told_by_the_hash_of_their_secret(emulator: Emulator, call: Caller) -> None:
+    await call.create("a", limit=2.5)
+    used = emulator.account.add("b", disabled=True, secret="sk-or-v1-mine", hash="f01d526...")
+    emulator.account.spend(used.hash, 1)
+
+    told = await call.control("GET", "keys")
+
+    made, _ = emulator.account.keys.values()
+    workspace = emulator.account.default_workspace
+    assert used.last_used_at is not None
+    assert told == [
+        {"hash": made.hash, "name": "a", "created_at": made.created_at.isoformat()}
+        | {"disabled": False, "limit": 2.5, "workspace_id": workspace}
+        | {"last_used_at": None, "secret_sha256": made.hash},
+        {"hash": "f01d526...", "name": "b", "created_at": used.created_at.isoformat()}
+        | {"disabled": True, "limit": None, "workspace_id": workspace}
+        | {"last_used_at": used.last_used_at.isoformat()}
+        | {"secret_sha256": sha256(b"sk-or-v1-mine").hexdigest()},
+    ]
+    assert str(made.secret) not in json.dumps(told)
+
+
+async def test_the_summary_counts_requests_names_and_live_keys(
+    emulator: Emulator, call: Caller
+) -> None:
+    emulator.faults.append(Fault("create", skip=1))
+    for name in ("a", "a", "b"):
+        await call.create(name)
+    await call("POST", f"{emulator.base_url}/keys", {"limit": 1})
+    await call("DELETE", f"{emulator.base_url}/keys/{next(iter(emulator.account.keys))}")
+
+    assert await call.control("GET", "summary") == {
+        "requests": {"create": 4, "delete": 1},
+        "creates_by_name": {"a": 2, "b": 1},
+        "keys": 1,
+    }
+
+
+async def test_a_hundred_thousand_requests_are_told(emulator: Emulator, call: Caller) -> None:
+    await call.create("first")
+    (seen,) = emulator.requests
+    emulator.requests += [
+        Request(
+            operation="create", method="POST", path=seen.path, query={}, headers={}, connection=1,
+            name=f"{number % 1000}", number=number,
+        )
+        for number in range(2, 100_001)
+    ]  # fmt: skip
+
+    async with asyncio.timeout(SOON):
+        told = cast("list[dict[str, object]]", await call.control("GET", "requests"))
+        summary = cast("dict[str, dict[str, int]]", await call.control("GET", "summary"))
+
+    assert [request["number"] for request in told] == [*range(1, 100_001)]
+    assert summary["requests"] == {"create": 100_000}
+    assert summary["creates_by_name"]["7"] == 100
+
+
+# faults
+
+EVERY_FIELD: dict[str, object] = {
+    "operation": "create",
+    "kind": "not_json",
+    "phase": "after",
+    "times": None,
+    "skip": 2,
+    "probability": 0.25,
+    "status": 503,
+    "headers": {"Retry-After": "7"},
+    "body": "<\u00e9>",
+    "delay": 0.5,
+    "portion": 0.1,
+}
+
+
+async def test_a_fault_is_every_field_of_it_there_and_back(
+    emulator: Emulator, call: Caller
+) -> None:
+    assert await call.control("PUT", "faults", [EVERY_FIELD]) == [EVERY_FIELD]
+
+    assert await call.control("GET", "faults") == [EVERY_FIELD]
+    (fault,) = emulator.faults
+    assert fault.body == "<\u00e9>".encode()
+
+
+async def test_a_body_that_is_no_text_comes_back_as_it_went(
+    emulator: Emulator, call: Caller
+) -> None:
+    fault = Fault(kind="body", body=b"\xff\x00{")
+    emulator.faults.append(fault)
+
+    await call.control("PUT", "faults", await call.control("GET", "faults"))
+
+    assert emulator.faults[0] is not fault
+    assert emulator.faults[0].body == fault.body
+
+
+async def test_faults_are_replaced_added_and_removed(emulator: Emulator, call: Caller) -> None:
+    async def kinds(method: str, body: object) -> list[object]:
+        faults = cast("list[dict[str, object]]", await call.control(method, "faults", body))
+        assert faults == await call.control("GET", "faults")
+        return [fault["kind"] for fault in faults]
+
+    held = emulator.faults
+    assert await kinds("PUT", [{"kind": "reset"}, {"kind": "cut"}]) == ["reset", "cut"]
+    assert await kinds("POST", {"kind": "late"}) == ["reset", "cut", "late"]
+    assert await kinds("POST", [{"status": 500}] * 2) == [
+        "reset",
+        "cut",
+        "late",
+        "status",
+        "status",
+    ]
+    assert await kinds("PUT", {"kind": "slow"}) == ["slow"]
+    assert await kinds("DELETE", None) == []
+    assert emulator.faults is held
+
+
+async def test_a_fault_from_elsewhere_strikes_as_often_as_it_says(call: Caller) -> None:
+    await call.control("POST", "faults", {"operation": "create", "status": 502, "times": 2})
+
+    assert [await call.create("x") for _ in range(2)] == [502, 502]
+    assert await call.control("GET", "faults") == []
+    assert await call.create("x") == 201
+
+
+WRONG_FAULTS: list[tuple[object, str]] = [
+    ({"kinds": "reset", "when": 1}, "no kinds, when; it has body, delay, headers, kind,"),
+    ({"kind": "nonsense"}, "kind"),
+    ({"kind": ["reset"]}, "kind"),
+    ({"operation": "credits"}, "operation"),
+    ({"phase": "later"}, "phase"),
+    ({"times": 0}, "times"),
+    ({"times": "3"}, "times"),
+    ({"times": True}, "times"),
+    ({"skip": -1}, "skip"),
+    ({"skip": None}, "skip"),
+    ({"probability": 1.5}, "probability"),
+    ({"probability": "1"}, "probability"),
+    ({"status": 99}, "status"),
+    ({"status": 502.5}, "status"),
+    ({"headers": ["Retry-After"]}, "headers"),
+    ({"headers": {"Retry-After": 7}}, "headers"),
+    ({"headers": {"X": "7\r\nX-More: 1"}}, "headers"),
+    ({"body": 7}, "body"),
+    ({"delay": -0.1}, "delay"),
+    ({"delay": 10**400}, "delay"),
+    ({"portion": 2}, "portion"),
+    ("reset", "a fault: expected a JSON object"),
+    (b"", "not JSON"),
+    (b'{"delay":NaN}', "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("fault", "word"), WRONG_FAULTS)
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+async def test_a_wrong_fault_is_refused_and_changes_nothing(
+    emulator: Emulator, call: Caller, fault: object, word: str, method: str
+) -> None:
+    emulator.faults.append(Fault(kind="reset"))
+    body = fault if isinstance(fault, bytes) else [{"kind": "cut"}, fault]
+
+    assert word in await call.refused(method, "faults", body)
+
+    assert [fault.kind for fault in emulator.faults] == ["reset"]
+
+
+# settings
+
+
+async def test_settings_that_are_not_named_stay_as_they_are(
+    emulator: Emulator, call: Caller
+) -> None:
+    limit = emulator.rate_limit = RateLimit(0.5, 1)
+
+    settings = await call.control("PUT", "settings", {"latency": 0.01, "page_size": 7})
+
+    assert settings == {
+        "latency": 0.01,
+        "page_size": 7,
+        "rate_limit": {"rate": 0.5, "burst": 1, "retry_after": "seconds"},
+    }
+    assert (emulator.latency, emulator.page_size) == (0.01, 7)
+    assert emulator.rate_limit is limit
+    assert await call.control("PUT", "settings", {}) == settings
+
+
+async def test_a_rate_limit_from_elsewhere_comes_and_goes(call: Caller) -> None:
+    limit = {"rate": 0.001, "burst": 1, "retry_after": "none"}
+    await call.control("PUT", "settings", {"rate_limit": limit})
+    limited = [await call.create("x") for _ in range(2)]
+    await call.control("PUT", "settings", {"rate_limit": None})
+
+    assert limited == [201, 429]
+    assert await call.create("x") == 201
+
+
+WRONG_SETTINGS: list[tuple[object, str]] = [
+    ({"seed": 1, "latencies": 2}, "no latencies, seed; it has latency, page_size, rate_limit"),
+    ({"latency": "1"}, "latency"),
+    ({"latency": None}, "latency"),
+    ({"latency": -1}, "latency"),
+    ({"latency": 60, "page_size": 0}, "page_size"),
+    ({"page_size": 1.5}, "page_size"),
+    ({"rate_limit": 5}, "rate_limit: expected a JSON object"),
+    ({"latency": 60, "rate_limit": {"rate": 5}}, "burst"),
+    ({"rate_limit": {"rate": 0, "burst": 1}}, "rate"),
+    ({"rate_limit": {"rate": "1", "burst": 1}}, "rate"),
+    ({"rate_limit": {"rate": 1, "burst": 0}}, "burst"),
+    ({"rate_limit": {"rate": 1, "burst": 1, "retry_after": "soon"}}, "retry_after"),
+    ({"rate_limit": {"rate": 1, "burst": 1, "tokens": 1}}, "no tokens; it has burst, rate,"),
+    ([], "settings: expected a JSON object"),
+    (b"{", "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("settings", "word"), WRONG_SETTINGS)
+async def test_wrong_settings_are_refused_and_none_is_changed(
+    emulator: Emulator, call: Caller, settings: object, word: str
+) -> None:
+    assert word in await call.refused("PUT", "settings", settings)
+
+    assert (emulator.latency, emulator.page_size, emulator.rate_limit) == (0, 100, None)
+
+
+# who may, and where
+
+
+@pytest.mark.parametrize("name", ["requests", "keys", "summary", "faults", "settings", "none"])
+async def test_only_the_management_key_controls(
+    emulator: Emulator, call: Caller, name: str
+) -> None:
+    inference = emulator.account.add("private").secret
+    for key, message in [
+        ("", "Missing Authentication header"),
+        ("sk-or-v1-unknown", "User not found."),
+        (inference, "Invalid management key"),
+    ]:
+        got = await call("GET", f"{emulator.control_url}/{name}", key=key)
+        assert got == (401, {"error": {"code": 401, "message": message}})
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "word"),
+    [
+        ("GET /_emulator/", 404, "/_emulator/faults, /_emulator/keys, "),
+        ("GET /_emulator/requests/", 404, "/_emulator/requests"),
+        ("DELETE /_emulator/keys", 405, "takes GET"),
+        ("GET /_emulator/settings?x", 405, "takes PUT"),
+        ("PATCH /_emulator/faults", 405, "takes GET, PUT, POST, DELETE"),
+    ],
+)
+async def test_another_path_or_method_is_told_what_there_is(
+    emulator: Emulator, call: Caller, request_line: str, status: int, word: str
+) -> None:
+    method, path = request_line.split()
+    got, answer = await call(method, emulator.control_url.removesuffix("/_emulator") + path)
+
+    assert got == status
+    assert word in json.dumps(answer)
+
+
+async def test_there_is_no_control_among_the_services_routes(
+    emulator: Emulator, call: Caller
+) -> None:
+    url = f"{emulator.base_url}/_emulator/requests"
+    headers = {"Authorization": f"Bearer {emulator.api_key}"}
+    async with call.session.get(url, headers=headers) as response:
+        assert response.status == 404
+
+    assert [request.operation for request in emulator.requests] == ["unknown"]
+
+
+async def test_control_is_no_request_to_the_service(emulator: Emulator, call: Caller) -> None:
+    emulator.latency = 60
+    emulator.rate_limit = RateLimit(0.001, 1)
+    emulator.faults.append(Fault(kind="reset"))
+
+    async with asyncio.timeout(SOON):
+        for _ in range(3):
+            await call.control("GET", "summary")
+
+    assert emulator.requests == []
+    assert len(emulator.faults) == 1
+    assert emulator.rate_limit.wait(emulator.account.clock()) == 0
+
+
+def test_an_emulator_has_no_address_to_control_before_it_serves() -> None:
+    with pytest.raises(RuntimeError, match="enter it with"):
+        _ = Emulator().control_url
+
+
+# clients that have gone
+
+
+def connected(emulator: Emulator) -> socket.socket:
+    port = int(emulator.base_url.split(":")[2].split("/")[0])
+    return socket.create_connection(("127.0.0.1", port), timeout=SOON)
+
+
+def create_request(emulator: Emulator, name: str) -> bytes:
+    body = json.dumps({"name": name}).encode()
+    head = f"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {emulator.api_key}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def reset(connection: socket.socket) -> None:
+    layout = "hh" if sys.platform == "win32" else "ii"
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(layout, 1, 0))
+    connection.close()
+
+
+def vanish(emulator: Emulator, count: int, leave: Callable[[socket.socket], None]) -> None:
+    """Send creates and be gone before the emulator, in this very loop, can so much as look."""
+    for number in range(count):
+        connection = connected(emulator)
+        connection.sendall(create_request(emulator, str(number)))
+        leave(connection)
+
+
+async def landed(emulator: Emulator, count: int) -> None:
+    async with asyncio.timeout(SOON):
+        while len(emulator.account.keys) < count:
+            await asyncio.sleep(0.001)
+
+
+LEAVES: dict[str, Callable[[socket.socket], None]] = {"close": socket.socket.close, "reset": reset}
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+async def test_a_request_lands_whose_client_went_right_after_sending_it(
+    emulator: Emulator, leave: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    vanish(emulator, 40, LEAVES[leave])
+
+    await landed(emulator, 40)
+
+    assert all(request.applied for request in emulator.requests)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+async def test_the_second_request_of_a_connection_lands_without_its_client_too(
+    emulator: Emulator, leave: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    connection = connected(emulator)
+    connection.setblocking(False)
+    await loop.sock_sendall(connection, create_request(emulator, "first"))
+    received = b""
+    while not received.endswith(b"\r\n0\r\n\r\n"):
+        received += await loop.sock_recv(connection, 65536)
+
+    connection.sendall(create_request(emulator, "second"))
+    LEAVES[leave](connection)
+
+    await landed(emulator, 2)
+    assert [request.connection for request in emulator.requests] == [1, 1]
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+async def test_a_late_request_lands_whose_client_did_not_wait_to_be_sent_away(
+    emulator: Emulator, leave: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator.faults.append(Fault("create", "late", delay=0.05, times=None))
+    vanish(emulator, 10, LEAVES[leave])
+
+    await landed(emulator, 10)
+
+    assert {(request.fault, request.status) for request in emulator.requests} == {("late", None)}
+    assert caplog.records == []
+
+
+CLIENT = """
+import socket, sys, threading
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.sendall(sys.stdin.buffer.read())
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        Fault("create", "late", delay=0.5),
+        Fault("create", "slow", delay=0.5),
+        Fault("create", "stalled", phase="after", delay=0),
+    ],
+    ids=lambda fault: fault.kind,
+)
+async def test_a_request_lands_although_its_client_was_killed(
+    emulator: Emulator, hold: Fault
+) -> None:
+    emulator.faults.append(hold)
+    port = emulator.base_url.split(":")[2].split("/")[0]
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CLIENT, port, stdin=subprocess.PIPE
+    )
+    assert client.stdin is not None
+    client.stdin.write(create_request(emulator, "orphan"))
+    client.stdin.write_eof()
+    try:
+        async with asyncio.timeout(SOON):
+            while not emulator.requests or (not emulator.requests[0].applied and not hold.delay):
+                await asyncio.sleep(0.001)
+        applied_before = emulator.requests[0].applied
+    finally:
+        client.kill()
+        await client.wait()
+
+    await landed(emulator, 1)
+
+    assert applied_before == (hold.phase == "after")
+    assert emulator.requests[0].applied
+
+
+async def test_the_order_in_which_late_requests_land_is_seeded() -> None:
+    async def order(seed: int) -> list[str]:
+        faults = [
+            Fault("create", "late", delay=0.05, probability=0.5, times=None),
+            Fault("create", "late", delay=0.6, times=None),
+        ]
+        async with Emulator(Account(), faults=faults, seed=seed) as emulator:
+            vanish(emulator, 12, socket.socket.close)
+            await landed(emulator, 12)
+            arrived = [request.hash for request in emulator.requests]
+            return [str(arrived.index(hash)) for hash in emulator.account.keys]
+
+    first = await order(1)
+
+    assert first == await order(1) != await order(2)
+    assert sorted(first, key=int) == [str(number) for number in range(12)] != first

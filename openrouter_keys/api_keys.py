@@ -21,7 +21,7 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
     external_of,
 )
-from openrouter_keys.options import RequestOptions
+from openrouter_keys.options import RequestOptions, refuse_unknown
 from openrouter_keys.paging import Pager
 from openrouter_keys.transport import Transport
 from openrouter_keys.unset import UNSET, OptionalNullable
@@ -204,6 +204,7 @@ class AsyncAPIKeys:
             workspace_id: the workspace to move it to, a UUID. None: left where it is.
             **options: see `RequestOptions`.
         """
+        refuse_unknown(options)  # or a mistyped name would pass for "nothing to update"
         request = UpdateKeysRequest(
             name=name,
             disabled=disabled,

@@ -132,7 +132,9 @@ def key_hash(hash: object) -> str:
     if not isinstance(hash, str):
         refuse("hash", f"must be a string, not {_kind(hash)}")
     if hash.startswith("sk-or-"):
-        refuse("hash", "must be a key's hash, and this is a secret: give its SHA-256")
+        refuse(
+            "hash", "must be a key's hash, not its label, nor its secret (but that one's SHA-256)"
+        )
     if hash in ("", ".", "..") or not _SEGMENT.fullmatch(hash):
         refuse("hash", f"must be a key's hash, one path segment, not {hash!r}")
     return hash
@@ -232,6 +234,8 @@ def api_key_problem(key: object) -> str | None:
         return f"is no string but {_kind(key)}"
     if not key:
         return "is empty"
+    if key[0] == key[-1] and key[0] in "\"'":
+        return "is wrapped in quotes"
     if not key.isascii() or not key.isprintable() or " " in key:
         return "holds white space or characters that no header can carry"
     return None

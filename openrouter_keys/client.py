@@ -30,6 +30,9 @@ _ATTRIBUTION_VARIABLES: Mapping[str, str] = {
 class AsyncOpenRouter:
     """A client of OpenRouter's key API, for one event loop.
 
+    Use it with `async with`, or `close` it. Its operations are those of its `api_keys`: list,
+    iterate, create, get, update, delete and get_current_key_metadata.
+
     Args:
         api_key: the management key, or a callable, sync or async, that is asked for it at each
             attempt (it runs in the event loop). None, or empty: `OPENROUTER_API_KEY`.

@@ -229,11 +229,12 @@ class ResponseError(OpenRouterError):
     """
 
     data: ErrorData = ErrorData(ErrorDetail(0, ""))
+    _hint = ""
 
     def __str__(self) -> str:
         said = f"answered {self.status_code}: {self.message}"
         wait = "" if self.retry_after is None else f"; it asks to wait {self.retry_after:g} s"
-        return f"{self.operation or 'request'} {said}{wait}{self._attempts_told()}"
+        return f"{self.operation or 'request'} {said}{wait}{self._hint}{self._attempts_told()}"
 
 
 class BadRequestResponseError(ResponseError):
@@ -243,13 +244,21 @@ class BadRequestResponseError(ResponseError):
 class UnauthorizedResponseError(ResponseError):
     """401: the key is missing, unknown, expired, or no management key."""
 
+    _hint = "; is the API key right? all but the current key's metadata needs a management key"
+
 
 class ForbiddenResponseError(ResponseError):
     """403: the key may not do this."""
 
 
 class NotFoundResponseError(ResponseError):
-    """404: there is no such key, or workspace."""
+    """404: there is no such key, or workspace; or no such API at the base URL."""
+
+    def __str__(self) -> str:
+        alien = (
+            "; the answer is not the API's: does the base URL end as the API's does, in /api/v1?"
+        )
+        return super().__str__() + (alien if self.body.lstrip().startswith("<") else "")
 
 
 class ConflictResponseError(ResponseError):

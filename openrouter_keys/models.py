@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NoReturn, NotRequired, Self, TypeAlias, TypedDict
 
-from attrs import evolve, field, fields_dict, frozen
+from attrs import Attribute, evolve, field, fields_dict, frozen
 
 from openrouter_keys import checks
 from openrouter_keys.errors import JSON, InvalidArgumentError
@@ -149,6 +149,11 @@ class UpdateKeysRequest:
 # --- what comes back ---
 
 
+def _own_first(cls: type, fields: "list[Attribute[Any]]") -> "list[Attribute[Any]]":
+    """Order fields so that a `repr` begins with what is a record's own."""
+    return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
+
+
 @frozen(kw_only=True)
 class _Usage:
     """What a key has spent, in US dollars."""
@@ -163,7 +168,7 @@ class _Usage:
     byok_usage_monthly: float
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class Key(_Usage):
     """An API key as the service shows it: all but its secret.
 
@@ -231,7 +236,7 @@ class Budget:
     extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class CurrentKey(_Usage):
     """The key that a request was made with; fields as those of `Key`."""
 
@@ -288,14 +293,14 @@ class _Response:
         return evolve(self, **changes)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class ListResponse(_Response):
     """The answer of a list: one page of keys, newest first."""
 
     data: list[Key]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class CreateKeysResponse(_Response, HoldsSecret):
     """The answer of a create.
 
@@ -308,28 +313,28 @@ class CreateKeysResponse(_Response, HoldsSecret):
     key: str = field(repr=mask)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class GetKeyResponse(_Response):
     """The answer of a get."""
 
     data: Key
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class UpdateKeysResponse(_Response):
     """The answer of an update: the key as it is now."""
 
     data: Key
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class DeleteKeysResponse(_Response):
     """The answer of a delete."""
 
     deleted: bool
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_own_first)
 class GetCurrentKeyResponse(_Response):
     """The answer of `get_current_key_metadata`."""
 

@@ -65,7 +65,7 @@ class CallOptions:
         """
         if not options:
             return self
-        _refuse_unknown(options)
+        refuse_unknown(options)
         options = _given(options)
         retries, timeout = options.get("retries"), options.get("timeout_ms")
         server_url, headers = options.get("server_url"), header_options(options)
@@ -123,11 +123,11 @@ def _given(options: RequestOptions) -> RequestOptions:
     return cast("RequestOptions", given)
 
 
-def _refuse_unknown(options: RequestOptions) -> None:
+def refuse_unknown(options: RequestOptions) -> None:
+    """Refuse an argument that neither the operation nor `RequestOptions` knows."""
     # `create(name=…, limt=5)` must not make a key without a limit.
     for name in options:
         if name not in RequestOptions.__annotations__:
-            message = f"there is no argument {name!r}; options are " + ", ".join(
-                RequestOptions.__annotations__
-            )
+            known = ", ".join(RequestOptions.__annotations__)
+            message = f"unexpected keyword argument {name!r} (options of every operation: {known})"
             raise TypeError(message)

@@ -31,6 +31,9 @@ class APIKeys(Facade[AsyncAPIKeys]):
 class OpenRouter:
     """`AsyncOpenRouter`, blocking: from scripts, notebooks (also in a running loop) and threads.
 
+    Use it with `with`, or `close` it. Its operations are those of its `api_keys`: list, iterate,
+    create, get, update, delete and get_current_key_metadata.
+
     Ctrl-C is raised at once and leaves the client usable; a create that it interrupts is settled
     in the background, and at `close` at the latest. The arguments are those of `AsyncOpenRouter`,
     but for one:

@@ -369,3 +369,28 @@ async def test_unset_is_left_out_wherever_the_api_takes_no_null(emulator: Emulat
         b'{"name":"new"}',
         b"",
     ]
+
+
+async def test_a_mistyped_argument_of_an_update_is_named(emulator: Emulator) -> None:
+    async with AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+        wrong: dict[str, Any] = {"nmae": "new"}
+        with pytest.raises(TypeError, match="'nmae'"):
+            await client.api_keys.update(H, **wrong)
+
+
+async def test_a_wrong_base_url_is_told_apart_from_a_key_that_is_not_there(
+    emulator: Emulator,
+) -> None:
+    wrong = emulator.base_url.removesuffix("/api/v1")
+    async with AsyncOpenRouter(emulator.api_key, server_url=wrong) as client:
+        with pytest.raises(errors.NotFoundResponseError, match="base URL"):
+            await client.api_keys.delete(H)
+        with pytest.raises(errors.NotFoundResponseError) as caught:
+            await client.api_keys.delete(H, server_url=emulator.base_url)
+    assert "base URL" not in str(caught.value)
+
+
+async def test_a_refused_key_is_told_what_it_must_be(emulator: Emulator) -> None:
+    async with AsyncOpenRouter("wrong", server_url=emulator.base_url) as client:
+        with pytest.raises(errors.UnauthorizedResponseError, match="needs a management key"):
+            await client.api_keys.list()

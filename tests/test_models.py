@@ -189,3 +189,7 @@ def test_times_of_a_key_are_in_utc() -> None:
 
 def test_keys_go_into_a_set() -> None:
     assert len({key(), key(), key("other")}) == 2
+
+
+def test_a_repr_begins_with_what_is_the_records_own() -> None:
+    assert repr(key()).startswith("Key(hash=")

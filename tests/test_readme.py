@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openrouter_keys.emulator import Emulator
+from openrouter_keys.emulator import Emulator, Fault
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -17,9 +17,16 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 SHELL = [code.strip() for language, code in BLOCKS if language == "sh"]
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_the_code_runs(code: str) -> None:
-    with Emulator() as emulator:
+FAULTS = {"all well": [], "a create without an answer": [Fault("create", "closed", phase="after")]}
+MISHAPS = [(code, "all well") for code in PYTHON]
+MISHAPS += [(code, "a create without an answer") for code in PYTHON if "except errors" in code]
+
+
+@pytest.mark.parametrize(("code", "mishap"), MISHAPS, ids=range(len(MISHAPS)))
+def test_the_code_runs(code: str, mishap: str) -> None:
+    if "\ndef test_" in code:
+        code += "\n\n" + "".join(f"{name}()\n" for name in re.findall(r"def (test_\w+)", code))
+    with Emulator(faults=FAULTS[mishap]) as emulator:
         run = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
             env={

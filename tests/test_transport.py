@@ -474,7 +474,9 @@ async def test_a_callable_key_is_asked_for_each_attempt(
     assert len(asked) == 3
 
 
-@pytest.mark.parametrize("bad", ["", "sk-or-v1-with space", "sk-or-v1-line\n", None])
+@pytest.mark.parametrize(
+    "bad", ["", "sk-or-v1-with space", "sk-or-v1-line\n", "'sk-or-v1-quoted'", None]
+)
 async def test_a_callable_that_gives_no_key_is_an_error_of_ours(
     bad: str, emulator: Emulator
 ) -> None:

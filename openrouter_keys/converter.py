@@ -56,7 +56,8 @@ def parse(body: bytes) -> JSON:
             nested too deep to be read.
     """
     try:
-        value: JSON = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        value: JSON = _decoder.decode(text)
     except (ValueError, RecursionError):
         # The reason given by the parser may quote the body, which can hold a secret.
         value, readable = None, False
@@ -101,6 +102,10 @@ def _no_constant(name: str) -> NoReturn:
 def _describe(error: BaseException, _: type | None) -> str:
     # Never the value itself: it may be a secret.
     return f"no field {error}" if isinstance(error, KeyError) else str(error) or "not readable"
+
+
+# `json.loads` would make a decoder for each body.
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def _exactly(*kinds: type, called: str) -> Structure:

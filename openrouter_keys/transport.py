@@ -84,7 +84,6 @@ class Transport:
         self._guard()
         checked = self._options.with_(options)
         async with self._turns:
-            self._guard()  # the client may have been closed while this call waited
             call = self._begin(operation, checked)
             if operation.made is None:
                 return await self._attempts.run(call)

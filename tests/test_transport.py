@@ -430,6 +430,8 @@ async def test_a_cancelled_anyio_scope_settles_too(emulator: Emulator) -> None:
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
         with anyio.move_on_after(0.05):
             await keys.create(name="new")
+        # Waited for, although the scope cancels again and again.
+        assert emulator.count("delete") == 1
 
     assert [request.operation for request in emulator.requests] == ["create", "delete"]
     assert emulator.account.keys == {}
@@ -598,6 +600,20 @@ async def test_a_create_is_not_sent_when_its_key_came_too_late(emulator: Emulato
             await keys.create(name="new", timeout_ms=50)
 
     assert not caught.value.maybe_applied
+    assert emulator.requests == []
+
+
+async def test_a_create_is_not_sent_when_its_key_took_all_the_time(
+    emulator: Emulator, fake_time: FakeTime
+) -> None:
+    def key() -> str:
+        fake_time.slept.append(200)  # as a callable that blocks does
+        return emulator.api_key
+
+    async with api_keys(emulator.base_url, key, fake_time, timeout=120) as keys:
+        with pytest.raises(errors.DeadlineExceededError, match="no time was left"):
+            await keys.create(name="new")
+
     assert emulator.requests == []
 
 

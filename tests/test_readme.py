@@ -18,8 +18,10 @@ SHELL = [code.strip() for language, code in BLOCKS if language == "sh"]
 
 
 FAULTS = {"all well": [], "a create without an answer": [Fault("create", "closed", phase="after")]}
-MISHAPS = [(code, "all well") for code in PYTHON]
-MISHAPS += [(code, "a create without an answer") for code in PYTHON if "except errors" in code]
+MISHAPS = [
+    *((code, "all well") for code in PYTHON),
+    *((code, "a create without an answer") for code in PYTHON if "except errors" in code),
+]
 
 
 @pytest.mark.parametrize(("code", "mishap"), MISHAPS, ids=range(len(MISHAPS)))

@@ -1,0 +1,159 @@
+"""What does the journal cost a key, and does a resume read what is settled?
+
+Method: 256 workers take 20,000 keys through intend, keep and acknowledge on the disk of a temporary
+folder; CPU is that of the whole process, less that of the same workers over a journal that does
+nothing. Against it: one transaction for each step, as a journal without group commit has. Then the
+settled journal is opened anew: `plan` for each 500 specs, `unfinished` over all. Specs are made
+beforehand. Best of three runs.
+
+Last figures (2 cores, Python 3.11, SQLite 3.40; their ratios travel better than they do): a key
+takes 37 us of CPU and 44 us in all, 4 times and 7 times less than with one commit a step; 32 us
+where the disk is memory. A resume looks a settled key up in 5 us, and finds that nothing is
+unfinished in 0.3 ms, whatever is settled.
+
+    python benchmarks/journal.py [keys] [folder]
+"""
+
+import asyncio
+import gc
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from attrs import frozen
+
+from openrouter_keys.provisioning import entries
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.schema import connect
+from openrouter_keys.provisioning.specs import KeySpec
+
+WORKERS = 256
+AT = datetime(2026, 11, 21, tzinfo=UTC)
+RECORD = '{"hash":"' + "0" * 64 + '"' + ',"usage_daily":0.0' * 30 + "}"  # as long as a true one
+
+
+class Spent(NamedTuple):
+    """Microseconds a key."""
+
+    cpu: float
+    wall: float
+
+
+@frozen
+class Made:
+    """A key and the answer that it gets."""
+
+    spec: KeySpec
+    secret: str
+    hash: str
+
+
+def made(keys: int) -> list[Made]:
+    """Return keys whose plans are reckoned already, as those of a first look-up are."""
+    specs = [KeySpec(ref=f"customer-{n}", name=f"customer-{n}", limit=50) for n in range(keys)]
+    hashes = [sha256(spec.plan.encode()).hexdigest() for spec in specs]
+    return [Made(spec, f"sk-or-v1-{hash}", hash) for spec, hash in zip(specs, hashes, strict=True)]
+
+
+async def journalled(journal: Journal, key: Made) -> None:
+    """Take a key through its states."""
+    assert await journal.intend(key.spec, AT) is None
+    await journal.keep(key.spec.ref, secret=key.secret, hash=key.hash, record=RECORD)
+    await journal.acknowledge(key.spec.ref)
+
+
+async def nothing(_journal: Journal, _key: Made) -> None:
+    """Wait as often as a journalled key does."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def work(
+    step: Callable[[Journal, Made], Awaitable[None]], journal: Journal, keys: list[Made]
+) -> None:
+    """Let all workers take keys until there are none."""
+    queue = iter(keys)
+
+    async def worker(queue: Iterator[Made]) -> None:
+        for key in queue:
+            await step(journal, key)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WORKERS):
+            group.create_task(worker(queue))
+
+
+async def spent(doing: Awaitable[object], keys: int) -> Spent:
+    """Return what something cost."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    await doing
+    return Spent(
+        (time.process_time() - cpu) / keys * 1e6, (time.perf_counter() - wall) / keys * 1e6
+    )
+
+
+def one_by_one(path: Path, keys: list[Made]) -> None:
+    """Commit each step by itself."""
+    path.touch(0o600)
+    connection = connect(str(path), None)
+    for key in keys:
+        commit(connection, partial(entries.intend, connection, 1, key.spec, "2026-11-21T00:00:00Z"))
+        ref = key.spec.ref
+        commit(connection, partial(entries.keep, connection, ref, key.hash, key.secret, RECORD))
+        commit(connection, partial(entries.acknowledge, connection, ref))
+    connection.close()
+
+
+def commit(connection: sqlite3.Connection, step: Callable[[], object]) -> None:
+    """Do one step in a transaction of its own."""
+    connection.execute("BEGIN IMMEDIATE")
+    step()
+    connection.execute("COMMIT")
+
+
+async def read_all(journal: Journal) -> None:
+    """Go over what is unfinished: nothing."""
+    assert [entry async for entry in journal.unfinished()] == []
+
+
+async def measure(folder: Path, keys: list[Made]) -> dict[str, Spent]:
+    """Return what each way costs a key."""
+    path = folder / "benchmark.journal"
+    async with Journal.open(path) as journal:
+        empty = await spent(work(nothing, journal, keys), len(keys))
+        grouped = await spent(work(journalled, journal, keys), len(keys))
+    few = keys[:500]
+    alone = await spent(asyncio.to_thread(one_by_one, folder / "alone.journal", few), len(few))
+    async with Journal.open(path) as journal:
+        resumed = await spent(journal.plan([key.spec for key in keys]), len(keys))
+        unfinished = await spent(read_all(journal), 1)
+    return {
+        "grouped, less the loop": Spent(grouped.cpu - empty.cpu, grouped.wall - empty.wall),
+        "one commit a step": alone,
+        "resume, a settled key": resumed,
+        "resume, unfinished, in all": unfinished,
+    }
+
+
+def main() -> None:
+    """Print the figures."""
+    keys = made(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    gc.freeze()  # the keys' own memory is not the journal's cost
+    runs: list[dict[str, Spent]] = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
+            runs.append(asyncio.run(measure(Path(folder), keys)))
+    for what in runs[0]:
+        cpu, wall = (min(run[what][n] for run in runs) for n in (0, 1))
+        print(f"{what:28} CPU {cpu:8.1f} us   wall {wall:8.1f} us")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The journal's rows: every statement that reads or changes one. No thread, no transaction."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from attrs import field, frozen
+
+from openrouter_keys.errors import JSON
+from openrouter_keys.masking import mask
+from openrouter_keys.models import HoldsSecret
+from openrouter_keys.provisioning.errors import DuplicateRefError, JournalError, PlanChangedError
+from openrouter_keys.provisioning.schema import State
+from openrouter_keys.provisioning.specs import KeySpec, changed
+
+#: How many refs are looked up, or rows are read, at once.
+CHUNK = 500
+
+_INTEND = """
+INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at)
+VALUES (?1, ?2, 'intent', ?3, ?4, ?4) ON CONFLICT (ref) DO NOTHING
+"""
+_KEEP = """
+UPDATE keys SET state = 'made', hash = ?2, secret = ?3, record = ?4, reason = NULL
+WHERE ref = ?1 AND state IN ('intent', 'doubt')
+"""
+_ACKNOWLEDGE = "UPDATE keys SET state = 'settled' WHERE ref = ?1 AND state = 'made'"
+_DOUBT = """
+UPDATE keys SET state = 'doubt', reason = ?2 WHERE ref = ?1 AND state IN ('intent', 'doubt')
+"""
+_FAIL = """
+UPDATE keys SET state = 'failed', reason = ?2 WHERE ref = ?1 AND state IN ('intent', 'doubt')
+"""
+# The window in which its keys can have been made opens with the first create that was never
+# answered; one that was refused made none. A secret that is here must never be written over.
+_AGAIN = """
+UPDATE keys SET
+    first_attempt_at = iif(written_off OR state IN ('intent', 'doubt'), first_attempt_at, ?2),
+    last_attempt_at = ?2,
+    written_off = written_off + (state IN ('intent', 'doubt')),
+    state = 'intent', hash = NULL, record = NULL, reason = NULL
+WHERE ref = ?1 AND (state IN ('intent', 'doubt', 'failed') OR state = 'made' AND secret IS NULL)
+"""
+_BACK_TO_DOUBT = """
+UPDATE keys SET state = 'doubt', written_off = written_off - 1
+WHERE ref = ?1 AND state = 'intent' AND written_off
+"""
+_FORGET = "DELETE FROM keys WHERE ref = ?1 AND state = 'intent'"
+_CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
+_UNFINISHED = """
+SELECT * FROM keys INDEXED BY unfinished
+WHERE state <> 'settled' AND id > ?1 AND state IN (SELECT value FROM json_each(?3))
+ORDER BY id LIMIT ?2
+"""
+_WRITTEN_OFF = """
+SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > ?1 ORDER BY id LIMIT ?2
+"""
+
+
+@frozen(kw_only=True)
+class Entry(HoldsSecret):
+    """What the journal knows of one key.
+
+    Attributes:
+        id: its place in the journal.
+        ref: the caller's own id for it.
+        state: what is known of it.
+        plan: the fields asked for, as they were sent, but `external.api_key` (its SHA-256).
+        written_off: how many creates of it were never answered, and no key of theirs was found.
+        first_attempt_at: when the first create was sent whose key may still exist.
+        last_attempt_at: when the last one was.
+        hash: the key's hash; None: not made.
+        secret: the secret; None: not made, not stored, or sealed.
+        sealed: the sealed secret; None: not made, not stored, or not sealed.
+        record: the key's record as JSON; None: not made, or it could not be read.
+        reason: why it failed or is in doubt.
+    """
+
+    id: int
+    ref: str
+    state: State
+    plan: Mapping[str, JSON]
+    written_off: int
+    first_attempt_at: datetime
+    last_attempt_at: datetime
+    hash: str | None
+    secret: str | None = field(repr=mask)
+    sealed: bytes | None = field(repr=False)
+    record: str | None
+    reason: str | None
+
+    @property
+    def name(self) -> str:
+        """The name asked for."""
+        return str(self.plan["name"])
+
+    @property
+    def workspace_id(self) -> str | None:
+        """The workspace asked for; None: the default one."""
+        workspace_id = self.plan.get("workspace_id")
+        return workspace_id if isinstance(workspace_id, str) else None
+
+
+def _numbered(*values: str | bytes | int | None) -> dict[str, str | bytes | int | None]:
+    # Python counts `?1` among the named placeholders, and from 3.12 on wants a mapping for them.
+    return {str(number): value for number, value in enumerate(values, 1)}
+
+
+def intend(connection: sqlite3.Connection, run: int, spec: KeySpec, at: str) -> State | None:
+    """Write an intent, or return the state of the row that is there."""
+    if connection.execute(_INTEND, _numbered(spec.ref, spec.plan, run, at)).rowcount:
+        return None
+    return states(connection, run, [spec])[0]
+
+
+def states(
+    connection: sqlite3.Connection, run: int, specs: Sequence[KeySpec]
+) -> list[State | None]:
+    """Return what is known of each spec, at most `CHUNK` of them; None: nothing."""
+    marks = ", ".join("?" * len(specs))
+    rows = connection.execute(
+        f"SELECT ref, state, plan, run FROM keys WHERE ref IN ({marks})",  # noqa: S608 - only "?"
+        [spec.ref for spec in specs],
+    )
+    known = {ref: (state, plan, first_run) for ref, state, plan, first_run in rows}
+    return [_state(spec, run, *known[spec.ref]) if spec.ref in known else None for spec in specs]
+
+
+def _state(spec: KeySpec, run: int, state: str, plan: str, first_run: int) -> State:
+    if first_run == run:
+        raise DuplicateRefError(spec.ref)
+    if plan != spec.plan:
+        raise PlanChangedError(spec.ref, changed(plan, spec.plan))
+    return State(state)
+
+
+def keep(
+    connection: sqlite3.Connection,
+    ref: str,
+    hash: str,
+    secret: str | bytes | None,
+    record: str | None,
+) -> None:
+    """Write down a key that was made."""
+    _change(connection, "keep", _KEEP, ref, hash, secret, record)
+
+
+def acknowledge(connection: sqlite3.Connection, ref: str) -> None:
+    """The caller has the secret."""
+    _change(connection, "acknowledge", _ACKNOWLEDGE, ref)
+
+
+def doubt(connection: sqlite3.Connection, ref: str, reason: str) -> None:
+    """Nobody can say whether a key was made."""
+    _change(connection, "doubt", _DOUBT, ref, reason)
+
+
+def fail(connection: sqlite3.Connection, ref: str, reason: str) -> None:
+    """The service refused."""
+    _change(connection, "fail", _FAIL, ref, reason)
+
+
+def again(connection: sqlite3.Connection, ref: str, at: str) -> None:
+    """Another create is about to be sent."""
+    _change(connection, "again", _AGAIN, ref, at)
+
+
+def forget(connection: sqlite3.Connection, ref: str) -> None:
+    """The last create is proven not to have been sent, or carried out."""
+    if not connection.execute(_BACK_TO_DOUBT, _numbered(ref)).rowcount:
+        _change(connection, "forget_intent", _FORGET, ref)
+
+
+def clear(connection: sqlite3.Connection, ref: str) -> None:
+    """No key of an earlier create can turn up any more."""
+    _change(connection, "clear", _CLEAR, ref)
+
+
+def _change(
+    connection: sqlite3.Connection, what: str, statement: str, *values: str | bytes | None
+) -> None:
+    if not connection.execute(statement, _numbered(*values)).rowcount:
+        raise JournalError(f"{what}: the state of {values[0]!r} does not allow it")
+
+
+def unfinished(connection: sqlite3.Connection, after: int, states: Sequence[State]) -> list[Entry]:
+    """Return the next rows in these states, none of them settled."""
+    return _entries(connection, _UNFINISHED, after, json.dumps(states))
+
+
+def written_off(connection: sqlite3.Connection, after: int) -> list[Entry]:
+    """Return the next rows of which an earlier create was written off."""
+    return _entries(connection, _WRITTEN_OFF, after)
+
+
+def _entries(connection: sqlite3.Connection, query: str, after: int, *values: str) -> list[Entry]:
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row
+    return [_entry(row) for row in cursor.execute(query, _numbered(after, CHUNK, *values))]
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    secret = row["secret"]
+    return Entry(
+        id=row["id"],
+        ref=row["ref"],
+        state=State(row["state"]),
+        plan=json.loads(row["plan"]),
+        written_off=row["written_off"],
+        first_attempt_at=datetime.fromisoformat(row["first_attempt_at"]),
+        last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
+        hash=row["hash"],
+        secret=secret if isinstance(secret, str) else None,
+        sealed=secret if isinstance(secret, bytes) else None,
+        record=row["record"],
+        reason=row["reason"],
+    )
+
+
+def counts(connection: sqlite3.Connection) -> dict[State, int]:
+    """Return how many rows there are in each state; settled ones are counted, not read."""
+    rows = connection.execute(
+        "SELECT state, count(*) FROM keys INDEXED BY unfinished WHERE state <> 'settled' "
+        "GROUP BY state"
+    )
+    found = {State(state): int(count) for state, count in rows}
+    (total,) = connection.execute("SELECT count(*) FROM keys").fetchone()
+    settled = int(total) - sum(found.values())
+    return {state: found.get(state, 0) for state in State} | {State.SETTLED: settled}
+
+
+def holds(connection: sqlite3.Connection, hash: str) -> bool:
+    """Say whether a key is one that the journal knows to have been made."""
+    # Made when it is first asked for: keeping it up costs as much as all else that a key needs, and
+    # only a reconcile asks.
+    connection.execute("CREATE INDEX IF NOT EXISTS hashes ON keys (hash) WHERE hash IS NOT NULL")
+    found = connection.execute("SELECT 1 FROM keys WHERE hash = ? LIMIT 1", (hash,)).fetchone()
+    return found is not None

@@ -1,0 +1,117 @@
+"""What can go wrong with a journal; every one is a `JournalError`. No secret is ever shown.
+
+::
+
+    JournalError
+    ├── JournalInUseError       another process, or this one, is writing to it
+    ├── JournalInsecureError    others could read it, or it is no plain file
+    ├── JournalMismatchError    no journal, a newer version's, or another server's
+    ├── JournalFullError        it cannot be written, so nothing more is sent
+    ├── PlanChangedError        a known ref came with other fields
+    ├── DuplicateRefError       a ref came twice in one run
+    └── SecretNotKeptError      a key was made and could not be written down: `.key`
+"""
+
+from typing import NoReturn
+
+from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.masking import mask
+
+
+class JournalError(OpenRouterError):
+    """The journal cannot do what was asked of it."""
+
+
+class JournalInUseError(JournalError):
+    """Somebody else is writing to the journal.
+
+    Attributes:
+        path: the journal.
+        pid: the number of the process that holds it; None where it could not be read.
+    """
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        who = "another process" if pid is None else f"process {pid}"
+        super().__init__(f"{path} is in use by {who}: wait until it is done, or stop it")
+        self.path, self.pid = path, pid
+
+
+class JournalInsecureError(JournalError):
+    """The journal, or a file beside it, is not this user's own private file.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.path = path
+
+
+class JournalMismatchError(JournalError):
+    """The file is not a journal that this run can go on with.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.path = path
+
+
+class JournalFullError(JournalError):
+    """The journal could not be written: what it was to hold has not been sent."""
+
+
+class PlanChangedError(JournalError):
+    """A spec is not the one that the journal knows by its ref.
+
+    Attributes:
+        ref: the caller's own id.
+        changed: the fields that differ.
+    """
+
+    def __init__(self, ref: str, changed: tuple[str, ...]) -> None:
+        super().__init__(
+            f"the spec {ref!r} changed since the journal began ({', '.join(changed)}): give it "
+            "another ref, go back to the old fields, or begin another journal"
+        )
+        self.ref, self.changed = ref, changed
+
+
+class DuplicateRefError(JournalError):
+    """Two specs of one run have the same ref.
+
+    Attributes:
+        ref: the caller's own id.
+    """
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"the ref {ref!r} came twice: each spec needs one of its own")
+        self.ref = ref
+
+
+class SecretNotKeptError(JournalError):
+    """A key was made and the journal could not hold it: take the secret from here.
+
+    It refuses to be pickled, since the secret must not be written anywhere unasked.
+
+    Attributes:
+        ref: the caller's own id.
+        key: the secret.
+        hash: the key's hash.
+    """
+
+    maybe_applied = True
+
+    def __init__(self, ref: str, key: str, hash: str, problem: str) -> None:
+        super().__init__(
+            f"the key {mask(key)} of {ref!r} was made and is not in the journal ({problem}): it is "
+            "only in `error.key`"
+        )
+        self.ref, self.key, self.hash = ref, key, hash
+
+    def __reduce__(self) -> NoReturn:
+        message = "a created key's secret is never pickled: take `error.key` out first"
+        raise TypeError(message)

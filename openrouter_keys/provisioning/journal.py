@@ -1,0 +1,222 @@
+"""The journal: what bulk provisioning knows durably of every key, for asyncio. No network.
+
+The order to keep is: **intent durable → send → secret durable → tell the caller.** Each method
+returns once what it says is on the disk; cancelling it does not take that back. `schema` draws the
+states.
+"""
+
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from datetime import datetime
+
+from openrouter_keys.converter import write_time
+from openrouter_keys.masking import scrub
+from openrouter_keys.provisioning import entries
+from openrouter_keys.provisioning.entries import CHUNK, Entry
+from openrouter_keys.provisioning.errors import (
+    DuplicateRefError,
+    JournalError,
+    SecretNotKeptError,
+)
+from openrouter_keys.provisioning.files import held
+from openrouter_keys.provisioning.schema import State, connect
+from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys.provisioning.writer import Work, Writer
+
+_UNSETTLED = (State.INTENT, State.DOUBT, State.MADE)
+
+
+class Journal:
+    """An open journal; `Journal.open` makes it."""
+
+    def __init__(
+        self, writer: Writer, run: int, store_secrets: bool, seal: Callable[[bytes], bytes] | None
+    ) -> None:
+        self._writer = writer
+        self._run = run
+        self._store_secrets = store_secrets
+        self._seal = seal
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: str | os.PathLike[str] | None,
+        *,
+        server_url: str | None = None,
+        store_secrets: bool = True,
+        seal: Callable[[bytes], bytes] | None = None,
+    ) -> AsyncGenerator["Journal", None]:
+        """Open a journal for one run, made if it is not there.
+
+        Args:
+            path: its file; `-wal`, `-shm` and `.lock` are beside it. None: in memory, gone with
+                the process.
+            server_url: the service that its keys are made at, remembered from the first time and
+                compared from then on; None: not compared.
+            store_secrets: False: secrets are never written, so that one not handed over before the
+                process died is lost, and its key has to be made anew.
+            seal: encrypts each secret before it is written; called in the writer's thread. None:
+                written as they are.
+
+        Raises:
+            JournalInUseError: somebody else is writing to it.
+            JournalInsecureError: others could read it, or it is no plain file.
+            JournalMismatchError: it is no journal, a newer version's, or another server's.
+            JournalError: it cannot be opened or made.
+        """
+        writer = Writer(lambda: _opened(path, server_url))
+        await writer.start()
+        try:
+            run = await writer.submit(_run)
+            yield cls(writer, run, store_secrets, seal)
+        finally:
+            await writer.stop()
+
+    async def plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
+        """Return what is known of each spec; None: nothing. One look-up for each 500 of them.
+
+        Raises:
+            PlanChangedError: a spec is not the one that the journal knows by its ref.
+            DuplicateRefError: a ref came twice in this run.
+        """
+        _refuse_duplicates(specs)
+        found: list[State | None] = []
+        for start in range(0, len(specs), CHUNK):
+            found += await self._states(specs[start : start + CHUNK])
+        return found
+
+    async def _states(self, specs: Sequence[KeySpec]) -> list[State | None]:
+        return await self._writer.submit(lambda c: entries.states(c, self._run, specs))
+
+    async def intend(self, spec: KeySpec, at: datetime) -> State | None:
+        """Write the intent to create a key, unless its ref is known.
+
+        Args:
+            spec: what is to be made.
+            at: when the create is sent, by the service's clock.
+
+        Returns:
+            None: the intent is durable, and the create may be sent. A state: what is known of it
+            from an earlier run; nothing was written, and nothing may be sent.
+
+        Raises:
+            PlanChangedError: the spec is not the one that the journal knows by its ref.
+            DuplicateRefError: the ref came before in this run.
+            JournalFullError: the intent cannot be written, so the create must not be sent.
+        """
+        spec.plan  # noqa: B018 - made here, for the writer's thread is everybody's
+        time = write_time(at)
+        return await self._writer.submit(lambda c: entries.intend(c, self._run, spec, time))
+
+    async def again(self, ref: str, at: datetime) -> None:
+        """Write the intent to create a key once more, after a reconcile or a refusal.
+
+        What was in doubt counts as written off from now on: see `written_off`.
+        """
+        time = write_time(at)
+        await self._writer.submit(lambda c: entries.again(c, ref, time))
+
+    async def keep(self, ref: str, *, secret: str, hash: str, record: str | None = None) -> None:
+        """Write down a key that was made, before anybody is told.
+
+        Args:
+            ref: the caller's own id for it.
+            secret: the secret.
+            hash: the key's hash.
+            record: the key's record as JSON; None: it could not be read.
+
+        Raises:
+            SecretNotKeptError: it could not be written; the secret is in `error.key`.
+        """
+        try:
+            await self._writer.submit(
+                lambda c: entries.keep(c, ref, hash, self._stored(secret), record), urgent=True
+            )
+        except JournalError as error:
+            problem = error.message
+        else:
+            return
+        raise SecretNotKeptError(ref, secret, hash, problem)
+
+    def _stored(self, secret: str) -> str | bytes | None:
+        if not self._store_secrets:
+            return None
+        return secret if self._seal is None else self._seal(secret.encode())
+
+    async def acknowledge(self, ref: str) -> None:
+        """The caller has the secret."""
+        await self._writer.submit(lambda c: entries.acknowledge(c, ref))
+
+    async def doubt(self, ref: str, reason: str) -> None:
+        """Nobody can say whether a key was made; the reason is kept without secrets."""
+        told = scrub(reason)
+        await self._writer.submit(lambda c: entries.doubt(c, ref, told))
+
+    async def fail(self, ref: str, reason: str) -> None:
+        """The service refused to make the key; the reason is kept without secrets."""
+        told = scrub(reason)
+        await self._writer.submit(lambda c: entries.fail(c, ref, told))
+
+    async def forget_intent(self, ref: str) -> None:
+        """The last create is proven not to have been sent, or not to have been carried out."""
+        await self._writer.submit(lambda c: entries.forget(c, ref))
+
+    async def clear(self, ref: str) -> None:
+        """No key of a create that was written off can turn up any more."""
+        await self._writer.submit(lambda c: entries.clear(c, ref))
+
+    def unfinished(self, *states: State) -> AsyncGenerator[Entry, None]:
+        """Iterate over what is to be gone on with, in the order of intending.
+
+        Args:
+            states: which; left out: `intent`, `doubt` and `made`. `settled` ones are never read.
+        """
+        wanted = states or _UNSETTLED
+        return self._pages(lambda after: lambda c: entries.unfinished(c, after, wanted))
+
+    def written_off(self) -> AsyncGenerator[Entry, None]:
+        """Iterate over keys, whatever their state, of which an earlier create can still land."""
+        return self._pages(lambda after: lambda c: entries.written_off(c, after))
+
+    async def _pages(self, page: Callable[[int], Work[list[Entry]]]) -> AsyncGenerator[Entry, None]:
+        after = 0
+        while found := await self._writer.submit(page(after)):
+            for entry in found:
+                yield entry
+            after = found[-1].id
+
+    async def counts(self) -> dict[State, int]:
+        """Return how many keys there are in each state."""
+        return await self._writer.submit(entries.counts)
+
+    async def holds(self, hash: str) -> bool:
+        """Say whether the journal knows that this key was made."""
+        return await self._writer.submit(lambda c: entries.holds(c, hash))
+
+
+@contextmanager
+def _opened(
+    path: str | os.PathLike[str] | None, server_url: str | None
+) -> Generator[sqlite3.Connection]:
+    file = None if path is None else os.path.abspath(path)
+    with (
+        nullcontext() if file is None else held(file),
+        closing(connect(file, server_url)) as connection,
+    ):
+        yield connection
+
+
+def _run(connection: sqlite3.Connection) -> int:
+    (run,) = connection.execute("SELECT runs FROM meta").fetchone()
+    return int(run)
+
+
+def _refuse_duplicates(specs: Sequence[KeySpec]) -> None:
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.ref in seen:
+            raise DuplicateRefError(spec.ref)
+        seen.add(spec.ref)

@@ -1,0 +1,141 @@
+"""When a create may be sent, learned from what became of the earlier ones. No I/O, no journal.
+
+Rejections (429) move the *rate*, time-outs and server errors the *concurrency*, and neither the
+other: fewer requests at once do not make a rate limit reject fewer of them.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from openrouter_keys import checks
+from openrouter_keys.provisioning.rates import Rate
+
+#: A timer that is late by no more than this many seconds does not slow the rate down.
+CATCH_UP = 0.02
+
+
+class Pacer:
+    """The gate that every worker passes before its durable intent.
+
+    ::
+
+        async with pacer.turn():
+            ...  # one create, and one of: accepted(), rejected(), troubled()
+
+    Args:
+        concurrency: how many turns there are at once, at most.
+        rate: requests a second that are never passed, for those who know their limit; None: as
+            many as the service accepts.
+        clock: tells the time in seconds.
+        sleep: waits for so many seconds.
+        random: gives a number from 0 to 1.
+
+    Attributes:
+        concurrency: how many turns there may be at once now.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        *,
+        rate: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.concurrency = self._most = checks.count("concurrency", concurrency)
+        self._rate = Rate(math.inf if rate is None else _positive(rate))
+        self._clock, self._sleep, self._random = clock, sleep, random
+        self._next = self._opens = -math.inf
+        self._order, self._freed = asyncio.Lock(), asyncio.Event()
+        self._in_flight = self._since_growth = 0
+        # Of those in flight: how many were sent before the rate, or the concurrency, came down.
+        # They say nothing about what it is now.
+        self._sent_faster = self._sent_wider = 0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that are allowed now; infinite: unlimited."""
+        return self._rate.now
+
+    @property
+    def in_flight(self) -> int:
+        """How many turns there are at this moment."""
+        return self._in_flight
+
+    def turn(self) -> "Pacer":
+        """Wait for a turn, in the order of asking; the turn is over when its block is left."""
+        return self
+
+    async def __aenter__(self) -> None:
+        # Only the first in the queue waits for the time, so that news reach all who wait.
+        async with self._order:
+            await self._room()
+            await self._time()
+            self._in_flight += 1
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._in_flight -= 1
+        self._sent_faster = max(0, self._sent_faster - 1)
+        self._sent_wider = max(0, self._sent_wider - 1)
+        self._freed.set()
+
+    async def _room(self) -> None:
+        while self._in_flight >= self.concurrency:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _time(self) -> None:
+        held_back = False
+        while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
+            held_back = True
+            await self._sleep(wait)
+        self._rate.sent(now, held_back=held_back)
+        self._next = max(self._next, now - CATCH_UP) + 1 / self._rate.now
+
+    def accepted(self) -> None:
+        """The create was carried out."""
+        if not self._sent_faster:
+            self._rate.accepted(self._clock())
+        self._since_growth += 1
+        if self._since_growth >= self.concurrency and self.concurrency < self._most:
+            self._since_growth, self.concurrency = 0, self.concurrency + 1
+            self._freed.set()
+
+    def rejected(self, retry_after: float | None = None) -> None:
+        """The service asks to slow down (429).
+
+        Args:
+            retry_after: the seconds that it asks to wait: a pause for every worker. None: it asks
+                no pause, and only the rate comes down.
+        """
+        now = self._clock()
+        if retry_after is not None:
+            # A little later than asked, and not all at once with other processes.
+            self._opens = max(self._opens, now + retry_after * (1 + self._random() / 20))
+        if not self._sent_faster:
+            self._rate.rejected(now, self._in_flight)
+            self._sent_faster = self._in_flight
+            self._next = max(self._next, now + 1 / self._rate.now)
+
+    def troubled(self) -> None:
+        """No answer came in time, or the service failed (5XX)."""
+        if not self._sent_wider:
+            self.concurrency = max(1, self.concurrency // 2)
+            self._sent_wider = self._in_flight
+        self._since_growth = 0
+
+
+def _positive(rate: float) -> float:
+    if not checks.seconds("rate", rate):
+        checks.refuse("rate", "must be more than 0 requests a second")
+    return float(rate)

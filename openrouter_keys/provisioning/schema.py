@@ -1,0 +1,139 @@
+"""What a journal's file holds, in version 1, and how a connection to it is opened. No thread.
+
+A row is a ref that was planned and at least intended once. Its states::
+
+    intend ─▶ intent ─ keep ─▶ made ─ acknowledge ─▶ settled
+              │ ▲  └── fail ─▶ failed
+        doubt ▼ │ again  (also from failed, and from made without a secret)
+              doubt
+
+`intent`: a create may have been sent. `made`: the key exists and its secret is here, and the caller
+has not acknowledged it. `settled`: it has. `failed`: the service refused. `doubt`: nobody can say
+whether a key was made; a reconcile has to. An intent whose create is proven not to have been sent
+or carried out is forgotten: its row goes, or goes back to `doubt` where an earlier create of it was
+written off.
+"""
+
+import enum
+import sqlite3
+
+from openrouter_keys.provisioning.errors import JournalError, JournalMismatchError
+
+VERSION = 1
+#: `PRAGMA application_id`, by which `file` and we tell a journal from any other database: "ORKJ".
+APPLICATION = 0x4F524B4A
+
+
+class State(enum.StrEnum):
+    """What is known of a key: see the module's text."""
+
+    INTENT = "intent"
+    MADE = "made"
+    SETTLED = "settled"
+    FAILED = "failed"
+    DOUBT = "doubt"
+
+
+# Times are ISO 8601 in UTC, as the caller tells them. `secret` is text, or a BLOB if it was sealed.
+# `written_off` counts the creates that were never answered and of which a reconcile found no key:
+# one can still land, so such rows are looked at once more.
+# `run` is the run that first met the ref: met again in the same run, it is a duplicate.
+# A CHECK of the state would cost a third of all that a key costs here.
+# `unfinished` lets a resume over a million settled rows read none of them.
+_TABLES = """
+CREATE TABLE meta (
+    version INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    server_url TEXT,
+    runs INTEGER NOT NULL
+);
+INSERT INTO meta VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0);
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY,
+    ref TEXT NOT NULL UNIQUE,
+    plan TEXT NOT NULL,
+    state TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    written_off INTEGER NOT NULL DEFAULT 0,
+    first_attempt_at TEXT NOT NULL,
+    last_attempt_at TEXT NOT NULL,
+    hash TEXT,
+    secret,
+    record TEXT,
+    reason TEXT
+);
+CREATE INDEX unfinished ON keys (id) WHERE state <> 'settled';
+CREATE INDEX written_off ON keys (id) WHERE written_off > 0;
+PRAGMA application_id = 0x4F524B4A;
+"""
+
+
+def connect(path: str | None, server_url: str | None) -> sqlite3.Connection:
+    """Open a journal that is held already, made anew if the file is empty.
+
+    Args:
+        path: the file; None: in memory.
+        server_url: the service that the keys are made at; None: any.
+
+    Raises:
+        JournalMismatchError: it is no journal, or a newer version's, or another server's.
+        JournalError: SQLite cannot use it.
+    """
+    connection: sqlite3.Connection | None = None
+    where = path or ":memory:"
+    try:
+        connection = sqlite3.connect(where, isolation_level=None)
+        _prepare(connection, where, server_url)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error, where) from error
+        raise
+    return connection
+
+
+def _translated(error: sqlite3.Error, path: str) -> JournalError:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        return JournalMismatchError(path, "is no journal: give another path")
+    return JournalError(f"{path} cannot be used: {error}")
+
+
+def _prepare(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
+    _refuse_others(connection, path)
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode not in ("wal", "memory"):
+        raise JournalError(f"{path}: its file system cannot hold a write-ahead log: move it")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache as well
+    connection.execute("BEGIN IMMEDIATE")
+    if _application(connection) != APPLICATION:
+        for statement in _TABLES.split(";\n"):
+            connection.execute(statement)
+    _begin_run(connection, path, server_url)
+    connection.execute("COMMIT")
+
+
+def _application(connection: sqlite3.Connection) -> int:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    return int(application)
+
+
+def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and _application(connection) != APPLICATION:
+        raise JournalMismatchError(path, "is another program's database: give another path")
+
+
+def _begin_run(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
+    (version,) = connection.execute("SELECT version FROM meta").fetchone()
+    if version != VERSION:
+        problem = f"has version {version}, and this openrouter-keys reads {VERSION}: update it"
+        raise JournalMismatchError(path, problem)
+    (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
+    if server_url is not None and known not in (None, server_url):
+        problem = f"belongs to {known}, not to {server_url}: give another path"
+        raise JournalMismatchError(path, problem)
+    connection.execute(
+        "UPDATE meta SET runs = runs + 1, server_url = coalesce(server_url, ?)", (server_url,)
+    )

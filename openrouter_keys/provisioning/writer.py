@@ -1,0 +1,173 @@
+"""One thread that owns a SQLite connection and commits in groups. Knows nothing of keys.
+
+Whatever was asked for while the last group was being committed makes up the next one, so the more
+there is to write, the fewer commits it takes; and nobody ever waits for a timer.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
+from typing import Any, TypeAlias, TypeVar
+
+from attrs import define
+
+from openrouter_keys.provisioning.errors import JournalError, JournalFullError
+
+T = TypeVar("T")
+
+#: What is to be done in a group's transaction; where it raises, it has not written.
+Work: TypeAlias = Callable[[sqlite3.Connection], T]
+
+_CANNOT_WRITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+
+
+@define(eq=False)
+class _Job:
+    work: Work[Any]
+    urgent: bool
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+    def attempt(self, connection: sqlite3.Connection) -> None:
+        """Do the work; SQLite's own errors concern the whole group."""
+        try:
+            self.result = self.work(connection)
+        except sqlite3.Error:
+            raise
+        except JournalError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 - one job must not stop the others
+            # Its text may quote a secret, and so may what it is chained to.
+            self.error = JournalError(f"{type(error).__name__} while writing to the journal")
+
+    def answer(self) -> None:
+        """Tell whoever waits, if somebody still does."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Writer:
+    """The thread, and the queue into it.
+
+    Args:
+        opened: opens the connection, inside the thread, and closes what belongs to it.
+    """
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+        self._opened = opened
+        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Open the connection; whatever that raises is raised here."""
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        # A daemon: a journal that is never closed must not keep its process from ending.
+        threading.Thread(target=self._live, name="openrouter-keys-journal", daemon=True).start()
+        try:
+            await asyncio.shield(self._ready)
+        except BaseException:
+            self._inbox.put(None)
+            raise
+
+    def submit(self, work: Work[T], *, urgent: bool = False) -> asyncio.Future[T]:
+        """Have something done; the future has its result once that is durable.
+
+        Args:
+            work: what to do. Cancelling the future does not take it back.
+            urgent: where the disk is full, try this again without the others of its group.
+        """
+        if self._closed:
+            raise JournalError("the journal is closed: open it again")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._inbox.put(_Job(work, urgent, future))
+        return future
+
+    async def stop(self) -> None:
+        """Finish what was asked for, then close."""
+        self._closed = True
+        self._inbox.put(None)
+        await asyncio.shield(self._over)
+
+    # --- in the thread ---
+
+    def _live(self) -> None:
+        awaited = self._ready
+        try:
+            with self._opened() as connection:
+                self._tell(self._ready, None)
+                awaited = self._over
+                while self._serve(connection):
+                    pass
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._tell(awaited, error)
+        else:
+            self._tell(self._over, None)
+
+    def _tell(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(None) if error is None else future.set_exception(error)
+
+        self._in_loop(resolve)
+
+    def _in_loop(self, act: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(act)
+
+    def _serve(self, connection: sqlite3.Connection) -> bool:
+        """Commit one group; False: it was the last."""
+        waiting = self._waiting()
+        group = [job for job in waiting if job is not None]
+        _commit(connection, group)
+        self._in_loop(lambda: _answer(group))  # one wake-up for all of them
+        return len(group) == len(waiting)
+
+    def _waiting(self) -> list[_Job | None]:
+        waiting = [self._inbox.get()]
+        with suppress(queue.Empty):
+            while True:
+                waiting.append(self._inbox.get_nowait())
+        return waiting
+
+
+def _answer(group: Iterable[_Job]) -> None:
+    for job in group:
+        job.answer()
+
+
+def _commit(connection: sqlite3.Connection, group: list[_Job]) -> None:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            job.attempt(connection)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        with suppress(sqlite3.Error):
+            connection.rollback()
+        _fall_back(connection, group, error)
+
+
+def _fall_back(connection: sqlite3.Connection, group: list[_Job], error: sqlite3.Error) -> None:
+    for job in group:
+        if job.urgent and len(group) > 1:
+            _commit(connection, [job])  # by itself it may still fit
+        else:
+            job.error = _translated(error)
+
+
+def _translated(error: sqlite3.Error) -> JournalError:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CANNOT_WRITE:
+        return JournalFullError(
+            f"the journal cannot be written ({error}): make room on its disk, then run again"
+        )
+    return JournalError(f"the journal cannot be used ({error})")

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
+import msgspec
 from cattrs import BaseConverter, Converter, transform_error
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
 from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
+from openrouter_keys.flat import FlatReader, is_flat
 from openrouter_keys.unset import Unset
 
 R = TypeVar("R")
@@ -33,9 +35,7 @@ def encode(record: object) -> bytes:
     Args:
         record: any record of `models`.
     """
-    return json.dumps(
-        _converter.unstructure(record), allow_nan=False, separators=(",", ":")
-    ).encode("ascii")
+    return _encoder.encode(_converter.unstructure(record)).encode("ascii")
 
 
 def decode(body: bytes, cls: type[R]) -> R:
@@ -55,16 +55,18 @@ def parse(body: bytes) -> JSON:
         MalformedBodyError: the bytes are no JSON (RFC 8259, so neither NaN nor Infinity), or are
             nested too deep to be read.
     """
-    try:
-        text = body.decode(json.detect_encoding(body), "surrogatepass")
-        value: JSON = _decoder.decode(text)
-    except (ValueError, RecursionError):
-        # The reason given by the parser may quote the body, which can hold a secret.
-        value, readable = None, False
-    else:
-        readable = True
-    if not readable:
-        raise MalformedBodyError(f"the body ({len(body)} bytes) is cut short, or is no JSON")
+    for read in (msgspec.json.decode, _decode_leniently):
+        try:
+            value: JSON = read(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue  # the reason given may quote the body, which can hold a secret
+        return value
+    raise MalformedBodyError(f"the body ({len(body)} bytes) is cut short, or is no JSON")
+
+
+def _decode_leniently(body: bytes) -> JSON:
+    """Read what msgspec does not: other encodings, and half a surrogate pair."""
+    value: JSON = _decoder.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     return value
 
 
@@ -104,7 +106,8 @@ def _describe(error: BaseException, _: type | None) -> str:
     return f"no field {error}" if isinstance(error, KeyError) else str(error) or "not readable"
 
 
-# `json.loads` would make a decoder for each body.
+# `json.loads` and `json.dumps` would make another one for each body.
+_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
@@ -158,11 +161,14 @@ def _without_unset(cls: Any, converter: Converter) -> Structure:
 
 def _strict_list(cls: Any, converter: BaseConverter) -> Structure:
     items = list_structure_factory(cls, converter)
+    reader = converter.get_structure_hook(get_args(cls)[0])
+    flat = reader.flat if isinstance(reader, _RecordReader) else None
 
     def structure_list(value: object, _: object) -> object:
         if type(value) is not list:
             raise ValueError("is not a list")
-        return items(value, cls)
+        read = None if flat is None else flat.read_all(cast("list[object]", value))
+        return items(value, cls) if read is None else read
 
     return structure_list
 
@@ -181,6 +187,7 @@ class _RecordReader:
     def __init__(self, cls: type[Any], converter: Converter) -> None:
         omitted: dict[str, Any] = _omitted(cls)
         self._cls = cls
+        self.flat = FlatReader(cls, _OURS) if is_flat(cls, _OURS) else None
         self._read = make_dict_structure_fn(cls, converter, **omitted)
         fields = {f.name: f for f in attrs.fields(cls) if f.name not in _OURS}
         self._names = fields.keys()
@@ -196,9 +203,14 @@ class _RecordReader:
         if type(given) is not dict:
             raise ValueError("is not an object")
         value = cast("dict[str, Any]", given)
-        extra = {name: value[name] for name in value.keys() - self._names}
+        if self.flat is not None and (record := self.flat.read(value)) is not None:
+            return record
+        unknown = () if self._names >= value.keys() else value.keys() - self._names
+        extra = {name: value[name] for name in unknown}
         # Null where the contract has none: None would mean "left out".
-        extra |= {name: None for name in self._not_null if value.get(name, 0) is None}
+        for name in self._not_null:
+            if value.get(name, 0) is None:
+                extra[name] = None
         try:
             return self._build(value, extra)
         except Exception:

@@ -23,6 +23,7 @@ FLOORS = (
     "retries",
     "models",
     "options",
+    "flat",
     "converter",
     "results",
     "utils",

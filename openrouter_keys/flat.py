@@ -1,0 +1,100 @@
+"""Flat records read by msgspec, as long as nothing about them is out of the ordinary.
+
+What it does not read, and what `extra` has to keep, is left to the converter, which is slower and
+knows everything; a test holds both to the same results.
+"""
+
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from operator import attrgetter
+from types import NoneType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args
+
+import attrs
+import msgspec
+
+from openrouter_keys.unset import UNSET, Unset
+
+R = TypeVar("R", bound=attrs.AttrsInstance)
+
+_PLAIN = {str, bool, int, float, datetime, NoneType, Unset}
+# No JSON says infinity or NaN, and no record holds one.
+_BOUNDED: Mapping[Any, Any] = {
+    datetime: Annotated[datetime, msgspec.Meta(tz=True)],
+    float: Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)],
+}
+
+
+def is_flat(cls: type[attrs.AttrsInstance], ours: Sequence[str]) -> bool:
+    """Whether a record's fields, but for those that are not the wire's, are all plain."""
+    return all(_kinds(f) <= _PLAIN for f in attrs.fields(cls) if f.name not in ours)
+
+
+class FlatReader(Generic[R]):
+    """Reads flat records of one class.
+
+    Args:
+        cls: the class.
+        ours: names of its fields that are not the wire's.
+    """
+
+    def __init__(self, cls: type[R], ours: Sequence[str]) -> None:
+        wire = {f.name: f for f in attrs.fields(cls) if f.name not in ours}
+        self._cls = cls
+        self._list = list[cls]  # type: ignore[valid-type]  # a type that is known at run time
+        self._names = frozenset(wire)
+        self._times = [attrgetter(name) for name, f in wire.items() if datetime in _kinds(f)]
+        # msgspec looks at a class's annotations once.
+        with _annotated(cls, {name: _on_wire(f) for name, f in wire.items()}):
+            msgspec.json.Decoder(cls)
+
+    def read(self, value: dict[str, Any]) -> R | None:
+        """Read one; None: there is something about it."""
+        records = self.read_all([value])
+        return records[0] if records else None
+
+    def read_all(self, values: Sequence[Any]) -> list[R] | None:
+        """Read many; None: there is something about one of them."""
+        knows = self._names.issuperset
+        try:
+            if all(map(knows, values)):
+                records: list[R] = msgspec.convert(values, self._list)
+                return records if self._are_in_utc(records) else None
+        except Exception:  # noqa: BLE001 - the converter says better what is wrong
+            return None
+        return None
+
+    def _are_in_utc(self, records: Sequence[R]) -> bool:
+        return all(
+            time is None or time is UNSET or time.tzinfo is UTC
+            for get in self._times
+            for time in map(get, records)
+        )
+
+
+def _kinds(f: "attrs.Attribute[Any]") -> set[Any]:
+    return set(get_args(f.type) or (f.type,))
+
+
+def _on_wire(f: "attrs.Attribute[Any]") -> Any:
+    """What the service sends for a field: never our marks for what it left out."""
+    # None as a default is such a mark; a null would have to be kept in `extra`.
+    ours = {Unset, NoneType} if f.default is None else {Unset}
+    kinds = [_BOUNDED.get(kind, kind) for kind in _kinds(f) - ours]
+    return Union[tuple(kinds)]  # noqa: UP007 - made at run time
+
+
+@contextmanager
+def _annotated(cls: type, annotations: Mapping[str, Any]) -> Generator[None]:
+    """Let a class and its bases have other annotations for a while."""
+    bases = [base for base in cls.__mro__ if "__annotations__" in vars(base)]
+    before = [base.__annotations__ for base in bases]
+    try:
+        for base, names in zip(bases, before, strict=True):
+            base.__annotations__ = {name: annotations.get(name, Any) for name in names}
+        yield
+    finally:
+        for base, names in zip(bases, before, strict=True):
+            base.__annotations__ = names

@@ -31,7 +31,7 @@ from attrs import frozen
 
 from openrouter_keys.provisioning import entries
 from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.schema import connect
+from openrouter_keys.provisioning.schema import State, connect
 from openrouter_keys.provisioning.specs import KeySpec
 
 WORKERS = 256
@@ -106,7 +106,8 @@ def one_by_one(path: Path, keys: list[Made]) -> None:
     for key in keys:
         commit(connection, partial(entries.intend, connection, 1, key.spec, "2026-11-21T00:00:00Z"))
         ref = key.spec.ref
-        commit(connection, partial(entries.keep, connection, ref, key.hash, key.secret, RECORD))
+        keep = partial(entries.keep, hash=key.hash, secret=key.secret, record=RECORD)
+        commit(connection, partial(keep, connection, ref, state=State.MADE))
         commit(connection, partial(entries.acknowledge, connection, ref))
     connection.close()
 

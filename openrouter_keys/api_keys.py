@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import TypeAlias, Unpack
+from typing import Literal, TypeAlias, Unpack
 
-from openrouter_keys import operations
+from openrouter_keys import checks, operations, settling
+from openrouter_keys.errors import CreateOutcomeUnknownError
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -23,6 +24,8 @@ from openrouter_keys.models import (
 )
 from openrouter_keys.options import RequestOptions, refuse_unknown
 from openrouter_keys.paging import Pager
+from openrouter_keys.reconcile import Reconciliation
+from openrouter_keys.settling import QUIET_PERIOD
 from openrouter_keys.transport import Transport
 from openrouter_keys.unset import UNSET, OptionalNullable
 
@@ -127,11 +130,13 @@ class AsyncAPIKeys:
         creator_user_id: OptionalNullable[str] = UNSET,
         workspace_id: str | None = None,
         external: External | ExternalTypedDict | None = None,
+        on_unknown: Literal["raise", "reconcile"] = "raise",
+        quiet_period: float = QUIET_PERIOD,
         **options: Unpack[RequestOptions],
     ) -> CreateKeysResponse:
         """Create a key and return its secret, which the service shows this once.
 
-        A create is never sent again once it may have been applied. Cancelled while it is under
+        A create is never sent again while it may have been applied. Cancelled while it is under
         way, it is let finish for a moment, and its key is deleted, since nobody holds the secret.
 
         Args:
@@ -146,7 +151,12 @@ class AsyncAPIKeys:
                 None: null; UNSET: left out.
             workspace_id: the workspace, a UUID. None: the default workspace.
             external: a partner's identity for the key. None: left out.
-            **options: see `RequestOptions`.
+            on_unknown: what follows on a create without an answer, or whose answer lost the
+                secret. `"raise"`: the error; `"reconcile"`: after the quiet period its key is
+                looked for and deleted, as `reconcile` does, and another one is created, up to 3 in
+                all. What is left by then is raised.
+            quiet_period: seconds to wait for late commits before a reconcile.
+            **options: see `RequestOptions`; they hold for each create.
 
         Raises:
             CreateOutcomeUnknownError: sent, and no answer tells whether there is a key now.
@@ -167,7 +177,27 @@ class AsyncAPIKeys:
             workspace_id=workspace_id,
             external=masked,
         )
-        return await self._transport.perform(operations.create(request), options)
+        if on_unknown == "raise":
+            return await self._transport.perform(operations.create(request), options)
+        if on_unknown != "reconcile":
+            checks.refuse("on_unknown", f'must be "raise" or "reconcile", not {on_unknown!r}')
+        return await settling.created(self._transport, request, options, quiet_period)
+
+    async def reconcile(
+        self, error: CreateOutcomeUnknownError, *, quiet_period: float = QUIET_PERIOD
+    ) -> Reconciliation:
+        """Look for the key that a create without an answer may have made, and delete it.
+
+        A key is deleted only if it is provably that create's: it has the name, was made while the
+        create was under way, by the service's clock, and was never used; and there are not more
+        such keys than creates. Anything else of that name and time is returned as `unproven`.
+
+        Args:
+            error: what the create raised.
+            quiet_period: seconds after the create's end before which nothing is looked for: one
+                whose connection was lost can still land.
+        """
+        return await settling.settle(self._transport, error, quiet_period)
 
     async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:
         """Get one key.

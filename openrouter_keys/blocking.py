@@ -1,17 +1,19 @@
 """Blocking twins of coroutines: descriptors that call into a `LoopThread`. Knows nothing of keys.
 
 `create = blocking(AsyncThings.create)` in a `Facade` makes a blocking twin of a coroutine, with its
-signature and its docstring; `iterating` does so for an async generator.
+signature and its docstring; `hosting` does so for one that calls back, `iterating` for an async
+generator.
 """
 
 import enum
 import functools
 import inspect
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
+from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientStateError
 from openrouter_keys.loop_thread import LoopThread
 
@@ -106,6 +108,35 @@ class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
     def __get__(self, facade: Facade[C], owner: type[Facade[C]]) -> Callable[P, R]: ...
     def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
         return self._bound(facade)
+
+
+class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
+    """A blocking method whose callbacks run in the caller's thread: see `LoopThread.host`.
+
+    Args:
+        method: the coroutine method; its signature and docstring are the blocking method's.
+        here: names of arguments that are called, or gone through, in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
+        *,
+        here: Sequence[str],
+    ) -> None:
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
+            twin, thread = _parts(facade)
+            given = signature.bind(twin, *args, **kwargs)
+            errands = Errands()
+            for name in given.arguments.keys() & here:
+                given.arguments[name] = errands.here(given.arguments[name])
+            hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), errands)
+            return hosted
+
+        self._function = call
 
 
 class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`

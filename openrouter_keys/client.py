@@ -11,7 +11,11 @@ from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries
+from openrouter_keys.provisioning.engine import CONCURRENCY, Settings, provision
+from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
+from openrouter_keys.provisioning.sources import Specs
 from openrouter_keys.retries import RetryConfig
+from openrouter_keys.settling import QUIET_PERIOD
 from openrouter_keys.transport import Transport
 from openrouter_keys.unset import left_out
 from openrouter_keys.version import __version__
@@ -31,7 +35,8 @@ class AsyncOpenRouter:
     """A client of OpenRouter's key API, for one event loop.
 
     Use it with `async with`, or `close` it. Its operations are those of its `api_keys`: list,
-    iterate, create, get, update, delete and get_current_key_metadata.
+    iterate, create, reconcile, get, update, delete and get_current_key_metadata; `provision` makes
+    many keys.
 
     Args:
         api_key: the management key, or a callable, sync or async, that is asked for it at each
@@ -109,6 +114,78 @@ class AsyncOpenRouter:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def provision(
+        self,
+        specs: Specs,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+        on_result: OnResult | None = None,
+        on_progress: OnProgress | None = None,
+        quiet_period: float = QUIET_PERIOD,
+        max_failures: int | None = None,
+        max_total_limit: float | None = None,
+        store_secrets: bool = True,
+        recipient: str | None = None,
+    ) -> ProvisionReport:
+        """Make a key for each spec, concurrently, none twice, and lose no secret.
+
+        The same call with the same journal goes on where the last one ended, however that was:
+        nothing settled is created again, and what was in doubt is reconciled first. A create
+        without an answer is looked for once late commits have landed: its key is deleted if it is
+        provably its own (see `AsyncAPIKeys.reconcile`), and another one is made.
+
+        Cancelled, nothing new begins, what is under way gets the client's `grace` to finish, and
+        the last `on_progress` has the report; cancelled once more, it ends at once.
+
+        Args:
+            specs: what to make: any iterable or async iterable, read a few hundred ahead.
+            journal: the file that makes it durable, private to this user; made if it is not there.
+                None: kept in memory, so that a killed process leaves keys that nobody holds.
+            concurrency: how many creates are under way at once, at most; the client's
+                `max_connections` bounds it too.
+            rate: creates a second that are never passed. None: as many as the service accepts.
+            on_result: called, and awaited, with each key once its secret is durable, several at
+                once. What it did not return from is handed over again by the next run (at least
+                once). What it raises stops the run. None: the journal is enough.
+            on_progress: called now and then, and at each change of phase.
+            quiet_period: seconds after which a create whose connection was lost is taken to have
+                landed, or never to. 0 leaves keys behind where the service commits late.
+            max_failures: how many keys may be refused, or not as asked for, before the run stops.
+                None: any number.
+            max_total_limit: US dollars that the limits of all specs may add up to, resets not
+                counted; a spec without a limit is refused then. None: any.
+            store_secrets: False: secrets are never written, only handed to `on_result`; a key that
+                was not handed over before the process died is deleted and made anew.
+            recipient: an `age` recipient that secrets are encrypted to in the journal (the extra
+                `openrouter-keys[age]`). None: written as they are.
+
+        Returns:
+            How many keys were made, failed and are in doubt, and why.
+
+        Raises:
+            InvalidArgumentError: an argument is not usable; nothing was sent.
+            JournalError: the journal is in use, not private, or not this service's.
+            ProvisioningStoppedError: it ended before it was through: the key may not do this (401,
+                402, 403), the journal cannot be written, a spec changed since the journal began,
+                the source or `on_result` raised, or the service was down for long. Its `report`
+                tells how far it came, its `__cause__` why.
+        """
+        settings = Settings(
+            journal=journal,
+            concurrency=concurrency,
+            rate=rate,
+            on_result=on_result,
+            on_progress=on_progress,
+            quiet_period=quiet_period,
+            max_failures=max_failures,
+            max_total_limit=max_total_limit,
+            store_secrets=store_secrets,
+            recipient=recipient,
+        )
+        return await provision(self._transport, specs, settings)
 
     async def close(self) -> None:
         """Close the client, once the creates under way have ended, and cancelled ones settled.

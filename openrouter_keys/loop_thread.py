@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientClosedError, ClientStateError, ForkedClientError
 
 R = TypeVar("R")
@@ -146,6 +147,34 @@ class LoopThread:
         finally:
             del call  # its outcome holds an error, whose traceback holds this frame
 
+    def host(self, function: Callable[[], Awaitable[R]], errands: Errands) -> R:
+        """Await `function()` in the loop, and run its errands in this thread meanwhile.
+
+        An interrupt (Ctrl-C) cancels what is awaited, and is raised once that has ended; another
+        one is raised at once.
+
+        Args:
+            function: called in the loop, in a copy of the caller's context.
+            errands: what it may ask this thread to do.
+
+        Raises:
+            ClientStateError: the loop was closed, forked away from, or is the caller's own.
+        """
+        loop, call = self._started(), _Call(function, None)
+        try:
+            loop.run(call)
+            try:
+                errands.serve(call.outcome)
+            except BaseException as interrupt:
+                loop.soon(call.cancel)
+                errands.serve(call.outcome)
+                call.annotate(interrupt)
+                raise
+            return call.outcome.result()
+        finally:
+            errands.close()
+            del call  # its outcome holds an error, whose traceback holds this frame
+
     def close(self) -> None:
         """Let end what is still running, await `last` in the loop, then stop the thread."""
         if self._pid != os.getpid():
@@ -235,6 +264,14 @@ class _Call(Generic[R]):
         """Cancel the function, in the loop."""
         if self._scope is not None:
             self._scope.cancel()
+        else:
+            self.outcome.cancel()  # it has not begun
+
+    def annotate(self, interrupt: BaseException) -> None:
+        """Tell with an interrupt what its cancellation told."""
+        if not self.outcome.cancelled():
+            for note in getattr(self.outcome.exception(), "__notes__", ()):
+                interrupt.add_note(note)
 
     async def drop(self, result: R) -> None:
         """Undo a result that its caller will not see, in the loop."""

@@ -159,8 +159,13 @@ def get(hash: str) -> Operation[GetKeyResponse]:
     )
 
 
-def create(request: CreateKeysRequest) -> Operation[CreateKeysResponse]:
-    """`POST /keys`: a new key, and its secret, shown once."""
+def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[CreateKeysResponse]:
+    """`POST /keys`: a new key, and its secret, shown once.
+
+    Args:
+        request: the body.
+        undone: whether the key is deleted again when nobody is left to take its secret.
+    """
 
     def outcome_unknown() -> CreateOutcomeUnknownError:
         error = CreateOutcomeUnknownError(
@@ -181,7 +186,7 @@ def create(request: CreateKeysRequest) -> Operation[CreateKeysResponse]:
         body=encode(request),
         secrets=() if external_key is None else (external_key,),
         outcome_unknown=outcome_unknown,
-        made=lambda created: created.data.hash,
+        made=_hash if undone else None,
     )
 
 
@@ -221,6 +226,10 @@ def _read_deleted(answer: Answer) -> DeleteKeysResponse:
     except ResponseValidationError:
         # The status says so, whatever became of the body.
         return DeleteKeysResponse(deleted=True, http=answer.http)
+
+
+def _hash(created: CreateKeysResponse) -> str:
+    return created.data.hash
 
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:

@@ -211,8 +211,8 @@ def read_retry_after(headers: Mapping[str, str], now: Callable[[], datetime]) ->
     seconds = _seconds(text)
     if seconds is not None or text is None:
         return seconds
-    until = _date(text)
-    return None if until is None else _between(_date(headers.get("Date")) or now(), until)
+    until = read_date(text)
+    return None if until is None else _between(read_date(headers.get("Date")) or now(), until)
 
 
 def _between(since: datetime, until: datetime) -> float | None:
@@ -228,7 +228,12 @@ def _seconds(text: str | None) -> float | None:
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _date(text: str | None) -> datetime | None:
+def read_date(text: str | None) -> datetime | None:
+    """Return the time that a header tells; None where it tells none.
+
+    Args:
+        text: an HTTP date (https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats).
+    """
     try:
         date = parsedate_to_datetime(text) if text is not None else None
     except (ValueError, OverflowError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys, take_back
-from openrouter_keys.blocking import Facade, blocking, iterating
+from openrouter_keys.blocking import Facade, blocking, hosting, iterating
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.credentials import APIKey
 from openrouter_keys.loop_thread import LoopThread
@@ -25,17 +25,21 @@ class APIKeys(Facade[AsyncAPIKeys]):
     create = blocking(AsyncAPIKeys.create, dropped=take_back)
     get = blocking(AsyncAPIKeys.get)
     update = blocking(AsyncAPIKeys.update)
+    reconcile = blocking(AsyncAPIKeys.reconcile)
     delete = blocking(AsyncAPIKeys.delete)
 
 
-class OpenRouter:
+class OpenRouter(Facade[AsyncOpenRouter]):
     """`AsyncOpenRouter`, blocking: from scripts, notebooks (also in a running loop) and threads.
 
     Use it with `with`, or `close` it. Its operations are those of its `api_keys`: list, iterate,
-    create, get, update, delete and get_current_key_metadata.
+    create, reconcile, get, update, delete and get_current_key_metadata; `provision` makes many
+    keys.
 
     Ctrl-C is raised at once and leaves the client usable; a create that it interrupts is settled
-    in the background, and at `close` at the latest. The arguments are those of `AsyncOpenRouter`,
+    in the background, and at `close` at the latest. `provision` lets what is under way end first,
+    unless there is another Ctrl-C; it goes through `specs` and calls `on_result` in the caller's
+    thread. The arguments are those of `AsyncOpenRouter`,
     but for one:
 
     Args:
@@ -79,9 +83,11 @@ class OpenRouter:
             )
         finally:
             del api_key  # crash reporters send local variables home
-        self._thread = LoopThread(client.close)
+        super().__init__(client, LoopThread(client.close))
         #: The account's API keys.
         self.api_keys = APIKeys(client.api_keys, self._thread)
+
+    provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
 
     def __enter__(self) -> Self:
         return self

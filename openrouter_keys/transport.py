@@ -43,6 +43,12 @@ class Transport:
         connect_timeout: see `Attempts`.
         read_timeout: see `Attempts`.
         clockwork: time and chance.
+
+    Attributes:
+        options: what holds for every call.
+        max_connections: how many calls may be under way at once.
+        grace: seconds that what was cancelled gets to finish.
+        clockwork: time and chance.
     """
 
     def __init__(
@@ -58,13 +64,13 @@ class Transport:
         clockwork: Clockwork | None = None,
     ) -> None:
         self._credentials = credentials
-        self._options = options
+        self.options = options
         self._session = session
-        self._max_connections = max_connections
-        self._grace = grace
+        self.max_connections = max_connections
+        self.grace = grace
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._clockwork = Clockwork() if clockwork is None else clockwork
+        self.clockwork = Clockwork() if clockwork is None else clockwork
         self._runs: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -82,7 +88,7 @@ class Transport:
                 request may have been applied.
         """
         self._guard()
-        checked = self._options.with_(options)
+        checked = self.options.with_(options)
         async with self._turns:
             call = self._begin(operation, checked)
             if operation.made is None:
@@ -94,7 +100,7 @@ class Transport:
         await _held(self._settling, asyncio.create_task(self._delete(hash)))
 
     async def _delete(self, hash: str) -> str:
-        options = self._options.with_({"timeout_ms": max(self._grace, 1) * 1000})
+        options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
         try:
             undo = self._begin(delete(hash), options)
             undo.undoing = True
@@ -118,7 +124,7 @@ class Transport:
             raise WrongEventLoopError("the client is closed in another event loop than its own")
         self._closed = self._attempts.closed = True
         if self._runs:
-            await asyncio.wait(self._runs, timeout=self._grace)
+            await asyncio.wait(self._runs, timeout=self.grace)
         while self._settling:  # each is bounded by the grace
             await asyncio.wait(self._settling)
         await self._wire.close()
@@ -150,12 +156,12 @@ class Transport:
             self._credentials,
             connect_timeout=self._connect_timeout,
             read_timeout=self._read_timeout,
-            clockwork=self._clockwork,
+            clockwork=self.clockwork,
         )
-        self._turns = asyncio.Semaphore(int(min(self._max_connections, self._wire.connections)))
+        self._turns = asyncio.Semaphore(int(min(self.max_connections, self._wire.connections)))
 
     def _begin(self, operation: Operation[R], options: CallOptions) -> Call[R]:
-        return Call(operation, options, self._clockwork.monotonic(), self._clockwork.now())
+        return Call(operation, options, self.clockwork.monotonic(), self.clockwork.now())
 
     # --- a cancelled create ---
 
@@ -181,7 +187,7 @@ class Transport:
         """Let a cancelled exchange finish within the grace, and undo it; return what came of it."""
         if not call.in_flight:
             run.cancel()
-        await asyncio.wait({run}, timeout=self._grace)
+        await asyncio.wait({run}, timeout=self.grace)
         if not run.done():
             run.cancel()
             await asyncio.wait({run})

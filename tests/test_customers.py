@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from openrouter_keys import UNSET, External
+from openrouter_keys import UNSET, External, KeySpec
 from openrouter_keys.cli import CommandError
 from openrouter_keys.cli.customers import COLUMNS, read_customers
-from openrouter_keys.models import CreateKeysRequest
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "customers.csv"
 WORKSPACE = "0df9e665-d932-4740-b2c7-b52af166bc11"
@@ -19,7 +18,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "customers.csv"
 
 
-def read(path: Path, *lines: str) -> list[CreateKeysRequest]:
+def read(path: Path, *lines: str) -> list[KeySpec]:
     path.write_bytes("\n".join(lines).encode())
     return read_customers(path)
 
@@ -32,9 +31,10 @@ def refusal(path: Path, *lines: str) -> str:
 
 
 def test_every_cell_becomes_its_field(path: Path) -> None:
-    cells = f"Ada,12.5,weekly,TRUE,2031-07-15T16:00:00+02:00,user_1,{WORKSPACE},partner-7"
+    cells = f"c-1,Ada,12.5,weekly,TRUE,2031-07-15T16:00:00+02:00,user_1,{WORKSPACE},partner-7"
     assert read(path, ",".join(COLUMNS), cells) == [
-        CreateKeysRequest(
+        KeySpec(
+            ref="c-1",
             name="Ada",
             limit=12.5,
             limit_reset="weekly",
@@ -48,33 +48,41 @@ def test_every_cell_becomes_its_field(path: Path) -> None:
 
 
 def test_an_empty_cell_is_left_out(path: Path) -> None:
-    (row,) = read(path, ",".join(COLUMNS), "Ada" + "," * (len(COLUMNS) - 1))
-    assert row == CreateKeysRequest(name="Ada")
+    (row,) = read(path, ",".join(COLUMNS), ",Ada" + "," * (len(COLUMNS) - 2))
+    assert row == KeySpec(ref="Ada", name="Ada")
     assert row.limit is UNSET
 
 
 def test_a_column_that_is_not_there_is_left_out(path: Path) -> None:
-    assert read(path, "name", "Ada") == [CreateKeysRequest(name="Ada")]
+    assert read(path, "name", "Ada") == [KeySpec(ref="Ada", name="Ada")]
 
 
 def test_null_is_null_where_the_service_takes_it(path: Path) -> None:
     header = "name,limit,limit_reset,expires_at,creator_user_id"
     assert read(path, header, "Ada,null,null,null,null") == [
-        CreateKeysRequest(
-            name="Ada", limit=None, limit_reset=None, expires_at=None, creator_user_id=None
+        KeySpec(
+            ref="Ada",
+            name="Ada",
+            limit=None,
+            limit_reset=None,
+            expires_at=None,
+            creator_user_id=None,
         )
     ]
 
 
 def test_null_is_a_text_where_the_service_does_not_take_it(path: Path) -> None:
     assert read(path, "name,external_user", "null,null") == [
-        CreateKeysRequest(name="null", external=External("null"))
+        KeySpec(ref="null", name="null", external=External("null"))
     ]
 
 
 def test_columns_may_come_in_any_order_with_blank_lines_and_a_byte_order_mark(path: Path) -> None:
     rows = read(path, "\ufefflimit,name", "", "0,Ada", "", "1,Bo", "")
-    assert rows == [CreateKeysRequest(name="Ada", limit=0), CreateKeysRequest(name="Bo", limit=1)]
+    assert rows == [
+        KeySpec(ref="Ada", name="Ada", limit=0),
+        KeySpec(ref="Bo", name="Bo", limit=1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +110,22 @@ def test_a_bad_cell_is_refused_with_its_line_and_column(
 def test_a_row_without_a_name_is_refused(path: Path) -> None:
     told = refusal(path, "name,limit", ",5")
     assert told == ", line 2, column name: must have at least 1 character"
+
+
+@pytest.mark.parametrize(
+    ("lines", "column", "ref"),
+    [
+        (("ref,name", "c-1,Ada", "", "c-1,Bo"), "ref", "c-1"),
+        (("name,limit", "Ada,5", "", "Ada,6"), "name", "Ada"),
+        (("ref,name", "Ada,Bo", "", ",Ada"), "name", "Ada"),
+    ],
+)
+def test_a_ref_that_two_rows_have_is_refused(
+    path: Path, lines: tuple[str, ...], column: str, ref: str
+) -> None:
+    told = refusal(path, *lines)
+    problem = f"{ref!r} is that of line 2: give each row a ref of its own"
+    assert told == f", line 4, column {column}: {problem}"
 
 
 def test_the_line_is_the_files_own_even_below_a_cell_of_several_lines(path: Path) -> None:
@@ -150,6 +174,7 @@ def test_a_missing_file_is_refused_with_what_to_give(path: Path) -> None:
 
 def test_the_example_shows_cells_left_out_and_null() -> None:
     rows = read_customers(EXAMPLE)
-    assert len(rows) == 24
+    assert len(rows) == 300
+    assert len({row.ref for row in rows}) == 300
     assert {row.limit is UNSET for row in rows} == {True, False}
     assert any(row.limit is None for row in rows)

@@ -10,14 +10,14 @@ from random import Random
 
 import pytest
 
+from openrouter_keys import KeySpec
 from openrouter_keys.cli.demo import tour
 from openrouter_keys.cli.transcript import Transcript
 from openrouter_keys.emulator import Account, StoredKey
-from openrouter_keys.models import CreateKeysRequest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "customers.csv"
-CUSTOMERS = [CreateKeysRequest(name="Ada", limit=5.0), CreateKeysRequest(name="Bo")]
+CUSTOMERS = [KeySpec(ref="a", name="Ada", limit=5.0), KeySpec(ref="b", name="Bo")]
 MANAGEMENT_KEY = "sk-or-mgmt-planted-" + "5e" * 20
 
 
@@ -38,7 +38,7 @@ def repeatable() -> Random:
     return Random(7)  # so that the test knows the secrets
 
 
-def toured(account: Account, customers: list[CreateKeysRequest] | None = None) -> tuple[int, str]:
+def toured(account: Account, customers: list[KeySpec] | None = None) -> tuple[int, str]:
     out = io.StringIO()
     return tour(customers or CUSTOMERS, account, Transcript(out)), out.getvalue()
 
@@ -50,11 +50,13 @@ def test_the_demo_of_the_example_passes_all_its_checks() -> None:
     checked = done.stdout.count("\n  checked   ")
     assert done.stdout.endswith(f"\n{checked} checks passed\n")
     assert checked > 30
-    assert "the emulator holds 24 of 24" in done.stdout
+    assert "the emulator holds 300 of 300" in done.stdout
+    end = ("live keys on the server: 300", "secrets in hand: 300", "that nobody holds: 0")
+    assert all(told in done.stdout for told in end)
 
 
 def test_a_workspace_that_a_row_names_is_made_and_listed() -> None:
-    row = CreateKeysRequest(name="Ada", workspace_id="0df9e665-d932-4740-b2c7-b52af166bc11")
+    row = KeySpec(ref="w", name="Ada", workspace_id="0df9e665-d932-4740-b2c7-b52af166bc11")
     code, text = toured(Account(), [row, *CUSTOMERS])
     assert code == 0
     assert "4 of the emulator's 4 keys" in text

@@ -12,7 +12,7 @@ from openrouter_keys import converter
 from openrouter_keys.errors import ResponseValidationError
 from openrouter_keys.flat import is_flat
 from openrouter_keys.models import CurrentKey, Key, ListResponse
-from tests.records import key_json
+from tests.records import key_json, patient
 
 TIMES = ("created_at", "updated_at", "expires_at", "last_used_at")
 ODD = st.one_of(
@@ -65,6 +65,7 @@ def outcome(value: Any) -> tuple[str, object]:
     return repr(read), (read.extra, repr(times), converter.unstructure(read))
 
 
+@patient
 @given(
     changed=st.dictionaries(st.sampled_from([*key_json(), "a_new_field"]), ODD, max_size=4),
     left_out=st.sets(st.sampled_from([*key_json()]), max_size=3),

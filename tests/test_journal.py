@@ -4,6 +4,7 @@ import sqlite3
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from openrouter_keys.provisioning import schema
 from openrouter_keys.provisioning.errors import (
     DuplicateRefError,
     JournalError,
+    JournalInUseError,
+    JournalMismatchError,
     PlanChangedError,
     SecretNotKeptError,
 )
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.schema import State
-from tests.journals import AT, HASH, LATER, SECRET, entries, spec, state, written
+from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec, state, written
 
 PARTNER_KEY = "partner-canary-0123456789abcdef0123456789"
 DURABLE = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1}
@@ -133,7 +136,7 @@ async def prepare(journal: Journal, given: State | None) -> None:
         await journal.fail("r", "403")
 
 
-STEPS: dict[str, tuple[Callable[[Journal], Coroutine[Any, Any, None]], set[State]]] = {
+STEPS: dict[str, tuple[Callable[[Journal], Coroutine[Any, Any, object]], set[State]]] = {
     "keep": (
         lambda j: j.keep("r", secret=SECRET[:-1], hash="other"),
         {State.INTENT, State.DOUBT},
@@ -141,6 +144,7 @@ STEPS: dict[str, tuple[Callable[[Journal], Coroutine[Any, Any, None]], set[State
     "acknowledge": (lambda j: j.acknowledge("r"), {State.MADE}),
     "doubt": (lambda j: j.doubt("r", "?"), {State.INTENT, State.DOUBT}),
     "fail": (lambda j: j.fail("r", "?"), {State.INTENT, State.DOUBT}),
+    "reject": (lambda j: j.reject("r", "?"), {State.MADE}),
     "forget": (lambda j: j.forget_intent("r"), {State.INTENT}),
     "again": (lambda j: j.again("r", LATER), {State.INTENT, State.DOUBT, State.FAILED}),
 }
@@ -225,6 +229,101 @@ async def test_a_key_is_held_once_it_is_made(journal: Journal) -> None:
     await journal.keep("r", secret=SECRET, hash=HASH)
     assert await journal.holds(HASH)
     assert not await journal.holds("0" * 64)
+
+
+# --- looking at all of it ---
+
+
+async def test_every_key_is_told_in_the_order_of_intending(journal: Journal) -> None:
+    refs = [str(n) for n in range(1_100)]
+    await asyncio.gather(*(journal.intend(spec(ref), AT) for ref in refs))
+    for ref in refs[::100]:
+        await journal.keep(ref, secret=SECRET, hash=HASH)
+        await journal.acknowledge(ref)
+    await journal.fail("1", "403")
+    seen = [entry async for entry in journal.every()]
+    assert [entry.ref for entry in seen] == refs
+    assert {entry.state for entry in seen} == {State.INTENT, State.SETTLED, State.FAILED}
+    assert (seen[100].secret, seen[100].hash) == (SECRET, HASH)
+
+
+def runs(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT runs FROM meta").fetchone()[0])
+
+
+async def test_reading_is_no_run_and_changes_nothing(path: Path) -> None:
+    async with Journal.open(path, server_url="https://one") as journal:
+        await journal.intend(spec(), AT)
+    before = path.read_bytes()
+    async with Journal.read(path) as journal:
+        assert list(await entries(journal)) == ["r"]
+        created_at, server_url = await journal.origin()
+        for change in (journal.intend(spec("new"), AT), journal.fail("r", "403")):
+            with pytest.raises(JournalError, match="readonly"):
+                await change
+    assert (created_at.utcoffset(), server_url) == (timedelta(0), "https://one")
+    assert path.read_bytes() == before
+    assert runs(path) == 1
+
+
+@pytest.mark.parametrize("lost", ["nothing", "-shm"])
+async def test_reading_finds_what_a_killed_process_left(path: Path, lost: str) -> None:
+    die = """
+import os
+async def main():
+    async with Journal.open(sys.argv[1]) as journal:
+        await journal.intend(KeySpec(ref="r", name="a"), AT)
+        os._exit(9)
+asyncio.run(main())
+"""
+    with child(die, path) as process:
+        process.communicate()
+    Path(f"{path}{lost}").unlink(missing_ok=True)
+    before = path.read_bytes()
+    async with Journal.read(path) as journal:
+        assert [entry.ref async for entry in journal.every()] == ["r"]
+    assert path.read_bytes() == before
+
+
+async def test_reading_makes_no_journal(path: Path) -> None:
+    with pytest.raises(JournalError, match="is not there: give the path of a journal"):
+        async with Journal.read(path):
+            pass
+    assert list(path.parent.iterdir()) == []
+
+
+def other_version(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
+    connection.executescript("CREATE TABLE meta (version); INSERT INTO meta VALUES (2);")
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "database", "version"])
+async def test_reading_what_is_no_journal_is_refused(path: Path, content: str) -> None:
+    path.touch(0o600)
+    path.write_text("no journal, and longer than nothing" * (content == "text"))
+    if content in ("database", "version"):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE t (x)")
+            if content == "version":
+                other_version(connection)
+    before = path.read_bytes()
+    with pytest.raises(JournalMismatchError, match="journal") as caught:
+        async with Journal.read(path):
+            pass
+    assert caught.value.path == str(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_journal_has_one_user_at_a_time_who_reads_or_writes(path: Path) -> None:
+    async with Journal.open(path):
+        with pytest.raises(JournalInUseError):
+            async with Journal.read(path):
+                pass
+    async with Journal.read(path):
+        with pytest.raises(JournalInUseError):
+            async with Journal.open(path):
+                pass
 
 
 # --- what must never be written, or shown ---

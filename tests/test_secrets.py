@@ -88,7 +88,7 @@ async def test_no_error_and_no_log_shows_a_secret(
         body = body.replace(PARTNER.encode(), b"nothing else was sent")
     guarded.faults.append(evolve(fault, body=body, times=None))
     async with guarded, AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url) as client:
-        client._transport._clockwork = FakeTime().clockwork()
+        client._transport.clockwork = FakeTime().clockwork()
         try:
             answer = await CALLS[operation](client)
         except errors.OpenRouterError as error:

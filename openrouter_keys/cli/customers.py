@@ -1,4 +1,4 @@
-"""A CSV file of customers, each row checked as a create's body. Nothing is sent."""
+"""A CSV file of customers, each row checked as a spec. Nothing is sent."""
 
 import csv
 import io
@@ -12,13 +12,15 @@ from attrs import frozen
 
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.errors import InvalidArgumentError
-from openrouter_keys.models import CreateKeysRequest, External, LimitReset
+from openrouter_keys.models import External, LimitReset
+from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.unset import UNSET, OptionalNullable
 from openrouter_keys.utils import parse_datetime
 
 T = TypeVar("T")
 
 COLUMNS: Final = (
+    "ref",
     "name",
     "limit",
     "limit_reset",
@@ -31,11 +33,12 @@ COLUMNS: Final = (
 _NULL: Final = "null"
 
 
-def read_customers(path: Path) -> list[CreateKeysRequest]:
+def read_customers(path: Path) -> list[KeySpec]:
     """Read all rows, or none.
 
-    An empty cell is left out; the word `null` is null in `limit`, `limit_reset`, `expires_at` and
-    `creator_user_id`, which the service takes as null, and ordinary text elsewhere.
+    A row without a `ref` has its name for one; no two rows may have the same. An empty cell is left
+    out; the word `null` is null in `limit`, `limit_reset`, `expires_at` and `creator_user_id`,
+    which the service takes as null, and ordinary text elsewhere.
 
     Args:
         path: a CSV file in UTF-8, whose first row names the columns; only `name` must be there.
@@ -43,8 +46,12 @@ def read_customers(path: Path) -> list[CreateKeysRequest]:
     Raises:
         CommandError: it cannot be read, or a row is not usable; which line and column is told.
     """
+    lines: dict[str, int] = {}
+    customers: list[KeySpec] = []
     try:
-        customers = [row.customer() for row in _rows(path, _text(path))]
+        for row in _rows(path, _text(path)):
+            customers.append(row.customer())
+            row.refuse_twin(customers[-1].ref, lines)
     except csv.Error as error:
         raise CommandError(f"{path} is not readable as CSV: {error}", USAGE) from error
     if not customers:
@@ -60,10 +67,20 @@ class _Row:
     line: int
     cells: Mapping[str, str]
 
-    def customer(self) -> CreateKeysRequest:
+    def refuse_twin(self, ref: str, lines: dict[str, int]) -> None:
+        """Remember a ref and its line; refuse one that another line has."""
+        first = lines.setdefault(ref, self.line)
+        if first != self.line:
+            column = "ref" if self.cells.get("ref") else "name"
+            problem = f"{ref!r} is that of line {first}: give each row a ref of its own"
+            raise self._refusal(column, ValueError(problem))
+
+    def customer(self) -> KeySpec:
         """Read the row."""
         try:
-            return CreateKeysRequest(
+            return KeySpec(
+                # A row without a name is refused for that.
+                ref=self.cells.get("ref") or self.cells["name"] or "?",
                 name=self.cells["name"],
                 limit=self._nullable("limit", _amount),
                 limit_reset=self._nullable("limit_reset", _reset),

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.cli.customers import read_customers
+from openrouter_keys.cli.ordeal import provision_through_faults
 from openrouter_keys.cli.transcript import Transcript
 from openrouter_keys.cli.witness import Witness
 from openrouter_keys.client import AsyncOpenRouter
@@ -22,6 +23,7 @@ from openrouter_keys.errors import (
     UnauthorizedResponseError,
 )
 from openrouter_keys.models import CreateKeysRequest, CreateKeysResponse
+from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.sync import APIKeys, OpenRouter
 
@@ -45,7 +47,7 @@ def demo(path: Path, out: TextIO) -> int:
     return tour(customers, Account(), transcript)
 
 
-def tour(customers: Sequence[CreateKeysRequest], account: Account, transcript: Transcript) -> int:
+def tour(customers: Sequence[KeySpec], account: Account, transcript: Transcript) -> int:
     """Go through it with an account of your own, and return the exit code.
 
     Args:
@@ -63,13 +65,15 @@ def tour(customers: Sequence[CreateKeysRequest], account: Account, transcript: T
             asyncio.run(stop.async_face())
         with stop.witness.no_error():
             stop.blocking_face()
+        with stop.witness.no_error():
+            asyncio.run(provision_through_faults(customers, transcript))
     return transcript.end()
 
 
 @frozen
 class _Tour:
     emulator: Emulator
-    customers: Sequence[CreateKeysRequest]
+    customers: Sequence[KeySpec]
     transcript: Transcript
     witness: Witness
 
@@ -107,7 +111,7 @@ class _Tour:
         text = f"{len(created)} keys at once in {took:.3f} s, where each takes {_LATENCY} s"
         self.transcript.did("create", text)
         self.witness.at_once(len(created))
-        self.witness.created(self.customers, created)
+        self.witness.created([row.request() for row in self.customers], created)
 
     async def _list_all(self, keys: AsyncAPIKeys) -> None:
         before = self.emulator.count("list")
@@ -230,7 +234,7 @@ class _Tour:
         self.witness.deleted(hash, held)
 
 
-async def _create(keys: AsyncAPIKeys, row: CreateKeysRequest) -> CreateKeysResponse:
+async def _create(keys: AsyncAPIKeys, row: KeySpec) -> CreateKeysResponse:
     return await keys.create(
         name=row.name,
         limit=row.limit,

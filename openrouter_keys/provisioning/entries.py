@@ -22,7 +22,7 @@ INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at)
 VALUES (?1, ?2, 'intent', ?3, ?4, ?4) ON CONFLICT (ref) DO NOTHING
 """
 _KEEP = """
-UPDATE keys SET state = 'made', hash = ?2, secret = ?3, record = ?4, reason = NULL
+UPDATE keys SET state = ?5, hash = ?2, secret = ?3, record = ?4, reason = NULL
 WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _ACKNOWLEDGE = "UPDATE keys SET state = 'settled' WHERE ref = ?1 AND state = 'made'"
@@ -32,6 +32,7 @@ UPDATE keys SET state = 'doubt', reason = ?2 WHERE ref = ?1 AND state IN ('inten
 _FAIL = """
 UPDATE keys SET state = 'failed', reason = ?2 WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
+_REJECT = "UPDATE keys SET state = 'failed', reason = ?2 WHERE ref = ?1 AND state = 'made'"
 # The window in which its keys can have been made opens with the first create that was never
 # answered; one that was refused made none. A secret that is here must never be written over.
 _AGAIN = """
@@ -40,7 +41,11 @@ UPDATE keys SET
     last_attempt_at = ?2,
     written_off = written_off + (state IN ('intent', 'doubt')),
     state = 'intent', hash = NULL, record = NULL, reason = NULL
-WHERE ref = ?1 AND (state IN ('intent', 'doubt', 'failed') OR state = 'made' AND secret IS NULL)
+WHERE ref = ?1 AND (
+    state IN ('intent', 'doubt')
+    OR state = 'failed' AND hash IS NULL
+    OR state = 'made' AND secret IS NULL
+)
 """
 _BACK_TO_DOUBT = """
 UPDATE keys SET state = 'doubt', written_off = written_off - 1
@@ -53,6 +58,7 @@ SELECT * FROM keys INDEXED BY unfinished
 WHERE state <> 'settled' AND id > ?1 AND state IN (SELECT value FROM json_each(?3))
 ORDER BY id LIMIT ?2
 """
+_EVERY = "SELECT * FROM keys WHERE id > ?1 ORDER BY id LIMIT ?2"
 _WRITTEN_OFF = """
 SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > ?1 ORDER BY id LIMIT ?2
 """
@@ -138,12 +144,14 @@ def _state(spec: KeySpec, run: int, state: str, plan: str, first_run: int) -> St
 def keep(
     connection: sqlite3.Connection,
     ref: str,
+    *,
     hash: str,
     secret: str | bytes | None,
     record: str | None,
+    state: State,
 ) -> None:
     """Write down a key that was made."""
-    _change(connection, "keep", _KEEP, ref, hash, secret, record)
+    _change(connection, "keep", _KEEP, ref, hash, secret, record, state)
 
 
 def acknowledge(connection: sqlite3.Connection, ref: str) -> None:
@@ -161,15 +169,22 @@ def fail(connection: sqlite3.Connection, ref: str, reason: str) -> None:
     _change(connection, "fail", _FAIL, ref, reason)
 
 
+def reject(connection: sqlite3.Connection, ref: str, reason: str) -> None:
+    """The key that was made is not the one that was asked for."""
+    _change(connection, "reject", _REJECT, ref, reason)
+
+
 def again(connection: sqlite3.Connection, ref: str, at: str) -> None:
     """Another create is about to be sent."""
     _change(connection, "again", _AGAIN, ref, at)
 
 
-def forget(connection: sqlite3.Connection, ref: str) -> None:
-    """The last create is proven not to have been sent, or carried out."""
-    if not connection.execute(_BACK_TO_DOUBT, _numbered(ref)).rowcount:
-        _change(connection, "forget_intent", _FORGET, ref)
+def forget(connection: sqlite3.Connection, ref: str) -> bool:
+    """The last create is proven not to have been sent, or carried out; an earlier one is not?"""
+    if connection.execute(_BACK_TO_DOUBT, _numbered(ref)).rowcount:
+        return True
+    _change(connection, "forget_intent", _FORGET, ref)
+    return False
 
 
 def clear(connection: sqlite3.Connection, ref: str) -> None:
@@ -184,9 +199,20 @@ def _change(
         raise JournalError(f"{what}: the state of {values[0]!r} does not allow it")
 
 
+def find(connection: sqlite3.Connection, ref: str) -> Entry | None:
+    """Return what is known of a ref."""
+    found = _read(connection, "SELECT * FROM keys WHERE ref = ?1", ref)
+    return found[0] if found else None
+
+
 def unfinished(connection: sqlite3.Connection, after: int, states: Sequence[State]) -> list[Entry]:
     """Return the next rows in these states, none of them settled."""
     return _entries(connection, _UNFINISHED, after, json.dumps(states))
+
+
+def every(connection: sqlite3.Connection, after: int) -> list[Entry]:
+    """Return the next rows, settled ones too."""
+    return _entries(connection, _EVERY, after)
 
 
 def written_off(connection: sqlite3.Connection, after: int) -> list[Entry]:
@@ -195,9 +221,13 @@ def written_off(connection: sqlite3.Connection, after: int) -> list[Entry]:
 
 
 def _entries(connection: sqlite3.Connection, query: str, after: int, *values: str) -> list[Entry]:
+    return _read(connection, query, after, CHUNK, *values)
+
+
+def _read(connection: sqlite3.Connection, query: str, *values: str | int) -> list[Entry]:
     cursor = connection.cursor()
     cursor.row_factory = sqlite3.Row
-    return [_entry(row) for row in cursor.execute(query, _numbered(after, CHUNK, *values))]
+    return [_entry(row) for row in cursor.execute(query, _numbered(*values))]
 
 
 def _entry(row: sqlite3.Row) -> Entry:

@@ -1,7 +1,10 @@
-"""What can go wrong with a journal; every one is a `JournalError`. No secret is ever shown.
+"""What can go wrong with a run and its journal; each is an `OpenRouterError`. No secret is shown.
 
 ::
 
+    AllowanceExceededError      a spec would hand out more than `max_total_limit`
+    TooManyFailuresError        more keys were refused than `max_failures`
+    ServiceOutageError          no create succeeded for too long
     JournalError
     ├── JournalInUseError       another process, or this one, is writing to it
     ├── JournalInsecureError    others could read it, or it is no plain file
@@ -16,6 +19,32 @@ from typing import NoReturn
 
 from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.masking import mask
+
+
+class AllowanceExceededError(OpenRouterError):
+    """A spec would hand out more than `max_total_limit`, or no amount that can be added up.
+
+    Attributes:
+        ref: the caller's own id; no key was made for it.
+    """
+
+    def __init__(self, ref: str, problem: str) -> None:
+        super().__init__(f"the spec {ref!r} {problem}: no key was made for it")
+        self.ref = ref
+
+
+class TooManyFailuresError(OpenRouterError):
+    """More keys were refused, or not as asked for, than the caller bears."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"more than {most} keys were refused, or are not as asked for")
+
+
+class ServiceOutageError(OpenRouterError):
+    """No create succeeded in round after round."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__(f"no create succeeded in {rounds} rounds: is the service up?")
 
 
 class JournalError(OpenRouterError):

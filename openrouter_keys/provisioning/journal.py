@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from datetime import datetime
+from pathlib import Path
 
 from openrouter_keys.converter import write_time
 from openrouter_keys.masking import scrub
@@ -18,10 +19,11 @@ from openrouter_keys.provisioning.entries import CHUNK, Entry
 from openrouter_keys.provisioning.errors import (
     DuplicateRefError,
     JournalError,
+    JournalMismatchError,
     SecretNotKeptError,
 )
 from openrouter_keys.provisioning.files import held
-from openrouter_keys.provisioning.schema import State, connect
+from openrouter_keys.provisioning.schema import APPLICATION, VERSION, State, connect
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.writer import Work, Writer
 
@@ -75,6 +77,29 @@ class Journal:
         finally:
             await writer.stop()
 
+    @classmethod
+    @asynccontextmanager
+    async def read(cls, path: str | os.PathLike[str]) -> AsyncGenerator["Journal", None]:
+        """Open a journal that is there, to look at it: that is no run, and can change nothing.
+
+        It is locked all the same, so that nobody reads what a run is about to change.
+
+        Args:
+            path: its file, never made.
+
+        Raises:
+            JournalInUseError: somebody else uses it.
+            JournalInsecureError: others could read it, or it is no plain file.
+            JournalMismatchError: it is no journal, or another version's.
+            JournalError: it is not there, or cannot be opened.
+        """
+        writer = Writer(lambda: _read_only(path))
+        await writer.start()
+        try:
+            yield cls(writer, 0, store_secrets=False, seal=None)
+        finally:
+            await writer.stop()
+
     async def plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
         """Return what is known of each spec; None: nothing. One look-up for each 500 of them.
 
@@ -119,7 +144,15 @@ class Journal:
         time = write_time(at)
         await self._writer.submit(lambda c: entries.again(c, ref, time))
 
-    async def keep(self, ref: str, *, secret: str, hash: str, record: str | None = None) -> None:
+    async def keep(
+        self,
+        ref: str,
+        *,
+        secret: str,
+        hash: str,
+        record: str | None = None,
+        settled: bool = False,
+    ) -> None:
         """Write down a key that was made, before anybody is told.
 
         Args:
@@ -127,13 +160,18 @@ class Journal:
             secret: the secret.
             hash: the key's hash.
             record: the key's record as JSON; None: it could not be read.
+            settled: nobody has to acknowledge it.
 
         Raises:
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
+        state = State.SETTLED if settled else State.MADE
         try:
             await self._writer.submit(
-                lambda c: entries.keep(c, ref, hash, self._stored(secret), record), urgent=True
+                lambda c: entries.keep(
+                    c, ref, hash=hash, secret=self._stored(secret), record=record, state=state
+                ),
+                urgent=True,
             )
         except JournalError as error:
             problem = error.message
@@ -160,13 +198,26 @@ class Journal:
         told = scrub(reason)
         await self._writer.submit(lambda c: entries.fail(c, ref, told))
 
-    async def forget_intent(self, ref: str) -> None:
-        """The last create is proven not to have been sent, or not to have been carried out."""
-        await self._writer.submit(lambda c: entries.forget(c, ref))
+    async def reject(self, ref: str, reason: str) -> None:
+        """The key that was made is not the one that was asked for; it is never made again."""
+        told = scrub(reason)
+        await self._writer.submit(lambda c: entries.reject(c, ref, told))
+
+    async def forget_intent(self, ref: str) -> bool:
+        """The last create is proven not to have been sent, or not to have been carried out.
+
+        Returns:
+            Whether its row is there still, in doubt about an earlier create.
+        """
+        return await self._writer.submit(lambda c: entries.forget(c, ref))
 
     async def clear(self, ref: str) -> None:
         """No key of a create that was written off can turn up any more."""
         await self._writer.submit(lambda c: entries.clear(c, ref))
+
+    async def find(self, ref: str) -> Entry | None:
+        """Return what is known of one key; None: nothing."""
+        return await self._writer.submit(lambda c: entries.find(c, ref))
 
     def unfinished(self, *states: State) -> AsyncGenerator[Entry, None]:
         """Iterate over what is to be gone on with, in the order of intending.
@@ -176,6 +227,10 @@ class Journal:
         """
         wanted = states or _UNSETTLED
         return self._pages(lambda after: lambda c: entries.unfinished(c, after, wanted))
+
+    def every(self) -> AsyncGenerator[Entry, None]:
+        """Iterate over all keys, settled ones too, in the order of intending."""
+        return self._pages(lambda after: lambda c: entries.every(c, after))
 
     def written_off(self) -> AsyncGenerator[Entry, None]:
         """Iterate over keys, whatever their state, of which an earlier create can still land."""
@@ -191,6 +246,10 @@ class Journal:
     async def counts(self) -> dict[State, int]:
         """Return how many keys there are in each state."""
         return await self._writer.submit(entries.counts)
+
+    async def origin(self) -> tuple[datetime, str | None]:
+        """Return when it was made, and the service that its keys are made at; None: never told."""
+        return await self._writer.submit(_origin)
 
     async def holds(self, hash: str) -> bool:
         """Say whether the journal knows that this key was made."""
@@ -209,9 +268,41 @@ def _opened(
         yield connection
 
 
+@contextmanager
+def _read_only(path: str | os.PathLike[str]) -> Generator[sqlite3.Connection]:
+    file = os.path.abspath(path)
+    if not os.path.lexists(file):
+        raise JournalError(f"{file} is not there: give the path of a journal")
+    uri = f"{Path(file).as_uri()}?mode=ro"
+    with (
+        held(file),
+        closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
+    ):
+        _refuse_others(connection, file)
+        yield connection
+
+
+def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
+    try:
+        known = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
+        known = known and connection.execute("SELECT version FROM meta").fetchone() == (VERSION,)
+    except sqlite3.Error as error:
+        raise JournalMismatchError(path, f"cannot be read as a journal: {error}") from error
+    if not known:
+        problem = f"is no journal of version {VERSION}: give another path"
+        raise JournalMismatchError(path, f"{problem}, or update openrouter-keys")
+
+
 def _run(connection: sqlite3.Connection) -> int:
     (run,) = connection.execute("SELECT runs FROM meta").fetchone()
     return int(run)
+
+
+def _origin(connection: sqlite3.Connection) -> tuple[datetime, str | None]:
+    created_at, server_url = connection.execute(
+        "SELECT created_at, server_url FROM meta"
+    ).fetchone()
+    return datetime.fromisoformat(created_at), server_url
 
 
 def _refuse_duplicates(specs: Sequence[KeySpec]) -> None:

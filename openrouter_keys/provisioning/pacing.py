@@ -72,11 +72,7 @@ class Pacer:
         return self
 
     async def __aenter__(self) -> None:
-        # Only the first in the queue waits for the time, so that news reach all who wait.
-        async with self._order:
-            await self._room()
-            await self._time()
-            self._in_flight += 1
+        await self.enter()
 
     async def __aexit__(
         self,
@@ -84,6 +80,18 @@ class Pacer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.leave()
+
+    async def enter(self) -> None:
+        """Begin a turn, once there is one."""
+        # Only the first in the queue waits for the time, so that news reach all who wait.
+        async with self._order:
+            await self._room()
+            await self._time()
+            self._in_flight += 1
+
+    def leave(self) -> None:
+        """End a turn."""
         self._in_flight -= 1
         self._sent_faster = max(0, self._sent_faster - 1)
         self._sent_wider = max(0, self._sent_wider - 1)

@@ -3,13 +3,14 @@
 A row is a ref that was planned and at least intended once. Its states::
 
     intend ─▶ intent ─ keep ─▶ made ─ acknowledge ─▶ settled
-              │ ▲  └── fail ─▶ failed
-        doubt ▼ │ again  (also from failed, and from made without a secret)
+              │ ▲  └── fail ─▶ failed ◀─ reject ─ made
+        doubt ▼ │ again  (also from failed without a key, and from made without a secret)
               doubt
 
 `intent`: a create may have been sent. `made`: the key exists and its secret is here, and the caller
-has not acknowledged it. `settled`: it has. `failed`: the service refused. `doubt`: nobody can say
-whether a key was made; a reconcile has to. An intent whose create is proven not to have been sent
+has not acknowledged it. `settled`: it has. `failed`: the service refused or, where there is a hash,
+made another key than was asked for. `doubt`: nobody can say whether a key was made; a reconcile has
+to. An intent whose create is proven not to have been sent
 or carried out is forgotten: its row goes, or goes back to `doubt` where an earlier create of it was
 written off.
 """
@@ -32,6 +33,10 @@ class State(enum.StrEnum):
     SETTLED = "settled"
     FAILED = "failed"
     DOUBT = "doubt"
+
+
+#: A key may have been made, and nobody holds its secret.
+DOUBTFUL = (State.INTENT, State.DOUBT)
 
 
 # Times are ISO 8601 in UTC, as the caller tells them. `secret` is text, or a BLOB if it was sealed.

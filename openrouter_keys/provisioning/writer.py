@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeAlias, TypeVar
 
+import anyio
 from attrs import define
 
 from openrouter_keys.provisioning.errors import JournalError, JournalFullError
@@ -96,7 +97,9 @@ class Writer:
         """Finish what was asked for, then close."""
         self._closed = True
         self._inbox.put(None)
-        await asyncio.shield(self._over)
+        # A cancelled anyio scope cancels again and again, and what was asked for must be done.
+        with anyio.CancelScope(shield=True):
+            await asyncio.shield(self._over)
 
     # --- in the thread ---
 

@@ -1,0 +1,132 @@
+"""Bulk provisioning: takes a caller's arguments, and puts a run together from its parts."""
+
+import os
+from collections.abc import Sized
+
+from attrs import field, frozen
+
+from openrouter_keys import checks
+from openrouter_keys.provisioning.allowance import Allowance
+from openrouter_keys.provisioning.delivery import Delivery
+from openrouter_keys.provisioning.halt import Halt
+from openrouter_keys.provisioning.jobs import Jobs
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.lookback import Lookback
+from openrouter_keys.provisioning.making import Making
+from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.provisioning.patience import Patience
+from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
+from openrouter_keys.provisioning.run import Run
+from openrouter_keys.provisioning.sealing import sealing
+from openrouter_keys.provisioning.sources import Specs, check_specs
+from openrouter_keys.provisioning.tally import Tally
+from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.transport import Transport
+
+#: How many creates are under way at once, unless told otherwise.
+CONCURRENCY = 32
+
+_RESUME = "the same call with the same journal goes on from there"
+_NO_RESUME = "there is no journal on disk to go on from: the report tells what there is"
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What a caller sets for a run; `AsyncOpenRouter.provision` says what each means."""
+
+    journal: str | os.PathLike[str] | None
+    concurrency: int
+    rate: float | None
+    on_result: OnResult | None
+    on_progress: OnProgress | None
+    quiet_period: float
+    max_failures: int | None = field(validator=checks.given(checks.at_least(0)))
+    max_total_limit: float | None = field(validator=checks.given(checks.at_least(0)))
+    store_secrets: bool
+    recipient: str | None = field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        checks.count("concurrency", self.concurrency)
+        checks.seconds("quiet_period", self.quiet_period)
+        if self.journal == "":
+            checks.refuse("journal", "must be the path of a file, or None")
+        if self.on_result is None and not self.keeps:
+            checks.refuse(
+                "on_result",
+                "somebody has to take the secrets: give on_result=, or a journal= that stores them",
+            )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the secrets outlive the process without anybody taking them."""
+        return self.journal is not None and self.store_secrets
+
+
+async def provision(transport: Transport, specs: Specs, settings: Settings) -> ProvisionReport:
+    """Make a key for each spec; see `AsyncOpenRouter.provision`."""
+    check_specs(specs)
+    seal = None if settings.recipient is None else sealing(settings.recipient)
+    pacer = _pacer(transport, settings)
+    async with Journal.open(
+        settings.journal,
+        server_url=transport.options.server_url,
+        store_secrets=settings.store_secrets,
+        seal=seal,
+    ) as journal:
+        run = await _run(transport, journal, specs, settings, pacer)
+        return await run.report()
+
+
+def _pacer(transport: Transport, settings: Settings) -> Pacer:
+    clockwork = transport.clockwork
+    return Pacer(
+        settings.concurrency,
+        rate=settings.rate,
+        clock=clockwork.monotonic,
+        sleep=clockwork.sleep,
+        random=clockwork.random,
+    )
+
+
+async def _run(
+    transport: Transport, journal: Journal, specs: Specs, settings: Settings, pacer: Pacer
+) -> Run:
+    known = sum((await journal.counts()).values()) > 0
+    clock, halt = ServiceClock(transport.clockwork.now), Halt()
+    patience = Patience(settings.concurrency)
+    lookback = Lookback(transport, journal, clock, quiet_period=settings.quiet_period)
+    tally = Tally(
+        total=len(specs) if isinstance(specs, Sized) else None,
+        on_progress=settings.on_progress,
+        clock=transport.clockwork.monotonic,
+        pacer=pacer,
+    )
+    delivery = Delivery(
+        transport, journal, tally, on_result=settings.on_result, keeps=settings.keeps
+    )
+    making = Making(
+        transport,
+        journal,
+        delivery=delivery,
+        pacer=pacer,
+        clock=clock,
+        lookback=lookback,
+        patience=patience,
+        halt=halt,
+        tally=tally,
+    )
+    allowance = Allowance(settings.max_total_limit)
+    return Run(
+        transport,
+        journal,
+        Jobs(specs, journal, looks_up=known, allowance=allowance),
+        making,
+        lookback=lookback,
+        clock=clock,
+        patience=patience,
+        halt=halt,
+        tally=tally,
+        concurrency=settings.concurrency,
+        max_failures=settings.max_failures,
+        hint=_NO_RESUME if settings.journal is None else _RESUME,
+    )

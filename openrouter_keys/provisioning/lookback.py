@@ -1,0 +1,175 @@
+"""What the journal is in doubt about, brought before the service: one pass settles all of it."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+
+from attrs import frozen
+
+from openrouter_keys.converter import structure
+from openrouter_keys.models import CreateKeysRequest, Key
+from openrouter_keys.provisioning.entries import Entry
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.report import ProvisionProblem
+from openrouter_keys.provisioning.schema import DOUBTFUL
+from openrouter_keys.reconcile import Doubt, Reconciliation, reconcile
+from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.transport import Transport
+
+_OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
+_UNPROVEN = (
+    "these keys may come of a create without an answer, and nobody can prove it (used, changed, "
+    "too late, or too many): delete those that are yours, then run again"
+)
+
+
+@frozen(kw_only=True)
+class Findings:
+    """What a look back brought.
+
+    Attributes:
+        cleared: refs that were in doubt and of which no key is left: they can be made anew.
+        unproven: refs in doubt of which it cannot be told.
+        left: refs of which a key is left that could not be deleted: to be looked at again.
+        beside: keys that may belong to refs that are not in doubt any more.
+        deleted: how many keys were deleted.
+    """
+
+    cleared: frozenset[str]
+    unproven: tuple[ProvisionProblem, ...]
+    left: tuple[ProvisionProblem, ...]
+    beside: tuple[ProvisionProblem, ...]
+    deleted: int
+
+
+class Lookback:
+    """Reconciles a journal with the service.
+
+    Args:
+        transport: what to ask.
+        journal: what is known.
+        clock: the service's.
+        quiet_period: seconds after which a create whose connection was lost is taken to have
+            landed, or never to.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        clock: ServiceClock,
+        *,
+        quiet_period: float,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._clock = clock
+        self._quiet = timedelta(seconds=quiet_period)
+        self._began = clock.now()
+        self._given_up: datetime | None = None
+
+    def begin(self) -> None:
+        """The run begins: whatever was under way in an earlier one has been given up."""
+        self._began = self._clock.now()
+
+    def given_up(self) -> None:
+        """A create was given up just now."""
+        self._given_up = self._clock.now()
+
+    async def due(self, quiet_periods: int) -> float | None:
+        """Return the seconds until `look` makes sense; None: there is nothing to look for.
+
+        Args:
+            quiet_periods: how many must have passed since the last create was given up.
+        """
+        ends = [self._ended(entry) async for entry in self._open()]
+        if not ends:
+            return None
+        self._given_up = self._given_up or max(ends)
+        return (self._given_up + quiet_periods * self._quiet - self._clock.now()).total_seconds()
+
+    def _ended(self, entry: Entry) -> datetime:
+        """When its creates had been given up, if it is an earlier run's."""
+        return min(self._began, self._longest(entry))
+
+    def _longest(self, entry: Entry) -> datetime:
+        return entry.last_attempt_at + timedelta(seconds=self._transport.options.timeout)
+
+    async def _open(self) -> AsyncIterator[Entry]:
+        """Go through all whose creates may have left a key that nobody holds."""
+        async for entry in self._journal.unfinished(*DOUBTFUL):
+            yield entry
+        async for entry in self._journal.written_off():
+            if entry.state not in DOUBTFUL:
+                yield entry
+
+    async def look(self) -> Findings:
+        """Reconcile all that is in doubt, and what was written off; nothing may be under way.
+
+        Raises:
+            OpenRouterError: the service's keys could not be listed.
+        """
+        entries = [entry async for entry in self._open()]
+        if not entries:
+            return Findings(cleared=frozenset(), unproven=(), left=(), beside=(), deleted=0)
+        began = self._clock.now()
+        found = await reconcile(
+            self._transport, map(self._doubt, entries), self._clock, knows=self._journal.holds
+        )
+        findings = _sorted_out(entries, found)
+        for problem in findings.unproven:
+            await self._journal.doubt(problem.ref, f"{problem.reason}: {', '.join(problem.hashes)}")
+        await self._clear(entries, findings, began)
+        return findings
+
+    def _doubt(self, entry: Entry) -> Doubt:
+        # The plan has the hash of `external.api_key`, and no key shows either.
+        asked = {name: value for name, value in entry.plan.items() if name != "external"}
+        return Doubt(
+            request=structure(asked, CreateKeysRequest),
+            since=entry.first_attempt_at,
+            until=self._longest(entry) + self._quiet,
+            creates=entry.written_off + (entry.state in DOUBTFUL),
+        )
+
+    async def _clear(self, entries: Sequence[Entry], findings: Findings, now: datetime) -> None:
+        """Forget creates that were written off so long ago that nothing of them can land."""
+        kept = {problem.ref for problem in (*findings.left, *findings.beside)}
+        for entry in entries:
+            old = now >= min(self._given_up or self._began, self._longest(entry)) + 2 * self._quiet
+            if old and entry.state not in DOUBTFUL and entry.ref not in kept:
+                await self._journal.clear(entry.ref)
+
+
+def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
+    left, unproven = _by_name(found.left), _by_name(found.unproven)
+    doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
+    settled = [entry for entry in entries if entry.state not in DOUBTFUL]
+    problems = {
+        "left": _problems(entries, left, _OURS_AND_LEFT),
+        "unproven": _problems(doubtful, unproven, _UNPROVEN),
+        "beside": _problems(settled, unproven, _UNPROVEN),
+    }
+    concerned = {problem.ref for kind in problems.values() for problem in kind}
+    return Findings(
+        cleared=frozenset(entry.ref for entry in doubtful) - concerned,
+        deleted=len(found.deleted),
+        **problems,
+    )
+
+
+def _by_name(keys: Sequence[Key]) -> dict[str, list[str]]:
+    named: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        named[key.name].append(key.hash)
+    return named
+
+
+def _problems(
+    entries: Sequence[Entry], named: dict[str, list[str]], reason: str
+) -> tuple[ProvisionProblem, ...]:
+    return tuple(
+        ProvisionProblem(ref=entry.ref, reason=reason, hashes=tuple(named[entry.name]))
+        for entry in entries
+        if entry.name in named
+    )

@@ -1,0 +1,209 @@
+"""One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
+
+from openrouter_keys.converter import decode
+from openrouter_keys.errors import (
+    CreatedKeyUnreadableError,
+    CreateOutcomeUnknownError,
+    NoResponseError,
+    OpenRouterError,
+    TooManyRequestsResponseError,
+)
+from openrouter_keys.masking import scrub
+from openrouter_keys.models import CreateKeysResponse, Key
+from openrouter_keys.operations import create
+from openrouter_keys.options import RequestOptions
+from openrouter_keys.provisioning.delivery import Delivery
+from openrouter_keys.provisioning.entries import Entry
+from openrouter_keys.provisioning.errors import JournalError
+from openrouter_keys.provisioning.halt import Halt
+from openrouter_keys.provisioning.jobs import Job
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.lookback import Lookback
+from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.provisioning.patience import Patience
+from openrouter_keys.provisioning.report import ProvisionProblem
+from openrouter_keys.provisioning.schema import State
+from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys.provisioning.tally import Tally
+from openrouter_keys.provisioning.verdicts import Verdict, verdict
+from openrouter_keys.reconcile import is_deleted
+from openrouter_keys.results import Err, Ok, attempt
+from openrouter_keys.retries import RetryConfig
+from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.transport import Transport
+
+# The pacer has to see every attempt, and a run decides by itself what follows.
+_ONCE: RequestOptions = {"retries": RetryConfig("none")}
+
+
+class Making:
+    """Makes keys, any number at once.
+
+    Args:
+        transport: what to create with.
+        journal: where each step is written down before it is taken.
+        delivery: where made keys go.
+        pacer: the gate.
+        clock: the service's.
+        lookback: told when a create is given up.
+        patience: told what goes well, and what does not.
+        halt: stops it all.
+        tally: what to count in.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        *,
+        delivery: Delivery,
+        pacer: Pacer,
+        clock: ServiceClock,
+        lookback: Lookback,
+        patience: Patience,
+        halt: Halt,
+        tally: Tally,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._delivery = delivery
+        self._pacer = pacer
+        self._clock = clock
+        self._lookback = lookback
+        self._patience = patience
+        self._halt = halt
+        self._tally = tally
+
+    async def make(self, job: Job) -> Job | None:
+        """Do what is left to do for a spec.
+
+        Args:
+            job: the spec; if it is in doubt, no key of it is left.
+
+        Returns:
+            None: nothing is left to do. A job: it has to wait for another round.
+        """
+        if job.state is State.SETTLED:
+            self._tally.settled_before += 1
+            return None
+        if job.state in (State.MADE, State.FAILED):
+            return await self._go_on(job)
+        return await self._create(job)
+
+    # --- what an earlier run left ---
+
+    async def _go_on(self, job: Job) -> Job | None:
+        entry = await self._journal.find(job.spec.ref)
+        if entry is None or entry.hash is None:
+            return await self._create(job)
+        if entry.state is State.FAILED:
+            self._tally.mismatched.add(_problem(entry, entry.reason or "not as asked for"))
+        elif entry.secret is not None:
+            data = None if entry.record is None else decode(entry.record.encode(), Key)
+            if await self._delivery.deliver(job.spec, entry.secret, entry.hash, data):
+                self._tally.resumed += 1
+        elif entry.sealed is not None:
+            self._tally.failed.add(_problem(entry, _SEALED))
+        elif await is_deleted(self._transport, entry.hash):
+            self._tally.deleted += 1
+            return await self._create(job)
+        else:
+            self._tally.failed.add(_problem(entry, _UNSTORED))
+        return None
+
+    # --- a create ---
+
+    async def _create(self, job: Job) -> Job | None:
+        state = job.state
+        while (outcome := await self._send(job.spec, again=state is not None)) is not None:
+            match outcome:
+                case Ok(made):
+                    await self._made(job.spec, made.key, made.data.hash, made.data)
+                    return None
+                case Err(CreatedKeyUnreadableError() as error):
+                    await self._made(job.spec, error.key, error.hash, None)
+                    return None
+                case Err(error) if verdict(error) is Verdict.AGAIN:
+                    state = await self._not_processed(job.spec)
+                    self._patience.rejected()
+                    if self._patience.is_over:
+                        self._halt.stop(error)
+                case Err(error):
+                    return await self._not_made(job.spec, error)
+        return Job(job.spec, state)
+
+    async def _send(self, spec: KeySpec, *, again: bool) -> Ok[CreateKeysResponse] | Err | None:
+        """Send a create once, when its turn has come; None: the round ended meanwhile."""
+        with self._halt.interrupts():
+            await self._pacer.enter()
+        try:
+            if self._halt.stopped or self._patience.needs_a_pause:
+                return None
+            await self._intend(spec, again=again)
+            # Cancelled, it is journaled and reconciled, not deleted at once.
+            operation = create(spec.request(), undone=False)
+            outcome = await attempt(self._transport.perform(operation, _ONCE))
+            self._tell_pacer(outcome)
+            return outcome
+        finally:
+            self._pacer.leave()
+
+    async def _intend(self, spec: KeySpec, *, again: bool) -> None:
+        at = self._clock.now()
+        if again:
+            await self._journal.again(spec.ref, at)
+        elif (known := await self._journal.intend(spec, at)) is not None:
+            raise JournalError(f"{spec.ref!r} is {known} all of a sudden: run again")
+
+    def _tell_pacer(self, outcome: Ok[CreateKeysResponse] | Err) -> None:
+        error = outcome.error if isinstance(outcome, Err) else None
+        if isinstance(error, TooManyRequestsResponseError):
+            self._pacer.rejected(error.retry_after)
+        elif isinstance(error, CreateOutcomeUnknownError | NoResponseError) or (
+            error is not None and verdict(error) is Verdict.LATER
+        ):
+            self._pacer.troubled()
+            self._patience.unanswered()
+        else:
+            self._pacer.accepted()
+            self._patience.succeeded()
+
+    async def _made(self, spec: KeySpec, key: str, hash: str, data: Key | None) -> None:
+        if await self._delivery.keep(spec, key, hash, data):
+            self._tally.created += 1
+
+    async def _not_made(self, spec: KeySpec, error: OpenRouterError) -> Job | None:
+        what = verdict(error)
+        if what is Verdict.DOUBT:
+            self._lookback.given_up()
+            await self._journal.doubt(spec.ref, str(error))
+            return Job(spec, State.DOUBT)
+        if what is Verdict.FAILED:
+            await self._journal.fail(spec.ref, str(error))
+            self._tally.failed.add(ProvisionProblem(ref=spec.ref, reason=scrub(str(error))))
+            return None
+        state = await self._not_processed(spec)
+        if what is Verdict.STOP:
+            self._halt.stop(error)
+        return Job(spec, state)
+
+    async def _not_processed(self, spec: KeySpec) -> State | None:
+        """Take back an intent of which nothing came; return what is left of its row."""
+        in_doubt = await self._journal.forget_intent(spec.ref)
+        return State.DOUBT if in_doubt else None
+
+
+_SEALED = (
+    "an earlier run made the key and did not hand it over, and its secret is sealed in the "
+    "journal: export it with the identity"
+)
+_UNSTORED = (
+    "an earlier run made the key and did not hand it over, its secret was not stored, and it could "
+    "not be deleted to be made anew"
+)
+
+
+def _problem(entry: Entry, reason: str) -> ProvisionProblem:
+    return ProvisionProblem(
+        ref=entry.ref, reason=reason, hashes=(entry.hash,) if entry.hash else ()
+    )

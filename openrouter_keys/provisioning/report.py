@@ -1,0 +1,178 @@
+"""What a run tells its caller: each key, how far it is, and how it ended. No secret is shown."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, NoReturn, TypeAlias
+
+from attrs import field, frozen
+
+from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.masking import mask
+from openrouter_keys.models import HoldsSecret, Key
+from openrouter_keys.provisioning.specs import KeySpec
+
+
+@frozen(kw_only=True)
+class ProvisionResult(HoldsSecret):
+    """A key that was made, as it was asked for.
+
+    Attributes:
+        ref: the caller's own id for it.
+        spec: what was asked for.
+        key: the secret; masked in `repr`, never pickled.
+        data: the key's record.
+    """
+
+    ref: str
+    spec: KeySpec
+    key: str = field(repr=mask)
+    data: Key
+
+
+OnResult: TypeAlias = Callable[[ProvisionResult], Awaitable[object] | object]
+
+
+@frozen(kw_only=True)
+class ProvisionProblem:
+    """A key that is not as it should be.
+
+    Attributes:
+        ref: the caller's own id for it.
+        reason: what is wrong.
+        hashes: the keys of the service that it is about; empty: none is known.
+    """
+
+    ref: str
+    reason: str
+    hashes: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class UndeliveredKey(HoldsSecret):
+    """A key that was made, and whose secret is nowhere but here.
+
+    Attributes:
+        ref: the caller's own id for it.
+        key: the secret; masked in `repr`, never pickled.
+        hash: the key's hash.
+    """
+
+    ref: str
+    key: str = field(repr=mask)
+    hash: str
+
+
+@frozen(kw_only=True)
+class ProvisionReport(HoldsSecret):
+    """How a run ended. Of each kind of problem the first 1,000 are told, and all are counted.
+
+    Attributes:
+        created: how many keys were made and handed over in this run.
+        resumed: how many had been made by an earlier run and were handed over in this one.
+        settled_before: how many specs needed nothing any more.
+        failed: how many the service refused to make, or cannot be handed over.
+        failures: which, and why.
+        mismatched: how many keys are not as they were asked for; they were disabled.
+        mismatches: which, and in what.
+        in_doubt: how many may have been made, and nobody can say; nothing was sent again for them.
+        doubts: which, why, and which keys may be theirs.
+        unproven: keys beside settled ones that may come of a create without an answer, and could
+            not be deleted, or not be proven to be ours.
+        deleted: how many keys a reconcile deleted, since nobody held their secrets.
+        undelivered: keys whose secrets are nowhere but here: take them.
+        elapsed: seconds.
+    """
+
+    created: int
+    resumed: int
+    settled_before: int
+    failed: int
+    failures: tuple[ProvisionProblem, ...] = field(repr=False)
+    mismatched: int
+    mismatches: tuple[ProvisionProblem, ...] = field(repr=False)
+    in_doubt: int
+    doubts: tuple[ProvisionProblem, ...] = field(repr=False)
+    unproven: tuple[ProvisionProblem, ...]
+    deleted: int
+    undelivered: tuple[UndeliveredKey, ...]
+    elapsed: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every spec that was read has its key, and no other key is left."""
+        problems = self.failed + self.mismatched + self.in_doubt
+        return not (problems or self.unproven or self.undelivered)
+
+    def __str__(self) -> str:
+        told = {
+            "created": self.created,
+            "handed over from an earlier run": self.resumed,
+            "settled before": self.settled_before,
+            "failed": self.failed,
+            "not as asked for": self.mismatched,
+            "in doubt": self.in_doubt,
+            "unproven": len(self.unproven),
+            "undelivered": len(self.undelivered),
+        }
+        return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing"
+
+
+Phase: TypeAlias = Literal["starting", "creating", "waiting", "reconciling", "ended"]
+
+
+@frozen(kw_only=True)
+class ProvisionProgress:
+    """How far a run is.
+
+    Attributes:
+        phase: what it does; `waiting`: for late commits, or for a service that fails; `ended`: this
+            is the last that is told, also of a run that was cancelled or stopped.
+        total: how many specs there are; None: their source does not tell.
+        read: how many of them were read.
+        created: as in `ProvisionReport`, and so are the next four.
+        in_doubt: how many wait for a reconcile.
+        rate: creates a second that the pace allows now; infinite: no bound is known.
+        concurrency: how many creates may be under way at once now.
+        elapsed: seconds.
+        report: how it ended; None: it has not.
+    """
+
+    phase: Phase
+    total: int | None
+    read: int
+    created: int
+    resumed: int
+    settled_before: int
+    failed: int
+    mismatched: int
+    in_doubt: int
+    rate: float
+    concurrency: int
+    elapsed: float
+    report: ProvisionReport | None = None
+
+    @property
+    def done(self) -> int:
+        """How many specs need nothing any more."""
+        finished = self.created + self.resumed + self.settled_before
+        return finished + self.failed + self.mismatched
+
+
+OnProgress: TypeAlias = Callable[[ProvisionProgress], object]
+
+
+class ProvisioningStoppedError(OpenRouterError):
+    """A run ended before it was through; `__cause__` is what stopped it.
+
+    It refuses to be pickled, since its report may hold secrets.
+
+    Attributes:
+        report: how far it came.
+    """
+
+    def __init__(self, reason: BaseException, report: ProvisionReport, hint: str) -> None:
+        why = str(reason) or type(reason).__name__
+        super().__init__(f"stopped: {why}; {report}; {hint}")
+        self.report = report
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a ProvisioningStoppedError is never pickled: its report may hold secrets")

@@ -1,0 +1,246 @@
+"""A run from its first spec to its report: rounds of creates, and a reconcile after each."""
+
+import asyncio
+import logging
+
+import anyio
+
+from openrouter_keys.operations import list_
+from openrouter_keys.provisioning.errors import ServiceOutageError, TooManyFailuresError
+from openrouter_keys.provisioning.halt import Halt
+from openrouter_keys.provisioning.jobs import Job, Jobs
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.lookback import Findings, Lookback
+from openrouter_keys.provisioning.making import Making
+from openrouter_keys.provisioning.patience import Patience
+from openrouter_keys.provisioning.report import (
+    ProvisioningStoppedError,
+    ProvisionProblem,
+    ProvisionReport,
+)
+from openrouter_keys.provisioning.schema import DOUBTFUL
+from openrouter_keys.provisioning.tally import Problems, Tally
+from openrouter_keys.provisioning.verdicts import Verdict, verdict
+from openrouter_keys.results import Err, attempt
+from openrouter_keys.retries import BackoffStrategy
+from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.transport import Transport
+
+#: So many specs at most wait for a reconcile; then a round ends, so that memory stays bounded.
+CROWD = 10_000
+# Workers for each create under way: others wait for the disk, or for who takes the secret.
+_CREWS = 2
+
+_log = logging.getLogger("openrouter_keys")
+
+
+class Run:
+    """One run; its parts are handed in.
+
+    Args:
+        transport: the client's.
+        journal: what is known.
+        jobs: what is to be done.
+        making: makes the keys.
+        lookback: reconciles.
+        clock: the service's.
+        patience: when to pause, and when to give up.
+        halt: stops it.
+        tally: counts, and tells.
+        concurrency: how many creates are under way at once, at most.
+        max_failures: how many keys may be refused; None: any number.
+        hint: what to do when it stopped.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        jobs: Jobs,
+        making: Making,
+        *,
+        lookback: Lookback,
+        clock: ServiceClock,
+        patience: Patience,
+        halt: Halt,
+        tally: Tally,
+        concurrency: int,
+        max_failures: int | None,
+        hint: str,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._jobs = jobs
+        self._making = making
+        self._lookback = lookback
+        self._clock = clock
+        self._patience = patience
+        self._halt = halt
+        self._tally = tally
+        self._concurrency = concurrency
+        self._max_failures = max_failures
+        self._hint = hint
+        self._waiting: dict[str, Job] = {}
+        self._cleared: set[str] = set()
+        self._unclear: dict[str, tuple[str, ...]] = {}
+
+    async def report(self) -> ProvisionReport:
+        """Go through all specs, and return how it ended.
+
+        Raises:
+            ProvisioningStoppedError: it ended before it was through.
+        """
+        try:
+            await self._go_through()
+        except asyncio.CancelledError as cancelled:
+            self._halt.stop(cancelled)
+            with anyio.CancelScope(shield=True):
+                told = f"provision: cancelled: {await self._end()}; {self._hint}"
+                cancelled.add_note(told)
+                _log.warning(told)
+            raise
+        except Exception as error:  # noqa: BLE001 - told with the report, whatever it is
+            self._halt.stop(error)
+        report = await self._end()
+        if self._halt.reason is not None:
+            raise ProvisioningStoppedError(
+                self._halt.reason, report, self._hint
+            ) from self._halt.reason
+        return report
+
+    async def _go_through(self) -> None:
+        await self._begin()
+        while not self._halt.stopped:
+            self._tally.enter("creating")
+            await self._create_all()
+            if self._jobs.over and not self._waiting:
+                break
+            if not self._halt.stopped:
+                await self._next_round()
+        if not self._halt.stopped:
+            await self._look_once_more()
+
+    # --- creates ---
+
+    async def _create_all(self) -> None:
+        """Create until nothing is left, or a pause is due; on a cancel, what is under way ends."""
+        workers = [asyncio.create_task(self._work()) for _ in range(_CREWS * self._concurrency)]
+        try:
+            await asyncio.wait(workers)
+        except asyncio.CancelledError as cancelled:
+            self._halt.stop(cancelled)
+            # A cancelled anyio scope cancels again and again; one more cancel of the task itself
+            # is heard: then nothing is waited for.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(workers, timeout=self._transport.grace)
+            raise
+        finally:
+            for worker in workers:
+                worker.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self) -> None:
+        try:
+            while (job := await self._next_job()) is not None:
+                waits = await self._making.make(job)
+                if waits is not None:
+                    self._wait(waits)
+                self._count()
+        except Exception as error:  # noqa: BLE001 - what ends one worker ends the run, and is told
+            self._halt.stop(error)
+
+    async def _next_job(self) -> Job | None:
+        while not (self._halt.stopped or self._patience.needs_a_pause or self._is_crowded):
+            with self._halt.interrupts():
+                job = await self._jobs.next()
+            self._tally.read = self._jobs.read
+            if job is None or job.state not in DOUBTFUL or job.spec.ref in self._cleared:
+                if job is not None:
+                    self._cleared.discard(job.spec.ref)
+                return job
+            self._wait(job)
+        return None
+
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self._waiting) >= CROWD
+
+    def _wait(self, job: Job) -> None:
+        self._waiting[job.spec.ref] = job
+        self._tally.in_doubt += job.state in DOUBTFUL
+
+    def _count(self) -> None:
+        if self._max_failures is not None and self._tally.refused > self._max_failures:
+            self._halt.stop(TooManyFailuresError(self._max_failures))
+        self._tally.changed()
+
+    # --- rounds ---
+
+    async def _begin(self) -> None:
+        """Ask whether the key may manage keys, and what time it is; settle what was left."""
+        page = await self._transport.perform(list_(), {})
+        self._clock.observe(page.http.headers)
+        self._lookback.begin()
+        await self._look(quiet_periods=1)
+
+    async def _next_round(self) -> None:
+        if self._patience.is_over:
+            self._halt.stop(ServiceOutageError(self._patience.rounds))
+            return
+        self._patience.next_round()
+        if any(job.state in DOUBTFUL for job in self._waiting.values()):
+            await self._try_to_look()
+        if self._patience.rounds > 1 or not self._tally.in_doubt:
+            self._tally.enter("waiting")
+            clockwork = self._transport.clockwork
+            await clockwork.sleep(BackoffStrategy().wait(self._patience.rounds, clockwork.random()))
+        self._requeue()
+
+    async def _try_to_look(self) -> None:
+        outcome = await attempt(self._look(quiet_periods=1))
+        if isinstance(outcome, Err):
+            if verdict(outcome.error) is Verdict.STOP:
+                raise outcome.error
+            _log.warning("provision: the reconcile waits for another round: %s", outcome.error)
+
+    async def _look(self, *, quiet_periods: int) -> Findings | None:
+        wait = await self._lookback.due(quiet_periods)
+        if wait is None:
+            return None
+        if wait > 0:
+            self._tally.enter("waiting")
+            await self._transport.clockwork.sleep(wait)
+        self._tally.enter("reconciling")
+        findings = await self._lookback.look()
+        self._tally.deleted += findings.deleted
+        self._cleared = set(findings.cleared)
+        self._unclear = {problem.ref: problem.hashes for problem in findings.unproven}
+        return findings
+
+    def _requeue(self) -> None:
+        """Let go on what can; what cannot be told stays in doubt, and what is left waits."""
+        for ref, job in [*self._waiting.items()]:
+            if job.state not in DOUBTFUL or ref in self._cleared:
+                self._jobs.put(job)
+            elif ref not in self._unclear:
+                continue
+            del self._waiting[ref]
+        self._tally.in_doubt = len(self._waiting)
+
+    async def _look_once_more(self) -> None:
+        """Look for late commits of creates that were made anew."""
+        findings = await self._look(quiet_periods=2)
+        if findings is not None:
+            for problem in (*findings.left, *findings.beside):
+                self._tally.unproven[problem.ref] = problem
+
+    async def _end(self) -> ProvisionReport:
+        await self._jobs.close()
+        doubts = Problems()
+        async for entry in self._journal.unfinished(*DOUBTFUL):
+            if entry.ref not in self._cleared:
+                reason = entry.reason or "a create was under way when its run ended"
+                hashes = self._unclear.get(entry.ref, ())
+                doubts.add(ProvisionProblem(ref=entry.ref, reason=reason, hashes=hashes))
+        return self._tally.report(doubts)

@@ -10,19 +10,22 @@ from openrouter_keys import checks
 from openrouter_keys.cli import CommandError
 from openrouter_keys.cli.demo import demo
 from openrouter_keys.cli.emulator import emulator, serve
+from openrouter_keys.cli.journal import export, status
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+    """Run a command and return the exit code.
+
+    0: done, 1: failed, 2: usage, 5: in doubt, 130: interrupted.
 
     Args:
         arguments: the words after the program's name; None: those of the process.
     """
     options = _grammar().parse_args(arguments)
     try:
-        return _emulator(options) if options.command == "emulator" else _demo(options)
+        return _COMMANDS[options.command](options)
     except CommandError as error:
         sys.stderr.write(f"openrouter-keys {options.command}: {error}\n")
         return error.code
@@ -37,6 +40,7 @@ def _grammar() -> argparse.ArgumentParser:
     commands = grammar.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _emulator_grammar(commands.add_parser("emulator", help="serve an emulated key API"))
     _demo_grammar(commands.add_parser("demo", help="a tour that checks what it shows"))
+    _journal_grammar(commands.add_parser("journal", help="look at a journal of bulk provisioning"))
     return grammar
 
 
@@ -62,6 +66,34 @@ def _demo_grammar(grammar: argparse.ArgumentParser) -> None:
     )
 
 
+def _journal_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.description = "Look at a journal of bulk provisioning, without changing it."
+    actions = grammar.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _status_grammar(actions.add_parser("status", help="how its keys stand"))
+    _export_grammar(actions.add_parser("export", help="its keys with their secrets, to a file"))
+
+
+def _status_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.description = "Tell how a journal's keys stand; the exit code is 5 if one is in doubt."
+    grammar.add_argument("path", type=Path, metavar="PATH", help="the journal")
+    grammar.add_argument("--json", action="store_true", help="tell it as JSON")
+
+
+def _export_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.description = (
+        "Write each key whose secret a journal holds: ref, name, hash, key, state."
+    )
+    grammar.add_argument("path", type=Path, metavar="PATH", help="the journal")
+    grammar.add_argument(
+        "--output", required=True, metavar="FILE", help="a new file, made private; - for stdout"
+    )
+    grammar.add_argument(
+        "--identity", metavar="FILE", help="the age identity of sealed secrets; - for stdin"
+    )
+    grammar.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
+    grammar.add_argument("--show-secret", action="store_true", help="though stdout is no terminal")
+
+
 def _emulator(options: argparse.Namespace) -> int:
     served = emulator(options.api_key, host=options.host, port=options.port, state=options.state)
     asyncio.run(serve(served, sys.stdout, as_json=options.json))
@@ -70,6 +102,23 @@ def _emulator(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     return demo(options.csv, sys.stdout)
+
+
+def _journal(options: argparse.Namespace) -> int:
+    if options.action == "status":
+        return asyncio.run(status(options.path, sys.stdout, as_json=options.json))
+    exporting = export(
+        options.path,
+        options.output,
+        sys.stderr,
+        identity=options.identity,
+        format=options.format,
+        show_secret=options.show_secret,
+    )
+    return asyncio.run(exporting)
+
+
+_COMMANDS = {"emulator": _emulator, "demo": _demo, "journal": _journal}
 
 
 def _port(text: str) -> int:

@@ -11,7 +11,7 @@ from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries
-from openrouter_keys.provisioning.engine import CONCURRENCY, Settings, provision
+from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
 from openrouter_keys.provisioning.sources import Specs
 from openrouter_keys.retries import RetryConfig
@@ -173,6 +173,9 @@ class AsyncOpenRouter:
                 the source or `on_result` raised, or the service was down for long. Its `report`
                 tells how far it came, its `__cause__` why.
         """
+        # Loaded late: most programs never need it, nor SQLite, which comes with it.
+        from openrouter_keys.provisioning.engine import Settings, provision  # noqa: PLC0415
+
         settings = Settings(
             journal=journal,
             concurrency=concurrency,

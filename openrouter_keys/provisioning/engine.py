@@ -23,9 +23,6 @@ from openrouter_keys.provisioning.tally import Tally
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
-#: How many creates are under way at once, unless told otherwise.
-CONCURRENCY = 32
-
 _RESUME = "the same call with the same journal goes on from there"
 _NO_RESUME = "there is no journal on disk to go on from: the report tells what there is"
 

@@ -14,6 +14,8 @@ from types import TracebackType
 from openrouter_keys import checks
 from openrouter_keys.provisioning.rates import Rate
 
+#: How many creates are under way at once, unless told otherwise.
+CONCURRENCY = 32
 #: A timer that is late by no more than this many seconds does not slow the rate down.
 CATCH_UP = 0.02
 

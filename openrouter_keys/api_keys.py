@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Literal, TypeAlias, Unpack
 
-from openrouter_keys import checks, operations, settling
+from openrouter_keys import checks, operations
 from openrouter_keys.errors import CreateOutcomeUnknownError
 from openrouter_keys.models import (
     CreateKeysLimitReset,
@@ -25,7 +25,7 @@ from openrouter_keys.models import (
 from openrouter_keys.options import RequestOptions, refuse_unknown
 from openrouter_keys.paging import Pager
 from openrouter_keys.reconcile import Reconciliation
-from openrouter_keys.settling import QUIET_PERIOD
+from openrouter_keys.settling import QUIET_PERIOD, Settler
 from openrouter_keys.transport import Transport
 from openrouter_keys.unset import UNSET, OptionalNullable
 
@@ -181,10 +181,14 @@ class AsyncAPIKeys:
             return await self._transport.perform(operations.create(request), options)
         if on_unknown != "reconcile":
             checks.refuse("on_unknown", f'must be "raise" or "reconcile", not {on_unknown!r}')
-        return await settling.created(self._transport, request, options, quiet_period)
+        return await Settler(self._transport, options, quiet_period).create(request)
 
     async def reconcile(
-        self, error: CreateOutcomeUnknownError, *, quiet_period: float = QUIET_PERIOD
+        self,
+        error: CreateOutcomeUnknownError,
+        *,
+        quiet_period: float = QUIET_PERIOD,
+        **options: Unpack[RequestOptions],
     ) -> Reconciliation:
         """Look for the key that a create without an answer may have made, and delete it.
 
@@ -196,8 +200,13 @@ class AsyncAPIKeys:
             error: what the create raised.
             quiet_period: seconds after the create's end before which nothing is looked for: one
                 whose connection was lost can still land.
+            **options: see `RequestOptions`; those that the create had.
         """
-        return await settling.settle(self._transport, error, quiet_period)
+        if error.started_at is None or error.ended_at is None:
+            checks.refuse("error", "must be one that a create raised: this one tells no times")
+        request = CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
+        settler = Settler(self._transport, options, quiet_period)
+        return await settler.settle(request, error.started_at, error.ended_at)
 
     async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:
         """Get one key.

@@ -90,8 +90,8 @@ class Operation(Generic[R]):
         read_back: what to ask when the answer of an applied request cannot be read.
         outcome_unknown: the error for an attempt that may have been applied and must not be
             repeated.
-        made: the hash of the key that a success made, and that is deleted again when nobody is
-            left to take its secret.
+        made: the hash of the key that a success made; None: it makes none.
+        undone: whether that key is deleted again when nobody is left to take its secret.
     """
 
     name: str
@@ -107,6 +107,7 @@ class Operation(Generic[R]):
         default=None, repr=False
     )
     made: Callable[[R], str] | None = field(default=None, repr=False)
+    undone: bool = True
 
 
 def current() -> Operation[GetCurrentKeyResponse]:
@@ -186,7 +187,8 @@ def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[Crea
         body=encode(request),
         secrets=() if external_key is None else (external_key,),
         outcome_unknown=outcome_unknown,
-        made=_hash if undone else None,
+        made=_hash,
+        undone=undone,
     )
 
 

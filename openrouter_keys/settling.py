@@ -1,14 +1,18 @@
 """Single creates whose outcome nobody knows: waited for, looked for, deleted, made anew."""
 
+import asyncio
 import logging
 from datetime import datetime, timedelta
 
+from attrs import frozen
+
 from openrouter_keys import checks
-from openrouter_keys.errors import CreateOutcomeUnknownError, SecretLostError
+from openrouter_keys.doubts import Doubt
+from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError, SecretLostError
 from openrouter_keys.models import CreateKeysRequest, CreateKeysResponse
 from openrouter_keys.operations import create, list_
 from openrouter_keys.options import RequestOptions
-from openrouter_keys.reconcile import Doubt, Reconciliation, reconcile
+from openrouter_keys.reconcile import Reconciliation, reconcile
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
@@ -20,63 +24,80 @@ _CREATES = 3
 _log = logging.getLogger("openrouter_keys")
 
 
-async def created(
-    transport: Transport,
-    request: CreateKeysRequest,
-    options: RequestOptions,
-    quiet_period: float = QUIET_PERIOD,
-) -> CreateKeysResponse:
-    """Create a key, again once it is settled that nothing is left of a create without an answer.
+@frozen
+class Settler:
+    """Settles creates without an answer.
 
-    Raises:
-        CreateOutcomeUnknownError: it could not be settled, or no create was ever answered.
+    Args:
+        transport: what to create, look and delete with.
+        options: those of the creates.
+        quiet_period: seconds to wait for late commits.
     """
-    checks.seconds("quiet_period", quiet_period)
-    for creates in range(1, _CREATES + 1):
-        began = transport.clockwork.now()
-        try:
-            return await transport.perform(create(request), options)
-        except (CreateOutcomeUnknownError, SecretLostError) as error:
-            window = began, transport.clockwork.now()
-            found = await _settled(transport, request, window, quiet_period)
+
+    transport: Transport
+    options: RequestOptions
+    quiet_period: float
+
+    def __attrs_post_init__(self) -> None:
+        checks.seconds("quiet_period", self.quiet_period)
+
+    async def create(self, request: CreateKeysRequest) -> CreateKeysResponse:
+        """Create a key, again once it is settled that nothing is left of one without an answer.
+
+        Raises:
+            CreateOutcomeUnknownError: it could not be settled, or no create was ever answered.
+        """
+        for creates in range(1, _CREATES + 1):
+            began = self.transport.clockwork.now()
+            try:
+                return await self.transport.perform(create(request), self.options)
+            except (CreateOutcomeUnknownError, SecretLostError) as unknown:
+                error = unknown
+            found = await self._look(request, began, error)
             if not found.settled or creates == _CREATES:
                 error.add_note(_told(found))
-                raise
+                raise error
             _log.info("create: again, since %s", _told(found))
-    raise AssertionError  # the last turn returned or raised
+        raise AssertionError  # the last turn returned or raised
 
+    async def _look(
+        self, request: CreateKeysRequest, began: datetime, error: OpenRouterError
+    ) -> Reconciliation:
+        """Settle; whatever keeps from it, the caller is told of the create."""
+        try:
+            return await self.settle(request, began, self.transport.clockwork.now())
+        except asyncio.CancelledError as cancelled:
+            cancelled.add_note(str(error))
+            _log.warning("%s", error)
+            raise
+        except OpenRouterError as unsettled:
+            error.add_note(f"it could not be reconciled: {unsettled}")
+            raise error from unsettled
 
-async def settle(
-    transport: Transport, error: CreateOutcomeUnknownError, quiet_period: float
-) -> Reconciliation:
-    """Look for the key of a create without an answer, and delete it if it is provably its own."""
-    checks.seconds("quiet_period", quiet_period)
-    if error.started_at is None or error.ended_at is None:
-        checks.refuse("error", "must be one that a create raised: this one tells no times")
-    request = CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
-    return await _settled(transport, request, (error.started_at, error.ended_at), quiet_period)
+    async def settle(
+        self, request: CreateKeysRequest, began: datetime, ended: datetime
+    ) -> Reconciliation:
+        """Look for the key of a create without an answer, and delete it if it is provably its own.
 
-
-async def _settled(
-    transport: Transport,
-    request: CreateKeysRequest,
-    window: tuple[datetime, datetime],
-    quiet_period: float,
-) -> Reconciliation:
-    quiet = timedelta(seconds=quiet_period)
-    wait = (window[1] + quiet - transport.clockwork.now()).total_seconds()
-    if wait > 0:
-        await transport.clockwork.sleep(wait)
-    clock = ServiceClock(transport.clockwork.now)
-    # Only an answer tells by how much the service's clock differs from this machine's.
-    page = await transport.perform(list_(workspace_id=request.workspace_id), {})
-    clock.observe(page.http.headers)
-    doubt = Doubt(
-        request=request,
-        since=clock.translated(window[0]),
-        until=clock.translated(window[1] + quiet),
-    )
-    return await reconcile(transport, [doubt], clock, knows=_nobody_knows)
+        Args:
+            request: what was asked for.
+            began: when it was sent, by this machine's clock.
+            ended: when it was given up.
+        """
+        clockwork, quiet = self.transport.clockwork, timedelta(seconds=self.quiet_period)
+        wait = (ended + quiet - clockwork.now()).total_seconds()
+        if wait > 0:
+            await clockwork.sleep(wait)
+        clock = ServiceClock(clockwork.now)
+        # Only an answer tells by how much the service's clock differs from this machine's.
+        first = list_(workspace_id=request.workspace_id)
+        clock.observe((await self.transport.perform(first, self.options)).http.headers)
+        doubt = Doubt(
+            request=request, since=clock.translated(began), until=clock.translated(ended + quiet)
+        )
+        return await reconcile(
+            self.transport, [doubt], clock, knows=_nobody_knows, options=self.options
+        )
 
 
 async def _nobody_knows(_: str) -> bool:

@@ -6,6 +6,7 @@ How a call is sent, and sent again, is in `attempts`.
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
@@ -22,6 +23,7 @@ from openrouter_keys.errors import (
     OpenRouterError,
     WrongEventLoopError,
 )
+from openrouter_keys.made_keys import MadeKeys
 from openrouter_keys.operations import Operation, delete
 from openrouter_keys.options import CallOptions, RequestOptions
 from openrouter_keys.wire import Session, Wire
@@ -49,6 +51,7 @@ class Transport:
         max_connections: how many calls may be under way at once.
         grace: seconds that what was cancelled gets to finish.
         clockwork: time and chance.
+        made: the keys that it made.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self.clockwork = Clockwork() if clockwork is None else clockwork
+        self.made = MadeKeys()
         self._runs: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -79,6 +83,7 @@ class Transport:
         self._wire: Wire
         self._attempts: Attempts
         self._turns: asyncio.Semaphore
+        self._most: int
 
     async def perform(self, operation: Operation[R], options: RequestOptions) -> R:
         """Send an operation, again where that is safe, and return what its answer means.
@@ -93,7 +98,24 @@ class Transport:
             call = self._begin(operation, checked)
             if operation.made is None:
                 return await self._attempts.run(call)
-            return await self._run_to_the_end(call)
+            return await self._make(call, operation.made)
+
+    def ready(self) -> int:
+        """Settle in this event loop, and return how many calls may be under way at once."""
+        self._guard()
+        return self._most
+
+    async def _make(self, call: Call[R], hash_of: Callable[[R], str]) -> R:
+        with self.made.under_way():
+            if not call.operation.undone:
+                return await self._attempts.run(call)  # whoever does not want it undone, keeps it
+            try:
+                answer = await self._run_to_the_end(call)
+            except CreatedKeyUnreadableError as error:
+                self.made.add(error.hash)
+                raise
+            self.made.add(hash_of(answer))
+            return answer
 
     async def take_back(self, hash: str) -> None:
         """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""
@@ -158,7 +180,8 @@ class Transport:
             read_timeout=self._read_timeout,
             clockwork=self.clockwork,
         )
-        self._turns = asyncio.Semaphore(int(min(self.max_connections, self._wire.connections)))
+        self._most = int(min(self.max_connections, self._wire.connections))
+        self._turns = asyncio.Semaphore(self._most)
 
     def _begin(self, operation: Operation[R], options: CallOptions) -> Call[R]:
         return Call(operation, options, self.clockwork.monotonic(), self.clockwork.now())

@@ -1,10 +1,11 @@
 """A key that was made, on its way to the caller: journaled, compared, handed over. No create."""
 
+import enum
 import inspect
 
 from openrouter_keys.agreement import disagreements
 from openrouter_keys.converter import encode
-from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.errors import ResponseValidationError
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import get, update
 from openrouter_keys.provisioning.journal import Journal
@@ -16,7 +17,16 @@ from openrouter_keys.provisioning.report import (
 )
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.tally import Tally
+from openrouter_keys.results import Err, Ok, attempt
 from openrouter_keys.transport import Transport
+
+
+class Delivered(enum.Enum):
+    """What became of a hand-over."""
+
+    TAKEN = "whoever takes the keys has it"
+    REJECTED = "it is not as it was asked for"
+    WAITS = "its record could not be asked for just now"
 
 
 class Delivery:
@@ -45,65 +55,71 @@ class Delivery:
         self._on_result = on_result
         self._keeps = keeps
 
-    async def keep(self, spec: KeySpec, key: str, hash: str, data: Key | None) -> bool:
+    async def keep(self, spec: KeySpec, made: UndeliveredKey, data: Key | None) -> Delivered:
         """Write a new key down, then hand it over, as `deliver` does.
 
         Raises:
             SecretNotKeptError: it could not be written down; the report has the secret.
         """
-        self._tally.held[spec.ref] = UndeliveredKey(ref=spec.ref, key=key, hash=hash)
+        self._tally.held[spec.ref] = made
         # Without anybody to take it, what is as asked for is settled by being written down.
         settled = self._on_result is None and data is not None and not _wrong(spec, data)
         record = None if data is None else encode(data).decode()
-        await self._journal.keep(spec.ref, secret=key, hash=hash, record=record, settled=settled)
+        await self._journal.keep(
+            spec.ref, secret=made.key, hash=made.hash, record=record, settled=settled
+        )
+        self._transport.made.add(made.hash)
         if self._keeps:
             del self._tally.held[spec.ref]
-        return settled or await self.deliver(spec, key, hash, data)
+        return Delivered.TAKEN if settled else await self.deliver(spec, made, data)
 
-    async def deliver(self, spec: KeySpec, key: str, hash: str, data: Key | None) -> bool:
+    async def deliver(self, spec: KeySpec, made: UndeliveredKey, data: Key | None) -> Delivered:
         """Hand a key over that is written down, if it is as it was asked for.
 
         Args:
             spec: what was asked for.
-            key: the secret.
-            hash: the key's hash.
+            made: the key.
             data: the key's record; None: the create's answer could not be read.
-
-        Returns:
-            Whether it was handed over.
         """
-        found = data or await self._read_back(hash)
+        outcome = Ok(data) if data is not None else await self._read_back(made.hash)
+        if isinstance(outcome, Err) and not isinstance(outcome.error, ResponseValidationError):
+            return Delivered.WAITS
+        found = outcome.value if isinstance(outcome, Ok) else None
         wrong = _wrong(spec, found)
         if found is None or wrong:
-            await self._reject(spec.ref, hash, wrong)
-            return False
+            await self._reject(made, wrong)
+            return Delivered.REJECTED
         if self._on_result is not None:
-            result = ProvisionResult(ref=spec.ref, spec=spec, key=key, data=found)
-            took = self._on_result(result)
-            if inspect.isawaitable(took):
-                await took
-            self._tally.held.pop(spec.ref, None)
+            await self._hand_over(
+                self._on_result, ProvisionResult(ref=spec.ref, spec=spec, key=made.key, data=found)
+            )
+        self._tally.held.pop(spec.ref, None)
         await self._journal.acknowledge(spec.ref)
-        return True
+        return Delivered.TAKEN
 
-    async def _read_back(self, hash: str) -> Key | None:
-        try:
-            return (await self._transport.perform(get(hash), {})).data
-        except OpenRouterError:
-            return None
+    async def _hand_over(self, on_result: OnResult, result: ProvisionResult) -> None:
+        took = on_result(result)
+        if inspect.isawaitable(took):
+            await took
 
-    async def _reject(self, ref: str, hash: str, wrong: tuple[str, ...]) -> None:
+    async def _read_back(self, hash: str) -> Ok[Key] | Err:
+        outcome = await attempt(self._transport.perform(get(hash), {}))
+        return Ok(outcome.value.data) if isinstance(outcome, Ok) else outcome
+
+    async def _reject(self, made: UndeliveredKey, wrong: tuple[str, ...]) -> None:
         """Disable a key that nobody asked for in this form: one without its limit is a risk."""
         reason = f"the key is not as it was asked for ({', '.join(wrong)})"
-        try:
-            await self._transport.perform(update(hash, UpdateKeysRequest(disabled=True)), {})
-        except OpenRouterError as error:
+        disable = update(made.hash, UpdateKeysRequest(disabled=True))
+        outcome = await attempt(self._transport.perform(disable, {}))
+        if isinstance(outcome, Err):
             # Left as made, so that the next run tries again.
-            reason = f"{reason}, and could not be disabled: {error}"
+            reason = f"{reason}, and could not be disabled: {outcome.error}"
         else:
             reason = f"{reason}, and was disabled"
-            await self._journal.reject(ref, reason)
-        self._tally.mismatched.add(ProvisionProblem(ref=ref, reason=reason, hashes=(hash,)))
+            await self._journal.reject(made.ref, reason)
+        self._tally.held.pop(made.ref, None)
+        problem = ProvisionProblem(ref=made.ref, reason=reason, hashes=(made.hash,))
+        self._tally.mismatched.add(problem)
 
 
 def _wrong(spec: KeySpec, data: Key | None) -> tuple[str, ...]:

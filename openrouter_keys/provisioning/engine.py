@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sized
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from openrouter_keys import checks
 from openrouter_keys.provisioning.allowance import Allowance
@@ -63,10 +63,13 @@ async def provision(transport: Transport, specs: Specs, settings: Settings) -> P
     """Make a key for each spec; see `AsyncOpenRouter.provision`."""
     check_specs(specs)
     seal = None if settings.recipient is None else sealing(settings.recipient)
+    # Creates queue at the run's own gate, where their time does not count.
+    settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
     pacer = _pacer(transport, settings)
     async with Journal.open(
         settings.journal,
         server_url=transport.options.server_url,
+        longest_timeout=transport.options.timeout,
         store_secrets=settings.store_secrets,
         seal=seal,
     ) as journal:
@@ -124,6 +127,7 @@ async def _run(
         halt=halt,
         tally=tally,
         concurrency=settings.concurrency,
+        quiet_period=settings.quiet_period,
         max_failures=settings.max_failures,
         hint=_NO_RESUME if settings.journal is None else _RESUME,
     )

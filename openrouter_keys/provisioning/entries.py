@@ -52,6 +52,10 @@ UPDATE keys SET state = 'doubt', written_off = written_off - 1
 WHERE ref = ?1 AND state = 'intent' AND written_off
 """
 _FORGET = "DELETE FROM keys WHERE ref = ?1 AND state = 'intent'"
+_SEE = "INSERT OR IGNORE INTO seen SELECT id FROM keys WHERE ref = ?"
+_TIMEOUT = """
+UPDATE meta SET longest_timeout = max(longest_timeout, ?) RETURNING longest_timeout
+"""
 _CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
 _UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
@@ -113,11 +117,26 @@ def _numbered(*values: str | bytes | int | None) -> dict[str, str | bytes | int 
     return {str(number): value for number, value in enumerate(values, 1)}
 
 
+def longest_timeout(connection: sqlite3.Connection, timeout: float) -> float:
+    """Return the longest time that a create of any run could be under way, this one's included."""
+    (longest,) = connection.execute(_TIMEOUT, (timeout,)).fetchone()
+    return float(longest)
+
+
 def intend(connection: sqlite3.Connection, run: int, spec: KeySpec, at: str) -> State | None:
     """Write an intent, or return the state of the row that is there."""
     if connection.execute(_INTEND, _numbered(spec.ref, spec.plan, run, at)).rowcount:
         return None
     return states(connection, run, [spec])[0]
+
+
+def plan(connection: sqlite3.Connection, run: int, specs: Sequence[KeySpec]) -> list[State | None]:
+    """Return what is known of each spec, as `states` does, and remember that they came."""
+    found = states(connection, run, specs)
+    for spec in [spec for spec, state in zip(specs, found, strict=True) if state is not None]:
+        if not connection.execute(_SEE, (spec.ref,)).rowcount:
+            raise DuplicateRefError(spec.ref)
+    return found
 
 
 def states(

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterable
 
 from attrs import frozen
 
 from openrouter_keys.provisioning.allowance import Allowance
 from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.report import UndeliveredKey
 from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.sources import Specs, batches
 from openrouter_keys.provisioning.specs import KeySpec
@@ -14,10 +16,17 @@ from openrouter_keys.provisioning.specs import KeySpec
 
 @frozen
 class Job:
-    """A spec, and what the journal knew of it when it was read; None: nothing."""
+    """A spec, and how far it is.
+
+    Attributes:
+        spec: what is asked for.
+        state: what the journal knew of it when it was read; None: nothing.
+        made: its key, made in this run and not handed over yet; None: there is none.
+    """
 
     spec: KeySpec
     state: State | None
+    made: UndeliveredKey | None = None
 
 
 class Jobs:
@@ -31,19 +40,21 @@ class Jobs:
 
     Attributes:
         read: how many specs were read.
+        may_idle: whether the source may take its time without keeping anybody else from working.
     """
 
     def __init__(
         self, specs: Specs, journal: Journal, *, looks_up: bool, allowance: Allowance
     ) -> None:
         self.read = 0
+        self.may_idle = isinstance(specs, AsyncIterable)
         self._batches = batches(specs)
         self._journal = journal
         self._looks_up = looks_up
         self._allowance = allowance
         self._ready: deque[Job] = deque()
         self._ended = False
-        self._lock = asyncio.Lock()
+        self._refilling: asyncio.Task[None] | None = None
 
     @property
     def over(self) -> bool:
@@ -60,9 +71,12 @@ class Jobs:
             InvalidArgumentError: something is no spec.
         """
         while not self._ready and not self._ended:
-            async with self._lock:
-                if not self._ready and not self._ended:
-                    await self._refill()
+            refilling = self._refilling
+            if refilling is None or refilling.done():
+                refilling = self._refilling = asyncio.create_task(self._refill())
+            # Whoever is cancelled while it waits must not end the source for the others.
+            await asyncio.wait({refilling})
+            refilling.result()
         return self._ready.popleft() if self._ready else None
 
     def put(self, job: Job) -> None:
@@ -82,4 +96,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Close the source."""
+        if self._refilling is not None:
+            self._refilling.cancel()
+            await asyncio.gather(self._refilling, return_exceptions=True)
         await self._batches.aclose()

@@ -31,11 +31,21 @@ _UNSETTLED = (State.INTENT, State.DOUBT, State.MADE)
 
 
 class Journal:
-    """An open journal; `Journal.open` makes it."""
+    """An open journal; `Journal.open` makes it.
+
+    Attributes:
+        longest_timeout: the seconds that a create of any of its runs could be under way.
+    """
 
     def __init__(
-        self, writer: Writer, run: int, store_secrets: bool, seal: Callable[[bytes], bytes] | None
+        self,
+        writer: Writer,
+        run: int,
+        store_secrets: bool,
+        seal: Callable[[bytes], bytes] | None,
+        longest_timeout: float = 0.0,
     ) -> None:
+        self.longest_timeout = longest_timeout
         self._writer = writer
         self._run = run
         self._store_secrets = store_secrets
@@ -48,6 +58,7 @@ class Journal:
         path: str | os.PathLike[str] | None,
         *,
         server_url: str | None = None,
+        longest_timeout: float = 0.0,
         store_secrets: bool = True,
         seal: Callable[[bytes], bytes] | None = None,
     ) -> AsyncGenerator["Journal", None]:
@@ -58,6 +69,7 @@ class Journal:
                 the process.
             server_url: the service that its keys are made at, remembered from the first time and
                 compared from then on; None: not compared.
+            longest_timeout: seconds that a create of this run can be under way.
             store_secrets: False: secrets are never written, so that one not handed over before the
                 process died is lost, and its key has to be made anew.
             seal: encrypts each secret before it is written; called in the writer's thread. None:
@@ -73,7 +85,8 @@ class Journal:
         await writer.start()
         try:
             run = await writer.submit(_run)
-            yield cls(writer, run, store_secrets, seal)
+            longest = await writer.submit(lambda c: entries.longest_timeout(c, longest_timeout))
+            yield cls(writer, run, store_secrets, seal, longest)
         finally:
             await writer.stop()
 
@@ -110,11 +123,11 @@ class Journal:
         _refuse_duplicates(specs)
         found: list[State | None] = []
         for start in range(0, len(specs), CHUNK):
-            found += await self._states(specs[start : start + CHUNK])
+            found += await self._plan(specs[start : start + CHUNK])
         return found
 
-    async def _states(self, specs: Sequence[KeySpec]) -> list[State | None]:
-        return await self._writer.submit(lambda c: entries.states(c, self._run, specs))
+    async def _plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
+        return await self._writer.submit(lambda c: entries.plan(c, self._run, specs))
 
     async def intend(self, spec: KeySpec, at: datetime) -> State | None:
         """Write the intent to create a key, unless its ref is known.
@@ -166,10 +179,11 @@ class Journal:
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
         state = State.SETTLED if settled else State.MADE
+        stored = self._storing(secret)
         try:
             await self._writer.submit(
                 lambda c: entries.keep(
-                    c, ref, hash=hash, secret=self._stored(secret), record=record, state=state
+                    c, ref, hash=hash, secret=stored(), record=record, state=state
                 ),
                 urgent=True,
             )
@@ -177,12 +191,16 @@ class Journal:
             problem = error.message
         else:
             return
-        raise SecretNotKeptError(ref, secret, hash, problem)
+        not_kept = SecretNotKeptError(ref, secret, hash, problem)
+        del secret  # crash reporters send local variables home
+        raise not_kept
 
-    def _stored(self, secret: str) -> str | bytes | None:
+    def _storing(self, secret: str) -> Callable[[], str | bytes | None]:
+        # A function shows nothing, wherever it is shown, and is called in the writer's thread.
         if not self._store_secrets:
-            return None
-        return secret if self._seal is None else self._seal(secret.encode())
+            return lambda: None
+        seal = self._seal
+        return lambda: secret if seal is None else seal(secret.encode())
 
     async def acknowledge(self, ref: str) -> None:
         """The caller has the secret."""

@@ -4,15 +4,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from openrouter_keys.converter import structure
-from openrouter_keys.models import CreateKeysRequest, Key
+from openrouter_keys.doubts import Doubt
+from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.provisioning.schema import DOUBTFUL
-from openrouter_keys.reconcile import Doubt, Reconciliation, reconcile
+from openrouter_keys.reconcile import Reconciliation, reconcile
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
@@ -64,17 +65,22 @@ class Lookback:
         self._transport = transport
         self._journal = journal
         self._clock = clock
-        self._quiet = timedelta(seconds=quiet_period)
-        self._began = clock.now()
-        self._given_up: datetime | None = None
+        self._quiet = quiet_period
+        self._begin = self._now()
+        self._last: datetime | None = None
+        # By a clock that nobody sets.
+        self._given_up: float | None = None
+
+    def _now(self) -> "tuple[datetime, float]":
+        return self._clock.now(), self._transport.clockwork.monotonic()
 
     def begin(self) -> None:
         """The run begins: whatever was under way in an earlier one has been given up."""
-        self._began = self._clock.now()
+        self._begin = self._now()
 
     def given_up(self) -> None:
         """A create was given up just now."""
-        self._given_up = self._clock.now()
+        self._last, self._given_up = self._now()
 
     async def due(self, quiet_periods: int) -> float | None:
         """Return the seconds until `look` makes sense; None: there is nothing to look for.
@@ -85,15 +91,17 @@ class Lookback:
         ends = [self._ended(entry) async for entry in self._open()]
         if not ends:
             return None
-        self._given_up = self._given_up or max(ends)
-        return (self._given_up + quiet_periods * self._quiet - self._clock.now()).total_seconds()
+        if self._given_up is None:
+            began, began_at = self._begin
+            self._given_up = began_at - (began - max(ends)).total_seconds()
+        return self._given_up + quiet_periods * self._quiet - self._now()[1]
 
     def _ended(self, entry: Entry) -> datetime:
         """When its creates had been given up, if it is an earlier run's."""
-        return min(self._began, self._longest(entry))
+        return min(self._begin[0], self._longest(entry))
 
     def _longest(self, entry: Entry) -> datetime:
-        return entry.last_attempt_at + timedelta(seconds=self._transport.options.timeout)
+        return entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)
 
     async def _open(self) -> AsyncIterator[Entry]:
         """Go through all whose creates may have left a key that nobody holds."""
@@ -112,7 +120,7 @@ class Lookback:
         entries = [entry async for entry in self._open()]
         if not entries:
             return Findings(cleared=frozenset(), unproven=(), left=(), beside=(), deleted=0)
-        began = self._clock.now()
+        _, began = self._now()
         found = await reconcile(
             self._transport, map(self._doubt, entries), self._clock, knows=self._journal.holds
         )
@@ -123,22 +131,41 @@ class Lookback:
         return findings
 
     def _doubt(self, entry: Entry) -> Doubt:
-        # The plan has the hash of `external.api_key`, and no key shows either.
-        asked = {name: value for name, value in entry.plan.items() if name != "external"}
         return Doubt(
-            request=structure(asked, CreateKeysRequest),
+            request=_request(entry),
             since=entry.first_attempt_at,
-            until=self._longest(entry) + self._quiet,
+            until=self._until(entry) + timedelta(seconds=self._quiet),
             creates=entry.written_off + (entry.state in DOUBTFUL),
         )
 
-    async def _clear(self, entries: Sequence[Entry], findings: Findings, now: datetime) -> None:
+    def _until(self, entry: Entry) -> datetime:
+        """When its last create was given up at the latest."""
+        ours = self._last is not None and entry.last_attempt_at >= self._begin[0]
+        # It may have waited for a connection longer than it could then be under way.
+        return (
+            max(self._longest(entry), self._last) if ours and self._last else self._longest(entry)
+        )
+
+    async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
         """Forget creates that were written off so long ago that nothing of them can land."""
         kept = {problem.ref for problem in (*findings.left, *findings.beside)}
         for entry in entries:
-            old = now >= min(self._given_up or self._began, self._longest(entry)) + 2 * self._quiet
-            if old and entry.state not in DOUBTFUL and entry.ref not in kept:
+            if entry.state not in DOUBTFUL and entry.ref not in kept and self._is_old(entry, began):
                 await self._journal.clear(entry.ref)
+
+    def _is_old(self, entry: Entry, began: float) -> bool:
+        quiet = timedelta(seconds=2 * self._quiet)
+        all_old = self._given_up is None or began >= self._given_up + 2 * self._quiet
+        return all_old or self._clock.now() >= self._longest(entry) + quiet
+
+
+def _request(entry: Entry) -> CreateKeysRequest:
+    asked = dict(entry.plan)
+    # The plan has the hash of `external.api_key`, which no key shows.
+    external = asked.pop("external", None)
+    user = external.get("user") if isinstance(external, dict) else None
+    request = structure(asked, CreateKeysRequest)
+    return evolve(request, external=External(user)) if isinstance(user, str) else request
 
 
 def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:

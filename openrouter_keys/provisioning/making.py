@@ -4,7 +4,6 @@ from openrouter_keys.converter import decode
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
-    NoResponseError,
     OpenRouterError,
     TooManyRequestsResponseError,
 )
@@ -12,7 +11,7 @@ from openrouter_keys.masking import scrub
 from openrouter_keys.models import CreateKeysResponse, Key
 from openrouter_keys.operations import create
 from openrouter_keys.options import RequestOptions
-from openrouter_keys.provisioning.delivery import Delivery
+from openrouter_keys.provisioning.delivery import Delivered, Delivery
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.errors import JournalError
 from openrouter_keys.provisioning.halt import Halt
@@ -21,7 +20,7 @@ from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.lookback import Lookback
 from openrouter_keys.provisioning.pacing import Pacer
 from openrouter_keys.provisioning.patience import Patience
-from openrouter_keys.provisioning.report import ProvisionProblem
+from openrouter_keys.provisioning.report import ProvisionProblem, UndeliveredKey
 from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.tally import Tally
@@ -86,6 +85,8 @@ class Making:
         if job.state is State.SETTLED:
             self._tally.settled_before += 1
             return None
+        if job.made is not None:
+            return await self._created(job.spec, job.made, None, kept=True)
         if job.state in (State.MADE, State.FAILED):
             return await self._go_on(job)
         return await self._create(job)
@@ -99,9 +100,7 @@ class Making:
         if entry.state is State.FAILED:
             self._tally.mismatched.add(_problem(entry, entry.reason or "not as asked for"))
         elif entry.secret is not None:
-            data = None if entry.record is None else decode(entry.record.encode(), Key)
-            if await self._delivery.deliver(job.spec, entry.secret, entry.hash, data):
-                self._tally.resumed += 1
+            return await self._resume(job, entry, entry.secret, entry.hash)
         elif entry.sealed is not None:
             self._tally.failed.add(_problem(entry, _SEALED))
         elif await is_deleted(self._transport, entry.hash):
@@ -111,18 +110,26 @@ class Making:
             self._tally.failed.add(_problem(entry, _UNSTORED))
         return None
 
+    async def _resume(self, job: Job, entry: Entry, secret: str, hash: str) -> Job | None:
+        made = UndeliveredKey(ref=entry.ref, key=secret, hash=hash)
+        del secret  # crash reporters send local variables home
+        data = None if entry.record is None else decode(entry.record.encode(), Key)
+        delivered = await self._delivery.deliver(job.spec, made, data)
+        self._tally.resumed += delivered is Delivered.TAKEN
+        return job if delivered is Delivered.WAITS else None
+
     # --- a create ---
 
     async def _create(self, job: Job) -> Job | None:
         state = job.state
         while (outcome := await self._send(job.spec, again=state is not None)) is not None:
             match outcome:
-                case Ok(made):
-                    await self._made(job.spec, made.key, made.data.hash, made.data)
-                    return None
+                case Ok(answer):
+                    made = UndeliveredKey(ref=job.spec.ref, key=answer.key, hash=answer.data.hash)
+                    return await self._created(job.spec, made, answer.data)
                 case Err(CreatedKeyUnreadableError() as error):
-                    await self._made(job.spec, error.key, error.hash, None)
-                    return None
+                    made = UndeliveredKey(ref=job.spec.ref, key=error.key, hash=error.hash)
+                    return await self._created(job.spec, made, None)
                 case Err(error) if verdict(error) is Verdict.AGAIN:
                     state = await self._not_processed(job.spec)
                     self._patience.rejected()
@@ -134,19 +141,27 @@ class Making:
 
     async def _send(self, spec: KeySpec, *, again: bool) -> Ok[CreateKeysResponse] | Err | None:
         """Send a create once, when its turn has come; None: the round ended meanwhile."""
+        if self._halt.stopped:
+            return None
         with self._halt.interrupts():
             await self._pacer.enter()
         try:
-            if self._halt.stopped or self._patience.needs_a_pause:
+            if self._is_over:
                 return None
             await self._intend(spec, again=again)
             # Cancelled, it is journaled and reconciled, not deleted at once.
             operation = create(spec.request(), undone=False)
             outcome = await attempt(self._transport.perform(operation, _ONCE))
             self._tell_pacer(outcome)
+            if isinstance(outcome, Err) and verdict(outcome.error) is Verdict.STOP:
+                self._halt.stop(outcome.error)  # before anybody else gets a turn
             return outcome
         finally:
             self._pacer.leave()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._halt.stopped or self._patience.needs_a_pause
 
     async def _intend(self, spec: KeySpec, *, again: bool) -> None:
         at = self._clock.now()
@@ -159,18 +174,20 @@ class Making:
         error = outcome.error if isinstance(outcome, Err) else None
         if isinstance(error, TooManyRequestsResponseError):
             self._pacer.rejected(error.retry_after)
-        elif isinstance(error, CreateOutcomeUnknownError | NoResponseError) or (
-            error is not None and verdict(error) is Verdict.LATER
-        ):
+        elif error is not None and _is_trouble(error):
             self._pacer.troubled()
             self._patience.unanswered()
         else:
             self._pacer.accepted()
             self._patience.succeeded()
 
-    async def _made(self, spec: KeySpec, key: str, hash: str, data: Key | None) -> None:
-        if await self._delivery.keep(spec, key, hash, data):
-            self._tally.created += 1
+    async def _created(
+        self, spec: KeySpec, made: UndeliveredKey, data: Key | None, *, kept: bool = False
+    ) -> Job | None:
+        deliver = self._delivery.deliver if kept else self._delivery.keep
+        delivered = await deliver(spec, made, data)
+        self._tally.created += delivered is Delivered.TAKEN
+        return Job(spec, State.MADE, made) if delivered is Delivered.WAITS else None
 
     async def _not_made(self, spec: KeySpec, error: OpenRouterError) -> Job | None:
         what = verdict(error)
@@ -182,15 +199,17 @@ class Making:
             await self._journal.fail(spec.ref, str(error))
             self._tally.failed.add(ProvisionProblem(ref=spec.ref, reason=scrub(str(error))))
             return None
-        state = await self._not_processed(spec)
-        if what is Verdict.STOP:
-            self._halt.stop(error)
-        return Job(spec, state)
+        return Job(spec, await self._not_processed(spec))
 
     async def _not_processed(self, spec: KeySpec) -> State | None:
         """Take back an intent of which nothing came; return what is left of its row."""
         in_doubt = await self._journal.forget_intent(spec.ref)
         return State.DOUBT if in_doubt else None
+
+
+def _is_trouble(error: OpenRouterError) -> bool:
+    unanswered = isinstance(error, CreateOutcomeUnknownError)
+    return unanswered or verdict(error) is Verdict.LATER
 
 
 _SEALED = (

@@ -77,6 +77,7 @@ class ProvisionReport(HoldsSecret):
         doubts: which, why, and which keys may be theirs.
         unproven: keys beside settled ones that may come of a create without an answer, and could
             not be deleted, or not be proven to be ours.
+        pending: how many keys were made and not handed over; the next run does.
         deleted: how many keys a reconcile deleted, since nobody held their secrets.
         undelivered: keys whose secrets are nowhere but here: take them.
         elapsed: seconds.
@@ -92,14 +93,15 @@ class ProvisionReport(HoldsSecret):
     in_doubt: int
     doubts: tuple[ProvisionProblem, ...] = field(repr=False)
     unproven: tuple[ProvisionProblem, ...]
+    pending: int
     deleted: int
     undelivered: tuple[UndeliveredKey, ...]
     elapsed: float
 
     @property
     def ok(self) -> bool:
-        """Whether every spec that was read has its key, and no other key is left."""
-        problems = self.failed + self.mismatched + self.in_doubt
+        """Whether nothing failed or is left to do, and no other key is left."""
+        problems = self.failed + self.mismatched + self.in_doubt + self.pending
         return not (problems or self.unproven or self.undelivered)
 
     def __str__(self) -> str:
@@ -110,6 +112,7 @@ class ProvisionReport(HoldsSecret):
             "failed": self.failed,
             "not as asked for": self.mismatched,
             "in doubt": self.in_doubt,
+            "not handed over": self.pending,
             "unproven": len(self.unproven),
             "undelivered": len(self.undelivered),
         }

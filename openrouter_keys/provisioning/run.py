@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import anyio
 
@@ -18,7 +19,7 @@ from openrouter_keys.provisioning.report import (
     ProvisionProblem,
     ProvisionReport,
 )
-from openrouter_keys.provisioning.schema import DOUBTFUL
+from openrouter_keys.provisioning.schema import DOUBTFUL, State
 from openrouter_keys.provisioning.tally import Problems, Tally
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, attempt
@@ -28,6 +29,8 @@ from openrouter_keys.transport import Transport
 
 #: So many specs at most wait for a reconcile; then a round ends, so that memory stays bounded.
 CROWD = 10_000
+# Seconds for which a source may be idle, at least.
+_IDLE = 0.1
 # Workers for each create under way: others wait for the disk, or for who takes the secret.
 _CREWS = 2
 
@@ -48,6 +51,7 @@ class Run:
         halt: stops it.
         tally: counts, and tells.
         concurrency: how many creates are under way at once, at most.
+        quiet_period: seconds for which a source may be idle while something waits for a round.
         max_failures: how many keys may be refused; None: any number.
         hint: what to do when it stopped.
     """
@@ -65,6 +69,7 @@ class Run:
         halt: Halt,
         tally: Tally,
         concurrency: int,
+        quiet_period: float,
         max_failures: int | None,
         hint: str,
     ) -> None:
@@ -78,9 +83,12 @@ class Run:
         self._halt = halt
         self._tally = tally
         self._concurrency = concurrency
+        self._quiet_period = quiet_period
         self._max_failures = max_failures
         self._hint = hint
         self._waiting: dict[str, Job] = {}
+        self._has_waiting = asyncio.Event()
+        self._round, self._asking = Halt(), 0
         self._cleared: set[str] = set()
         self._unclear: dict[str, tuple[str, ...]] = {}
 
@@ -124,7 +132,9 @@ class Run:
 
     async def _create_all(self) -> None:
         """Create until nothing is left, or a pause is due; on a cancel, what is under way ends."""
+        self._round, self._asking = Halt(), 0
         workers = [asyncio.create_task(self._work()) for _ in range(_CREWS * self._concurrency)]
+        watch = asyncio.create_task(self._end_when_idle(workers))
         try:
             await asyncio.wait(workers)
         except asyncio.CancelledError as cancelled:
@@ -135,10 +145,19 @@ class Run:
                 await asyncio.wait(workers, timeout=self._transport.grace)
             raise
         finally:
-            for worker in workers:
-                worker.cancel()
+            for task in (watch, *workers):
+                task.cancel()
             with anyio.CancelScope(shield=True):
-                await asyncio.gather(*workers, return_exceptions=True)
+                await asyncio.gather(watch, *workers, return_exceptions=True)
+
+    async def _end_when_idle(self, workers: Sequence["asyncio.Task[None]"]) -> None:
+        """End the round when all wait for a slow source, and something waits for the next round."""
+        while self._jobs.may_idle:
+            await self._has_waiting.wait()
+            await self._transport.clockwork.sleep(max(self._quiet_period, _IDLE))
+            if self._asking == sum(not worker.done() for worker in workers):
+                self._round.stop(TimeoutError("the source is idle"))
+                return
 
     async def _work(self) -> None:
         try:
@@ -147,13 +166,17 @@ class Run:
                 if waits is not None:
                     self._wait(waits)
                 self._count()
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                self._halt.stop(cancelled)  # not this was cancelled, but what `on_result` awaited
+            raise
         except Exception as error:  # noqa: BLE001 - what ends one worker ends the run, and is told
             self._halt.stop(error)
 
     async def _next_job(self) -> Job | None:
         while not (self._halt.stopped or self._patience.needs_a_pause or self._is_crowded):
-            with self._halt.interrupts():
-                job = await self._jobs.next()
+            job = await self._ask()
             self._tally.read = self._jobs.read
             if job is None or job.state not in DOUBTFUL or job.spec.ref in self._cleared:
                 if job is not None:
@@ -162,12 +185,21 @@ class Run:
             self._wait(job)
         return None
 
+    async def _ask(self) -> Job | None:
+        self._asking += 1
+        try:
+            with self._halt.interrupts(), self._round.interrupts():
+                return await self._jobs.next()
+        finally:
+            self._asking -= 1
+
     @property
     def _is_crowded(self) -> bool:
         return len(self._waiting) >= CROWD
 
     def _wait(self, job: Job) -> None:
         self._waiting[job.spec.ref] = job
+        self._has_waiting.set()
         self._tally.in_doubt += job.state in DOUBTFUL
 
     def _count(self) -> None:
@@ -227,6 +259,8 @@ class Run:
                 continue
             del self._waiting[ref]
         self._tally.in_doubt = len(self._waiting)
+        if not self._waiting:
+            self._has_waiting.clear()
 
     async def _look_once_more(self) -> None:
         """Look for late commits of creates that were made anew."""
@@ -243,4 +277,5 @@ class Run:
                 reason = entry.reason or "a create was under way when its run ended"
                 hashes = self._unclear.get(entry.ref, ())
                 doubts.add(ProvisionProblem(ref=entry.ref, reason=reason, hashes=hashes))
-        return self._tally.report(doubts)
+        pending = (await self._journal.counts())[State.MADE]
+        return self._tally.report(doubts, pending=pending)

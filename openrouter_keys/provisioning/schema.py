@@ -42,7 +42,9 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # Times are ISO 8601 in UTC, as the caller tells them. `secret` is text, or a BLOB if it was sealed.
 # `written_off` counts the creates that were never answered and of which a reconcile found no key:
 # one can still land, so such rows are looked at once more.
-# `run` is the run that first met the ref: met again in the same run, it is a duplicate.
+# `run` is the run that first met the ref: met again in the same run, it is a duplicate. Those that
+# an earlier run met are in `seen`, a table of the run's own.
+# `longest_timeout` is how many seconds a create of any run could be under way.
 # A CHECK of the state would cost a third of all that a key costs here.
 # `unfinished` lets a resume over a million settled rows read none of them.
 _TABLES = """
@@ -50,9 +52,10 @@ CREATE TABLE meta (
     version INTEGER NOT NULL,
     created_at TEXT NOT NULL,
     server_url TEXT,
-    runs INTEGER NOT NULL
+    runs INTEGER NOT NULL,
+    longest_timeout REAL NOT NULL
 );
-INSERT INTO meta VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0);
+INSERT INTO meta VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY,
     ref TEXT NOT NULL UNIQUE,
@@ -111,6 +114,7 @@ def _prepare(connection: sqlite3.Connection, path: str, server_url: str | None) 
         raise JournalError(f"{path}: its file system cannot hold a write-ahead log: move it")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache as well
+    connection.execute("CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY)")
     connection.execute("BEGIN IMMEDIATE")
     if _application(connection) != APPLICATION:
         for statement in _TABLES.split(";\n"):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import islice
 from typing import TypeAlias
 
@@ -26,12 +26,18 @@ def check_specs(specs: object) -> None:
 async def batches(specs: Specs) -> AsyncGenerator[list[KeySpec], None]:
     """Go through specs in batches, each refused if it holds anything else."""
     read = 0
-    async for batch in _gathered(specs) if isinstance(specs, AsyncIterable) else _sliced(specs):
-        for place, spec in enumerate(batch, start=read):
-            if not isinstance(spec, KeySpec):
-                checks.refuse(f"specs[{place}]", f"must be a KeySpec, not {type(spec).__name__}")
-        read += len(batch)
-        yield batch
+    source = _gathered(specs) if isinstance(specs, AsyncIterable) else _sliced(specs)
+    async with aclosing(source):
+        async for batch in source:
+            for place, spec in enumerate(batch, start=read):
+                _refuse_others(spec, place)
+            read += len(batch)
+            yield batch
+
+
+def _refuse_others(spec: object, place: int) -> None:
+    if not isinstance(spec, KeySpec):
+        checks.refuse(f"specs[{place}]", f"must be a KeySpec, not {type(spec).__name__}")
 
 
 async def _sliced(specs: Iterable[KeySpec]) -> AsyncGenerator[list[KeySpec], None]:

@@ -1,5 +1,6 @@
 """Counts what becomes of a run's keys, and tells its caller how far it is. No journal."""
 
+import logging
 from collections.abc import Callable
 
 from attrs import Factory, define, field
@@ -13,6 +14,8 @@ from openrouter_keys.provisioning.report import (
     ProvisionReport,
     UndeliveredKey,
 )
+
+_log = logging.getLogger("openrouter_keys")
 
 #: How many problems of a kind are told.
 TOLD = 1000
@@ -80,8 +83,13 @@ class Tally:
         if self.on_progress is not None and self.clock() - self._told_at >= EVERY:
             self._tell()
 
-    def report(self, doubts: Problems) -> ProvisionReport:
-        """Return how the run ended, and tell it."""
+    def report(self, doubts: Problems, *, pending: int) -> ProvisionReport:
+        """Return how the run ended, and tell it.
+
+        Args:
+            doubts: what is in doubt.
+            pending: how many keys wait to be handed over.
+        """
         report = ProvisionReport(
             created=self.created,
             resumed=self.resumed,
@@ -93,12 +101,17 @@ class Tally:
             in_doubt=doubts.count,
             doubts=tuple(doubts.first),
             unproven=tuple(self.unproven.values()),
+            pending=pending,
             deleted=self.deleted,
             undelivered=tuple(self.held.values()),
             elapsed=self.clock() - self._began,
         )
         self._phase, self.in_doubt = "ended", doubts.count
-        self._tell(report)
+        try:
+            self._tell(report)
+        except Exception:  # noqa: BLE001 - it is the caller's own
+            # Nothing is left that it could stop, and the caller needs the report.
+            _log.exception("provision: on_progress raised at the end")
         return report
 
     def _tell(self, report: ProvisionReport | None = None) -> None:

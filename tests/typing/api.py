@@ -22,12 +22,18 @@ from openrouter_keys import (
     GetKeyResponse,
     HTTPMeta,
     Key,
+    KeySpec,
     LimitReset,
     ListResponse,
     Ok,
     OpenRouter,
     OpenRouterError,
     OptionalNullable,
+    ProvisioningStoppedError,
+    ProvisionProgress,
+    ProvisionReport,
+    ProvisionResult,
+    Reconciliation,
     RequestOptions,
     RetryConfig,
     Unset,
@@ -51,6 +57,35 @@ async def a_service_mints_a_key() -> str:
         assert_type(created.http, HTTPMeta)
         assert_type(created.http.attempts, int)
         return assert_type(created.key, str)
+
+
+async def many_keys_are_provisioned(keys: AsyncGenerator[KeySpec, None]) -> None:
+    async def hand_over(result: ProvisionResult) -> None:
+        assert_type(result.key, str)
+        assert_type(result.data, Key)
+
+    def tell(progress: ProvisionProgress) -> None:
+        assert_type(progress.report, ProvisionReport | None)
+
+    async with AsyncOpenRouter() as client:
+        try:
+            report = await client.provision(keys, on_result=hand_over, on_progress=tell)
+        except ProvisioningStoppedError as stopped:
+            report = stopped.report
+        assert_type(report, ProvisionReport)
+    with OpenRouter() as blocking:
+        specs = (KeySpec(ref=f"{n}", name="customer", limit=None) for n in range(3))
+        assert_type(
+            blocking.provision(specs, journal="keys.journal", on_result=print), ProvisionReport
+        )
+
+
+async def a_create_is_reconciled(keys: AsyncAPIKeys) -> CreateKeysResponse:
+    try:
+        return await keys.create(name="customer-42", on_unknown="reconcile", quiet_period=60)
+    except errors.CreateOutcomeUnknownError as error:
+        assert_type(await keys.reconcile(error), Reconciliation)
+        raise
 
 
 async def every_argument_of_a_create(keys: AsyncAPIKeys) -> None:

@@ -1,0 +1,117 @@
+"""Creates without an answer, and which keys are provably theirs. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from attrs import evolve, field, frozen
+
+from openrouter_keys.agreement import disagreements
+from openrouter_keys.models import CreateKeysRequest, Key
+from openrouter_keys.service_clock import MARGIN
+
+_MARGIN = timedelta(seconds=MARGIN)
+
+
+@frozen(kw_only=True)
+class Doubt:
+    """Creates of one key that were never answered.
+
+    Attributes:
+        request: what was asked for.
+        since: when the first of them was sent, by the service's clock.
+        until: when the last of them can have been carried out, by the same clock.
+        creates: how many they are.
+    """
+
+    request: CreateKeysRequest = field(repr=False)
+    since: datetime
+    until: datetime
+    creates: int = 1
+
+    @property
+    def place(self) -> tuple[str | None, str]:
+        """The workspace and the name, by which its keys are looked for."""
+        return self.request.workspace_id, self.request.name
+
+    @property
+    def begins(self) -> datetime:
+        """Before this, no key can be its own."""
+        return self.since - _MARGIN
+
+    def proves(self, key: Key) -> bool:
+        """Whether a key of its name, that nobody is known to hold, can only be its own."""
+        return (
+            self.begins <= key.created_at <= self.until + _MARGIN
+            and not _is_used(key)
+            and not disagreements(self.request, key)
+            and not _is_another_users(self.request, key)
+        )
+
+
+def _is_used(key: Key) -> bool:
+    return bool(key.usage or key.byok_usage) or isinstance(key.last_used_at, datetime)
+
+
+def _is_another_users(asked: CreateKeysRequest, key: Key) -> bool:
+    user = None if asked.external is None else asked.external.user
+    return isinstance(key.external_user, str) and key.external_user != user
+
+
+def told_apart(keys: Sequence[Key], doubts: Iterable[Doubt]) -> tuple[list[Key], list[Key]]:
+    """Return which keys of a name are provably those of creates without an answer, and which not.
+
+    Each key must have a create of its own that can have made it. If there are not enough, somebody
+    else made some of the keys, and nobody can say which.
+
+    Args:
+        keys: the keys of one name and workspace that nobody is known to hold.
+        doubts: the creates of that name and workspace.
+    """
+    kinds = _kinds(doubts)
+    makers = [[place for place, kind in enumerate(kinds) if kind.proves(key)] for key in keys]
+    proven = _enough([kind.creates for kind in kinds], [places for places in makers if places])
+    ours = [key for key, places in zip(keys, makers, strict=True) if places and proven]
+    return ours, [key for key, places in zip(keys, makers, strict=True) if not (places and proven)]
+
+
+def _kinds(doubts: Iterable[Doubt]) -> list[Doubt]:
+    """Put together those that asked for the same: their keys cannot be told apart."""
+    kinds: list[Doubt] = []
+    for doubt in doubts:
+        for place, kind in enumerate(kinds):
+            if kind.request == doubt.request:
+                kinds[place] = _both(kind, doubt)
+                break
+        else:
+            kinds.append(doubt)
+    return kinds
+
+
+def _both(one: Doubt, other: Doubt) -> Doubt:
+    return evolve(
+        one,
+        since=min(one.since, other.since),
+        until=max(one.until, other.until),
+        creates=one.creates + other.creates,
+    )
+
+
+def _enough(creates: Sequence[int], makers: Sequence[Sequence[int]]) -> bool:
+    """Whether each key can have a create of its own (a bipartite matching, by augmenting paths)."""
+    taken: dict[int, list[int]] = {place: [] for place in range(len(creates))}
+
+    def find(key: int, seen: set[int]) -> bool:
+        for place in makers[key]:
+            if place in seen:
+                continue
+            seen.add(place)
+            if len(taken[place]) < creates[place]:
+                taken[place].append(key)
+                return True
+            for other in taken[place]:
+                if find(other, seen):
+                    taken[place][taken[place].index(other)] = key
+                    return True
+        return False
+
+    return all(find(key, set()) for key in range(len(makers)))

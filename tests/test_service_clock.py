@@ -1,0 +1,93 @@
+"""The service's time of day, told by the `Date` of its answers."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from attrs import define
+
+from openrouter_keys.emulator import Emulator
+from openrouter_keys.service_clock import MARGIN, ServiceClock
+from tests.clients import api_keys
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HALF = timedelta(seconds=0.5)
+
+
+@define
+class Machine:
+    """This machine's clock, which somebody may set."""
+
+    time: datetime = NOON
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def clock(machine: Machine) -> ServiceClock:
+    return ServiceClock(machine.now)
+
+
+def test_it_is_this_machines_until_an_answer_tells(machine: Machine, clock: ServiceClock) -> None:
+    assert clock.now() == clock.translated(NOON) == NOON
+    machine.time += timedelta(hours=1)
+    assert clock.now() == machine.time
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Sat, 21 Nov 2026 15:00:00 GMT", timedelta(hours=3)),
+        ("Sat, 21 Nov 2026 09:30:00 GMT", timedelta(hours=-2.5)),
+        ("Sat, 21 Nov 2026 12:00:00 GMT", timedelta()),
+        ("Sat, 21 Nov 2026 12:00:00 +0100", timedelta(hours=-1)),
+        ("Sat, 21 Nov 2026 12:00:00 -0000", timedelta()),
+        ("Saturday, 21-Nov-26 12:00:09 GMT", timedelta(seconds=9)),
+        ("Sat Nov 21 12:00:09 2026", timedelta(seconds=9)),
+    ],
+)
+def test_an_answer_tells_by_how_much_the_service_is_ahead(
+    date: str, ahead: timedelta, machine: Machine, clock: ServiceClock
+) -> None:
+    clock.observe({"Date": date})
+
+    # Whole seconds are told, so that the middle of one is the best guess.
+    assert clock.now() == NOON + ahead + HALF
+    assert clock.translated(NOON - timedelta(minutes=1)) == NOON + ahead + HALF - timedelta(
+        minutes=1
+    )
+    machine.time += timedelta(minutes=5)
+    assert clock.now() == NOON + ahead + HALF + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Date": ""}, {"Date": "noon"}, {"Date": "99999"}])
+def test_an_answer_that_tells_no_time_changes_nothing(
+    headers: dict[str, str], clock: ServiceClock
+) -> None:
+    clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT"})
+    clock.observe(headers)
+    assert clock.now() == NOON + timedelta(hours=3) + HALF
+
+
+def test_the_last_answer_counts(machine: Machine, clock: ServiceClock) -> None:
+    clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT"})
+    machine.time += timedelta(hours=2)  # somebody set this machine's clock
+    clock.observe({"Date": "Sat, 21 Nov 2026 15:00:10 GMT"})
+    assert clock.now() == NOON + timedelta(hours=3, seconds=10) + HALF
+
+
+@pytest.mark.parametrize("hours", [-7, 0, 7])
+async def test_a_real_answer_tells_the_time_within_the_margin(
+    hours: float, emulator: Emulator
+) -> None:
+    ahead = timedelta(hours=hours)
+    emulator.account.clock = lambda: datetime.now(UTC) + ahead
+    clock = ServiceClock(lambda: datetime.now(UTC))
+    async with api_keys(emulator.base_url, emulator.api_key) as keys:
+        clock.observe((await keys.list()).http.headers)
+    assert abs(clock.now() - emulator.account.clock()) < timedelta(seconds=MARGIN)

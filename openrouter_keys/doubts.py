@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from openrouter_keys.agreement import disagreements
 from openrouter_keys.models import CreateKeysRequest, Key
@@ -68,32 +68,27 @@ def told_apart(keys: Sequence[Key], doubts: Iterable[Doubt]) -> tuple[list[Key],
         doubts: the creates of that name and workspace.
     """
     kinds = _kinds(doubts)
-    makers = [[place for place, kind in enumerate(kinds) if kind.proves(key)] for key in keys]
-    proven = _enough([kind.creates for kind in kinds], [places for places in makers if places])
+    makers = [
+        [place for place, kind in enumerate(kinds) if any(doubt.proves(key) for doubt in kind)]
+        for key in keys
+    ]
+    creates = [sum(doubt.creates for doubt in kind) for kind in kinds]
+    proven = _enough(creates, [places for places in makers if places])
     ours = [key for key, places in zip(keys, makers, strict=True) if places and proven]
     return ours, [key for key, places in zip(keys, makers, strict=True) if not (places and proven)]
 
 
-def _kinds(doubts: Iterable[Doubt]) -> list[Doubt]:
+def _kinds(doubts: Iterable[Doubt]) -> list[list[Doubt]]:
     """Put together those that asked for the same: their keys cannot be told apart."""
-    kinds: list[Doubt] = []
+    kinds: list[list[Doubt]] = []
     for doubt in doubts:
-        for place, kind in enumerate(kinds):
-            if kind.request == doubt.request:
-                kinds[place] = _both(kind, doubt)
+        for kind in kinds:
+            if kind[0].request == doubt.request:
+                kind.append(doubt)
                 break
         else:
-            kinds.append(doubt)
+            kinds.append([doubt])
     return kinds
-
-
-def _both(one: Doubt, other: Doubt) -> Doubt:
-    return evolve(
-        one,
-        since=min(one.since, other.since),
-        until=max(one.until, other.until),
-        creates=one.creates + other.creates,
-    )
 
 
 def _enough(creates: Sequence[int], makers: Sequence[Sequence[int]]) -> bool:

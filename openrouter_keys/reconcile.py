@@ -109,13 +109,18 @@ async def _candidates(
     found: dict[_Place, list[Key]] = defaultdict(list)
     for workspace_id in {workspace_id for workspace_id, _ in asked}:
         since = min(time for (of, _), time in begins.items() if of == workspace_id)
-        async with aclosing(_newest(transport, workspace_id, clock, options)) as keys:
-            async for key in keys:
-                place = workspace_id, key.name
-                if key.created_at < since:
-                    break
-                if place in begins and key.created_at >= begins[place]:
-                    found[place].append(key)
+        try:
+            async with aclosing(_newest(transport, workspace_id, clock, options)) as keys:
+                async for key in keys:
+                    place = workspace_id, key.name
+                    if key.created_at < since:
+                        break
+                    if place in begins and key.created_at >= begins[place]:
+                        found[place].append(key)
+        except NotFoundResponseError:
+            if workspace_id is None:
+                raise
+            # A workspace that is gone took its keys along.
     return found
 
 

@@ -88,7 +88,7 @@ class Settler:
         wait = (ended + quiet - clockwork.now()).total_seconds()
         if wait > 0:
             await clockwork.sleep(wait)
-        clock = ServiceClock(clockwork.now)
+        clock = ServiceClock(clockwork.now, clockwork.monotonic)
         # Only an answer tells by how much the service's clock differs from this machine's.
         first = list_(workspace_id=request.workspace_id)
         clock.observe((await self.transport.perform(first, self.options)).http.headers)

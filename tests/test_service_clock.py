@@ -15,12 +15,20 @@ HALF = timedelta(seconds=0.5)
 
 @define
 class Machine:
-    """This machine's clock, which somebody may set."""
+    """This machine's clocks: the time of day, which somebody may set, and one that nobody can."""
 
     time: datetime = NOON
+    seconds: float = 0.0
 
     def now(self) -> datetime:
         return self.time
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def passes(self, passed: timedelta) -> None:
+        self.time += passed
+        self.seconds += passed.total_seconds()
 
 
 @pytest.fixture
@@ -30,12 +38,12 @@ def machine() -> Machine:
 
 @pytest.fixture
 def clock(machine: Machine) -> ServiceClock:
-    return ServiceClock(machine.now)
+    return ServiceClock(machine.now, machine.monotonic)
 
 
 def test_it_is_this_machines_until_an_answer_tells(machine: Machine, clock: ServiceClock) -> None:
     assert clock.now() == clock.translated(NOON) == NOON
-    machine.time += timedelta(hours=1)
+    machine.passes(timedelta(hours=1))
     assert clock.now() == machine.time
 
 
@@ -61,7 +69,7 @@ def test_an_answer_tells_by_how_much_the_service_is_ahead(
     assert clock.translated(NOON - timedelta(minutes=1)) == NOON + ahead + HALF - timedelta(
         minutes=1
     )
-    machine.time += timedelta(minutes=5)
+    machine.passes(timedelta(minutes=5))
     assert clock.now() == NOON + ahead + HALF + timedelta(minutes=5)
 
 
@@ -77,6 +85,7 @@ def test_an_answer_that_tells_no_time_changes_nothing(
 def test_the_last_answer_counts(machine: Machine, clock: ServiceClock) -> None:
     clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT"})
     machine.time += timedelta(hours=2)  # somebody set this machine's clock
+    assert clock.now() == NOON + timedelta(hours=3) + HALF
     clock.observe({"Date": "Sat, 21 Nov 2026 15:00:10 GMT"})
     assert clock.now() == NOON + timedelta(hours=3, seconds=10) + HALF
 

@@ -92,7 +92,8 @@ async def _run(
     transport: Transport, journal: Journal, specs: Specs, settings: Settings, pacer: Pacer
 ) -> Run:
     known = sum((await journal.counts()).values()) > 0
-    clock, halt = ServiceClock(transport.clockwork.now), Halt()
+    clockwork, halt = transport.clockwork, Halt()
+    clock = ServiceClock(clockwork.now, clockwork.monotonic)
     patience = Patience(settings.concurrency)
     lookback = Lookback(transport, journal, clock, quiet_period=settings.quiet_period)
     tally = Tally(

@@ -56,6 +56,12 @@ _SEE = "INSERT OR IGNORE INTO seen SELECT id FROM keys WHERE ref = ?"
 _TIMEOUT = """
 UPDATE meta SET longest_timeout = max(longest_timeout, ?) RETURNING longest_timeout
 """
+_RESOLVE = """
+UPDATE keys SET
+    state = iif(state IN ('intent', 'doubt'), 'failed', state), written_off = 0,
+    reason = iif(state IN ('intent', 'doubt'), ?2, reason)
+WHERE ref = ?1
+"""
 _CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
 _UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
@@ -204,6 +210,11 @@ def forget(connection: sqlite3.Connection, ref: str) -> bool:
         return True
     _change(connection, "forget_intent", _FORGET, ref)
     return False
+
+
+def resolve(connection: sqlite3.Connection, ref: str, reason: str) -> None:
+    """Nothing is left of any create of it."""
+    _change(connection, "resolve", _RESOLVE, ref, reason)
 
 
 def clear(connection: sqlite3.Connection, ref: str) -> None:

@@ -229,6 +229,10 @@ class Journal:
         """
         return await self._writer.submit(lambda c: entries.forget(c, ref))
 
+    async def resolve(self, ref: str, reason: str) -> None:
+        """No key of any of its unanswered creates is left, and none can turn up any more."""
+        await self._writer.submit(lambda c: entries.resolve(c, ref, reason))
+
     async def clear(self, ref: str) -> None:
         """No key of a create that was written off can turn up any more."""
         await self._writer.submit(lambda c: entries.clear(c, ref))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from attrs import evolve, frozen
 
@@ -18,6 +19,7 @@ from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
 _OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
+_RESOLVED = "a create without an answer had made its key, which was deleted"
 _UNPROVEN = (
     "these keys may come of a create without an answer, and nobody can prove it (used, changed, "
     "too late, or too many): delete those that are yours, then run again"
@@ -125,6 +127,7 @@ class Lookback:
             self._transport, map(self._doubt, entries), self._clock, knows=self._journal.holds
         )
         findings = _sorted_out(entries, found)
+        await self._resolve(entries, found)
         for problem in findings.unproven:
             await self._journal.doubt(problem.ref, f"{problem.reason}: {', '.join(problem.hashes)}")
         await self._clear(entries, findings, began)
@@ -137,6 +140,16 @@ class Lookback:
             until=self._until(entry) + timedelta(seconds=self._quiet),
             creates=entry.written_off + (entry.state in DOUBTFUL),
         )
+
+    async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> None:
+        """Settle what can land no more: a key was found for each of these creates."""
+        creates: dict[_Place, int] = defaultdict(int)
+        for entry in entries:
+            creates[_place(entry)] += entry.written_off + (entry.state in DOUBTFUL)
+        deleted = _by_place(found.deleted, entries)
+        for entry in entries:
+            if creates[_place(entry)] == len(deleted.get(_place(entry), ())):
+                await self._journal.resolve(entry.ref, _RESOLVED)
 
     def _until(self, entry: Entry) -> datetime:
         """When its last create was given up at the latest."""
@@ -168,8 +181,15 @@ def _request(entry: Entry) -> CreateKeysRequest:
     return evolve(request, external=External(user)) if isinstance(user, str) else request
 
 
+_Place: TypeAlias = tuple[str | None, str]
+
+
+def _place(entry: Entry) -> _Place:
+    return entry.workspace_id, entry.name
+
+
 def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
-    left, unproven = _by_name(found.left), _by_name(found.unproven)
+    left, unproven = _by_place(found.left, entries), _by_place(found.unproven, entries)
     doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
     settled = [entry for entry in entries if entry.state not in DOUBTFUL]
     problems = {
@@ -185,18 +205,21 @@ def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
     )
 
 
-def _by_name(keys: Sequence[Key]) -> dict[str, list[str]]:
-    named: dict[str, list[str]] = defaultdict(list)
+def _by_place(keys: Sequence[Key], entries: Sequence[Entry]) -> dict[_Place, list[str]]:
+    # A key says which workspace it is in; an entry without one is in the default workspace.
+    workspaces = {entry.workspace_id for entry in entries}
+    placed: dict[_Place, list[str]] = defaultdict(list)
     for key in keys:
-        named[key.name].append(key.hash)
-    return named
+        workspace_id = key.workspace_id if key.workspace_id in workspaces else None
+        placed[workspace_id, key.name].append(key.hash)
+    return placed
 
 
 def _problems(
-    entries: Sequence[Entry], named: dict[str, list[str]], reason: str
+    entries: Sequence[Entry], placed: dict[_Place, list[str]], reason: str
 ) -> tuple[ProvisionProblem, ...]:
     return tuple(
-        ProvisionProblem(ref=entry.ref, reason=reason, hashes=tuple(named[entry.name]))
+        ProvisionProblem(ref=entry.ref, reason=reason, hashes=tuple(placed[_place(entry)]))
         for entry in entries
-        if entry.name in named
+        if _place(entry) in placed
     )

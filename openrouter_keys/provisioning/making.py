@@ -5,6 +5,7 @@ from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
+    SecretLostError,
     TooManyRequestsResponseError,
 )
 from openrouter_keys.masking import scrub
@@ -179,7 +180,9 @@ class Making:
             self._patience.unanswered()
         else:
             self._pacer.accepted()
-            self._patience.succeeded()
+            # A service that never tells a secret makes keys without end.
+            lost = isinstance(error, SecretLostError)
+            self._patience.unanswered() if lost else self._patience.succeeded()
 
     async def _created(
         self, spec: KeySpec, made: UndeliveredKey, data: Key | None, *, kept: bool = False

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import anyio
 
 from openrouter_keys.operations import list_
-from openrouter_keys.provisioning.errors import ServiceOutageError, TooManyFailuresError
+from openrouter_keys.provisioning.errors import (
+    JournalError,
+    ServiceOutageError,
+    TooManyFailuresError,
+)
 from openrouter_keys.provisioning.halt import Halt
 from openrouter_keys.provisioning.jobs import Job, Jobs
 from openrouter_keys.provisioning.journal import Journal
@@ -90,7 +94,9 @@ class Run:
         self._has_waiting = asyncio.Event()
         self._round, self._asking = Halt(), 0
         self._cleared: set[str] = set()
-        self._unclear: dict[str, tuple[str, ...]] = {}
+        self._unproven: set[str] = set()
+        self._undecided: set[str] = set()
+        self._hashes: dict[str, tuple[str, ...]] = {}
 
     async def report(self) -> ProvisionReport:
         """Go through all specs, and return how it ended.
@@ -247,7 +253,9 @@ class Run:
         findings = await self._lookback.look()
         self._tally.deleted += findings.deleted
         self._cleared = set(findings.cleared)
-        self._unclear = {problem.ref: problem.hashes for problem in findings.unproven}
+        self._unproven = {problem.ref for problem in findings.unproven}
+        told = (*findings.unproven, *findings.left)
+        self._hashes = {problem.ref: problem.hashes for problem in told}
         return findings
 
     def _requeue(self) -> None:
@@ -255,7 +263,9 @@ class Run:
         for ref, job in [*self._waiting.items()]:
             if job.state not in DOUBTFUL or ref in self._cleared:
                 self._jobs.put(job)
-            elif ref not in self._unclear:
+            elif ref in self._unproven:
+                self._undecided.add(ref)
+            else:
                 continue
             del self._waiting[ref]
         self._tally.in_doubt = len(self._waiting)
@@ -267,15 +277,22 @@ class Run:
         findings = await self._look(quiet_periods=2)
         if findings is not None:
             for problem in (*findings.left, *findings.beside):
-                self._tally.unproven[problem.ref] = problem
+                self._tally.unproven.append(problem)
 
     async def _end(self) -> ProvisionReport:
         await self._jobs.close()
-        doubts = Problems()
-        async for entry in self._journal.unfinished(*DOUBTFUL):
-            if entry.ref not in self._cleared:
-                reason = entry.reason or "a create was under way when its run ended"
-                hashes = self._unclear.get(entry.ref, ())
-                doubts.add(ProvisionProblem(ref=entry.ref, reason=reason, hashes=hashes))
-        pending = (await self._journal.counts())[State.MADE]
+        doubts, pending = Problems(), 0
+        try:
+            await self._count_doubts(doubts)
+            pending = (await self._journal.counts())[State.MADE]
+        except JournalError as error:
+            self._halt.stop(error)  # the report tells what is known without it
         return self._tally.report(doubts, pending=pending)
+
+    async def _count_doubts(self, doubts: Problems) -> None:
+        async for entry in self._journal.unfinished(*DOUBTFUL):
+            # What an earlier run left, and is settled, is nobody's problem any more.
+            if entry.ref not in self._cleared or entry.ref in self._undecided:
+                reason = entry.reason or "a create was under way when its run ended"
+                hashes = self._hashes.get(entry.ref, ())
+                doubts.add(ProvisionProblem(ref=entry.ref, reason=reason, hashes=hashes))

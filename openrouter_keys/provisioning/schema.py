@@ -5,7 +5,7 @@ A row is a ref that was planned and at least intended once. Its states::
     intend ─▶ intent ─ keep ─▶ made ─ acknowledge ─▶ settled
               │ ▲  └── fail ─▶ failed ◀─ reject ─ made
         doubt ▼ │ again  (also from failed without a key, and from made without a secret)
-              doubt
+              doubt ─ resolve ─▶ failed
 
 `intent`: a create may have been sent. `made`: the key exists and its secret is here, and the caller
 has not acknowledged it. `settled`: it has. `failed`: the service refused or, where there is a hash,

@@ -60,7 +60,7 @@ class Tally:
     in_doubt: int = 0
     failed: Problems = Factory(Problems)
     mismatched: Problems = Factory(Problems)
-    unproven: dict[str, ProvisionProblem] = Factory(dict[str, ProvisionProblem])
+    unproven: list[ProvisionProblem] = Factory(list[ProvisionProblem])
     held: dict[str, UndeliveredKey] = Factory(dict[str, UndeliveredKey])
     _phase: Phase = field(init=False, default="starting")
     _told_at: float = field(init=False, default=0.0)
@@ -100,7 +100,7 @@ class Tally:
             mismatches=tuple(self.mismatched.first),
             in_doubt=doubts.count,
             doubts=tuple(doubts.first),
-            unproven=tuple(self.unproven.values()),
+            unproven=tuple(self.unproven),
             pending=pending,
             deleted=self.deleted,
             undelivered=tuple(self.held.values()),

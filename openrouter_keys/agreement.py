@@ -49,6 +49,18 @@ def _expires_at(asked: CreateKeysRequest, key: Key) -> bool:
     return abs(asked.expires_at - key.expires_at) < _A_SECOND
 
 
+def _creator_user_id(asked: CreateKeysRequest, key: Key) -> bool:
+    if asked.creator_user_id is UNSET or key.creator_user_id is UNSET:
+        return True
+    return asked.creator_user_id in (None, key.creator_user_id)
+
+
+def _external(asked: CreateKeysRequest, key: Key) -> bool:
+    if asked.external is None or not isinstance(key.external_user, str):
+        return True
+    return asked.external.user == key.external_user
+
+
 def _workspace_id(asked: CreateKeysRequest, key: Key) -> bool:
     if asked.workspace_id is None or key.workspace_id is None:
         return True
@@ -61,5 +73,7 @@ _AGREES: Mapping[str, Callable[[CreateKeysRequest, Key], bool]] = {
     "limit_reset": _limit_reset,
     "include_byok_in_limit": _include_byok_in_limit,
     "expires_at": _expires_at,
+    "creator_user_id": _creator_user_id,
+    "external": _external,
     "workspace_id": _workspace_id,
 }

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import aclosing
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from openrouter_keys.doubts import Doubt, told_apart
 from openrouter_keys.errors import NotFoundResponseError, OpenRouterError
@@ -40,11 +40,14 @@ class Reconciliation:
         left: such keys that could not be deleted.
         unproven: keys that may have been made so, and are not deleted: used already, changed, made
             too late, or more of them than there were creates.
+        places: the workspace as it was asked for, and the hash, of each of these keys; a key's own
+            `workspace_id` does not tell which it is that was left out, and may be missing.
     """
 
     deleted: tuple[Key, ...] = ()
     left: tuple[Key, ...] = ()
     unproven: tuple[Key, ...] = ()
+    places: frozenset[tuple[str | None, str]] = field(default=frozenset(), repr=False)
 
     @property
     def settled(self) -> bool:
@@ -81,15 +84,25 @@ async def reconcile(
     candidates = await _candidates(transport, asked, clock, options or {})
     # The key of a create that is under way elsewhere in this client may be listed already.
     await transport.made.settled()
-    ours: list[Key] = []
-    unproven: list[Key] = []
+    ours: dict[str, Key] = {}
+    unproven: dict[str, Key] = {}
+    places: set[tuple[str | None, str]] = set()
     for place, keys in candidates.items():
         unknown = [key for key in keys if not await _is_known(transport, key, knows)]
         proven, unclear = told_apart(unknown, asked[place])
-        ours += proven
-        unproven += unclear
-    deleted, left = await _delete_all(transport, ours, options or {})
-    return Reconciliation(deleted=deleted, left=left, unproven=tuple(unproven))
+        ours |= {key.hash: key for key in proven}
+        unproven |= {key.hash: key for key in unclear}
+        places |= {(place[0], key.hash) for key in unknown}
+    # The default workspace may have been asked for by its name, too: what one doubt alone would
+    # prove, another can make unclear.
+    ours = {hash: key for hash, key in ours.items() if hash not in unproven}
+    deleted, left = await _delete_all(transport, [*ours.values()], options or {})
+    return Reconciliation(
+        deleted=deleted,
+        left=left,
+        unproven=tuple(unproven.values()),
+        places=frozenset(places),
+    )
 
 
 async def _is_known(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from attrs import frozen
 
@@ -48,7 +48,7 @@ class Settler:
             CreateOutcomeUnknownError: it could not be settled, or no create was ever answered.
         """
         for creates in range(1, _CREATES + 1):
-            began = self.transport.clockwork.now()
+            began = self.transport.clockwork.monotonic()
             try:
                 return await self.transport.perform(create(request), self.options)
             except (CreateOutcomeUnknownError, SecretLostError) as unknown:
@@ -61,11 +61,11 @@ class Settler:
         raise AssertionError  # the last turn returned or raised
 
     async def _look(
-        self, request: CreateKeysRequest, began: datetime, error: OpenRouterError
+        self, request: CreateKeysRequest, began: float, error: OpenRouterError
     ) -> Reconciliation:
         """Settle; whatever keeps from it, the caller is told of the create."""
         try:
-            return await self.settle(request, began, self.transport.clockwork.now())
+            return await self.settle(request, began, self.transport.clockwork.monotonic())
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(str(error))
             _log.warning("%s", error)
@@ -75,25 +75,28 @@ class Settler:
             raise error from unsettled
 
     async def settle(
-        self, request: CreateKeysRequest, began: datetime, ended: datetime
+        self, request: CreateKeysRequest, began: float, ended: float
     ) -> Reconciliation:
         """Look for the key of a create without an answer, and delete it if it is provably its own.
 
         Args:
             request: what was asked for.
-            began: when it was sent, by this machine's clock.
+            began: when it was sent, by the clock that nobody sets.
             ended: when it was given up.
         """
-        clockwork, quiet = self.transport.clockwork, timedelta(seconds=self.quiet_period)
-        wait = (ended + quiet - clockwork.now()).total_seconds()
+        clockwork = self.transport.clockwork
+        wait = ended + self.quiet_period - clockwork.monotonic()
         if wait > 0:
             await clockwork.sleep(wait)
         clock = ServiceClock(clockwork.now, clockwork.monotonic)
         # Only an answer tells by how much the service's clock differs from this machine's.
         first = list_(workspace_id=request.workspace_id)
         clock.observe((await self.transport.perform(first, self.options)).http.headers)
+        now, at = clock.now(), clockwork.monotonic()
         doubt = Doubt(
-            request=request, since=clock.translated(began), until=clock.translated(ended + quiet)
+            request=request,
+            since=now - timedelta(seconds=at - began),
+            until=now - timedelta(seconds=at - ended - self.quiet_period),
         )
         return await reconcile(
             self.transport, [doubt], clock, knows=_nobody_knows, options=self.options

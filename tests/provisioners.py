@@ -179,7 +179,9 @@ def _creates(emulator: Emulator) -> list[Request]:
 
 
 def _is_look(request: Request) -> bool:
-    return request.operation == "list" and "include_disabled" in request.query
+    """Whether a reconcile asked, and learned the truth."""
+    told = request.applied and request.fault in (None, "status") and request.status in (200, 202)
+    return request.operation == "list" and "include_disabled" in request.query and told
 
 
 # --- a process that provisions ---

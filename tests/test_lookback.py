@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from attrs import define, evolve
 from openrouter_keys import KeySpec, ProvisionProgress, ProvisionResult, ServiceOutageError
 from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.emulator import Emulator, Fault, StoredKey, Workspace
+from openrouter_keys.emulator.state import DEFAULT_WORKSPACE
 from openrouter_keys.errors import InternalServerResponseError
 from openrouter_keys.models import External
 from openrouter_keys.provisioning import entries as rows
@@ -497,6 +499,27 @@ async def test_a_doubt_is_never_forgotten(case: Case) -> None:
     await case.journal.again("r", case.at(-HOUR))
     assert (await case.look()).cleared == {"r"}
     assert await case.written_off() == ["r"]
+
+
+WORKSPACES = (None, DEFAULT_WORKSPACE, ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    ("told", "workspace_id", "other"),
+    [*product([True, False], WORKSPACES, WORKSPACES)],
+)
+async def test_a_ref_stays_in_doubt_however_its_workspace_is_told(
+    *, told: bool, workspace_id: str | None, other: str | None, case: Case
+) -> None:
+    case.emulator.account.hidden_fields |= set() if told else {"workspace_id"}
+    await case.sent(spec("used", workspace_id=workspace_id))
+    await case.sent(spec("other", workspace_id=other))
+    case.key("customer-used", usage=1.0, workspace_id=workspace_id or DEFAULT_WORKSPACE)
+
+    findings = await case.look()
+
+    assert findings.cleared == {"other"}
+    assert [problem.ref for problem in findings.unproven] == ["used"]
 
 
 async def test_a_key_of_another_workspace_keeps_no_ref_in_doubt(case: Case) -> None:

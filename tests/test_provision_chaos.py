@@ -63,15 +63,15 @@ def fault(operation: OperationName, kind: Kind, phase: Phase, **given: Any) -> F
     return Fault(operation, kind, phase=phase, **wanted)
 
 
-def every_kind(operation: OperationName) -> list[Fault]:
-    """Faults of every kind and phase and of many statuses, which strike `SHARE` in all."""
+def every_kind(operation: OperationName, share: float = SHARE) -> list[Fault]:
+    """Faults of every kind and phase and of many statuses, which strike such a share in all."""
     kinds = [fault(operation, kind, phase) for kind, phase in CASES if kind != "status"]
     kinds += [fault(operation, "status", phase, status=status) for phase, status in STATUSES]
     # All but the end of the answer, so that the secret is there.
     kinds.append(fault(operation, "cut", "after", portion=0.999))
     # Each is asked whether it strikes if those before it did not.
     return [
-        evolve(one, probability=SHARE / len(kinds) / (1 - SHARE * place / len(kinds)))
+        evolve(one, probability=share / len(kinds) / (1 - share * place / len(kinds)))
         for place, one in enumerate(kinds)
     ]
 
@@ -302,7 +302,7 @@ async def test_a_key_that_lands_after_the_look_for_it_is_found_by_the_last_one(p
         assert_journaled(emulator, ordeal.wanted, path)
 
 
-# --- what does not hold yet ---
+# --- clocks, queues and read-backs ---
 
 
 @pytest.mark.parametrize("whose", ["machine", "service"])

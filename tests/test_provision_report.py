@@ -62,7 +62,7 @@ def test_the_report_counts_all_problems_and_tells_the_first_ones() -> None:
     for number in range(TOLD + 5):
         counted.failed.add(ProvisionProblem(ref=str(number), reason="refused"))
     counted.mismatched.add(problem)
-    counted.unproven["u"] = problem
+    counted.unproven.append(problem)
     counted.held["r"] = lost
     counted.created, counted.resumed, counted.settled_before, counted.deleted = 1, 2, 3, 4
     doubts = Problems()

@@ -11,7 +11,11 @@ from attrs import define, evolve
 
 from openrouter_keys.doubts import Doubt
 from openrouter_keys.emulator import Emulator, Fault, StoredKey, Workspace
-from openrouter_keys.errors import InternalServerResponseError
+from openrouter_keys.errors import (
+    ForbiddenResponseError,
+    InternalServerResponseError,
+    NotFoundResponseError,
+)
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.reconcile import Reconciliation, reconcile
 from openrouter_keys.service_clock import MARGIN, ServiceClock
@@ -416,6 +420,22 @@ async def test_a_workspace_that_is_gone_keeps_nobody_else_in_doubt(service: Serv
     here = service.key()
     found = await service.reconcile(doubt(), doubt(workspace_id=ELSEWHERE[::-1]))
     assert_found(found, deleted=[here.hash])
+
+
+async def test_a_workspace_that_cannot_be_listed_keeps_the_keys_of_all(service: Service) -> None:
+    service.emulator.faults.append(Fault("list", status=403, skip=1, times=None))
+    both = {service.key().hash, service.key(workspace_id=ELSEWHERE).hash}
+    with pytest.raises(ForbiddenResponseError):
+        await service.reconcile(doubt(), doubt(workspace_id=ELSEWHERE))
+    assert service.hashes == both
+
+
+async def test_a_service_without_a_default_workspace_is_another_one(service: Service) -> None:
+    service.emulator.faults.append(Fault("list", status=404, times=None))
+    service.key()
+    with pytest.raises(NotFoundResponseError):
+        await service.reconcile(doubt())
+    assert len(service.hashes) == 1
 
 
 async def test_a_list_that_fails_for_a_moment_is_asked_for_again(service: Service) -> None:

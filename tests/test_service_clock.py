@@ -1,5 +1,6 @@
 """The service's time of day, told by the `Date` of its answers."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,7 @@ HALF = timedelta(seconds=0.5)
 
 @define
 class Machine:
-    """This machine's clocks: the time of day, which somebody may set, and one that nobody can."""
+    """This machine's clocks: one that somebody may set, and one that nobody does."""
 
     time: datetime = NOON
     seconds: float = 0.0
@@ -26,9 +27,9 @@ class Machine:
     def monotonic(self) -> float:
         return self.seconds
 
-    def passes(self, passed: timedelta) -> None:
-        self.time += passed
-        self.seconds += passed.total_seconds()
+    def passes(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+        self.seconds += seconds
 
 
 @pytest.fixture
@@ -43,8 +44,9 @@ def clock(machine: Machine) -> ServiceClock:
 
 def test_it_is_this_machines_until_an_answer_tells(machine: Machine, clock: ServiceClock) -> None:
     assert clock.now() == clock.translated(NOON) == NOON
-    machine.passes(timedelta(hours=1))
+    machine.passes(60)
     assert clock.now() == machine.time
+    assert clock.translated(NOON) == NOON
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_an_answer_tells_by_how_much_the_service_is_ahead(
     assert clock.translated(NOON - timedelta(minutes=1)) == NOON + ahead + HALF - timedelta(
         minutes=1
     )
-    machine.passes(timedelta(minutes=5))
+    machine.passes(300)
     assert clock.now() == NOON + ahead + HALF + timedelta(minutes=5)
 
 
@@ -84,10 +86,20 @@ def test_an_answer_that_tells_no_time_changes_nothing(
 
 def test_the_last_answer_counts(machine: Machine, clock: ServiceClock) -> None:
     clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT"})
-    machine.time += timedelta(hours=2)  # somebody set this machine's clock
-    assert clock.now() == NOON + timedelta(hours=3) + HALF
-    clock.observe({"Date": "Sat, 21 Nov 2026 15:00:10 GMT"})
+    machine.passes(10)
+    clock.observe({"Date": "Sat, 21 Nov 2026 16:00:00 GMT"})
+    assert clock.now() == NOON + timedelta(hours=4) + HALF
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_whoever_sets_this_machines_clock_does_not_set_the_services(
+    hours: float, machine: Machine, clock: ServiceClock
+) -> None:
+    clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT"})
+    machine.time += timedelta(hours=hours)
+    machine.passes(10)
     assert clock.now() == NOON + timedelta(hours=3, seconds=10) + HALF
+    assert clock.translated(machine.time) == clock.now()
 
 
 @pytest.mark.parametrize("hours", [-7, 0, 7])
@@ -96,7 +108,7 @@ async def test_a_real_answer_tells_the_time_within_the_margin(
 ) -> None:
     ahead = timedelta(hours=hours)
     emulator.account.clock = lambda: datetime.now(UTC) + ahead
-    clock = ServiceClock(lambda: datetime.now(UTC))
+    clock = ServiceClock(lambda: datetime.now(UTC), time.monotonic)
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
         clock.observe((await keys.list()).http.headers)
     assert abs(clock.now() - emulator.account.clock()) < timedelta(seconds=MARGIN)

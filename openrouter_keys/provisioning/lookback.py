@@ -146,7 +146,7 @@ class Lookback:
         creates: dict[_Place, int] = defaultdict(int)
         for entry in entries:
             creates[_place(entry)] += entry.written_off + (entry.state in DOUBTFUL)
-        deleted = _by_place(found.deleted, entries)
+        deleted = _by_place(found.deleted, found)
         for entry in entries:
             if creates[_place(entry)] == len(deleted.get(_place(entry), ())):
                 await self._journal.resolve(entry.ref, _RESOLVED)
@@ -189,7 +189,7 @@ def _place(entry: Entry) -> _Place:
 
 
 def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
-    left, unproven = _by_place(found.left, entries), _by_place(found.unproven, entries)
+    left, unproven = _by_place(found.left, found), _by_place(found.unproven, found)
     doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
     settled = [entry for entry in entries if entry.state not in DOUBTFUL]
     problems = {
@@ -205,13 +205,12 @@ def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
     )
 
 
-def _by_place(keys: Sequence[Key], entries: Sequence[Entry]) -> dict[_Place, list[str]]:
-    # A key says which workspace it is in; an entry without one is in the default workspace.
-    workspaces = {entry.workspace_id for entry in entries}
+def _by_place(keys: Sequence[Key], found: Reconciliation) -> dict[_Place, list[str]]:
+    names = {key.hash: key.name for key in keys}
     placed: dict[_Place, list[str]] = defaultdict(list)
-    for key in keys:
-        workspace_id = key.workspace_id if key.workspace_id in workspaces else None
-        placed[workspace_id, key.name].append(key.hash)
+    for workspace_id, hash in sorted(found.places, key=str):
+        if hash in names:
+            placed[workspace_id, names[hash]].append(hash)
     return placed
 
 

@@ -10,7 +10,7 @@ import nox
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "coverage"]
+nox.options.sessions = ["lint", "types", "tests", "coverage", "compat"]
 
 OLDEST = (3, 11)
 
@@ -82,3 +82,10 @@ def coverage(session: nox.Session) -> None:
     folder = Path(session.cache_dir) / "coverage"
     session.run("coverage", "combine", "-q", "--data-file=.coverage", str(folder))
     session.run("coverage", "report", "--fail-under=95")
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Do other people's programs find the emulator as its service is documented?"""
+    install(session, "test", "compat")
+    session.run("pytest", "-n", "auto", "tests/compat", *session.posargs)

@@ -11,6 +11,7 @@ from openrouter_keys.cli import CommandError
 from openrouter_keys.cli.demo import demo
 from openrouter_keys.cli.emulator import emulator, serve
 from openrouter_keys.cli.journal import export, status
+from openrouter_keys.emulator.contracts import CONTRACT_NAMES
 
 INTERRUPTED = 130
 
@@ -47,10 +48,19 @@ def _grammar() -> argparse.ArgumentParser:
 def _emulator_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.description = "Serve an emulated key API until SIGINT or SIGTERM."
     grammar.add_argument("--host", default="127.0.0.1", help="the address (default: %(default)s)")
+    grammar.add_argument(
+        "--allow-remote", action="store_true", help="though other machines reach the address"
+    )
     grammar.add_argument("--port", type=_port, default=0, help="0: a free one (default)")
     grammar.add_argument("--api-key", type=_api_key, help="its management key; a fake one if none")
     grammar.add_argument(
         "--state", type=Path, help="a file that keeps keys and ledger; none if none"
+    )
+    grammar.add_argument(
+        "--contract",
+        choices=CONTRACT_NAMES,
+        default=CONTRACT_NAMES[-1],
+        help="the date of the service's contract that it follows (default: %(default)s)",
     )
     grammar.add_argument("--json", action="store_true", help="tell the address and key as JSON")
 
@@ -95,7 +105,14 @@ def _export_grammar(grammar: argparse.ArgumentParser) -> None:
 
 
 def _emulator(options: argparse.Namespace) -> int:
-    served = emulator(options.api_key, host=options.host, port=options.port, state=options.state)
+    served = emulator(
+        options.api_key,
+        host=options.host,
+        allow_remote=options.allow_remote,
+        port=options.port,
+        state=options.state,
+        contract=options.contract,
+    )
     asyncio.run(serve(served, sys.stdout, as_json=options.json))
     return 0
 

@@ -52,7 +52,10 @@ class Caller:
     async def __call__(
         self, method: str, path: str, body: object = None, key: str | None = None
     ) -> Got:
-        headers = {"Authorization": f"Bearer {self.emulator.api_key if key is None else key}"}
+        headers = {
+            "Authorization": f"Bearer {self.emulator.api_key if key is None else key}",
+            "Content-Type": "application/json",
+        }
         data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         url = self.emulator.base_url + path
         async with self.session.request(method, url, data=data, headers=headers) as response:
@@ -182,6 +185,52 @@ async def test_a_body_of_many_megabytes_is_read(emulator: Emulator, call: Caller
 
     assert got.status == 201
     assert emulator.count("create") == 1
+
+
+async def test_a_body_that_is_too_long_is_a_413_and_leaves_nothing_behind(
+    emulator: Emulator, call: Caller
+) -> None:
+    emulator.max_body = 1000
+    emulator.faults.append(Fault("create"))
+    longest = {"name": "n" * (1000 - len('{"name": ""}'))}
+
+    refused = await call("POST", "/keys", {"name": longest["name"] + "n"})
+    huge = await call("POST", "/keys", b"x" * 5_000_000)
+    struck, made = [await call("POST", "/keys", longest) for _ in range(2)]
+
+    assert [each.status for each in (refused, huge, struck, made)] == [413, 413, 500, 201]
+    assert refused.json == {"error": {"code": 413, "message": "Request body too large"}}
+    first = emulator.requests[0]
+    assert (first.status, first.applied, first.body, first.name) == (413, False, b"", None)
+
+
+CONTENT_TYPES = {
+    None: 201,
+    "application/json": 201,
+    "Application/JSON; charset=utf-8": 201,
+    "": 400,
+    "text/plain": 400,
+    "application/x-www-form-urlencoded": 400,
+    "application/jsonp": 400,
+}
+
+
+@pytest.mark.parametrize("kind", CONTENT_TYPES)
+async def test_a_body_that_is_said_to_be_something_else_is_refused(
+    emulator: Emulator, call: Caller, kind: str | None
+) -> None:
+    headers = {"Authorization": f"Bearer {emulator.api_key}"}
+    headers |= {} if kind is None else {"Content-Type": kind}
+    async with call.session.post(
+        emulator.base_url + "/keys",
+        data=b'{"name":"x"}',
+        headers=headers,
+        skip_auto_headers=["Content-Type"],
+    ) as response:
+        assert response.status == CONTENT_TYPES[kind]
+
+    assert emulator.requests[0].headers.get("content-type") == kind
+    assert len(emulator.account.keys) == (CONTENT_TYPES[kind] == 201)
 
 
 async def test_half_a_surrogate_pair_comes_back_as_it_went(call: Caller) -> None:
@@ -422,6 +471,92 @@ async def test_a_body_that_breaks_off_is_in_the_ledger_without_an_answer(
     assert caplog.records == []
 
 
+async def test_the_ledger_lets_go_of_the_oldest_and_still_counts_them(call: Caller) -> None:
+    call.emulator.ledger_size = 3
+    for _ in range(2):
+        await call("POST", "/keys", {"name": "x"})
+    for _ in range(4):
+        await call("GET", "/key")
+
+    assert [request.number for request in call.emulator.requests] == [4, 5, 6]
+    assert [call.emulator.count(name) for name in ("create", "current", "list")] == [2, 4, 0]
+    call.emulator.ledger_size = 0
+    await call("GET", "/keys")
+    assert call.emulator.requests == []
+    assert [call.emulator.count(name) for name in ("create", "current", "list")] == [2, 4, 1]
+
+
+# back to how it was made
+
+
+async def test_a_reset_takes_everything_back_that_was_set_and_done(call: Caller) -> None:
+    fault = Fault("create", probability=0.5, times=2)
+    emulator = Emulator(latency=0.001, rate_limit=RateLimit(0.001, 30), faults=[fault], seed=7)
+
+    async def done() -> list[int]:
+        return [(await call("POST", "/keys", {"name": "x"})).status for _ in range(10)]
+
+    async with emulator:
+        call.emulator = emulator
+        first = await done()
+        emulator.page_size, emulator.contract = 1, "2025-02"
+        emulator.max_body, emulator.ledger_size, emulator.latency = 1, 1, 0
+        assert (await call("POST", "/keys", {"name": "x"})).status == 413
+        emulator.account.advance(days=1)
+        emulator.faults += [Fault("list")]
+
+        emulator.reset()
+
+        assert (emulator.requests, emulator.account.keys, emulator.faults) == ([], {}, [fault])
+        assert emulator.count("create") == 0
+        assert emulator.account.ahead == timedelta()
+        assert await done() == first
+        assert emulator.requests[0].number == 1
+        assert (emulator.latency, emulator.page_size, emulator.contract) == (0.001, 100, "2026-11")
+        # Ten of thirty tokens are gone, not twenty, however often the limit was reset.
+        for _ in range(3):
+            emulator.reset()
+        assert [429 in await done() for _ in range(4)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("fault", [Fault("create", "late", delay=0.1), Fault("create", "slow")])
+async def test_nothing_lands_after_a_reset_that_came_before_it(
+    emulator: Emulator, call: Caller, fault: Fault
+) -> None:
+    emulator.faults.append(fault)
+    lost = asyncio.create_task(call("POST", "/keys", {"name": "x"}))
+    async with asyncio.timeout(5):
+        while emulator.faults:
+            await asyncio.sleep(0.001)
+
+    emulator.reset()
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await lost
+    assert emulator._serving is not None
+    async with asyncio.timeout(5):
+        while emulator._serving._server._busy:
+            await asyncio.sleep(0.001)
+
+    assert (emulator.account.keys, emulator.requests) == ({}, [])
+    assert (await call("POST", "/keys", {"name": "y"})).status == 201
+
+
+async def test_a_stalled_request_does_not_come_back_into_the_ledger_by_a_reset(
+    emulator: Emulator, call: Caller
+) -> None:
+    emulator.faults.append(Fault("create", "stalled", phase="after"))
+    lost = asyncio.create_task(call("POST", "/keys", {"name": "x"}))
+    async with asyncio.timeout(5):
+        while not emulator.account.keys:
+            await asyncio.sleep(0.001)
+
+    emulator.reset()
+    lost.cancel()
+
+    assert (await call("GET", "/keys")).page == []
+    assert [request.operation for request in emulator.requests] == ["list"]
+
+
 # starting and stopping
 
 
@@ -613,6 +748,45 @@ def test_a_port_in_use_is_an_error_for_blocking_code_too() -> None:
         Emulator(port=port_of(first)).__enter__()
 
     assert threading.active_count() == threads
+
+
+LOCAL = ["127.0.0.1", "127.8.9.10", "localhost", "::1"]
+REMOTE = ["0.0.0.0", "::", "", "192.168.1.2", "2001:db8::1", "example.com", "localhost.example"]
+
+
+@pytest.mark.parametrize("host", LOCAL)
+def test_an_address_of_this_machine_alone_is_fine(host: str) -> None:
+    Emulator(host=host)
+
+
+@pytest.mark.parametrize("host", REMOTE)
+def test_an_address_that_others_reach_must_be_allowed_in_so_many_words(host: str) -> None:
+    with pytest.raises(ValueError, match="allow_remote=True"):
+        Emulator(host=host)
+    Emulator(host=host, allow_remote=True)
+
+
+async def test_an_emulator_can_be_reached_from_elsewhere_if_allowed() -> None:
+    async with Emulator(host="0.0.0.0", allow_remote=True) as emulator:
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
+        assert writer.get_extra_info("peername") == ("127.0.0.1", port_of(emulator))
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"latency": -1},
+        {"page_size": 0},
+        {"max_body": -1},
+        {"ledger_size": 1.5},
+    ],
+    ids=str,
+)
+def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Emulator(**wrong)  # type: ignore[arg-type]  # that is the test
 
 
 def test_an_address_with_colons_is_a_url_with_brackets() -> None:

@@ -2,20 +2,27 @@
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import cast
 
 import aiohttp
 import pytest
-from attrs import define
+from attrs import define, fields_dict
 
 from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit, Request
+from openrouter_keys.emulator.control import _CONTROLS
+from openrouter_keys.emulator.settings import Settings
 
+ROOT = Path(__file__).parents[1]
+OTHER = "11111111-2222-4333-8444-555555555555"
 SOON = 30.0  # seconds within which something comes; it takes a fraction of one
 CANARY = "canary-" * 6
 
@@ -31,7 +38,10 @@ class Caller:
         self, method: str, url: str, body: object = None, key: str | None = None
     ) -> tuple[int, object]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self.emulator.api_key if key is None else key}"}
+        headers = {
+            "Authorization": f"Bearer {self.emulator.api_key if key is None else key}",
+            "Content-Type": "application/json",
+        }
         async with self.session.request(method, url, data=data, headers=headers) as response:
             return response.status, json.loads(await response.text())
 
@@ -118,6 +128,7 @@ async def test_the_summary_counts_requests_names_and_live_keys(
     assert await call.control("GET", "summary") == {
         "requests": {"create": 4, "delete": 1},
         "creates_by_name": {"a": 2, "b": 1},
+        "dropped": 0,
         "keys": 1,
     }
 
@@ -228,7 +239,9 @@ WRONG_FAULTS: list[tuple[object, str]] = [
     ({"headers": ["Retry-After"]}, "headers"),
     ({"headers": {"Retry-After": 7}}, "headers"),
     ({"headers": {"X": "7\r\nX-More: 1"}}, "headers"),
+    ({"headers": {"X": "\u2603"}}, "headers"),
     ({"body": 7}, "body"),
+    ({"body": "\ud83d"}, "body"),
     ({"delay": -0.1}, "delay"),
     ({"delay": 10**400}, "delay"),
     ({"portion": 2}, "portion"),
@@ -265,7 +278,11 @@ async def test_settings_that_are_not_named_stay_as_they_are(
         "latency": 0.01,
         "page_size": 7,
         "rate_limit": {"rate": 0.5, "burst": 1, "retry_after": "seconds"},
+        "contract": "2026-11",
+        "max_body": 10_000_000,
+        "ledger_size": 100_000,
     }
+    assert settings == await call.control("GET", "settings")
     assert (emulator.latency, emulator.page_size) == (0.01, 7)
     assert emulator.rate_limit is limit
     assert await call.control("PUT", "settings", {}) == settings
@@ -282,7 +299,7 @@ async def test_a_rate_limit_from_elsewhere_comes_and_goes(call: Caller) -> None:
 
 
 WRONG_SETTINGS: list[tuple[object, str]] = [
-    ({"seed": 1, "latencies": 2}, "no latencies, seed; it has latency, page_size, rate_limit"),
+    ({"seed": 1, "latencies": 2}, "no latencies, seed; it has contract, latency, ledger_size, "),
     ({"latency": "1"}, "latency"),
     ({"latency": None}, "latency"),
     ({"latency": -1}, "latency"),
@@ -295,6 +312,10 @@ WRONG_SETTINGS: list[tuple[object, str]] = [
     ({"rate_limit": {"rate": 1, "burst": 0}}, "burst"),
     ({"rate_limit": {"rate": 1, "burst": 1, "retry_after": "soon"}}, "retry_after"),
     ({"rate_limit": {"rate": 1, "burst": 1, "tokens": 1}}, "no tokens; it has burst, rate,"),
+    ({"contract": "2024-01"}, "contract"),
+    ({"contract": ["2026-11"]}, "contract"),
+    ({"max_body": -1}, "max_body"),
+    ({"ledger_size": None}, "ledger_size"),
     ([], "settings: expected a JSON object"),
     (b"{", "not JSON"),
 ]
@@ -309,10 +330,200 @@ async def test_wrong_settings_are_refused_and_none_is_changed(
     assert (emulator.latency, emulator.page_size, emulator.rate_limit) == (0, 100, None)
 
 
+# the account
+
+
+async def test_who_the_account_is_can_be_changed_from_elsewhere(
+    emulator: Emulator, call: Caller
+) -> None:
+    default = {emulator.account.default_workspace: "Default"}
+    before = {"organization_id": None, "workspaces": default, "members": None}
+    assert await call.control("GET", "account") == {**before, "inference_key_status": 401}
+    emulator.account.add("private", secret="sk-or-v1-inference")
+
+    changed = await call.control(
+        "PUT", "account", {"workspaces": {OTHER: "Other"}, "members": ["b", "a"]}
+    )
+    await call.control("PUT", "account", {"organization_id": "org", "inference_key_status": 403})
+
+    workspaces = {**default, OTHER: "Other"}
+    assert changed == {
+        **before, "workspaces": workspaces, "members": ["a", "b"], "inference_key_status": 401
+    }  # fmt: skip
+    assert await call.create("x", workspace_id=OTHER, creator_user_id="a") == 201
+    assert await call.create("x", creator_user_id="c") == 400
+    status, answer = await call("GET", f"{emulator.base_url}/key")
+    assert (status, cast("dict[str, dict[str, str]]", answer)["data"]["organization_id"]) == (
+        200,
+        "org",
+    )
+    assert (await call("GET", f"{emulator.base_url}/keys", key="sk-or-v1-inference"))[0] == 403
+    assert await call.control("PUT", "account", {"members": None}) == {
+        "organization_id": "org",
+        "workspaces": workspaces,
+        "members": None,
+        "inference_key_status": 403,
+    }
+
+
+WRONG_ACCOUNTS: list[tuple[object, str]] = [
+    ({"management_key": "mine"}, "account has no management_key"),
+    ({"organization_id": 1}, "organization_id"),
+    ({"workspaces": None}, "workspaces"),
+    ({"workspaces": ["x"]}, "workspaces"),
+    ({"workspaces": {"x": 1}}, "workspaces"),
+    ({"members": "ab"}, "members"),
+    ({"organization_id": "org", "members": [1]}, "members"),
+    ({"inference_key_status": 404}, "inference_key_status"),
+    ([], "account: expected a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("account", "word"), WRONG_ACCOUNTS)
+async def test_a_wrong_account_is_refused_and_changes_nothing(
+    call: Caller, account: object, word: str
+) -> None:
+    before = await call.control("GET", "account")
+
+    assert word in await call.refused("PUT", "account", account)
+
+    assert await call.control("GET", "account") == before
+
+
+# time and money
+
+
+async def test_time_is_set_and_advanced_from_elsewhere_and_spending_rolls_over(
+    emulator: Emulator, call: Caller
+) -> None:
+    emulator.account.clock = lambda: datetime(2027, 1, 1, tzinfo=UTC)
+    key = emulator.account.add("x", limit=10, limit_reset="monthly")
+
+    told = await call.control("PUT", "clock", {"now": "2027-03-31T23:59:00Z"})
+    spent = await call.control("POST", "spend", {"hash": key.hash, "usd": 2.5})
+    byok = await call.control("POST", "spend", {"hash": key.hash, "usd": 1, "byok": True})
+    later = await call.control("POST", "clock", {"minutes": 1})
+    after = await call("GET", f"{emulator.base_url}/keys/{key.hash}")
+
+    assert told == {"now": "2027-03-31T23:59:00+00:00", "ahead": 89 * 86400 + 23 * 3600 + 59 * 60}
+    assert await call.control("GET", "clock") == later
+    assert cast("dict[str, object]", later)["now"] == "2027-04-01T00:00:00+00:00"
+
+    def amounts(record: object) -> list[object]:
+        names = ("usage", "usage_weekly", "usage_monthly", "byok_usage_daily", "limit_remaining")
+        return [cast("dict[str, object]", record)[name] for name in names]
+
+    assert amounts(spent) == [2.5, 2.5, 2.5, 0, 7.5]
+    assert amounts(byok) == [2.5, 2.5, 2.5, 1, 7.5]
+    assert amounts(cast("dict[str, object]", after[1])["data"]) == [2.5, 2.5, 0, 0, 10]
+    assert str(key.secret) not in json.dumps([spent, byok])
+
+
+WRONG_TIMES: list[tuple[str, object]] = [
+    ("PUT", {"now": "soon"}),
+    ("PUT", {"now": 1830297599}),
+    ("PUT", {"now": "2027-03-31T23:59:00"}),
+    ("PUT", {"now": "9999-12-31T00:00:00Z"}),
+    ("PUT", {"now": "1969-12-31T23:59:59Z"}),
+    ("PUT", {}),
+    ("PUT", {"days": 1}),
+    ("POST", {"days": "1"}),
+    ("POST", {"days": 1e300}),
+    ("POST", {"years": 1}),
+    ("POST", []),
+]
+
+
+@pytest.mark.parametrize(("method", "wrong"), WRONG_TIMES)
+async def test_a_wrong_time_is_refused_and_it_stays_as_it_is(
+    emulator: Emulator, call: Caller, method: str, wrong: object
+) -> None:
+    assert "clock" in await call.refused(method, "clock", wrong)
+
+    assert emulator.account.ahead == timedelta()
+
+
+WRONG_EXPENSES: list[tuple[object, str]] = [
+    ({"usd": 1}, "hash"),
+    ({"hash": 7, "usd": 1}, "hash"),
+    ({"hash": "none"}, "usd"),
+    ({"hash": "none", "usd": -1}, "usd"),
+    ({"hash": "none", "usd": "1"}, "usd"),
+    ({"hash": "none", "usd": 1, "byok": 1}, "byok"),
+    ({"hash": "none", "usd": 1, "when": 1}, "no when; it has byok, hash, usd"),
+]
+
+
+@pytest.mark.parametrize(("expense", "word"), WRONG_EXPENSES)
+async def test_a_wrong_expense_is_refused(call: Caller, expense: object, word: str) -> None:
+    assert word in await call.refused("POST", "spend", expense)
+
+
+async def test_a_key_that_is_not_there_cannot_be_spent_from(
+    emulator: Emulator, call: Caller
+) -> None:
+    url = f"{emulator.control_url}/spend"
+    assert (await call("POST", url, {"hash": "none", "usd": 1}))[0] == 404
+
+
+# back to how it was made
+
+
+async def test_a_reset_from_elsewhere_leaves_nothing(emulator: Emulator, call: Caller) -> None:
+    await call.create("x")
+    await call.control("PUT", "settings", {"page_size": 1, "contract": "2026-08"})
+    await call.control("PUT", "faults", {"status": 500, "times": None})
+    await call.control("POST", "clock", {"days": 1})
+
+    told = await call.control("POST", "reset")
+
+    assert told == {"requests": {}, "creates_by_name": {}, "dropped": 0, "keys": 0}
+    assert (emulator.page_size, emulator.contract, emulator.faults) == (100, "2026-11", [])
+    assert emulator.account.ahead == timedelta()
+    assert await call.create("y") == 201
+    assert emulator.requests[0].number == 1
+
+
+async def test_what_is_no_longer_in_the_ledger_is_still_counted(call: Caller) -> None:
+    await call.control("PUT", "settings", {"ledger_size": 2})
+    for name in "aab":
+        await call.create(name)
+
+    assert await call.control("GET", "summary") == {
+        "requests": {"create": 3},
+        "creates_by_name": {"a": 1, "b": 1},
+        "dropped": 1,
+        "keys": 3,
+    }
+
+
+async def test_contracts_and_limits_of_size_are_settings(call: Caller) -> None:
+    await call.control("PUT", "settings", {"contract": "2025-02", "max_body": 20})
+
+    assert await call.create("x") == 201
+    assert await call.create("a name of more than twenty bytes") == 413
+
+
 # who may, and where
 
 
-@pytest.mark.parametrize("name", ["requests", "keys", "summary", "faults", "settings", "none"])
+def test_everything_there_is_is_documented_and_nothing_else() -> None:
+    page = (ROOT / "docs" / "emulator.md").read_text()
+    documented = re.findall(r"^\| `([A-Z]+) (/_emulator/\w+)` \|", page, re.MULTILINE)
+
+    assert sorted(documented) == sorted(_CONTROLS)
+
+
+def test_every_field_that_can_be_set_is_documented() -> None:
+    page = (ROOT / "docs" / "emulator.md").read_text()
+    names = [*fields_dict(Fault), *fields_dict(Settings), *fields_dict(RateLimit)]
+
+    missing = {name for name in names if not name.startswith("_") and f"`{name}`" not in page}
+
+    assert missing == set()
+
+
+@pytest.mark.parametrize("name", [*sorted({path.split("/")[2] for _, path in _CONTROLS}), "none"])
 async def test_only_the_management_key_controls(
     emulator: Emulator, call: Caller, name: str
 ) -> None:
@@ -329,10 +540,10 @@ async def test_only_the_management_key_controls(
 @pytest.mark.parametrize(
     ("request_line", "status", "word"),
     [
-        ("GET /_emulator/", 404, "/_emulator/faults, /_emulator/keys, "),
+        ("GET /_emulator/nothing", 404, "/_emulator/faults, /_emulator/keys, "),
         ("GET /_emulator/requests/", 404, "/_emulator/requests"),
         ("DELETE /_emulator/keys", 405, "takes GET"),
-        ("GET /_emulator/settings?x", 405, "takes PUT"),
+        ("DELETE /_emulator/settings?x", 405, "takes GET, PUT"),
         ("PATCH /_emulator/faults", 405, "takes GET, PUT, POST, DELETE"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from attrs import define
 
-from openrouter_keys.emulator import Account, RateLimit, Refusal, StoredKey, Workspace
+from openrouter_keys.emulator import Account, Budget, RateLimit, Refusal, StoredKey, Workspace
 from openrouter_keys.emulator.bodies import list_query
 from openrouter_keys.emulator.records import current_record, key_record
 from openrouter_keys.emulator.refusals import JSON
@@ -418,6 +418,23 @@ def test_an_offset_is_a_whole_number(value: str) -> None:
     assert caught.value.status == 400
 
 
+# members
+
+
+def test_any_creator_will_do_until_the_members_are_known(account: Account) -> None:
+    account.create({"name": "x", "creator_user_id": "whoever"})
+    account.members = {"user_1"}
+    account.create({"name": "x", "creator_user_id": "user_1"})
+    account.create({"name": "x", "creator_user_id": None})
+
+    with pytest.raises(Refusal, match="not a member") as caught:
+        account.create({"name": "x", "creator_user_id": "whoever"})
+
+    assert caught.value.status == 400
+    creators = [key.creator_user_id for key in account.keys.values()]
+    assert creators == ["whoever", "user_1", None]
+
+
 # current and who may do what
 
 
@@ -451,6 +468,50 @@ def test_a_made_key_tells_of_itself_and_its_budget(account: Account) -> None:
     )
     assert budget["resets_at"] == "2027-03-08T00:00:00Z"
     assert record["budgets"] == [budget]
+
+
+def test_the_budget_that_leaves_least_is_the_effective_one(account: Account) -> None:
+    account.budgets = [
+        Budget(
+            scope="workspace", limit_usd=9, spend_usd=2, reset_interval="monthly", budget_id="b"
+        ),
+        Budget(scope="member", limit_usd=100, guardrail_id="g", include_byok=True),
+    ]
+    key = account.create({"name": "x", "limit": 10})
+
+    def effective() -> JSON:
+        record = current_record(account.current(key.secret or ""), account)
+        budgets = cast("list[Mapping[str, JSON]]", record["budgets"])
+        assert [budget["scope"] for budget in budgets] == ["workspace", "member", "key_limit"]
+        assert all(budget.keys() == BUDGET_FIELDS for budget in budgets)
+        assert record["effective_budget"] in budgets
+        return record["effective_budget"]
+
+    assert effective() == {
+        "scope": "workspace",
+        "limit_usd": 9,
+        "spend_usd": 2,
+        "remaining_usd": 7,
+        "reset_interval": "monthly",
+        "resets_at": "2027-04-01T00:00:00Z",
+        "include_byok": False,
+        "guardrail_id": None,
+        "budget_id": "b",
+    }
+    account.spend(key.hash, 4)
+    assert mapping(effective())["scope"] == "key_limit"
+    account.budgets[1].spend_usd = 1000
+    assert mapping(effective())["scope"] == "member"
+    assert mapping(effective())["remaining_usd"] == 0
+
+
+def test_a_key_that_is_exhausted_still_tells_of_itself(account: Account) -> None:
+    key = account.create({"name": "x", "limit": 1})
+    account.spend(key.hash, 1)
+
+    record = current_record(account.current(key.secret or ""), account)
+
+    assert (record["limit_remaining"], record["usage"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -590,6 +651,75 @@ def test_a_period_ends_where_the_next_begins(period: str, start: str, end: str) 
 
     assert period_start(period, now) == datetime.fromisoformat(f"{start}T00:00:00+00:00")
     assert period_end(period, now) == datetime.fromisoformat(f"{end}T00:00:00+00:00")
+
+
+# time
+
+
+def test_time_that_is_advanced_rolls_spending_over_at_midnight_utc(account: Account) -> None:
+    key = account.add(limit=10, limit_reset="daily")
+    account.spend(key.hash, 4)
+
+    account.advance(hours=11, minutes=59, seconds=59)
+    assert account.get(key.hash).limit_remaining == 6
+    account.advance(seconds=1)
+    assert account.get(key.hash).limit_remaining == 10
+    assert usage(key) == (4, 0, 4, 4)
+    account.advance(days=4)  # a Monday
+    assert usage(account.get(key.hash)) == (4, 0, 0, 4)
+
+
+def test_time_goes_on_as_the_clock_does_after_it_was_advanced_or_set(
+    account: Account, clock: Clock
+) -> None:
+    account.advance(days=2)
+    account.advance(days=-1)
+    clock.now += timedelta(hours=1)
+    assert account.clock() == NOON + timedelta(days=1, hours=1)
+
+    account.set_time(datetime(2030, 1, 1, tzinfo=UTC))
+    clock.now += timedelta(minutes=1)
+    assert account.clock() == datetime(2030, 1, 1, 0, 1, tzinfo=UTC)
+    assert account.ahead == datetime(2030, 1, 1, tzinfo=UTC) - NOON - timedelta(hours=1)
+
+
+def test_another_clock_is_not_ahead(account: Account, clock: Clock) -> None:
+    account.advance(days=1)
+
+    account.clock = clock
+
+    assert account.clock() == NOON
+    assert account.ahead == timedelta()
+
+
+def test_time_can_be_advanced_many_times(account: Account) -> None:
+    for _ in range(5000):
+        account.advance(seconds=1)
+
+    assert account.clock() == NOON + timedelta(seconds=5000)
+
+
+@pytest.mark.parametrize("days", [-30_000, 3_000_000, 1e15, float("nan")])
+def test_there_is_no_time_that_the_calendar_does_not_have(account: Account, days: float) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        account.advance(days=days)
+
+    assert account.clock() == NOON
+
+
+def test_an_account_that_is_cleared_is_the_same_account_without_keys(
+    account: Account, clock: Clock
+) -> None:
+    account.members, account.organization_id = {"user_1"}, "org"
+    account.advance(days=1)
+    account.create({"name": "x"})
+
+    account.clear()
+
+    assert (account.keys, account.clock()) == ({}, NOON)
+    assert (account.members, account.organization_id) == ({"user_1"}, "org")
+    assert OTHER in account.workspaces
+    assert account.create({"name": "y"}).created_at == NOON
 
 
 # what a test can do to an account

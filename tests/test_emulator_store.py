@@ -7,11 +7,13 @@ import re
 import sqlite3
 import stat
 import sys
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +21,15 @@ import aiohttp
 import pytest
 from attrs import asdict, define
 
-from openrouter_keys.emulator import Account, Emulator, Fault, StateError, StoredKey, Workspace
+from openrouter_keys.emulator import (
+    Account,
+    Budget,
+    Emulator,
+    Fault,
+    StateError,
+    StoredKey,
+    Workspace,
+)
 from openrouter_keys.emulator.state import MANAGEMENT_KEY
 
 SOON = 30.0  # seconds within which something comes; it takes a fraction of one
@@ -187,6 +197,7 @@ async def test_a_killed_emulator_is_gone_on_with(
         assert await served.summary() == {
             "requests": {"create": 3, "update": 1, "delete": 1},
             "creates_by_name": {"a": 1, "b": 1, "c": 1},
+            "dropped": 0,
             "keys": 2,
         }
         newest = await served.create("d")
@@ -207,6 +218,9 @@ def whole_account() -> Account:
     account = Account(management_key="sk-or-v1-mine", organization_id="org-1")
     account.workspaces[OTHER] = Workspace(OTHER, "Other")
     account.default_workspace = OTHER
+    account.members = {"user_1", "user_2"}
+    account.budgets = [Budget(scope="workspace", limit_usd=9, spend_usd=2, budget_id="b")]
+    account.advance(days=3)
     expires = datetime(2027, 12, 31, 23, 59, 59, 5, tzinfo=UTC)
     key = account.add("\ud83d", expires_at=expires, limit=2.5, external_user="u")
     account.spend(key.hash, 1.25, byok=True)
@@ -228,6 +242,8 @@ async def test_all_of_an_account_comes_back(path: Path) -> None:
     assert records(again) == records(account)
     assert (again.management_key, again.organization_id) == ("sk-or-v1-mine", "org-1")
     assert (again.workspaces, again.default_workspace) == (account.workspaces, OTHER)
+    assert (again.members, again.budgets) == (account.members, account.budgets)
+    assert again.ahead == timedelta(days=3)
 
 
 def test_blocking_code_has_a_state_file_too(path: Path) -> None:
@@ -256,6 +272,100 @@ async def test_an_emulator_that_is_entered_again_goes_on_in_its_file(
     after = Emulator(state=path)
     assert records(after.account) == records(emulator.account)
     assert [request.number for request in after.requests] == [1, 2, 3]
+
+
+async def test_a_ledger_that_has_grown_too_long_comes_back_in_part_and_counted(
+    path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with Emulator(state=path) as emulator:
+        served = Served(emulator.base_url, session)
+        for number in range(5):
+            await served.create(str(number))
+
+    after = Emulator(state=path, ledger_size=2)
+
+    assert [request.name for request in after.requests] == ["3", "4"]
+    assert after.count("create") == 5
+
+
+async def test_what_was_before_a_reset_does_not_come_back_after_a_kill(
+    path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with process(session, state=str(path)) as (served, kill), asyncio.timeout(SOON):
+        for name in "abc":
+            await served.create(name)
+        await served("POST", "/_emulator/reset")
+        kill()
+    assert (after := Emulator(state=path)).account.keys == {}
+    assert after.requests == []
+
+    async with process(session, state=str(path)) as (served, kill), asyncio.timeout(SOON):
+        await served.create("d")
+        await served("POST", "/_emulator/reset")
+        secret = await served.create("e")
+        kill()
+
+    after = Emulator(state=path)
+    assert [*after.account.keys] == [hash_of(secret)]
+    assert [(request.number, request.name) for request in after.requests] == [(1, "e")]
+
+
+def look(emulator: Emulator) -> None:
+    headers = {"Authorization": f"Bearer {emulator.api_key}"}
+    request = urllib.request.Request(f"{emulator.base_url}/key", headers=headers)
+    cast("HTTPResponse", urllib.request.urlopen(request, timeout=SOON)).close()
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_a_reset_by_hand_is_in_the_file(path: Path, serving: bool) -> None:
+    emulator = Emulator(state=path)
+    with emulator:
+        emulator.account.add("x")
+        look(emulator)
+        if serving:
+            emulator.reset()
+    if not serving:
+        emulator.reset()
+        with emulator:
+            pass
+
+    after = Emulator(state=path)
+    assert (after.account.keys, after.requests) == ({}, [])
+
+
+async def test_a_request_that_breaks_off_after_a_reset_does_not_come_back_into_the_file(
+    path: Path,
+) -> None:
+    async with Emulator(state=path) as emulator:
+        port = int(emulator.base_url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(SOON):
+            while not emulator.requests:
+                await asyncio.sleep(0.001)
+            emulator.reset()
+            writer.write(b"}" * 99)
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+    assert Emulator(state=path).requests == []
+
+
+async def test_a_request_in_flight_does_not_come_back_into_the_file_by_a_reset(
+    path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with Emulator(state=path) as emulator:
+        emulator.faults.append(Fault("create", "slow", delay=0.05))
+        lost = asyncio.create_task(Served(emulator.base_url, session).create("x"))
+        while emulator.faults:
+            await asyncio.sleep(0.001)
+        emulator.reset()
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await lost
+
+    after = Emulator(state=path)
+    assert (after.requests, after.account.keys) == ([], {})
 
 
 async def test_an_emulator_without_a_state_file_makes_none(
@@ -417,5 +527,7 @@ async def test_nobody_is_told_of_a_key_that_could_not_be_written(
         rows = {hash for (hash,) in copy.execute("SELECT hash FROM keys")}
     await emulator.__aexit__(None, None, None)
 
-    assert {hash_of(secret) for secret in secrets} == rows
+    told = {hash_of(secret) for secret in secrets}
+    assert told <= rows
+    assert len(rows - told) < 8  # a key may be in the file, and its client not hear of it
     assert "full" in caplog.text

@@ -10,13 +10,23 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.emulator import Account, Emulator, StateError
+from openrouter_keys.emulator.contracts import CONTRACT_NAMES, ContractName
+from openrouter_keys.emulator.page import page_url
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def emulator(api_key: str | None, *, host: str, port: int, state: Path | None) -> Emulator:
+def emulator(
+    api_key: str | None,
+    *,
+    host: str,
+    port: int,
+    state: Path | None,
+    allow_remote: bool = False,
+    contract: ContractName = CONTRACT_NAMES[-1],
+) -> Emulator:
     """Make an emulator.
 
     Args:
@@ -24,13 +34,24 @@ def emulator(api_key: str | None, *, host: str, port: int, state: Path | None) -
         host: the address to listen on.
         port: the port; 0 for a free one.
         state: a file to keep the keys and the ledger in. None: they end with the process.
+        allow_remote: whether the address may be one that other machines reach.
+        contract: the date of the service's contract that it follows.
 
     Raises:
-        CommandError: the file cannot be used.
+        CommandError: the file or the address cannot be used.
     """
     account = Account(management_key=api_key) if api_key else None
     try:
-        return Emulator(account, host=host, port=port, state=state)
+        return Emulator(
+            account,
+            host=host,
+            allow_remote=allow_remote,
+            port=port,
+            state=state,
+            contract=contract,
+        )
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
     except (StateError, OSError) as error:
         raise CommandError(f"cannot use the state file: {error}") from error
 
@@ -90,4 +111,5 @@ def _as_text(emulator: Emulator) -> str:
     return (
         "The emulated key API is up until Ctrl-C; run a client in another shell with\n"
         f"OPENROUTER_BASE_URL={emulator.base_url} OPENROUTER_API_KEY={key}\n"
+        f"Look at it: {page_url(emulator.control_url, emulator.api_key)}\n"
     )

@@ -1,19 +1,25 @@
 """The service in a box: OpenRouter's key endpoints on a real local socket, with faults on request.
 
 It shares no code with the client, so that the two can only agree on what the service documents.
+The names are resolved when they are first used, so that the pytest plugin costs nothing unused.
 """
 
-from openrouter_keys.emulator.app import Emulator
-from openrouter_keys.emulator.faults import Fault
-from openrouter_keys.emulator.ledger import Request
-from openrouter_keys.emulator.limits import RateLimit
-from openrouter_keys.emulator.refusals import Refusal
-from openrouter_keys.emulator.state import Account
-from openrouter_keys.emulator.store import StateError
-from openrouter_keys.emulator.stored import StoredKey, Workspace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openrouter_keys.emulator.app import Emulator
+    from openrouter_keys.emulator.faults import Fault
+    from openrouter_keys.emulator.ledger import Request
+    from openrouter_keys.emulator.limits import RateLimit
+    from openrouter_keys.emulator.refusals import Refusal
+    from openrouter_keys.emulator.state import Account
+    from openrouter_keys.emulator.store import StateError
+    from openrouter_keys.emulator.stored import Budget, StoredKey, Workspace
 
 __all__ = [
     "Account",
+    "Budget",
     "Emulator",
     "Fault",
     "RateLimit",
@@ -23,3 +29,28 @@ __all__ = [
     "StoredKey",
     "Workspace",
 ]
+
+_MODULES = {
+    "Account": "state",
+    "Budget": "stored",
+    "Emulator": "app",
+    "Fault": "faults",
+    "RateLimit": "limits",
+    "Refusal": "refusals",
+    "Request": "ledger",
+    "StateError": "store",
+    "StoredKey": "stored",
+    "Workspace": "stored",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -3,17 +3,20 @@
 import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from attrs import Factory, evolve, frozen
 
 from openrouter_keys.emulator.bodies import list_query
+from openrouter_keys.emulator.contracts import NEWEST, Contract
 from openrouter_keys.emulator.ledger import Request
 from openrouter_keys.emulator.records import current_record, key_record
 from openrouter_keys.emulator.refusals import JSON, Refusal
 from openrouter_keys.emulator.state import Account
+from openrouter_keys.emulator.stored import StoredKey
 
+_JSON: Final = "application/json"
 _KEYS: Final = "/api/v1/keys"
 _ROUTES: Final = {
     ("GET", "/api/v1/key"): "current",
@@ -64,6 +67,7 @@ def error_answer(status: int, body: bytes | None = None) -> Answer:
         401: Refusal(401, "User not found."),
         403: Refusal(403, "Only management keys can perform this operation"),
         404: Refusal(404, "Resource not found"),
+        413: Refusal(413, "Request body too large"),
         429: Refusal(429, "Rate limit exceeded", "rate_limit_exceeded"),
     }
     answer = json_answer(status, usual.get(status, Refusal(status, phrase)).body)
@@ -85,15 +89,18 @@ def parse(method: str, target: str) -> tuple[str, str | None, dict[str, str]]:
     return operation, unquote(last) if of_one_key else None, fields
 
 
-def perform(account: Account, request: Request, *, page_size: int) -> Answer:
+def perform(
+    account: Account, request: Request, *, page_size: int, contract: Contract = NEWEST
+) -> Answer:
     """Do as the request asks and note in it what became of it."""
     if request.operation == "unknown":
         return html_answer(404, "404: this page could not be found")
     try:
         _authorize(account, request)
-        value = _OPERATIONS[request.operation](account, request, page_size)
+        value = _OPERATIONS[request.operation](_Call(account, request, page_size, contract))
     except Refusal as refusal:
-        return json_answer(refusal.status, refusal.body)
+        status = contract.status(request.operation, refusal.status)
+        return json_answer(status, Refusal(status, refusal.message, refusal.error_type).body)
     request.applied = True
     return json_answer(success_status(request.operation), value)
 
@@ -134,45 +141,71 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _list(account: Account, request: Request, page_size: int) -> JSON:
-    query = list_query(request.query)
-    page = account.list(
+@frozen
+class _Call:
+    """A request that is let in, and what it is about."""
+
+    account: Account
+    request: Request
+    page_size: int
+    contract: Contract
+
+    @property
+    def hash(self) -> str:
+        return self.request.hash or ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        return self.contract.known(self.request.operation, self.request.query)
+
+    def body(self) -> object:
+        # Clients that say nothing are believed; those that say something else sent something else.
+        kind = self.request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
+        if kind != _JSON:
+            raise Refusal(400, f"Content-Type: expected {_JSON}")
+        return self.contract.known(self.request.operation, read_json(self.request.body))
+
+    def record(self, key: StoredKey) -> JSON:
+        return key_record(key, self.account, self.contract)
+
+
+def _list(call: _Call) -> JSON:
+    query = list_query(call.query)
+    page = call.account.list(
         include_disabled=query.include_disabled,
         include_expired=query.include_expired,
         offset=query.offset,
         workspace_id=query.workspace_id,
-        page_size=page_size,
+        page_size=call.page_size,
     )
-    return {"data": [key_record(key, account) for key in page]}
+    return {"data": [call.record(key) for key in page]}
 
 
-def _create(account: Account, request: Request, _page_size: int) -> JSON:
-    key = account.create(read_json(request.body))
-    request.hash = key.hash
-    return {"data": key_record(key, account), "key": key.secret}
+def _create(call: _Call) -> JSON:
+    key = call.account.create(call.body())
+    call.request.hash = key.hash
+    return {"data": call.record(key), "key": key.secret}
 
 
-def _get(account: Account, request: Request, _page_size: int) -> JSON:
-    return {"data": key_record(account.get(request.hash or ""), account)}
+def _get(call: _Call) -> JSON:
+    return {"data": call.record(call.account.get(call.hash))}
 
 
-def _update(account: Account, request: Request, _page_size: int) -> JSON:
-    key = account.update(request.hash or "", read_json(request.body))
-    return {"data": key_record(key, account)}
+def _update(call: _Call) -> JSON:
+    return {"data": call.record(call.account.update(call.hash, call.body()))}
 
 
-def _delete(account: Account, request: Request, _page_size: int) -> JSON:
-    account.delete(request.hash or "")
+def _delete(call: _Call) -> JSON:
+    call.account.delete(call.hash)
     return {"deleted": True}
 
 
-def _current(account: Account, request: Request, _page_size: int) -> JSON:
-    key = account.current(bearer(request.headers.get("authorization", "")))
-    return {"data": current_record(key, account)}
+def _current(call: _Call) -> JSON:
+    key = call.account.current(bearer(call.request.headers.get("authorization", "")))
+    return {"data": current_record(key, call.account, call.contract)}
 
 
-_Operation: TypeAlias = Callable[[Account, Request, int], JSON]
-_OPERATIONS: Final[dict[str, _Operation]] = {
+_OPERATIONS: Final[dict[str, Callable[[_Call], JSON]]] = {
     "list": _list,
     "create": _create,
     "get": _get,

@@ -1,42 +1,26 @@
-"""The emulator itself: an account behind a socket, with faults, latency and a ledger."""
+"""The emulator itself: what can be set, where it is, how it starts and stops. No HTTP."""
 
-import asyncio
-import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import count
-from random import Random
+from ipaddress import ip_address
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
-from aiohttp import web
 from anyio.from_thread import start_blocking_portal
+from attrs import evolve
 
-from openrouter_keys.emulator.answers import (
-    Answer,
-    error_answer,
-    json_answer,
-    parse,
-    perform,
-    success_status,
-)
-from openrouter_keys.emulator.control import CONTROL, control
-from openrouter_keys.emulator.delivery import (
-    breaks_delivery,
-    broken,
-    hold_back,
-    hold_up,
-    tells_status,
-    whole,
-)
-from openrouter_keys.emulator.faults import Fault, applies, spoiled, strike
-from openrouter_keys.emulator.ledger import Request
+from openrouter_keys.emulator.contracts import ContractName
+from openrouter_keys.emulator.control import CONTROL
+from openrouter_keys.emulator.exchange import Exchange
+from openrouter_keys.emulator.faults import Fault
+from openrouter_keys.emulator.ledger import Request, drop_oldest
 from openrouter_keys.emulator.limits import RateLimit
-from openrouter_keys.emulator.serving import Delivered, Peer, Serving
+from openrouter_keys.emulator.serving import Serving
+from openrouter_keys.emulator.settings import apply, settings_of
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.store import Store
-from openrouter_keys.emulator.times import http_form
 
 
 class Emulator:
@@ -45,16 +29,20 @@ class Emulator:
     ``async with`` serves on the running asyncio loop, ``with`` in a background thread. Leaving
     drops what is in flight, late landings included, and keeps the state: entering again goes on.
     Every argument is an attribute too and may be changed while serving, except for ``host``,
-    ``port``, ``seed`` and ``state``.
+    ``allow_remote``, ``port``, ``seed`` and ``state``.
 
     Args:
         account: the state to serve; None for an empty account, or for the state file's.
         host: the address to listen on.
+        allow_remote: whether the address may be one that other machines reach.
         port: the port to listen on; 0 for a free one, another at each start.
         latency: seconds that pass before a request is applied and answered.
         rate_limit: how many requests are let in; None for all of them.
         faults: what is to go wrong, first one first; used up as they strike.
         page_size: how many keys a list answers at most.
+        contract: the date of the service's contract that answers follow.
+        max_body: how many bytes a request's body may have; a longer one is answered with 413.
+        ledger_size: how many requests are kept; of older ones only their numbers are, by operation.
         seed: of the chance in faults with a probability.
         state: an SQLite file that keys, management key, workspaces and ledger (without headers
             and bodies) are read from now and kept in while serving. What a request did is in it
@@ -62,6 +50,8 @@ class Emulator:
             is written on leaving. None keeps nothing.
 
     Raises:
+        ValueError: something is of the wrong type or out of its range, or other machines could
+            reach the address.
         StateError: the state file is not an emulator's, in use, or of another account.
     """
 
@@ -70,25 +60,33 @@ class Emulator:
         account: Account | None = None,
         *,
         host: str = "127.0.0.1",
+        allow_remote: bool = False,
         port: int = 0,
         latency: float = 0.0,
         rate_limit: RateLimit | None = None,
         faults: Iterable[Fault] = (),
         page_size: int = 100,
+        contract: ContractName = "2026-11",
+        max_body: int = 10_000_000,
+        ledger_size: int = 100_000,
         seed: int = 0,
         state: str | os.PathLike[str] | None = None,
     ) -> None:
+        self._host = _checked(host, allow_remote=allow_remote)
+        self._wanted_port = self._port = port
         self.account = Account() if account is None else account
         self.latency = latency
         self.rate_limit = rate_limit
         self.faults = [*faults]
         self.page_size = page_size
+        self.contract: ContractName = contract
+        self.max_body = max_body
+        self.ledger_size = ledger_size
+        self._made_with = settings_of(self), [*self.faults]
         self._store = None if state is None else Store(state)
         self.requests: list[Request] = [] if self._store is None else self._store.load(self.account)
-        self._numbers = count(self.requests[-1].number + 1 if self.requests else 1)
-        self._host = host
-        self._wanted_port = self._port = port
-        self._random = Random(seed)  # noqa: S311  chance that can be repeated, no secret
+        self.dropped: Counter[str] = drop_oldest(self.requests, ledger_size)
+        self._exchange = Exchange(self, self._host, self._store, seed)
         self._serving: Serving | None = None
         self._background = ExitStack()
 
@@ -124,7 +122,20 @@ class Emulator:
 
     def count(self, operation: str) -> int:
         """How many requests of this operation have arrived."""
-        return sum(request.operation == operation for request in self.requests)
+        kept = sum(request.operation == operation for request in self.requests)
+        return self.dropped[operation] + kept
+
+    def reset(self) -> None:
+        """Go back to the settings and faults that it was made with, no keys and an empty ledger.
+
+        No time is advanced, chance starts from its seed, and what is in flight is dropped. Who
+        the account is (management key, workspaces, members, budgets, clock) stays as it is.
+        """
+        settings, faults = self._made_with
+        limit = settings.rate_limit
+        apply(evolve(settings, rate_limit=evolve(limit) if limit else None), self)
+        self.faults[:] = faults
+        self._exchange.start_anew()
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -159,7 +170,7 @@ class Emulator:
             raise RuntimeError("The emulator is serving already")
         if self._store is not None:
             self._store.open(self.account)
-        self._serving = Serving(self._answer)
+        self._serving = Serving(self._exchange.answer)
         try:
             self._port = await self._serving.start(self._host, self._wanted_port)
         except BaseException:
@@ -175,104 +186,18 @@ class Emulator:
             if self._store is not None:
                 self._store.close(self.account)
 
-    async def _answer(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
-        if request.raw_path.startswith(f"{CONTROL}/"):
-            return await self._control(request)
-        seen = self._seen(request, peer)
-        if not await self._heard(request, seen):
-            return Delivered()
-        limited = self._limited()
-        fault = None if limited or seen.operation == "unknown" else self._strike(seen)
-        await self._keep(seen)
-        await asyncio.sleep(self.latency)
-        await hold_back(fault, peer)
-        answer = limited or self._apply(seen, fault)
-        if fault is None or tells_status(fault):
-            seen.status = answer.status
-        await self._keep(seen)
-        await hold_up(fault)
-        return await self._deliver(request, answer, fault, peer)
 
-    async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await _body_of(request)
-        if body is None:
-            return Delivered()
-        if self._store is not None:
-            self._store.commit()
-        secret = request.headers.get("Authorization", "")
-        return whole(request, control(self, request.method, request.raw_path, secret, body))
-
-    def _seen(self, request: web.BaseRequest, peer: Peer) -> Request:
-        operation, named, query = parse(request.method, request.raw_path)
-        seen = Request(
-            operation=operation,
-            method=request.method,
-            path=request.raw_path,
-            query=query,
-            headers={name.lower(): text for name, text in request.headers.items()},
-            connection=peer.number,
-            hash=named,
-            number=next(self._numbers),
+def _checked(host: str, *, allow_remote: bool) -> str:
+    if not allow_remote and not _is_loopback(host):
+        raise ValueError(
+            f"host: {host!r} can be reached from other machines, and whoever reaches an emulator "
+            "may know its key: use 127.0.0.1, or allow_remote=True (--allow-remote)"
         )
-        self.requests.append(seen)
-        return seen
-
-    async def _heard(self, request: web.BaseRequest, seen: Request) -> bool:
-        """Whether all of the request has come."""
-        body = await _body_of(request)
-        if body is None:
-            await self._keep(seen)
-            return False
-        seen.body, seen.name = body, _name_in(body)
-        return True
-
-    async def _keep(self, seen: Request) -> None:
-        """Have it in the file, if there is one, before anybody can learn of it."""
-        if self._store is not None:
-            self._store.save(seen, self.account)
-            await asyncio.sleep(0)  # all who come in one turn of the loop share a commit
-            self._store.commit()
-
-    def _limited(self) -> Answer | None:
-        limit, now = self.rate_limit, self.account.clock()
-        wait = limit.wait(now) if limit else 0
-        return error_answer(429).with_headers(limit.headers(wait, now)) if limit and wait else None
-
-    def _strike(self, seen: Request) -> Fault | None:
-        fault = strike(self.faults, seen.operation, self._random)
-        seen.fault = fault.kind if fault else None
-        return fault
-
-    def _apply(self, seen: Request, fault: Fault | None) -> Answer:
-        """Apply the request, if the fault lets it be, and spoil the answer."""
-        if applies(fault):
-            answer = perform(self.account, seen, page_size=self.page_size)
-        else:
-            answer = json_answer(success_status(seen.operation), {"data": {}})
-        return spoiled(fault, answer) if fault else answer
-
-    async def _deliver(
-        self, request: web.BaseRequest, answer: Answer, fault: Fault | None, peer: Peer
-    ) -> web.StreamResponse:
-        # By the account's clock, not the machine's: clients tell the service's time by it.
-        answer = answer.with_headers({"Date": http_form(self.account.clock())})
-        if fault and breaks_delivery(fault):
-            return await broken(fault, answer, peer)
-        return whole(request, answer)
+    return host
 
 
-async def _body_of(request: web.BaseRequest) -> bytes | None:
-    """The whole body; None if the client has gone in the midst of it."""
+def _is_loopback(host: str) -> bool:
     try:
-        return await request.content.read()
-    except (ConnectionError, web.RequestPayloadError):
-        return None
-
-
-def _name_in(body: bytes) -> str | None:
-    try:
-        fields: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    name = cast("dict[str, object]", fields).get("name") if isinstance(fields, dict) else None
-    return name if isinstance(name, str) else None
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, which may mean any machine
+        return False

@@ -20,6 +20,10 @@ _TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.AS
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _OFFSET: Final = re.compile(r"[0-9]{1,18}")  # more is beyond what Python counts items with
 _LONGEST_USER: Final = 512
+# White space as JavaScript, and so a JSON schema's \s, has it: neither U+0085 nor U+001C to U+001F.
+_WHITE: Final = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 _SHORTEST_KEY: Final = 32
 
 
@@ -70,7 +74,7 @@ def _uuid(field: str, value: object) -> str:
 
 def _user(field: str, value: object) -> str:
     user = _text(field, value)
-    if len(user) > _LONGEST_USER or "\0" in user or user != user.strip():
+    if len(user) > _LONGEST_USER or "\0" in user or user != user.strip(_WHITE):
         raise _invalid(field, "1 to 512 characters, no NUL, no outer white space")
     return user
 

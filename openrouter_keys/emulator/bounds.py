@@ -42,4 +42,9 @@ def texts(_instance: object, attribute: "Attribute[Any]", value: object) -> None
 
 
 def _line(value: object) -> bool:
-    return isinstance(value, str) and not {"\r", "\n", "\0"} & {*value}
+    # More than Latin-1 has no form in a header.
+    return (
+        isinstance(value, str)
+        and not {"\r", "\n", "\0"} & {*value}
+        and max(value, default="") <= "\xff"
+    )

@@ -1,42 +1,51 @@
 """What tests in other processes ask and tell an emulator, under ``/_emulator/``. No sockets."""
 
-from collections.abc import Callable, Iterable, Mapping
-from inspect import signature
-from typing import Final, Protocol, TypeAlias, TypeVar, cast
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, Protocol, TypeAlias, cast
 
-from attrs import asdict, field, frozen
+from attrs import field, frozen, validators
 
 from openrouter_keys.emulator.answers import Answer, bearer, json_answer, read_json
-from openrouter_keys.emulator.bounds import integer, number
+from openrouter_keys.emulator.bounds import number
 from openrouter_keys.emulator.faults import Fault
+from openrouter_keys.emulator.fields import fields_of, made
 from openrouter_keys.emulator.ledger import Request, counted, told
-from openrouter_keys.emulator.limits import RateLimit
+from openrouter_keys.emulator.page import view
+from openrouter_keys.emulator.records import key_record
 from openrouter_keys.emulator.refusals import JSON, Refusal
-from openrouter_keys.emulator.state import Account
+from openrouter_keys.emulator.schedule import read_faults, told_fault
+from openrouter_keys.emulator.settings import (
+    Settable,
+    change_account,
+    change_settings,
+    told_account,
+    told_settings,
+)
 from openrouter_keys.emulator.stored import StoredKey, hash_of
 from openrouter_keys.emulator.times import offset_form
-
-T = TypeVar("T")
 
 CONTROL: Final = "/_emulator"
 
 
-class Controlled(Protocol):
+class Controlled(Settable, Protocol):
     """What of an emulator can be asked and told."""
 
-    account: Account
     requests: list[Request]
+    dropped: Counter[str]
     faults: list[Fault]
-    latency: float
-    page_size: int
-    rate_limit: RateLimit | None
+
+    def reset(self) -> None:
+        """Go back to how it was made."""
+        ...
 
 
-@frozen(kw_only=True)
-class _Settings:
-    latency: float = field(validator=number(0))
-    page_size: int = field(validator=integer(1))
-    rate_limit: RateLimit | None
+@frozen
+class _Expense:
+    hash: str = field(validator=validators.instance_of(str))
+    usd: float = field(validator=number(0, 1e12))
+    byok: bool = field(default=False, validator=validators.instance_of(bool))
 
 
 def control(emulator: Controlled, method: str, target: str, secret: str, body: bytes) -> Answer:
@@ -88,20 +97,21 @@ def _told_key(key: StoredKey) -> JSON:
 
 
 def _summary(emulator: Controlled, _body: bytes) -> JSON:
-    return {**counted(emulator.requests), "keys": len(emulator.account.keys)}
+    counts = counted(emulator.requests, emulator.dropped)
+    return {**counts, "keys": len(emulator.account.keys)}
 
 
 def _faults(emulator: Controlled, _body: bytes) -> JSON:
-    return [_told_fault(fault) for fault in emulator.faults]
+    return [told_fault(fault) for fault in emulator.faults]
 
 
 def _replace_faults(emulator: Controlled, body: bytes) -> JSON:
-    emulator.faults[:] = _read_faults(body)
+    emulator.faults[:] = read_faults(read_json(body))
     return _faults(emulator, body)
 
 
 def _append_faults(emulator: Controlled, body: bytes) -> JSON:
-    emulator.faults += _read_faults(body)
+    emulator.faults += read_faults(read_json(body))
     return _faults(emulator, body)
 
 
@@ -110,70 +120,53 @@ def _remove_faults(emulator: Controlled, body: bytes) -> JSON:
     return _faults(emulator, body)
 
 
-def _told_fault(fault: Fault) -> JSON:
-    body = None if fault.body is None else fault.body.decode(errors="surrogateescape")
-    return cast("dict[str, JSON]", asdict(fault)) | {"body": body}
-
-
-def _read_faults(body: bytes) -> list[Fault]:
-    value = read_json(body)
-    return [*map(_fault, cast("list[object]", value) if isinstance(value, list) else [value])]
-
-
-def _fault(value: object) -> Fault:
-    fields = _object("a fault", value)
-    body = fields.get("body")
-    if isinstance(body, str):
-        fields["body"] = body.encode(errors="surrogateescape")
-    elif body is not None:
-        raise Refusal(400, "'body' must be a string or null")
-    return _built(Fault, "a fault", fields)
+def _settings(emulator: Controlled, _body: bytes) -> JSON:
+    return told_settings(emulator)
 
 
 def _change_settings(emulator: Controlled, body: bytes) -> JSON:
-    given = _object("settings", read_json(body))
-    if given.get("rate_limit") is not None:
-        limit = _object("rate_limit", given["rate_limit"])
-        given["rate_limit"] = _built(RateLimit, "rate_limit", limit)
-    # What was not given stays the very same: a rate limit knows how much of it is used up.
-    current = {name: getattr(emulator, name) for name in signature(_Settings).parameters}
-    settings = _built(_Settings, "settings", current | given)
-    for name in current:
-        setattr(emulator, name, getattr(settings, name))
-    return _told_settings(emulator)
+    change_settings(emulator, read_json(body))
+    return told_settings(emulator)
 
 
-def _told_settings(emulator: Controlled) -> JSON:
-    limit = emulator.rate_limit
+def _account(emulator: Controlled, _body: bytes) -> JSON:
+    return told_account(emulator.account)
+
+
+def _change_account(emulator: Controlled, body: bytes) -> JSON:
+    change_account(emulator.account, read_json(body))
+    return told_account(emulator.account)
+
+
+def _clock(emulator: Controlled, _body: bytes) -> JSON:
     return {
-        "latency": emulator.latency,
-        "page_size": emulator.page_size,
-        "rate_limit": None if limit is None else _told_limit(limit),
+        "now": offset_form(emulator.account.clock()),
+        "ahead": emulator.account.ahead.total_seconds(),
     }
 
 
-def _told_limit(limit: RateLimit) -> JSON:
-    return {"rate": limit.rate, "burst": limit.burst, "retry_after": limit.retry_after}
+def _set_clock(emulator: Controlled, body: bytes) -> JSON:
+    def set_time(now: object) -> None:
+        emulator.account.set_time(datetime.fromisoformat(cast("str", now)))
+
+    made(set_time, "clock", fields_of("clock", read_json(body)))
+    return _clock(emulator, body)
 
 
-def _object(what: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise Refusal(400, f"{what}: expected a JSON object")
-    return cast("dict[str, object]", value)
+def _advance_clock(emulator: Controlled, body: bytes) -> JSON:
+    made(emulator.account.advance, "clock", fields_of("clock", read_json(body)))
+    return _clock(emulator, body)
 
 
-def _built(make: Callable[..., T], what: str, fields: Mapping[str, object]) -> T:
-    known = signature(make).parameters
-    if unknown := fields.keys() - known.keys():
-        raise Refusal(400, f"{what} has no {_listed(unknown)}; it has {_listed(known)}")
-    try:
-        return make(**fields)
-    except (TypeError, ValueError) as error:
-        raise Refusal(400, f"{what}: {error.args[0]}") from None
+def _spend(emulator: Controlled, body: bytes) -> JSON:
+    expense = made(_Expense, "an expense", fields_of("an expense", read_json(body)))
+    emulator.account.spend(expense.hash, expense.usd, byok=expense.byok)
+    return key_record(emulator.account.get(expense.hash), emulator.account)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
+def _reset(emulator: Controlled, body: bytes) -> JSON:
+    emulator.reset()
+    return _summary(emulator, body)
 
 
 _Control: TypeAlias = Callable[[Controlled, bytes], JSON]
@@ -181,9 +174,18 @@ _CONTROLS: Final[dict[tuple[str, str], _Control]] = {
     ("GET", f"{CONTROL}/requests"): _requests,
     ("GET", f"{CONTROL}/keys"): _keys,
     ("GET", f"{CONTROL}/summary"): _summary,
+    ("GET", f"{CONTROL}/view"): lambda emulator, _body: view(emulator),
     ("GET", f"{CONTROL}/faults"): _faults,
     ("PUT", f"{CONTROL}/faults"): _replace_faults,
     ("POST", f"{CONTROL}/faults"): _append_faults,
     ("DELETE", f"{CONTROL}/faults"): _remove_faults,
+    ("GET", f"{CONTROL}/settings"): _settings,
     ("PUT", f"{CONTROL}/settings"): _change_settings,
+    ("GET", f"{CONTROL}/account"): _account,
+    ("PUT", f"{CONTROL}/account"): _change_account,
+    ("GET", f"{CONTROL}/clock"): _clock,
+    ("PUT", f"{CONTROL}/clock"): _set_clock,
+    ("POST", f"{CONTROL}/clock"): _advance_clock,
+    ("POST", f"{CONTROL}/spend"): _spend,
+    ("POST", f"{CONTROL}/reset"): _reset,
 }

@@ -5,6 +5,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -63,7 +64,8 @@ def _begin(fault: Fault, answer: Answer, peer: Peer) -> None:
 
 def _end_abruptly(peer: Peer) -> None:
     connection: socket.socket = peer.transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    with suppress(OSError):  # the client has gone already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     peer.transport.abort()
 
 

@@ -57,11 +57,24 @@ def told(request: Request) -> dict[str, JSON]:
     return dict(zip(_TOLD, _taken(request), strict=True))
 
 
-def counted(requests: Iterable[Request]) -> dict[str, JSON]:
-    """How many requests of each operation there are, and how many creates of each name."""
-    arrived = [*requests]
-    names = (request.name for request in arrived if request.operation == "create")
+def drop_oldest(requests: list[Request], kept: int) -> Counter[str]:
+    """Let go of all but the newest requests, and count the others by operation."""
+    oldest = requests[: max(len(requests) - kept, 0)]
+    del requests[: len(oldest)]
+    return Counter(request.operation for request in oldest)
+
+
+def counted(requests: Iterable[Request], dropped: Counter[str]) -> dict[str, JSON]:
+    """How many requests of each operation came, and how many creates of each name are still there.
+
+    Args:
+        requests: those in the ledger.
+        dropped: how many more there were of each operation.
+    """
+    kept = [*requests]
+    names = (request.name for request in kept if request.operation == "create")
     return {
-        "requests": Counter(request.operation for request in arrived),
+        "requests": dropped + Counter(request.operation for request in kept),
         "creates_by_name": Counter(name for name in names if name is not None),
+        "dropped": dropped.total(),
     }

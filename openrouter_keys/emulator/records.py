@@ -1,12 +1,15 @@
-"""The JSON that answers show of a key. Pure."""
+"""The JSON that answers show of a key and its budgets. Pure."""
 
+from collections.abc import Set
 from datetime import datetime
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
+from openrouter_keys.emulator.contracts import NEWEST, Contract
 from openrouter_keys.emulator.refusals import JSON
 from openrouter_keys.emulator.state import Account
-from openrouter_keys.emulator.stored import StoredKey
+from openrouter_keys.emulator.stored import Budget, StoredKey
 from openrouter_keys.emulator.times import PERIODS, offset_form, period_end, zulu_form
 
 _LIMITS: Final = ("label", "limit", "limit_remaining", "limit_reset", "include_byok_in_limit")
@@ -18,18 +21,24 @@ _USAGE: Final = tuple(
 _OWNERS: Final = ("creator_user_id", "workspace_id")
 _KEY: Final = ("hash", "name", *_LIMITS, "disabled", *_USAGE, *_OWNERS, "external_user")
 _CURRENT: Final = (*_LIMITS, *_USAGE, *_OWNERS)
+_BUDGET: Final = (
+    *("scope", "limit_usd", "spend_usd", "remaining_usd", "reset_interval"),
+    *("include_byok", "guardrail_id", "budget_id"),
+)
 # Pages are long: one call for all attributes of a key is twice as fast as one for each.
 _taken_for_key: Final = attrgetter(*_KEY)
 _taken_for_current: Final = attrgetter(*_CURRENT)
+_taken_for_budget: Final = attrgetter(*_BUDGET)
+_remaining: Final = attrgetter("remaining_usd")
 
 
-def _shown(record: dict[str, JSON], account: Account) -> dict[str, JSON]:
-    for name in account.hidden_fields:
+def _shown(record: dict[str, JSON], account: Account, absent: Set[str]) -> dict[str, JSON]:
+    for name in chain(account.hidden_fields, absent):
         record.pop(name, None)
     return record | account.extra_fields
 
 
-def key_record(key: StoredKey, account: Account) -> dict[str, JSON]:
+def key_record(key: StoredKey, account: Account, contract: Contract = NEWEST) -> dict[str, JSON]:
     """A ``Key``; both forms of timestamp that the service uses are in it."""
     record: dict[str, JSON] = {
         **dict(zip(_KEY, _taken_for_key(key), strict=True)),
@@ -38,13 +47,17 @@ def key_record(key: StoredKey, account: Account) -> dict[str, JSON]:
         "expires_at": zulu_form(key.expires_at),
         "last_used_at": offset_form(key.last_used_at),
     }
-    return _shown(record, account)
+    return _shown(record, account, contract.key)
 
 
-def current_record(key: StoredKey, account: Account) -> dict[str, JSON]:
+def current_record(
+    key: StoredKey, account: Account, contract: Contract = NEWEST
+) -> dict[str, JSON]:
     """A ``CurrentKey``."""
     manages = key.secret == account.management_key
-    budget = _budget(key, account.clock())
+    budgets = [*account.budgets, *([] if key.budget is None else [key.budget])]
+    now = account.clock()
+    told = [_budget_record(budget, now) for budget in budgets]
     record: dict[str, JSON] = {
         **dict(zip(_CURRENT, _taken_for_current(key), strict=True)),
         "expires_at": zulu_form(key.expires_at),
@@ -55,24 +68,16 @@ def current_record(key: StoredKey, account: Account) -> dict[str, JSON]:
         "rate_limit": {"interval": "10s", "note": "Deprecated; means nothing.", "requests": -1},
         "free_model_daily_requests": {"limit": 1000, "used": 0, "remaining": 1000},
         "allowed_data_regions": ["global"],
-        "budgets": [] if budget is None else [budget],
-        "effective_budget": budget,
+        "budgets": told,
+        "effective_budget": told[budgets.index(min(budgets, key=_remaining))] if told else None,
     }
-    return _shown(record, account)
+    return _shown(record, account, contract.current)
 
 
-def _budget(key: StoredKey, now: datetime) -> JSON:
-    if key.limit is None:
-        return None
-    resets_at = period_end(key.limit_reset, now) if key.limit_reset in PERIODS else None
+def _budget_record(budget: Budget, now: datetime) -> JSON:
+    interval = budget.reset_interval
+    resets_at = period_end(interval, now) if interval in PERIODS else None
     return {
-        "scope": "key_limit",
-        "limit_usd": key.limit,
-        "spend_usd": key.spent,
-        "remaining_usd": key.limit_remaining,
-        "reset_interval": key.limit_reset,
+        **dict(zip(_BUDGET, _taken_for_budget(budget), strict=True)),
         "resets_at": zulu_form(resets_at),
-        "include_byok": key.include_byok_in_limit,
-        "guardrail_id": None,
-        "budget_id": None,
     }

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from sqlite3 import Connection
 from typing import Any, Final
 
-from attrs import fields_dict
+from attrs import asdict, fields_dict
 
 from openrouter_keys.emulator.answers import parse
 from openrouter_keys.emulator.ledger import Request, told
 from openrouter_keys.emulator.state import Account
-from openrouter_keys.emulator.stored import StoredKey, Workspace
+from openrouter_keys.emulator.stored import Budget, StoredKey, Workspace
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
@@ -31,9 +31,17 @@ def read_account(connection: Connection) -> Account | None:
         return None
     record: dict[str, Any] = json.loads(row[0])
     workspaces = {id: Workspace(id, name) for id, name in record.pop("workspaces").items()}
+    members, ahead = record.pop("members", None), timedelta(seconds=record.pop("ahead", 0))
     rows = connection.execute("SELECT record FROM keys ORDER BY rowid")
-    keys = {key.hash: key for key in map(_key, rows)}
-    return Account(keys=keys, workspaces=workspaces, **record)
+    account = Account(
+        keys={key.hash: key for key in map(_key, rows)},
+        workspaces=workspaces,
+        members=None if members is None else {*members},
+        budgets=[Budget(**budget) for budget in record.pop("budgets", [])],
+        **record,
+    )
+    account.ahead = ahead
+    return account
 
 
 def write_account(connection: Connection, account: Account) -> None:
@@ -43,6 +51,9 @@ def write_account(connection: Connection, account: Account) -> None:
         "default_workspace": account.default_workspace,
         "organization_id": account.organization_id,
         "workspaces": {each.id: each.name for each in [*account.workspaces.values()]},
+        "members": None if account.members is None else sorted(account.members),
+        "budgets": [asdict(budget) for budget in account.budgets],
+        "ahead": account.ahead.total_seconds(),
     }
     connection.execute("REPLACE INTO account VALUES (1, ?)", (_dump(record),))
     connection.execute("DELETE FROM keys")

@@ -1,7 +1,7 @@
 """An account of the service as plain attributes to look at and to change. No HTTP, no JSON text."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from random import Random, SystemRandom
 from typing import Final, Literal
@@ -10,10 +10,13 @@ from attrs import Factory, define, field
 
 from openrouter_keys.emulator.bodies import changes, creation
 from openrouter_keys.emulator.refusals import JSON, Refusal
-from openrouter_keys.emulator.stored import StoredKey, Workspace, hash_of, masked
-from openrouter_keys.emulator.times import utc_now
+from openrouter_keys.emulator.stored import Budget, StoredKey, Workspace, hash_of, masked
+from openrouter_keys.emulator.times import Ahead, utc_now
 
 MANAGEMENT_KEY: Final = "sk-or-mgmt-emulator-" + "e2" * 24
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 DEFAULT_WORKSPACE: Final = "e2e2e2e2-0000-4000-8000-000000000001"
 
 
@@ -30,11 +33,13 @@ class Account:
         keys: the keys by hash, in the order of their creation.
         workspaces: the workspaces by id.
         default_workspace: the id of the one that is meant when none is named.
+        members: the ids that ``creator_user_id`` may be; None for any.
+        budgets: told by ``GET /key`` besides the key's own limit; nothing here spends them.
         organization_id: told by ``GET /key``; None for a personal account.
         inference_key_status: how an inference key on ``/keys`` is refused; both are documented.
         hidden_fields: fields that answers leave out, as older services do with newer ones.
         extra_fields: fields that answers have besides, as newer services will.
-        clock: the service's time, aware.
+        clock: the service's time, aware; `advance` and `set_time` put one in place that is ahead.
         random: where secrets come from; a seeded one makes the same secrets again.
     """
 
@@ -42,21 +47,24 @@ class Account:
     keys: dict[str, StoredKey] = Factory(dict[str, StoredKey])
     workspaces: dict[str, Workspace] = Factory(_default_workspaces)
     default_workspace: str = DEFAULT_WORKSPACE
+    members: set[str] | None = None
+    budgets: list[Budget] = Factory(list[Budget])
     organization_id: str | None = None
     inference_key_status: Literal[401, 403] = 401
     hidden_fields: set[str] = Factory(set[str])
     extra_fields: dict[str, JSON] = Factory(dict[str, JSON])
     clock: Callable[[], datetime] = utc_now
     random: Random = Factory(SystemRandom)
-    _newest: datetime = field(init=False, default=datetime.min.replace(tzinfo=UTC))
+    _newest: datetime = field(init=False, default=_NEVER)
 
     def create(self, body: object) -> StoredKey:
         """Make a key from the fields of a create body.
 
         Raises:
-            Refusal: 400, a field is missing, wrong, or names an unknown workspace.
+            Refusal: 400, a field is missing, wrong, or names an unknown workspace or member.
         """
         attributes = creation(body)
+        self._check_member(attributes.get("creator_user_id"))
         # No 404 is documented for create, unlike list and update.
         self._check_workspace(attributes.get("workspace_id"), status=400)
         self._newest = max(self._newest, self.clock())
@@ -175,6 +183,46 @@ class Account:
         """
         self.get(hash).spend(usd, self.clock(), byok=byok)
 
+    @property
+    def ahead(self) -> timedelta:
+        """How far the service's time was advanced or set ahead."""
+        return self.clock.by if isinstance(self.clock, Ahead) else timedelta()
+
+    @ahead.setter
+    def ahead(self, by: timedelta) -> None:
+        clock = self.clock.clock if isinstance(self.clock, Ahead) else self.clock
+        # The periods of the calendar's last year would end beyond it.
+        if by and not _EPOCH <= clock() + by < _END:
+            raise ValueError("the time must be from 1970 to 9998")
+        self.clock = Ahead(clock, by) if by else clock
+
+    def advance(
+        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
+    ) -> None:
+        """Let the service's time pass at once; negative amounts turn it back.
+
+        Raises:
+            ValueError: the time would be before 1970 or after 9998.
+            OverflowError: there is no such time at all.
+        """
+        self.ahead += timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+    def set_time(self, now: datetime) -> None:
+        """Make this the service's time, from which it goes on as the clock does.
+
+        Args:
+            now: aware.
+
+        Raises:
+            ValueError: it is before 1970 or after 9998.
+        """
+        self.ahead += now - self.clock()
+
+    def clear(self) -> None:
+        """Forget every key, and how far the time was advanced; who the account is stays."""
+        self.keys.clear()
+        self.ahead, self._newest = timedelta(), _NEVER
+
     def new_secret(self) -> str:
         """A secret that looks like the service's and is visibly not one."""
         return f"sk-or-v1-e2e2e2e2{self.random.getrandbits(224):056x}"
@@ -182,6 +230,10 @@ class Account:
     def _check_workspace(self, workspace_id: object, status: int) -> None:
         if workspace_id is not None and workspace_id not in self.workspaces:
             raise Refusal(status, "Workspace not found")
+
+    def _check_member(self, user_id: object) -> None:
+        if user_id is not None and self.members is not None and user_id not in self.members:
+            raise Refusal(400, "creator_user_id: not a member of the organization")
 
     def _put(self, attributes: Mapping[str, object]) -> StoredKey:
         key = self._fresh(str(attributes.get("secret") or self.new_secret()))

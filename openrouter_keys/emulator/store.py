@@ -38,6 +38,7 @@ class Store:
         self._generation = 0
         self._connection: sqlite3.Connection | None = None
         self._failure: sqlite3.Error | None = None
+        self._new: Account | None = None
 
     def load(self, account: Account) -> list[Request]:
         """Put what the file holds into the account, and return the ledger.
@@ -54,6 +55,14 @@ class Store:
                 self._continue(stored, account)
             return [*read_requests(connection)]
 
+    def start_anew(self, account: Account) -> None:
+        """Write the account, instead of all that is there, before anything else is written.
+
+        Args:
+            account: it is written as it is then, by whichever thread has the file.
+        """
+        self._new = account
+
     def open(self, account: Account) -> None:
         """Keep the file for this emulator alone, and write the account to it.
 
@@ -67,6 +76,7 @@ class Store:
             with connection:
                 connection.execute("BEGIN")
                 connection.execute(f"PRAGMA user_version={self._generation + 1}")
+                self._begin_anew(connection)
                 write_account(connection, account)
         except BaseException:
             connection.close()
@@ -83,8 +93,7 @@ class Store:
         if self._connection is None:
             return
         with self._failing():
-            if not self._connection.in_transaction:
-                self._connection.execute("BEGIN")
+            self._begin(self._connection)
             write_request(self._connection, request)
             if request.applied and request.hash and request.operation in _CHANGING:
                 write_key(self._connection, request.hash, account.keys.get(request.hash))
@@ -97,6 +106,7 @@ class Store:
         """
         if self._connection is not None:
             with self._failing():
+                self._begin(self._connection)
                 self._connection.commit()
 
     def close(self, account: Account) -> None:
@@ -104,9 +114,19 @@ class Store:
         connection, self._connection = self._connection, None
         if connection is not None:
             with closing(connection), connection:
-                if not connection.in_transaction:
-                    connection.execute("BEGIN")
+                self._begin(connection)
                 write_account(connection, account)
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        self._begin_anew(connection)
+
+    def _begin_anew(self, connection: sqlite3.Connection) -> None:
+        if self._new is not None:
+            connection.execute("DELETE FROM requests")
+            write_account(connection, self._new)
+            self._new = None
 
     def _continue(self, stored: Account, account: Account) -> None:
         if account.keys or account.management_key not in {MANAGEMENT_KEY, stored.management_key}:
@@ -115,6 +135,10 @@ class Store:
         account.default_workspace = stored.default_workspace
         account.organization_id = stored.organization_id
         account.workspaces |= stored.workspaces
+        if stored.members is not None:
+            account.members = stored.members | (account.members or set())
+        account.budgets = account.budgets or stored.budgets
+        account.ahead = account.ahead or stored.ahead
         account.keys |= stored.keys
 
     @contextmanager
@@ -126,6 +150,8 @@ class Store:
             yield
         except sqlite3.Error as error:
             self._failure = error
+            if self._connection is not None:
+                self._connection.rollback()
             raise
 
 

@@ -1,4 +1,4 @@
-"""What the service holds of a workspace and of a key, and how a key's spending adds up. No HTTP."""
+"""What the service holds of workspaces, budgets and keys, and how spending adds up. No HTTP."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,6 +24,34 @@ class Workspace:
 
     id: str
     name: str = "Emulated workspace"
+
+
+@define(kw_only=True)
+class Budget:
+    """A limit on what is spent in some scope, as ``GET /key`` tells of it.
+
+    Args:
+        scope: such as ``workspace``, ``member`` or ``key_limit``.
+        limit_usd: how much may be spent, in US dollars.
+        spend_usd: how much is spent.
+        reset_interval: ``daily``, ``weekly`` or ``monthly``; None never resets.
+        include_byok: whether spending with one's own provider keys counts.
+        guardrail_id: the guardrail that it comes from.
+        budget_id: its own id.
+    """
+
+    scope: str
+    limit_usd: float
+    spend_usd: float = 0
+    reset_interval: str | None = None
+    include_byok: bool = False
+    guardrail_id: str | None = None
+    budget_id: str | None = None
+
+    @property
+    def remaining_usd(self) -> float:
+        """The US dollars that are left to spend."""
+        return max(self.limit_usd - self.spend_usd, 0)
 
 
 @define(eq=False, kw_only=True)
@@ -79,6 +107,19 @@ class StoredKey:
         period = self.limit_reset or "never"
         counted = byok.get(period, self.byok_usage) if self.include_byok_in_limit else 0
         return own.get(period, self.usage) + counted
+
+    @property
+    def budget(self) -> Budget | None:
+        """The key's own limit as a budget; None without a limit."""
+        if self.limit is None:
+            return None
+        return Budget(
+            scope="key_limit",
+            limit_usd=self.limit,
+            spend_usd=self.spent,
+            reset_interval=self.limit_reset,
+            include_byok=self.include_byok_in_limit,
+        )
 
     @property
     def limit_remaining(self) -> float | None:

@@ -1,8 +1,11 @@
 """The service's calendar, and the forms in which it writes a moment. Pure."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Final
+
+from attrs import frozen
 
 PERIODS: Final = ("daily", "weekly", "monthly")
 
@@ -10,6 +13,18 @@ PERIODS: Final = ("daily", "weekly", "monthly")
 def utc_now() -> datetime:
     """The time that it is."""
     return datetime.now(UTC)
+
+
+@frozen
+class Ahead:
+    """A clock that is ahead of another one."""
+
+    clock: Callable[[], datetime]
+    by: timedelta
+
+    def __call__(self) -> datetime:
+        """The time that it is there."""
+        return self.clock() + self.by
 
 
 def period_start(period: str, now: datetime) -> datetime:

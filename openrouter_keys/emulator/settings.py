@@ -1,0 +1,130 @@
+"""What of an emulator and its account can be set over HTTP, there and back. No sockets."""
+
+from typing import Any, Literal, Protocol, cast
+
+from attrs import Attribute, field, fields_dict, frozen, validators
+
+from openrouter_keys.emulator.bounds import integer, number
+from openrouter_keys.emulator.contracts import CONTRACT_NAMES, ContractName
+from openrouter_keys.emulator.fields import fields_of, made
+from openrouter_keys.emulator.limits import RateLimit
+from openrouter_keys.emulator.refusals import JSON
+from openrouter_keys.emulator.state import Account
+from openrouter_keys.emulator.stored import Workspace
+
+
+class Settable(Protocol):
+    """What of an emulator can be set."""
+
+    account: Account
+    latency: float
+    page_size: int
+    rate_limit: RateLimit | None
+    contract: ContractName
+    max_body: int
+    ledger_size: int
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What can be changed while serving; an emulator has attributes of these names.
+
+    Raises:
+        ValueError: something is of the wrong type, or out of its range.
+    """
+
+    latency: float = field(validator=number(0))
+    page_size: int = field(validator=integer(1))
+    rate_limit: RateLimit | None
+    contract: ContractName = field(validator=validators.in_(CONTRACT_NAMES))
+    max_body: int = field(validator=integer(0))
+    ledger_size: int = field(validator=integer(0))
+
+
+def _current(emulator: Settable) -> dict[str, Any]:
+    return {name: getattr(emulator, name) for name in fields_dict(Settings)}
+
+
+def settings_of(emulator: Settable) -> Settings:
+    """The settings as they are.
+
+    Raises:
+        ValueError: one of them is wrong.
+    """
+    return Settings(**_current(emulator))
+
+
+def apply(settings: Settings, emulator: Settable) -> None:
+    """Make these the settings."""
+    for name in fields_dict(Settings):
+        setattr(emulator, name, getattr(settings, name))
+
+
+def told_settings(emulator: Settable) -> JSON:
+    """The settings in JSON."""
+    limit = emulator.rate_limit
+    return {**_current(emulator), "rate_limit": None if limit is None else _told_limit(limit)}
+
+
+def _told_limit(limit: RateLimit) -> JSON:
+    return {"rate": limit.rate, "burst": limit.burst, "retry_after": limit.retry_after}
+
+
+def change_settings(emulator: Settable, value: object) -> None:
+    """Change the settings that are given.
+
+    Raises:
+        Refusal: 400, something is wrong; nothing is changed.
+    """
+    given = fields_of("settings", value)
+    if given.get("rate_limit") is not None:
+        limit = fields_of("rate_limit", given["rate_limit"])
+        given["rate_limit"] = made(RateLimit, "rate_limit", limit)
+    # What was not given stays the very same: a rate limit knows how much of it is used up.
+    apply(made(Settings, "settings", _current(emulator) | given), emulator)
+
+
+def _names(_instance: object, attribute: "Attribute[Any]", value: object) -> None:
+    names = cast("dict[object, object]", value) if isinstance(value, dict) else {None: None}
+    if not all(isinstance(text, str) for pair in names.items() for text in pair):
+        raise ValueError(f"{attribute.name}: expected strings by strings")
+
+
+def _ids(_instance: object, attribute: "Attribute[Any]", value: object) -> None:
+    ids = cast("list[object]", value) if isinstance(value, list) else [None]
+    if not all(isinstance(id, str) for id in ids):
+        raise ValueError(f"{attribute.name}: expected a list of strings")
+
+
+@frozen(kw_only=True)
+class _AccountForm:
+    organization_id: str | None = field(validator=validators.optional(validators.instance_of(str)))
+    workspaces: dict[str, str] = field(validator=_names)
+    members: list[str] | None = field(validator=validators.optional(_ids))
+    inference_key_status: Literal[401, 403] = field(validator=validators.in_((401, 403)))
+
+
+def told_account(account: Account) -> dict[str, JSON]:
+    """Who the account is, in JSON; no secret and no key."""
+    return {
+        "organization_id": account.organization_id,
+        "workspaces": {each.id: each.name for each in [*account.workspaces.values()]},
+        "members": None if account.members is None else sorted(account.members),
+        "inference_key_status": account.inference_key_status,
+    }
+
+
+def change_account(account: Account, value: object) -> None:
+    """Change what is given of who the account is; the default workspace always stays.
+
+    Raises:
+        Refusal: 400, something is wrong; nothing is changed.
+    """
+    given = fields_of("account", value)
+    form = made(_AccountForm, "account", {**told_account(account), **given})
+    workspaces = {id: Workspace(id, name) for id, name in form.workspaces.items()}
+    default = account.workspaces[account.default_workspace]
+    account.workspaces = {default.id: default} | workspaces
+    account.members = None if form.members is None else {*form.members}
+    account.organization_id = form.organization_id
+    account.inference_key_status = form.inference_key_status

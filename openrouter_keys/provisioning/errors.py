@@ -43,8 +43,12 @@ class TooManyFailuresError(OpenRouterError):
 class ServiceOutageError(OpenRouterError):
     """No create succeeded in round after round."""
 
-    def __init__(self, rounds: int) -> None:
-        super().__init__(f"no create succeeded in {rounds} rounds: is the service up?")
+    def __init__(self, rounds: int, last: OpenRouterError | None = None) -> None:
+        # Of an unknown outcome, what made it so.
+        why = None if last is None else last.__cause__ or last
+        said = "" if why is None else f" (the last one: {why})"
+        super().__init__(f"no create succeeded in {rounds} rounds: is the service up?{said}")
+        self.__cause__ = last
 
 
 class JournalError(OpenRouterError):

@@ -177,12 +177,14 @@ class Making:
             self._pacer.rejected(error.retry_after)
         elif error is not None and _is_trouble(error):
             self._pacer.troubled()
-            self._patience.unanswered()
+            self._patience.unanswered(error)
         else:
             self._pacer.accepted()
             # A service that never tells a secret makes keys without end.
-            lost = isinstance(error, SecretLostError)
-            self._patience.unanswered() if lost else self._patience.succeeded()
+            if isinstance(error, SecretLostError):
+                self._patience.unanswered(error)
+            else:
+                self._patience.succeeded()
 
     async def _created(
         self, spec: KeySpec, made: UndeliveredKey, data: Key | None, *, kept: bool = False

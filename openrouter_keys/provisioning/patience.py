@@ -1,5 +1,7 @@
 """How long a run goes on while nothing succeeds. Pure."""
 
+from openrouter_keys.errors import OpenRouterError
+
 #: So many creates in a row without an answer, or that could not be sent, end a round.
 OUTAGE = 20
 #: So many rounds in a row without a key end the run.
@@ -13,19 +15,24 @@ class Patience:
 
     Args:
         concurrency: how many creates are under way at once, at most.
+
+    Attributes:
+        last: why the last create had no answer; None: it had one.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._most_rejected = REJECTED + 2 * concurrency
         self._unanswered = self._rejected = self._rounds = 0
+        self.last: OpenRouterError | None = None
 
     def succeeded(self) -> None:
         """The service processed a create."""
         self._unanswered = self._rejected = self._rounds = 0
 
-    def unanswered(self) -> None:
+    def unanswered(self, error: OpenRouterError | None = None) -> None:
         """A create had no answer that tells, or could not be sent."""
         self._unanswered += 1
+        self.last = error
 
     def rejected(self) -> None:
         """A create met a rate limit."""

@@ -50,6 +50,9 @@ class ProvisionProblem:
 class UndeliveredKey(HoldsSecret):
     """A key that was made, and whose secret is nowhere but here.
 
+    To the next run with its journal, an unused key that is not in there is one that nobody holds:
+    it is deleted, and made anew.
+
     Attributes:
         ref: the caller's own id for it.
         key: the secret; masked in `repr`, never pickled.
@@ -119,7 +122,7 @@ class ProvisionReport(HoldsSecret):
         return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing"
 
 
-Phase: TypeAlias = Literal["starting", "creating", "waiting", "reconciling", "ended"]
+Phase: TypeAlias = Literal["creating", "waiting", "reconciling", "ended"]
 
 
 @frozen(kw_only=True)

@@ -224,7 +224,7 @@ class Run:
 
     async def _next_round(self) -> None:
         if self._patience.is_over:
-            self._halt.stop(ServiceOutageError(self._patience.rounds))
+            self._halt.stop(ServiceOutageError(self._patience.rounds, self._patience.last))
             return
         self._patience.next_round()
         if any(job.state in DOUBTFUL for job in self._waiting.values()):

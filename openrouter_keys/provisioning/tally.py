@@ -62,7 +62,7 @@ class Tally:
     mismatched: Problems = Factory(Problems)
     unproven: list[ProvisionProblem] = Factory(list[ProvisionProblem])
     held: dict[str, UndeliveredKey] = Factory(dict[str, UndeliveredKey])
-    _phase: Phase = field(init=False, default="starting")
+    _phase: Phase = field(init=False, default="creating")
     _told_at: float = field(init=False, default=0.0)
     _began: float = field(
         init=False, default=Factory(lambda self: self.clock(), takes_self=True)

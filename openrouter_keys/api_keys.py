@@ -206,9 +206,9 @@ class AsyncAPIKeys:
             checks.refuse("error", "must be one that a create raised: this one tells no times")
         request = CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
         settler = Settler(self._transport, options, quiet_period)
-        now, at = self._transport.clockwork.now(), self._transport.clockwork.monotonic()
-        ages = [(now - time).total_seconds() for time in (error.started_at, error.ended_at)]
-        return await settler.settle(request, at - ages[0], at - ages[1])
+        return await settler.settle(
+            request, settler.moment(error.started_at), settler.moment(error.ended_at)
+        )
 
     async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:
         """Get one key.

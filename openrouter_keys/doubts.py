@@ -80,15 +80,10 @@ def told_apart(keys: Sequence[Key], doubts: Iterable[Doubt]) -> tuple[list[Key],
 
 def _kinds(doubts: Iterable[Doubt]) -> list[list[Doubt]]:
     """Put together those that asked for the same: their keys cannot be told apart."""
-    kinds: list[list[Doubt]] = []
+    kinds: dict[CreateKeysRequest, list[Doubt]] = {}
     for doubt in doubts:
-        for kind in kinds:
-            if kind[0].request == doubt.request:
-                kind.append(doubt)
-                break
-        else:
-            kinds.append([doubt])
-    return kinds
+        kinds.setdefault(doubt.request, []).append(doubt)
+    return [*kinds.values()]
 
 
 def _enough(creates: Sequence[int], makers: Sequence[Sequence[int]]) -> bool:
@@ -109,4 +104,7 @@ def _enough(creates: Sequence[int], makers: Sequence[Sequence[int]]) -> bool:
                     return True
         return False
 
-    return all(find(key, set()) for key in range(len(makers)))
+    try:
+        return all(find(key, set()) for key in range(len(makers)))
+    except RecursionError:
+        return False  # too many that could be each other's: nothing is proven

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -20,6 +21,9 @@ from openrouter_keys.transport import Transport
 QUIET_PERIOD = 30.0
 #: How often a create is made anew, at most, counting the first.
 _CREATES = 3
+
+#: A time by the clock that somebody may set, and by the one that stands still in a suspend.
+Moment: TypeAlias = tuple[datetime, float]
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -48,7 +52,7 @@ class Settler:
             CreateOutcomeUnknownError: it could not be settled, or no create was ever answered.
         """
         for creates in range(1, _CREATES + 1):
-            began = self.transport.clockwork.monotonic()
+            began = self._now()
             try:
                 return await self.transport.perform(create(request), self.options)
             except (CreateOutcomeUnknownError, SecretLostError) as unknown:
@@ -61,11 +65,11 @@ class Settler:
         raise AssertionError  # the last turn returned or raised
 
     async def _look(
-        self, request: CreateKeysRequest, began: float, error: OpenRouterError
+        self, request: CreateKeysRequest, began: Moment, error: OpenRouterError
     ) -> Reconciliation:
         """Settle; whatever keeps from it, the caller is told of the create."""
         try:
-            return await self.settle(request, began, self.transport.clockwork.monotonic())
+            return await self.settle(request, began, self._now())
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(str(error))
             _log.warning("%s", error)
@@ -75,32 +79,47 @@ class Settler:
             raise error from unsettled
 
     async def settle(
-        self, request: CreateKeysRequest, began: float, ended: float
+        self, request: CreateKeysRequest, began: Moment, ended: Moment
     ) -> Reconciliation:
         """Look for the key of a create without an answer, and delete it if it is provably its own.
 
         Args:
             request: what was asked for.
-            began: when it was sent, by the clock that nobody sets.
+            began: when it was sent.
             ended: when it was given up.
         """
         clockwork = self.transport.clockwork
-        wait = ended + self.quiet_period - clockwork.monotonic()
+        wait = self.quiet_period - min(self._passed(ended))
         if wait > 0:
             await clockwork.sleep(wait)
         clock = ServiceClock(clockwork.now, clockwork.monotonic)
         # Only an answer tells by how much the service's clock differs from this machine's.
         first = list_(workspace_id=request.workspace_id)
         clock.observe((await self.transport.perform(first, self.options)).http.headers)
-        now, at = clock.now(), clockwork.monotonic()
         doubt = Doubt(
             request=request,
-            since=now - timedelta(seconds=at - began),
-            until=now - timedelta(seconds=at - ended - self.quiet_period),
+            since=clock.now() - timedelta(seconds=max(self._passed(began))),
+            until=clock.now() - timedelta(seconds=min(self._passed(ended)) - self.quiet_period),
         )
         return await reconcile(
             self.transport, [doubt], clock, knows=_nobody_knows, options=self.options
         )
+
+    def moment(self, time: datetime) -> Moment:
+        """Return a time by both clocks of which one alone was told."""
+        now, at = self._now()
+        return time, at - (now - time).total_seconds()
+
+    def _now(self) -> Moment:
+        return self.transport.clockwork.now(), self.transport.clockwork.monotonic()
+
+    def _passed(self, moment: Moment) -> tuple[float, float]:
+        """The seconds since then by both clocks: one can be set, the other sleeps with the machine.
+
+        Which of them is right, nobody can say: the window has to hold both.
+        """
+        now, at = self._now()
+        return (now - moment[0]).total_seconds(), at - moment[1]
 
 
 async def _nobody_knows(_: str) -> bool:

@@ -145,8 +145,8 @@ class Transport:
         if self._loop is not asyncio.get_running_loop():
             raise WrongEventLoopError("the client is closed in another event loop than its own")
         self._closed = self._attempts.closed = True
-        if self._runs:
-            await asyncio.wait(self._runs, timeout=self.grace)
+        with anyio.move_on_after(self.grace):
+            await self.made.settled()
         while self._settling:  # each is bounded by the grace
             await asyncio.wait(self._settling)
         await self._wire.close()

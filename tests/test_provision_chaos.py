@@ -63,15 +63,15 @@ def fault(operation: OperationName, kind: Kind, phase: Phase, **given: Any) -> F
     return Fault(operation, kind, phase=phase, **wanted)
 
 
-def every_kind(operation: OperationName, share: float = SHARE) -> list[Fault]:
-    """Faults of every kind and phase and of many statuses, which strike such a share in all."""
+def every_kind(operation: OperationName) -> list[Fault]:
+    """Faults of every kind and phase and of many statuses, which strike `SHARE` in all."""
     kinds = [fault(operation, kind, phase) for kind, phase in CASES if kind != "status"]
     kinds += [fault(operation, "status", phase, status=status) for phase, status in STATUSES]
     # All but the end of the answer, so that the secret is there.
     kinds.append(fault(operation, "cut", "after", portion=0.999))
     # Each is asked whether it strikes if those before it did not.
     return [
-        evolve(one, probability=share / len(kinds) / (1 - share * place / len(kinds)))
+        evolve(one, probability=SHARE / len(kinds) / (1 - SHARE * place / len(kinds)))
         for place, one in enumerate(kinds)
     ]
 
@@ -205,12 +205,10 @@ async def test_faults_of_all_kinds_together_cost_no_key_and_leave_none(
 async def test_faults_of_looks_and_deletes_are_made_up_for_by_the_next_run(
     path: Path, seed: int
 ) -> None:
-    faults = [
-        *every_kind("create"),
-        *every_kind("list"),
-        *filter(tells_truth, every_kind("delete")),
-    ]
-    async with Emulator(faults=faults, seed=seed, page_size=17) as emulator:
+    stuck = fault("delete", "status", "before", status=502, probability=0.5)
+    faults = [*every_kind("create"), *every_kind("list"), stuck]
+    faults += filter(tells_truth, every_kind("delete"))
+    async with Emulator(faults=faults, seed=seed) as emulator:
         ordeal = Ordeal(emulator, customers(80, seed))
         await ordeal.go_through(journal=path)
         ordeal.assert_taken_once()

@@ -342,6 +342,19 @@ async def test_a_machine_whose_clock_is_set_right_leaves_no_key_untold(
     assert len(live(emulator)) == 1
 
 
+async def test_a_machine_that_was_suspended_leaves_no_key_untold(
+    keys: AsyncAPIKeys, emulator: Emulator, time: Time
+) -> None:
+    asleep = [timedelta()]  # the time of day goes on meanwhile, here and at the service
+    keys._transport.clockwork = evolve(time.clockwork(), now=lambda: time.now() + asleep[0])
+    emulator.account.clock = lambda: time.now() + asleep[0]
+    emulator.faults.append(evolve(LOST))
+    time.quiets.append(lambda: asleep.__setitem__(0, timedelta(minutes=10)))
+    with contextlib.suppress(CreateOutcomeUnknownError):
+        await keys.create(name="n", on_unknown="reconcile")
+    assert len(live(emulator)) == 1
+
+
 async def test_cancelled_while_it_waits_nothing_more_is_sent(
     keys: AsyncAPIKeys, emulator: Emulator, time: Time
 ) -> None:

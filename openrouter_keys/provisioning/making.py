@@ -100,6 +100,7 @@ class Making:
             return await self._create(job)
         if entry.state is State.FAILED:
             self._tally.mismatched.add(_problem(entry, entry.reason or "not as asked for"))
+            self._tally.mismatched_before += 1
         elif entry.secret is not None:
             return await self._resume(job, entry, entry.secret, entry.hash)
         elif entry.sealed is not None:

@@ -57,6 +57,7 @@ class Tally:
     resumed: int = 0
     settled_before: int = 0
     deleted: int = 0
+    mismatched_before: int = 0
     in_doubt: int = 0
     failed: Problems = Factory(Problems)
     mismatched: Problems = Factory(Problems)
@@ -70,8 +71,8 @@ class Tally:
 
     @property
     def refused(self) -> int:
-        """How many keys count against `max_failures`."""
-        return self.failed.count + self.mismatched.count
+        """How many keys of this run count against `max_failures`."""
+        return self.failed.count + self.mismatched.count - self.mismatched_before
 
     def enter(self, phase: Phase) -> None:
         """Go on to another phase."""

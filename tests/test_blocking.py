@@ -114,6 +114,7 @@ def things(twin: AsyncThings, loop: LoopThread) -> Things:
 
 
 def loop_threads() -> set[threading.Thread]:
+    """Those there are now. One of an earlier test may be about to end: compare with `<=`."""
     return {each for each in threading.enumerate() if each.name == "blocking-calls"}
 
 
@@ -152,7 +153,7 @@ def test_the_coroutine_sees_a_copy_of_the_callers_context(things: Things) -> Non
 def test_no_thread_starts_before_the_first_call() -> None:
     before = loop_threads()
     things = Things(AsyncThings(), LoopThread(nothing))
-    assert loop_threads() == before
+    assert loop_threads() <= before
     assert inspect.ismethod(things.add)
 
 
@@ -230,7 +231,7 @@ def test_closing_runs_the_last_coroutine_once_and_ends_the_thread() -> None:
     loop.close()
     loop.close()
     assert ran_in == [ident]
-    assert loop_threads() == before
+    assert loop_threads() <= before
 
 
 def test_many_threads_may_close_at_once() -> None:
@@ -256,7 +257,7 @@ def test_many_threads_may_close_at_once() -> None:
 def test_closing_without_a_call_starts_nothing() -> None:
     before = loop_threads()
     LoopThread(AsyncThings().wait).close()
-    assert loop_threads() == before
+    assert loop_threads() <= before
 
 
 @pytest.mark.parametrize("calls_before", [0, 1])
@@ -280,7 +281,7 @@ def test_an_error_of_the_last_coroutine_is_raised_by_closing_and_the_thread_stil
     with pytest.raises(ValueError, match="no way to close"):
         loop.close()
     loop.close()
-    assert loop_threads() == before
+    assert loop_threads() <= before
 
 
 def test_a_loop_that_nobody_holds_ends_and_runs_its_last_coroutine() -> None:

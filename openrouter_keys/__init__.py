@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
     from openrouter_keys.errors import OpenRouterError
+    from openrouter_keys.lifecycle.report import Rotation, RotationReport
     from openrouter_keys.models import (
         Budget,
         CreateKeysResponse,
@@ -104,6 +105,8 @@ __all__ = [
     "Reconciliation",
     "RequestOptions",
     "RetryConfig",
+    "Rotation",
+    "RotationReport",
     "SecretNotKeptError",
     "ServiceOutageError",
     "TooManyFailuresError",
@@ -124,6 +127,7 @@ _MODULES = {
     "api_keys": ("AsyncAPIKeys",),
     "client": ("AsyncOpenRouter",),
     "errors": ("OpenRouterError",),
+    "lifecycle.report": ("Rotation", "RotationReport"),
     "models": (
         "Budget",
         "CreateKeysResponse",

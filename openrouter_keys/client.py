@@ -10,6 +10,8 @@ from typing import Self
 from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.credentials import APIKey, Credentials
+from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes
+from openrouter_keys.lifecycle.report import Rotation, RotationReport
 from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries
 from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
@@ -36,7 +38,7 @@ class AsyncOpenRouter:
 
     Use it with `async with`, or `close` it. Its operations are those of its `api_keys`: list,
     iterate, create, reconcile, get, update, delete and get_current_key_metadata; `provision` makes
-    many keys.
+    many keys, `rotate` replaces many.
 
     Args:
         api_key: the management key, or a callable, sync or async, that is asked for it at each
@@ -189,6 +191,113 @@ class AsyncOpenRouter:
             recipient=recipient,
         )
         return await provision(self._transport, specs, settings)
+
+    async def rotate(
+        self,
+        hashes: Hashes,
+        *,
+        journal: str | os.PathLike[str],
+        on_result: OnResult | None = None,
+        budget: BudgetRule = "remaining",
+        retire_after: float | None = None,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+        on_progress: OnProgress | None = None,
+        quiet_period: float = QUIET_PERIOD,
+        max_failures: int | None = None,
+        store_secrets: bool = True,
+        recipient: str | None = None,
+    ) -> RotationReport:
+        """Replace keys: make a twin of each, hand its secret over, then delete the old key.
+
+        A twin has the old key's name, limit, reset, workspace, expiry, creator and external user.
+        No old key is touched before its twin's secret was acknowledged. The same call with the
+        same journal goes on where the last one ended, and so does `rotate((), journal=…)`: what
+        was planned for a key stays as it was, and no twin is made twice.
+
+        Args:
+            hashes: the keys to replace: any iterable or async iterable, read to its end before
+                anything is sent. What the journal knows already is gone on with in any case.
+            journal: the file that makes it durable, private to this user; made if it is not there.
+            on_result: called, and awaited, with each twin, as in `provision`; its `ref` is the old
+                key's hash. None: the secrets are in the journal, and being there counts as
+                acknowledged.
+            budget: what a twin may spend of a limit that never resets. `"remaining"`: what the old
+                key has left, and what that spends until it is retired is taken off the twin's
+                limit then; `"full"`: the whole limit once more. A limit that resets is the same
+                again, and this period's spending starts anew.
+            retire_after: seconds after a twin's hand-over at which its old key is disabled and
+                deleted; the call waits for that. 0: at once; None: not in this call. Without
+                `on_result` it confirms: `hashes` must be empty, no twin is made, and each old key
+                whose twin was handed over is retired.
+            concurrency: how many requests are under way at once, at most.
+            rate: requests a second that are never passed. None: as many as the service accepts.
+            on_progress: called with how far the making of twins is, as in `provision`.
+            quiet_period: see `provision`.
+            max_failures: how many twins may be refused, or not as asked for, before it stops.
+                None: any number.
+            store_secrets: see `provision`.
+            recipient: see `provision`.
+
+        Returns:
+            How many keys were replaced and retired, and which could not be, and why.
+
+        Raises:
+            InvalidArgumentError: an argument is not usable; nothing was sent.
+            JournalError: the journal is in use, not private, not this service's, or full.
+            ProvisioningStoppedError: the making of twins ended before it was through; no old key
+                was retired in this call.
+        """
+        from openrouter_keys.lifecycle.engine import rotate  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.provisioning.engine import Settings  # noqa: PLC0415
+
+        settings = Settings(
+            journal=journal,
+            concurrency=concurrency,
+            rate=rate,
+            on_result=on_result,
+            on_progress=on_progress,
+            quiet_period=quiet_period,
+            max_failures=max_failures,
+            max_total_limit=None,
+            store_secrets=store_secrets,
+            recipient=recipient,
+        )
+        return await rotate(
+            self._transport, hashes, settings, budget=budget, retire_after=retire_after
+        )
+
+    async def plan_rotation(
+        self,
+        hashes: Hashes,
+        *,
+        budget: BudgetRule = "remaining",
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+    ) -> list[Rotation]:
+        """Tell what `rotate` would plan for keys, and change nothing.
+
+        What a journal holds already is told by `openrouter_keys.lifecycle.rotations`: `rotate`
+        goes on with that as it was planned.
+
+        Args:
+            hashes: the keys: any iterable or async iterable, read to its end.
+            budget: as in `rotate`.
+            concurrency: how many requests are under way at once, at most.
+            rate: requests a second that are never passed. None: as many as the service accepts.
+
+        Returns:
+            Each key once, in the order of the hashes: its twin's spec, or the problem for which it
+            cannot be rotated.
+
+        Raises:
+            InvalidArgumentError: an argument is not usable; nothing was sent.
+        """
+        from openrouter_keys.lifecycle.engine import plan_rotation  # noqa: PLC0415 - as above
+
+        return await plan_rotation(
+            self._transport, hashes, budget=budget, concurrency=concurrency, rate=rate
+        )
 
     async def close(self) -> None:
         """Close the client, once the creates under way have ended, and cancelled ones settled.

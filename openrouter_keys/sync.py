@@ -34,12 +34,12 @@ class OpenRouter(Facade[AsyncOpenRouter]):
 
     Use it with `with`, or `close` it. Its operations are those of its `api_keys`: list, iterate,
     create, reconcile, get, update, delete and get_current_key_metadata; `provision` makes many
-    keys.
+    keys, `rotate` replaces many.
 
     Ctrl-C is raised at once and leaves the client usable; a create that it interrupts is settled
-    in the background, and at `close` at the latest. `provision` lets what is under way end first,
-    unless there is another Ctrl-C; it goes through `specs` and calls `on_result` in the caller's
-    thread. The arguments are those of `AsyncOpenRouter`,
+    in the background, and at `close` at the latest. `provision` and `rotate` let what is under way
+    end first, unless there is another Ctrl-C; they go through what they are given and call
+    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`,
     but for one:
 
     Args:
@@ -88,6 +88,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         self.api_keys = APIKeys(client.api_keys, self._thread)
 
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
+    rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))
+    plan_rotation = hosting(AsyncOpenRouter.plan_rotation, here=("hashes",))
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,8 @@
 """Bulk provisioning: takes a caller's arguments, and puts a run together from its parts."""
 
 import os
-from collections.abc import Sized
+from collections.abc import AsyncGenerator, Sized
+from contextlib import asynccontextmanager
 
 from attrs import evolve, field, frozen
 
@@ -62,10 +63,16 @@ class Settings:
 async def provision(transport: Transport, specs: Specs, settings: Settings) -> ProvisionReport:
     """Make a key for each spec; see `AsyncOpenRouter.provision`."""
     check_specs(specs)
+    async with opened(transport, settings) as journal:
+        return await provision_in(journal, transport, specs, settings)
+
+
+@asynccontextmanager
+async def opened(transport: Transport, settings: Settings) -> AsyncGenerator[Journal]:
+    """Open the journal of a run, once all that was set is found to be usable."""
     seal = None if settings.recipient is None else sealing(settings.recipient)
-    # Creates queue at the run's own gate, where their time does not count.
-    settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
-    pacer = _pacer(transport, settings)
+    # Refuses a wrong rate before a file is made.
+    pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
     async with Journal.open(
         settings.journal,
         server_url=transport.options.server_url,
@@ -73,15 +80,26 @@ async def provision(transport: Transport, specs: Specs, settings: Settings) -> P
         store_secrets=settings.store_secrets,
         seal=seal,
     ) as journal:
-        run = await _run(transport, journal, specs, settings, pacer)
-        return await run.report()
+        yield journal
 
 
-def _pacer(transport: Transport, settings: Settings) -> Pacer:
+async def provision_in(
+    journal: Journal, transport: Transport, specs: Specs, settings: Settings
+) -> ProvisionReport:
+    """Make a key for each spec, as `provision` does, with a journal that is open already."""
+    # Creates queue at the run's own gate, where their time does not count.
+    settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
+    pacer = pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
+    run = await _run(transport, journal, specs, settings, pacer)
+    return await run.report()
+
+
+def pacer_of(transport: Transport, *, concurrency: int, rate: float | None) -> Pacer:
+    """Return a gate for no more requests at once than the client has room for."""
     clockwork = transport.clockwork
     return Pacer(
-        settings.concurrency,
-        rate=settings.rate,
+        min(checks.count("concurrency", concurrency), transport.ready()),
+        rate=rate,
         clock=clockwork.monotonic,
         sleep=clockwork.sleep,
         random=clockwork.random,

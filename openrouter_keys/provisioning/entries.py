@@ -62,7 +62,13 @@ UPDATE keys SET
     reason = iif(state IN ('intent', 'doubt'), ?2, reason)
 WHERE ref = ?1
 """
+# A key that is rotated looks like its twin, and may be as new: no reconcile may take it for one.
+_HOLDS = """
+SELECT 1 FROM keys WHERE hash = ?1 UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
+"""
 _CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
+_PURGEABLE = "SELECT count(*) FROM keys WHERE state = 'settled' AND secret IS NOT NULL"
+_PURGE = "UPDATE keys SET secret = NULL WHERE state = 'settled' AND secret IS NOT NULL"
 _UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
 WHERE state <> 'settled' AND id > ?1 AND state IN (SELECT value FROM json_each(?3))
@@ -290,10 +296,21 @@ def counts(connection: sqlite3.Connection) -> dict[State, int]:
     return {state: found.get(state, 0) for state in State} | {State.SETTLED: settled}
 
 
+def purgeable(connection: sqlite3.Connection) -> int:
+    """Return how many secrets of settled keys there are."""
+    (count,) = connection.execute(_PURGEABLE).fetchone()
+    return int(count)
+
+
+def purge(connection: sqlite3.Connection) -> int:
+    """Forget the secrets of settled keys, and return how many there were."""
+    return connection.execute(_PURGE).rowcount
+
+
 def holds(connection: sqlite3.Connection, hash: str) -> bool:
-    """Say whether a key is one that the journal knows to have been made."""
+    """Say whether a key is one that the journal knows to have been made, or is rotated by it."""
     # Made when it is first asked for: keeping it up costs as much as all else that a key needs, and
     # only a reconcile asks.
     connection.execute("CREATE INDEX IF NOT EXISTS hashes ON keys (hash) WHERE hash IS NOT NULL")
-    found = connection.execute("SELECT 1 FROM keys WHERE hash = ? LIMIT 1", (hash,)).fetchone()
+    found = connection.execute(_HOLDS, _numbered(hash)).fetchone()
     return found is not None

@@ -5,12 +5,14 @@ returns once what it says is on the disk; cancelling it does not take that back.
 states.
 """
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from openrouter_keys.converter import write_time
 from openrouter_keys.masking import scrub
@@ -26,6 +28,8 @@ from openrouter_keys.provisioning.files import held
 from openrouter_keys.provisioning.schema import APPLICATION, VERSION, State, connect
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.writer import Work, Writer
+
+T = TypeVar("T")
 
 _UNSETTLED = (State.INTENT, State.DOUBT, State.MADE)
 
@@ -106,12 +110,38 @@ class Journal:
             JournalMismatchError: it is no journal, or another version's.
             JournalError: it is not there, or cannot be opened.
         """
-        writer = Writer(lambda: _read_only(path))
+        writer = Writer(lambda: _existing(path, "ro"))
         await writer.start()
         try:
             yield cls(writer, 0, store_secrets=False, seal=None)
         finally:
             await writer.stop()
+
+    @classmethod
+    async def purge(cls, path: str | os.PathLike[str]) -> int:
+        """Forget the secrets of settled keys: no byte of them is left in the journal's files.
+
+        The keys stay known, and are never made again. A secret that was not handed over stays.
+        What a file system or a drive keeps of bytes that were overwritten is beyond its reach.
+
+        Args:
+            path: its file, never made; nobody else may use it meanwhile.
+
+        Returns:
+            How many secrets were forgotten. They are gone for good: a settled key's secret may be
+            nowhere else, if nothing took it when it was made and it was never exported.
+
+        Raises:
+            JournalInUseError: somebody else uses it.
+            JournalInsecureError: others could read it, or it is no plain file.
+            JournalMismatchError: it is no journal, or another version's.
+            JournalError: it is not there, or cannot be written; then purge it again.
+        """
+        return await asyncio.to_thread(_purged, path)
+
+    async def purgeable(self) -> int:
+        """Return how many secrets `purge` would forget."""
+        return await self._writer.submit(entries.purgeable)
 
     async def plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
         """Return what is known of each spec; None: nothing. One look-up for each 500 of them.
@@ -273,8 +303,12 @@ class Journal:
         """Return when it was made, and the service that its keys are made at; None: never told."""
         return await self._writer.submit(_origin)
 
+    async def do(self, work: Work[T]) -> T:
+        """Have something else done in its file, durably, such as what is in `rotations`."""
+        return await self._writer.submit(work)
+
     async def holds(self, hash: str) -> bool:
-        """Say whether the journal knows that this key was made."""
+        """Say whether the journal knows that this key was made, or is being rotated."""
         return await self._writer.submit(lambda c: entries.holds(c, hash))
 
 
@@ -291,17 +325,38 @@ def _opened(
 
 
 @contextmanager
-def _read_only(path: str | os.PathLike[str]) -> Generator[sqlite3.Connection]:
+def _existing(
+    path: str | os.PathLike[str], mode: Literal["ro", "rw"]
+) -> Generator[sqlite3.Connection]:
     file = os.path.abspath(path)
     if not os.path.lexists(file):
         raise JournalError(f"{file} is not there: give the path of a journal")
-    uri = f"{Path(file).as_uri()}?mode=ro"
+    uri = f"{Path(file).as_uri()}?mode={mode}"
     with (
         held(file),
         closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
     ):
         _refuse_others(connection, file)
         yield connection
+
+
+def _purged(path: str | os.PathLike[str]) -> int:
+    with _existing(path, "rw") as connection:
+        try:
+            # What is deleted is overwritten; what earlier changes left between the rows goes with
+            # the old pages, which are copied in memory and not to yet another file.
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            forgotten = entries.purge(connection)
+            connection.execute("VACUUM")
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            problem = f"{os.fspath(path)} cannot be purged ({error})"
+            raise JournalError(f"{problem}: make room on its disk, then purge it again") from error
+    if busy:
+        problem = f"{os.fspath(path)} is being read by another program"
+        raise JournalError(f"{problem}, and still holds secrets: end it, then purge it again")
+    return forgotten
 
 
 def _refuse_others(connection: sqlite3.Connection, path: str) -> None:

@@ -46,7 +46,10 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # an earlier run met are in `seen`, a table of the run's own.
 # `longest_timeout` is how many seconds a create of any run could be under way.
 # A CHECK of the state would cost a third of all that a key costs here.
-# `unfinished` lets a resume over a million settled rows read none of them.
+# `unfinished` lets a resume over a million settled rows read none of them, and so does `unretired`.
+# `rotations` has a row for each key that is replaced by a twin, whose ref in `keys` is the old
+# key's hash: `planned`, then `disabled`, then `deleted` is what became of the old key. Money is in
+# US dollars. `handed_over_at` is when the caller acknowledged the twin's secret; NULL: not yet.
 _TABLES = """
 CREATE TABLE meta (
     version INTEGER NOT NULL,
@@ -72,6 +75,20 @@ CREATE TABLE keys (
 );
 CREATE INDEX unfinished ON keys (id) WHERE state <> 'settled';
 CREATE INDEX written_off ON keys (id) WHERE written_off > 0;
+CREATE TABLE rotations (
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    plan TEXT NOT NULL,
+    budget TEXT NOT NULL,
+    old_limit REAL,
+    spent REAL NOT NULL,
+    state TEXT NOT NULL,
+    twin TEXT,
+    handed_over_at TEXT,
+    reason TEXT
+);
+CREATE INDEX unretired ON rotations (handed_over_at, id) WHERE state <> 'deleted';
+CREATE INDEX twins ON rotations (twin) WHERE twin IS NOT NULL;
 PRAGMA application_id = 0x4F524B4A;
 """
 

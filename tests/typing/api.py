@@ -36,6 +36,8 @@ from openrouter_keys import (
     Reconciliation,
     RequestOptions,
     RetryConfig,
+    Rotation,
+    RotationReport,
     Unset,
     UpdateKeysResponse,
     attempt,
@@ -44,6 +46,7 @@ from openrouter_keys import (
     utils,
 )
 from openrouter_keys.emulator import Account, Emulator, Fault, Request, StoredKey
+from openrouter_keys.lifecycle import rotations
 
 
 async def a_service_mints_a_key() -> str:
@@ -78,6 +81,28 @@ async def many_keys_are_provisioned(keys: AsyncGenerator[KeySpec, None]) -> None
         assert_type(
             blocking.provision(specs, journal="keys.journal", on_result=print), ProvisionReport
         )
+
+
+async def many_keys_are_rotated(hashes: list[str]) -> None:
+    def hand_over(result: ProvisionResult) -> None:
+        assert_type(result.ref, str)
+
+    async with AsyncOpenRouter() as client:
+        for planned in await client.plan_rotation(hashes, budget="full"):
+            assert_type(planned, Rotation)
+            assert_type(planned.spec, KeySpec | None)
+        report = await client.rotate(
+            hashes, journal="rotation.journal", on_result=hand_over, retire_after=3600
+        )
+        assert_type(report, RotationReport)
+        assert_type(report.provision, ProvisionReport | None)
+        every = (key.hash async for key in client.api_keys.iterate())
+        await client.rotate(every, journal="rotation.journal")
+    async for rotation in rotations("rotation.journal"):
+        assert_type(rotation, Rotation)
+    with OpenRouter() as blocking:
+        assert_type(blocking.plan_rotation(hashes), list[Rotation])
+        assert_type(blocking.rotate((), journal="rotation.journal", retire_after=0), RotationReport)
 
 
 async def a_create_is_reconciled(keys: AsyncAPIKeys) -> CreateKeysResponse:

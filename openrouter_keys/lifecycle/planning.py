@@ -1,0 +1,51 @@
+"""Looks at the keys that are to be rotated, and says what their twins are to be. No journal."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from openrouter_keys.errors import NotFoundResponseError
+from openrouter_keys.lifecycle.arguments import BudgetRule
+from openrouter_keys.lifecycle.report import Rotation
+from openrouter_keys.lifecycle.twins import planned, refused
+from openrouter_keys.masking import scrub
+from openrouter_keys.operations import get
+from openrouter_keys.provisioning.entries import CHUNK
+from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.results import Err, attempt
+from openrouter_keys.transport import Transport
+
+#: The problem of a key that the service does not have.
+GONE: Final = "is not there: deleted already, or another account's"
+_ANOTHER: Final = "was answered with another key: give hashes as the service tells them"
+
+
+class Planning:
+    """Decides what a key's twin is to be.
+
+    Args:
+        transport: what to ask.
+        pacer: the gate.
+        budget: how a twin's limit is chosen.
+    """
+
+    def __init__(self, transport: Transport, pacer: Pacer, budget: BudgetRule) -> None:
+        self._transport = transport
+        self._pacer = pacer
+        self._budget: BudgetRule = budget
+
+    async def look(self, hashes: Sequence[str]) -> AsyncGenerator[list[Rotation], None]:
+        """Ask for keys, some hundred at a time; what cannot be rotated is refused."""
+        for start in range(0, len(hashes), CHUNK):
+            yield await asyncio.gather(*map(self._look, hashes[start : start + CHUNK]))
+
+    async def _look(self, hash: str) -> Rotation:
+        async with self._pacer.turn():
+            outcome = await attempt(self._transport.perform(get(hash), {}))
+        if isinstance(outcome, Err):
+            gone = isinstance(outcome.error, NotFoundResponseError)
+            return refused(hash, GONE if gone else scrub(str(outcome.error)))
+        key = outcome.value.data
+        if key.hash != hash:
+            return refused(hash, _ANOTHER)
+        return planned(key, self._budget, self._transport.clockwork.now())

@@ -1,0 +1,152 @@
+"""The last phase of a rotation: an old key is disabled, its rest settled, and then deleted."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Final, TypeVar
+
+from openrouter_keys.converter import write_time
+from openrouter_keys.errors import NotFoundResponseError, OpenRouterError
+from openrouter_keys.lifecycle.twins import lowered
+from openrouter_keys.masking import scrub
+from openrouter_keys.models import Key, UpdateKeysRequest
+from openrouter_keys.operations import Operation, delete, get, update
+from openrouter_keys.provisioning import rotations
+from openrouter_keys.provisioning.errors import JournalError
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.provisioning.report import ProvisionProblem
+from openrouter_keys.provisioning.rotations import OldKey, RotationEntry
+from openrouter_keys.provisioning.tally import Problems
+from openrouter_keys.results import Err, attempt
+from openrouter_keys.transport import Transport
+
+R = TypeVar("R")
+
+_GONE: Final = "its twin {} is gone, so the old key is left as it is: rotate it with a new journal"
+_OFF: Final = "its twin {} is disabled, so the old key is left as it is: enable the twin"
+_NOT_DISABLED: Final = "the service says that it was updated, and shows it enabled"
+_NOT_LOWERED: Final = "the service says that the twin {} was updated, and shows another limit"
+
+
+class NotRetiredError(OpenRouterError):
+    """An old key has to stay for now."""
+
+
+class Retiring:
+    """Retires old keys whose twins were acknowledged.
+
+    Every step can be taken again: an interrupted one is taken again by the next call.
+
+    Args:
+        transport: what to ask.
+        journal: what is known, and where each step becomes durable.
+        pacer: the gate.
+        after: seconds from the hand-over of a twin for which its old key goes on working.
+        problems: where it is told which old keys could not be retired.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        pacer: Pacer,
+        *,
+        after: float,
+        problems: Problems,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._pacer = pacer
+        self._after = after
+        self._problems = problems
+
+    async def retire_all(self) -> int:
+        """Retire each when its time has come, and return how many were."""
+        retired, last = 0, ("", 0)
+        while entries := await self._unretired(last):
+            await self._until_due(entries[0])
+            due = [*takewhile(lambda entry: self._wait(entry) <= 0, entries)]
+            retired += await self._retire(due)
+            if due:
+                last = _place(due[-1])
+        return retired
+
+    async def _unretired(self, last: tuple[str, int]) -> list[RotationEntry]:
+        return await self._journal.do(lambda c: rotations.unretired(c, last))
+
+    async def _until_due(self, entry: RotationEntry) -> None:
+        while (wait := self._wait(entry)) > 0:
+            await self._transport.clockwork.sleep(wait)
+
+    def _wait(self, entry: RotationEntry) -> float:
+        """Return the seconds until its old key may be retired."""
+        if entry.handed_over_at is None:
+            return math.inf
+        passed = self._transport.clockwork.now() - entry.handed_over_at
+        # A clock that was set back must not make it longer.
+        return min(self._after, self._after - passed.total_seconds())
+
+    async def _retire(self, entries: Sequence[RotationEntry]) -> int:
+        outcomes = await asyncio.gather(*(attempt(self._retire_one(entry)) for entry in entries))
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if isinstance(outcome, Err):
+                await self._fail(entry, outcome.error)
+        return sum(outcome.ok for outcome in outcomes)
+
+    async def _fail(self, entry: RotationEntry, error: OpenRouterError) -> None:
+        if isinstance(error, JournalError):
+            raise error
+        reason = scrub(str(error))
+        self._problems.add(ProvisionProblem(ref=entry.hash, reason=reason, hashes=(entry.hash,)))
+        await self._journal.do(lambda c: rotations.fail(c, entry.hash, reason))
+
+    # --- one of them ---
+
+    async def _retire_one(self, entry: RotationEntry) -> None:
+        twin = await self._twin(entry)
+        disable = update(entry.hash, UpdateKeysRequest(disabled=True))
+        old = await self._unless_gone(disable)
+        if old is not None:
+            if not old.data.disabled:
+                raise NotRetiredError(_NOT_DISABLED)
+            await self._advance(entry, OldKey.DISABLED)
+            # Before it is deleted: afterwards nobody can tell any more what it has spent.
+            await self._lower(twin, lowered(entry, old.data, twin))
+            await self._unless_gone(delete(entry.hash))
+        await self._advance(entry, OldKey.DELETED)
+
+    async def _twin(self, entry: RotationEntry) -> Key:
+        answer = await self._unless_gone(get(str(entry.twin)))
+        if answer is None:
+            raise NotRetiredError(_GONE.format(entry.twin))
+        if answer.data.disabled:
+            raise NotRetiredError(_OFF.format(entry.twin))
+        return answer.data
+
+    async def _lower(self, twin: Key, limit: float | None) -> None:
+        if limit is None:
+            return
+        answer = await self._perform(update(twin.hash, UpdateKeysRequest(limit=limit)))
+        shown = answer.data.limit
+        if shown is None or not math.isclose(shown, limit, rel_tol=1e-9):
+            raise NotRetiredError(_NOT_LOWERED.format(twin.hash))
+
+    async def _unless_gone(self, operation: Operation[R]) -> R | None:
+        try:
+            return await self._perform(operation)
+        except NotFoundResponseError:
+            return None
+
+    async def _perform(self, operation: Operation[R]) -> R:
+        async with self._pacer.turn():
+            return await self._transport.perform(operation, {})
+
+    async def _advance(self, entry: RotationEntry, old_key: OldKey) -> None:
+        await self._journal.do(lambda c: rotations.advance(c, entry.hash, old_key))
+
+
+def _place(entry: RotationEntry) -> tuple[str, int]:
+    at = entry.handed_over_at
+    return "" if at is None else write_time(at), entry.id

@@ -1,6 +1,7 @@
 """Fixtures for all tests, and a stopgap for aioresponses."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from aiohttp import ClientResponse
 
 from openrouter_keys.emulator import Emulator
 from tests.clients import FakeTime
+from tests.commands import Command
 
 
 class _MockedResponse(ClientResponse):
@@ -32,6 +34,17 @@ async def emulator() -> AsyncIterator[Emulator]:
     """An emulator in the test's own loop."""
     async with Emulator() as emulator:
         yield emulator
+
+
+@pytest.fixture
+def command(
+    openrouter_emulator: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """The command, against an emulator of its own, in an empty folder."""
+    return Command(openrouter_emulator, tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture

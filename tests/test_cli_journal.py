@@ -1,4 +1,4 @@
-"""`journal status` and `journal export`, as processes where files and exit codes matter."""
+"""`journal status`, `export` and `purge`, as processes where files and exit codes matter."""
 
 import asyncio
 import csv
@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,16 +19,19 @@ from typing import IO
 import pytest
 
 from openrouter_keys.__main__ import main
-from openrouter_keys.cli import journal as cli_journal
+from openrouter_keys.cli import journal_export
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.sealing import sealing
-from tests.journals import AT, SECRET, spec
+from tests.journals import AT, SECRET, spec, written
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 COMMAND = [sys.executable, "-W", "error", "-m", "openrouter_keys", "journal"]
 PATIENCE = 60
 ODD_NAME = 'a "b", c\r\nd\re — ü'
+
+
+JSONL = ("--secret-format", "jsonl")
 
 
 def age_keys() -> tuple[str, str]:
@@ -81,10 +85,12 @@ def row(ref: str, name: str = "a customer", state: str = "made") -> dict[str, st
 
 
 ROWS = [row("settled", ODD_NAME, "settled"), row("made"), row("rejected", state="failed")]
-SUMMARY = (
-    "openrouter-keys journal: exported: 3; without a secret here: 3 "
-    "(1 refused, 2 made without storing secrets)\n"
-)
+REST = "; without a secret here: 3 (1 refused, 2 not stored, or purged)\n"
+SUMMARY = f"openrouter-keys: exported 3 keys{REST}"
+
+
+def summary(output: Path) -> str:
+    return f"openrouter-keys: exported 3 keys to {output}{REST}"
 
 
 def run(
@@ -115,7 +121,7 @@ def problem(process: "subprocess.CompletedProcess[str]", code: int) -> str:
     """The one line that a command says when it fails, in which no secret stands."""
     assert process.returncode == code, process.stderr
     assert process.stdout == ""
-    assert process.stderr.startswith("openrouter-keys journal: ")
+    assert process.stderr.startswith("openrouter-keys: ")
     assert process.stderr.count("\n") == 1
     assert "sk-or-v1-" not in process.stderr
     assert not re.search("AGE-SECRET-KEY-1[A-Z0-9]", process.stderr)
@@ -128,14 +134,15 @@ def problem(process: "subprocess.CompletedProcess[str]", code: int) -> str:
 def test_every_key_whose_secret_is_there_is_exported_to_a_private_file(
     path: Path, output: Path
 ) -> None:
-    assert outcome(run("export", path, "--output", output, umask=0)) == (0, "", SUMMARY)
+    process = run("export", path, "--output", output, "--secret-format", "jsonl", umask=0)
+    assert outcome(process) == (0, "", summary(output))
     assert [json.loads(line) for line in output.read_text().splitlines()] == ROWS
     assert output.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_csv_file_holds_the_same_whatever_the_names(path: Path, output: Path) -> None:
-    process = run("export", path, "--output", output, "--format", "csv")
-    assert outcome(process) == (0, "", SUMMARY)
+    process = run("export", path, "--output", output)
+    assert outcome(process) == (0, "", summary(output))
     assert list(csv.DictReader(io.StringIO(output.read_bytes().decode(), newline=""))) == ROWS
 
 
@@ -180,17 +187,51 @@ def test_an_interrupted_export_leaves_no_part_of_it(
         assert output.exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_journal, "_why_missing", interrupt)
+    monkeypatch.setattr(journal_export, "_why_missing", interrupt)
     assert main(["journal", "export", str(path), "--output", str(output)]) == 130
     assert not output.exists()
+
+
+def test_an_environment_file_has_a_variable_for_each_key(path: Path, output: Path) -> None:
+    output = output.with_name("keys.env")
+    assert run("export", path, "-o", output).returncode == 0
+    lines = dict(line.split("=") for line in output.read_text().splitlines())
+    assert lines == {
+        f"OPENROUTER_API_KEY_{ref.upper()}": secret(ref) for ref in ("settled", "made", "rejected")
+    }
+
+
+# --- to a program ---
+
+TAKES = """
+import os, sys
+with open(sys.argv[1], "a") as file:
+    file.write(" ".join((os.environ["OPENROUTER_KEY_REF"], sys.stdin.read())))
+if os.environ["OPENROUTER_KEY_REF"] == sys.argv[2]:
+    sys.exit(7)
+"""
+
+
+def test_a_program_gets_each_secret_on_its_standard_input(path: Path, output: Path) -> None:
+    words = shlex.join([sys.executable, "-c", TAKES, str(output), "none"])
+    assert outcome(run("export", path, "--to-command", words)) == (0, "", SUMMARY)
+    refs = ("settled", "made", "rejected")
+    assert output.read_text() == "".join(f"{ref} {secret(ref)}\n" for ref in refs)
+
+
+def test_a_program_that_fails_ends_the_export(path: Path, output: Path) -> None:
+    words = shlex.join([sys.executable, "-c", TAKES, str(output), "made"])
+    said = problem(run("export", path, "--to-command", words), 1)
+    assert "exited with 7 and did not take the key 'made'" in said
+    assert "rejected" not in output.read_text()
 
 
 # --- to standard output ---
 
 
 def test_secrets_go_into_a_pipe_only_when_asked_for(path: Path) -> None:
-    assert "--show-secret" in problem(run("export", path, "--output", "-"), 2)
-    process = run("export", path, "--output", "-", "--show-secret")
+    assert "--show-secret" in problem(run("export", path), 2)
+    process = run("export", path, "--show-secret", "--secret-format", "jsonl")
     assert (process.returncode, process.stderr) == (0, SUMMARY)
     assert [json.loads(line) for line in process.stdout.splitlines()] == ROWS
 
@@ -198,16 +239,33 @@ def test_secrets_go_into_a_pipe_only_when_asked_for(path: Path) -> None:
 def test_secrets_are_shown_on_a_terminal(path: Path) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as shown:
-        process = run("export", path, "--output", "-", out=shown)
+        process = run("export", path, out=shown)
         assert secret("settled").encode() in terminal.read(4096)
     assert (process.returncode, process.stderr) == (0, SUMMARY)
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "env"])
+def test_no_name_steers_a_terminal(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "odd.journal"
+
+    async def fill_oddly() -> None:
+        async with Journal.open(path) as journal:
+            await keep(journal, "\x1b[31mref", "\x9b31m\x1b]0;title\x07 日本 [bold]")
+
+    asyncio.run(fill_oddly())
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as shown:
+        assert run("export", path, "--secret-format", format, out=shown).returncode == 0
+        told = terminal.read(4096).decode()
+    assert told.replace("\r", "").replace("\n", "").isprintable()
+    assert secret("\x1b[31mref") in told
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_a_pipe_that_cannot_be_written_to_is_told_in_one_line(path: Path) -> None:
     with open("/dev/full", "wb") as full:
-        process = run("export", path, "--output", "-", "--show-secret", out=full)
-    said = "openrouter-keys journal: cannot write the keys: No space left on device\n"
+        process = run("export", path, "--show-secret", out=full)
+    said = "openrouter-keys: cannot write the keys: No space left on device\n"
     assert (process.returncode, process.stderr) == (1, said)
 
 
@@ -227,7 +285,7 @@ def test_sealed_secrets_without_an_identity_are_refused_before_anything_is_writt
     asyncio.run(fill_sealed(path, recipient))  # after others that are not sealed
     assert "give --identity" in problem(run("export", path, "--output", output), 2)
     assert not output.exists()
-    shown = run("export", path, "--output", "-", "--show-secret")
+    shown = run("export", path, "--show-secret")
     assert "give --identity" in problem(shown, 2)
 
 
@@ -241,7 +299,7 @@ def test_sealed_secrets_are_exported_with_an_identity(
     file.write_text(text, encoding="utf-8")
     identity = file if source == "file" else "-"
     given = "" if source == "file" else text
-    process = run("export", path, "--output", output, "--identity", identity, given=given)
+    process = run("export", path, "-o", output, *JSONL, "--identity", identity, given=given)
     assert (process.returncode, process.stdout) == (0, "")
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert found == [*ROWS, row("sealed 0"), row("sealed 1")]
@@ -274,6 +332,7 @@ TABLE = """\
 server_url   https://one
 created_at   2026-11-21T12:00:00Z
 written_off  0
+purgeable    1
 intent       0          in doubt: under way when its run ended
 made         2          made, and handed over by the next run
 settled      1          made, and nothing is left to do
@@ -289,6 +348,7 @@ def test_the_status_counts_keys_by_state(path: Path, capsys: pytest.CaptureFixtu
         "server_url": "https://one",
         "created_at": told["created_at"],
         "written_off": 0,
+        "purgeable": 1,
         "keys": {"intent": 0, "made": 2, "settled": 1, "failed": 3, "doubt": 0},
     }
     assert main(["journal", "status", str(path)]) == 0
@@ -319,11 +379,40 @@ def test_a_key_in_doubt_has_no_secret_to_export(path: Path, output: Path) -> Non
     asyncio.run(doubt(path, crashed=True))
     process = run("export", path, "--output", output)
     assert process.returncode == 0
-    assert "exported: 3; without a secret here: 4 (" in process.stderr
+    assert "exported 3 keys" in process.stderr
+    assert "without a secret here: 4 (" in process.stderr
     assert "1 in doubt" in process.stderr
 
 
-# --- either ---
+# --- purge ---
+
+
+def test_a_purge_asks_and_forgets_nothing_without_an_answer(path: Path) -> None:
+    before = path.read_bytes()
+    said = problem(run("purge", path), 2)
+    assert "would forget the secrets of 1 key in " in said
+    assert said.endswith("and there is no terminal to ask: --yes\n")
+    assert path.read_bytes() == before
+    told = "openrouter-keys: would forget the secrets of 1 key\n"
+    assert outcome(run("purge", path, "--dry-run")) == (0, "", told)
+    assert path.read_bytes() == before
+
+
+def test_a_purge_forgets_what_is_settled_and_keeps_what_is_not(path: Path, output: Path) -> None:
+    told = "openrouter-keys: forgot the secrets of 1 key\n"
+    assert outcome(run("purge", path, "--yes")) == (0, "", told)
+    assert secret("settled").encode() not in written(path)
+    for ref in ("made", "rejected"):
+        assert secret(ref).encode() in written(path)
+    assert json.loads(run("status", path, "--json").stdout)["purgeable"] == 0
+    process = run("export", path, "-o", output, *JSONL)
+    assert "exported 2 keys" in process.stderr
+    assert [json.loads(line) for line in output.read_text().splitlines()] == ROWS[1:]
+    again = "openrouter-keys: forgot the secrets of 0 keys\n"
+    assert outcome(run("purge", path)) == (0, "", again)
+
+
+# --- every one ---
 
 
 @pytest.mark.parametrize("action", ["status", "export"])
@@ -333,7 +422,7 @@ def test_looking_at_a_journal_does_not_change_it(path: Path, output: Path, actio
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("action", ["status", "export"])
+@pytest.mark.parametrize("action", ["status", "export", "purge"])
 def test_a_journal_that_is_not_there_is_told_and_not_made(tmp_path: Path, action: str) -> None:
     given = ("--output", tmp_path / "keys") if action == "export" else ()
     said = problem(run(action, tmp_path / "missing", *given), 1)
@@ -342,25 +431,28 @@ def test_a_journal_that_is_not_there_is_told_and_not_made(tmp_path: Path, action
 
 
 def test_a_journal_in_use_is_told_with_its_user(path: Path) -> None:
-    async def look() -> str:
+    async def look(action: str) -> str:
         async with Journal.open(path):
-            return problem(run("status", path), 1)
+            return problem(run(action, path), 1)
 
-    assert f"is in use by process {os.getpid()}" in asyncio.run(look())
+    for action in ("status", "purge"):
+        assert f"is in use by process {os.getpid()}" in asyncio.run(look(action))
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "the following arguments are required: ACTION"),
-        (["export", "a.journal"], "the following arguments are required: --output"),
-        (["export", "a.journal", "--output", "b", "--format", "xml"], "invalid choice: 'xml'"),
+        (["export"], "requires an argument"),
+        (["export", "a.journal", "-o", "b", "--secret-format", "xml"], 'Invalid value "xml"'),
+        (["export", "a.journal", "-o", "b", "--to-command", "cat"], "not both"),
+        (["export", "a.journal", "--to-command", "'"], "--to-command: No closing quotation"),
+        (["forget", "a.journal"], 'Unknown command "forget"'),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(["journal", *arguments])
-    assert raised.value.code == 2
-    assert told in capsys.readouterr().err
+    assert main(["journal", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1

@@ -122,7 +122,7 @@ def test_an_error_shows_no_secret() -> None:
 def test_a_missing_file_is_a_usage_error() -> None:
     done = run("nowhere.csv")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("openrouter-keys demo: cannot read nowhere.csv: ")
+    assert done.stderr.startswith("openrouter-keys: cannot read nowhere.csv: ")
     assert done.stderr.count("\n") == 1
 
 
@@ -132,4 +132,4 @@ def test_a_bad_row_is_a_usage_error_and_nothing_is_begun(tmp_path: Path) -> None
     done = run(str(path))
     assert (done.returncode, done.stdout) == (2, "")
     told = f"{path}, line 3, column limit: must be a number or null, not 'fifty'"
-    assert done.stderr == f"openrouter-keys demo: {told}\n"
+    assert done.stderr == f"openrouter-keys: {told}\n"

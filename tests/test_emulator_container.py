@@ -9,7 +9,8 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import cast
 
-from openrouter_keys.__main__ import _grammar
+from openrouter_keys.cli.app import app
+from openrouter_keys.cli.emulator import emulator
 
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "Containerfile").read_text().splitlines()
@@ -22,10 +23,11 @@ PATIENCE = 60
 
 def test_its_command_line_listens_to_others_on_the_port_that_it_exposes() -> None:
     assert COMMAND[:3] == ["python", "-m", "openrouter_keys"]
-    options = _grammar().parse_args(COMMAND[3:])
+    command, given, _ = app.parse_args(COMMAND[3:], exit_on_error=False)
 
-    assert (options.command, options.host, options.allow_remote) == ("emulator", "0.0.0.0", True)
-    assert f"EXPOSE {options.port}" in LINES
+    assert command is emulator
+    assert (given.arguments["host"], given.arguments["allow_remote"]) == ("0.0.0.0", True)
+    assert f"EXPOSE {given.arguments['port']}" in LINES
 
 
 def test_its_command_serves() -> None:

@@ -109,7 +109,7 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
         with emulator("--json", "--port", port) as process:
             out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, "")
-    assert err.startswith("openrouter-keys emulator: cannot listen: ")
+    assert err.startswith("openrouter-keys: cannot listen: ")
     assert err.endswith("; --port 0 takes a free port\n")
     assert err.count("\n") == 1
 
@@ -117,28 +117,26 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["frobnicate"], "invalid choice: 'frobnicate'"),
-        (["emulator", "--port", "65536"], "--port: must be a number from 0 to 65535"),
-        (["emulator", "--port", "-1"], "--port: must be a number from 0 to 65535"),
+        (["frobnicate"], 'Unknown command "frobnicate"'),
+        (["emulator", "--port", "65536"], "--port"),
+        (["emulator", "--port", "-1"], "--port"),
         (["emulator", "--api-key", ""], "--api-key: the key is empty"),
-        (["demo", "one.csv", "two.csv"], "unrecognized arguments: two.csv"),
+        (["demo", "one.csv", "two.csv"], "two.csv"),
     ],
 )
-def test_a_wrong_command_line_is_a_usage_error(
+def test_a_wrong_command_line_is_a_usage_error_told_in_one_line(
     arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(arguments)
-    assert raised.value.code == 2
-    assert problem in capsys.readouterr().err
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert problem in told.err
+    assert (told.err.count("\n"), told.out) == (1, "")
 
 
 def test_a_key_that_cannot_be_used_is_refused_without_showing_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["emulator", "--api-key", "two words"])
+    assert main(["emulator", "--api-key", "two words"]) == 2
     assert "words" not in capsys.readouterr().err
 
 

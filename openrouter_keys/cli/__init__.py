@@ -1,9 +1,16 @@
-"""What the commands do. Their grammar is in `__main__`, and the library imports neither."""
+"""The command, `openrouter-keys`: its grammar is in `app`. The library imports none of it."""
 
 from typing import Final
 
+DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
+SOME_FAILED: Final = 3
+AUTHENTICATION: Final = 4
+IN_DOUBT: Final = 5
+INTERRUPTED: Final = 130
+# What a shell says of a program whose reader went away, as `head` does.
+BROKEN_PIPE: Final = 141
 
 
 class CommandError(Exception):

@@ -1,17 +1,19 @@
 """A tour of both clients against an emulator; a `Witness` tells whether each step is true."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Annotated, Final
 
 from attrs import frozen
+from cyclopts import Parameter
 
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.cli.customers import read_customers
 from openrouter_keys.cli.ordeal import provision_through_faults
+from openrouter_keys.cli.spec_file import read_specs
 from openrouter_keys.cli.transcript import Transcript
 from openrouter_keys.cli.witness import Witness
 from openrouter_keys.client import AsyncOpenRouter
@@ -29,21 +31,17 @@ from openrouter_keys.sync import APIKeys, OpenRouter
 
 # Seconds that the emulator takes for a create, so that those at once differ from those in a row.
 _LATENCY: Final = 0.02
+_CUSTOMERS: Final = Path("examples/customers.csv")
 
 
-def demo(path: Path, out: TextIO) -> int:
-    """Go through everything that can be done to keys, and return the exit code.
-
-    Args:
-        path: a CSV file of customers, see `read_customers`.
-        out: where to write what was done and checked; never a secret.
-
-    Raises:
-        CommandError: the file is not usable; nothing was created.
-    """
-    customers = read_customers(path)
-    transcript = Transcript(out)
-    transcript.did("customers", f"{len(customers)} rows of {path}")
+def demo(
+    csv: Annotated[Path, Parameter(metavar="CSV", help="A CSV file of customers.")] = _CUSTOMERS,
+    /,
+) -> int:
+    """Do everything to an emulator's keys, and check it by its state."""
+    customers = read_specs(csv)
+    transcript = Transcript(sys.stdout)
+    transcript.did("customers", f"{len(customers)} rows of {csv}")
     return tour(customers, Account(), transcript)
 
 

@@ -1,16 +1,22 @@
-"""The command that serves an emulator until it is told to stop."""
+"""`emulator`: the command that serves an emulator until it is told to stop."""
 
 import asyncio
 import errno
 import json
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Annotated, Final, TextIO
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from openrouter_keys import checks
 from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.values import Flag
 from openrouter_keys.emulator import Account, Emulator, StateError
 from openrouter_keys.emulator.contracts import CONTRACT_NAMES, ContractName
 from openrouter_keys.emulator.page import page_url
@@ -19,6 +25,32 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def emulator(
+    *,
+    host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
+    allow_remote: Annotated[
+        Flag, Parameter(help="Though other machines reach the address.")
+    ] = False,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535), help="0: a free one.")] = 0,
+    api_key: Annotated[
+        str | None,
+        Parameter(metavar="KEY", help="Its management key: a fake one, so that it may stand here."),
+    ] = None,
+    state: Annotated[
+        Path | None, Parameter(metavar="FILE", help="A file that keeps keys and ledger.")
+    ] = None,
+    contract: Annotated[
+        ContractName, Parameter(help="The date of the service's contract that it follows.")
+    ] = CONTRACT_NAMES[-1],
+    json: Annotated[Flag, Parameter(help="Tell the address and the key as JSON.")] = False,
+) -> None:
+    """Serve an emulated key API until SIGINT or SIGTERM."""
+    served = emulator_of(
+        api_key, host=host, allow_remote=allow_remote, port=port, state=state, contract=contract
+    )
+    asyncio.run(serve(served, sys.stdout, as_json=json))
+
+
+def emulator_of(
     api_key: str | None,
     *,
     host: str,
@@ -40,6 +72,8 @@ def emulator(
     Raises:
         CommandError: the file or the address cannot be used.
     """
+    if api_key is not None and (problem := checks.api_key_problem(api_key)):
+        raise CommandError(f"--api-key: the key {problem}", USAGE)
     account = Account(management_key=api_key) if api_key else None
     try:
         return Emulator(

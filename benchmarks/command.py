@@ -1,0 +1,81 @@
+"""How long does the command take to start, and to answer?
+
+Method: whole processes one after another, side by side in rounds: an interpreter that does nothing,
+one that imports aiohttp, `--help`, `--version`, and `list --json` of 100 keys from an emulator, the
+request of which is timed alone in a process that is warm. The figures are medians of wall time, with the
+quarter of the runs that came out lower and higher. The bar: `--help` under 250 ms.
+
+Last figures (2 cores, busy with other work, Python 3.11, cyclopts 5.4, rich 15):
+
+FIGURES
+
+    pip install ".[cli]" && python benchmarks/command.py [rounds]
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from emulated import Emulated, emulated
+from tables import print_table
+
+ROUNDS = 15
+KEYS = 100
+COMMAND = [sys.executable, "-m", "openrouter_keys"]
+PROCESSES: Mapping[str, Sequence[str]] = {
+    "an empty interpreter": [sys.executable, "-c", "pass"],
+    "import aiohttp": [sys.executable, "-c", "import aiohttp"],
+    "openrouter-keys --version": [*COMMAND, "--version"],
+    "openrouter-keys --help": [*COMMAND, "--help"],
+    "openrouter-keys list --json": [*COMMAND, "list", "--json"],
+}
+
+
+def run(words: Sequence[str], server: Emulated) -> float:
+    """Run a process, and return its milliseconds."""
+    settings = {"OPENROUTER_API_KEY": server.api_key, "OPENROUTER_BASE_URL": server.base_url}
+    began = time.perf_counter()
+    subprocess.run(words, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, check=True)
+    return (time.perf_counter() - began) * 1000
+
+
+async def request(server: Emulated) -> float:
+    """List once in a warm process, and return the milliseconds."""
+    async with server.client() as client:
+        await client.api_keys.list()
+        began = time.perf_counter()
+        await client.api_keys.list()
+        return (time.perf_counter() - began) * 1000
+
+
+async def fill(server: Emulated) -> None:
+    async with server.client() as client:
+        await asyncio.gather(*(client.api_keys.create(name=f"key-{n}") for n in range(KEYS)))
+
+
+def told(taken: Sequence[float]) -> tuple[str, str]:
+    low, median, high = statistics.quantiles(taken, n=4)
+    return f"{median:.0f} ms", f"{low:.0f} - {high:.0f} ms"
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    taken: dict[str, list[float]] = {name: [] for name in PROCESSES}
+    warm: list[float] = []
+    with emulated() as server:
+        asyncio.run(fill(server))
+        for _ in range(rounds):
+            for name, words in PROCESSES.items():
+                taken[name].append(run(words, server))
+            warm.append(asyncio.run(request(server)))
+    rows = [(name, *told(each)) for name, each in taken.items()]
+    rows.append(("its request alone, warm", *told(warm)))
+    print_table(("process", "median", "half of them"), *rows)
+
+
+if __name__ == "__main__":
+    main()

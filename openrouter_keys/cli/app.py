@@ -1,0 +1,180 @@
+"""The command's grammar, and how any command ends: its exit code, and one line for its error."""
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from openrouter_keys.cli import (
+    AUTHENTICATION,
+    BROKEN_PIPE,
+    DONE,
+    FAILED,
+    IN_DOUBT,
+    INTERRUPTED,
+    USAGE,
+    CommandError,
+)
+from openrouter_keys.cli.text import printable
+from openrouter_keys.errors import (
+    CreateOutcomeUnknownError,
+    ForbiddenResponseError,
+    InvalidArgumentError,
+    OpenRouterError,
+    UnauthorizedResponseError,
+)
+from openrouter_keys.masking import scrub
+from openrouter_keys.version import __version__
+
+_EPILOGUE: Final = """\
+The management key comes from OPENROUTER_API_KEY, or from a file:
+--api-key-file FILE, - for standard input.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication, 5 in doubt, 130 interrupted.
+"""
+
+_KEYS: Final = Group("Keys", sort_key=10)
+_MANY: Final = Group("Many keys", sort_key=20)
+_MORE: Final = Group("More", sort_key=30)
+
+# Each command: its place, its group and a line on it. A command's module is loaded when it runs,
+# so that `--help` is there at once.
+_COMMANDS: Final = (
+    ("list", "listing:list_keys", _KEYS, "List keys."),
+    ("get", "looking:get", _KEYS, "Show one key."),
+    ("current", "looking:current", _KEYS, "Show the key that is in use."),
+    ("find", "looking:find", _KEYS, "Say which key a leaked secret is, read from standard input."),
+    ("hash", "looking:hash_secret", _KEYS, "Print the hash of a secret, read from standard input."),
+    ("create", "creating:create", _KEYS, "Create a key; its secret is shown once."),
+    ("update", "changing:update", _KEYS, "Change a key."),
+    ("delete", "deleting:delete", _KEYS, "Delete keys for good."),
+    ("rotate", "rotate:rotate", _MANY, "Replace keys by twins with the same settings."),
+    ("usage", "usage:usage", _MANY, "Show who spends what, of which limit."),
+    ("provision", "provision:provision", _MANY, "Create a key for each row of a file, none twice."),
+    ("journal", "journal:journal", _MANY, "Look into a journal; take secrets out of it."),
+    ("emulator", "emulator:emulator", _MORE, "Serve an emulated key API."),
+    ("demo", "demo:demo", _MORE, "Take a tour that checks what it shows."),
+    ("completion", "completion:completion", _MORE, "Print a shell's completion script."),
+)
+
+
+def _versions() -> str:
+    # Loaded late: it takes as long as all of `--help`.
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return f"openrouter-keys {__version__} (aiohttp {version('aiohttp')})"
+
+
+def _grammar() -> App:
+    app = App(
+        name="openrouter-keys",
+        help="OpenRouter's API keys from a terminal and from a pipeline.",
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        # The last one counts, so that a script can be given other options than it has.
+        default_parameter=Parameter(allow_repeating=True),
+        version=_versions,
+        group_commands=_MORE,
+        group_arguments=Group("Arguments", sort_key=1),
+        group_parameters=Group("Options", sort_key=2),
+    )
+    for number, (name, place, group, line) in enumerate(_COMMANDS):
+        path = f"openrouter_keys.cli.{place}"
+        app.command(path, name=name, group=group, help=line, sort_key=number)
+    return app
+
+
+app: Final = _grammar()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return the exit code.
+
+    Args:
+        arguments: the words after the program's name.
+    """
+    try:
+        code = _ended(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter would try once more to flush what nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        # A full disk, say, below a redirection.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _told(f"cannot write: {error.strerror or error}", FAILED)
+    return code
+
+
+def _ended(arguments: Sequence[str]) -> int:
+    try:
+        _explain(arguments[:1])
+        command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+        code: object = command(*bound.args, **bound.kwargs)
+        if inspect.isawaitable(code):
+            code = _waited_for(code)
+    except CycloptsError as error:
+        hint = "; see openrouter-keys --help"
+        return _told(f"{' '.join(str(error).split())}{hint}", USAGE)
+    except CommandError as error:
+        return _told(str(error), error.code)
+    except OpenRouterError as error:
+        if os.environ.get("OPENROUTER_DEBUG", "").lower() not in ("", "0", "false"):
+            traceback.print_exception(error)
+        return _told(str(error), exit_code(error))
+    except KeyboardInterrupt as interrupt:
+        return _told("; ".join(["interrupted", *_notes(interrupt)]), INTERRUPTED)
+    return code if isinstance(code, int) else DONE
+
+
+def _explain(words: Sequence[str]) -> None:
+    """Let a command's own help be its docstring: the line on it is for the list of all."""
+    for word in words:
+        known = word in app and not word.startswith("-")
+        if known and (does := app[word].default_command) is not None:
+            told = inspect.cleandoc(does.__doc__ or "").partition("\n\nArgs:")[0]
+            # Its lines are those of the source, and not of the terminal.
+            app[word].help = "\n\n".join(" ".join(part.split()) for part in told.split("\n\n"))
+
+
+def _waited_for(result: Awaitable[object]) -> object:
+    # Loaded late: `--help` needs no event loop.
+    import asyncio  # noqa: PLC0415
+
+    async def wait() -> object:
+        return await result
+
+    return asyncio.run(wait())
+
+
+def _told(problem: str, code: int) -> int:
+    # What was typed may be a secret; what the service said may be anything.
+    sys.stderr.write(f"openrouter-keys: {printable(scrub(problem))}\n")
+    return code
+
+
+def _notes(interrupt: KeyboardInterrupt) -> list[str]:
+    """What was said on the way out: what became of a create that was under way."""
+    notes, error = list[str](), interrupt.__context__
+    while error is not None:
+        notes += getattr(error, "__notes__", ())
+        error = error.__context__
+    return notes
+
+
+def exit_code(error: OpenRouterError) -> int:
+    """Return the exit code that an error ends a command with."""
+    if isinstance(error, InvalidArgumentError):
+        return AUTHENTICATION if error.argument == "api_key" else USAGE
+    if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):
+        return AUTHENTICATION
+    if isinstance(error, CreateOutcomeUnknownError):
+        return IN_DOUBT
+    if isinstance(error.__cause__, OpenRouterError):
+        return exit_code(error.__cause__)
+    return FAILED

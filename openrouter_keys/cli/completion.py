@@ -1,0 +1,15 @@
+"""`completion`: what a shell needs to complete this command's words."""
+
+import sys
+from typing import Literal
+
+from openrouter_keys.cli.app import app
+
+
+def completion(shell: Literal["bash", "zsh", "fish", "powershell"]) -> None:
+    """Print the completion script of a shell, as `source <(openrouter-keys completion bash)`.
+
+    Args:
+        shell: whose.
+    """
+    sys.stdout.write(app.generate_completion(shell=shell))

@@ -1,0 +1,222 @@
+"""`create`: one key, whose secret goes to a terminal, a new private file or another program."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, Final, Literal, cast
+
+from attrs import asdict, frozen
+from cyclopts import Group, Parameter
+
+from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.cli import FAILED, USAGE, CommandError, connection, output
+from openrouter_keys.cli.asking import DryRun
+from openrouter_keys.cli.connection import Connection, read_secret
+from openrouter_keys.cli.handover import (
+    CommandTaker,
+    Handed,
+    SecretFormat,
+    Taker,
+    format_of,
+    new_file,
+)
+from openrouter_keys.cli.output import Output, Record, print_json, print_record
+from openrouter_keys.cli.values import Expiry, File, Flag, Limit, Reset
+from openrouter_keys.converter import unstructure
+from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, OpenRouterError
+from openrouter_keys.models import CreateKeysRequest, External
+from openrouter_keys.unset import UNSET
+
+_GROUP: Final = Group("Secret", sort_key=80)
+
+
+@Parameter(name="*", group=_GROUP)
+@frozen(kw_only=True)
+class Destination:
+    """Where the secret goes: to the terminal, if nothing else is said."""
+
+    secret_file: Annotated[
+        File | None, Parameter(help="A new file, which only this user may read.")
+    ] = None
+    secret_format: Annotated[
+        SecretFormat | None, Parameter(help="That of the file; else by its name, or raw.")
+    ] = None
+    to_command: Annotated[
+        str | None,
+        Parameter(metavar="COMMAND", help="A program that gets the secret on its standard input."),
+    ] = None
+    show_secret: Annotated[
+        Flag, Parameter(help="Print it, though standard output is no terminal.")
+    ] = False
+
+    @contextmanager
+    def open(self) -> Generator[Taker | None]:
+        """Open it; None: it is standard output.
+
+        Raises:
+            CommandError: it cannot be used; nothing was created.
+        """
+        if self.secret_file and self.to_command:
+            raise CommandError("give --secret-file or --to-command, not both", USAGE)
+        if self.secret_file:
+            format = self.secret_format or format_of(self.secret_file, "raw")
+            with new_file(self.secret_file, format) as file:
+                yield file
+        elif self.to_command:
+            yield CommandTaker.of(self.to_command)
+        elif sys.stdout.isatty() or self.show_secret:
+            yield None
+        else:
+            message = "the secret would go into a pipe: give --show-secret, or --secret-file FILE"
+            raise CommandError(message, USAGE)
+
+
+_TO_THE_TERMINAL: Final = Destination()
+
+
+async def create(
+    name: Annotated[str, Parameter(help="The key's name.")],
+    /,
+    *,
+    limit: Limit = UNSET,
+    limit_reset: Reset = UNSET,
+    expires_at: Expiry = UNSET,
+    include_byok_in_limit: Annotated[
+        bool | None, Parameter(help="Whether spending on own provider keys counts.")
+    ] = None,
+    creator_user_id: Annotated[
+        str | None, Parameter(metavar="ID", help="Who creates it, in an organization's account.")
+    ] = None,
+    workspace_id: Annotated[
+        str | None, Parameter(metavar="UUID", help="The workspace; else the default one.")
+    ] = None,
+    external_user: Annotated[
+        str | None, Parameter(metavar="USER", help="A partner's name for the key's end user.")
+    ] = None,
+    external_api_key_file: Annotated[
+        File | None, Parameter(help="A file with the partner's own key for that user.")
+    ] = None,
+    on_unknown: Annotated[
+        Literal["raise", "reconcile"],
+        Parameter(
+            help="What follows on a create without an answer: end with 5, or look for its "
+            "key, delete it and create another."
+        ),
+    ] = "raise",
+    dry_run: DryRun = False,
+    to: Destination = _TO_THE_TERMINAL,
+    out: Output = output.DEFAULT,
+    connection: Connection = connection.DEFAULT,
+) -> int:
+    """Create a key. Its secret is shown once and never again."""
+    request = CreateKeysRequest(
+        name=name,
+        limit=limit,
+        limit_reset=limit_reset,
+        expires_at=expires_at,
+        include_byok_in_limit=include_byok_in_limit,
+        creator_user_id=UNSET if creator_user_id is None else creator_user_id,
+        workspace_id=workspace_id,
+        external=_external(external_user, external_api_key_file),
+    )
+    if dry_run:
+        sys.stderr.write("openrouter-keys: would send\n")
+        print_json(_shown(request))
+        return 0
+    with to.open() as taker:
+        async with connection.client() as client:
+            made = await _made(client.api_keys, request, on_unknown)
+            await _hand_over(client.api_keys, made, taker, out)
+    return FAILED if made.problem else 0
+
+
+@frozen
+class _Made:
+    """A key that was made: what is handed over, and the answer as JSON.
+
+    Attributes:
+        problem: why there is no record of it; empty: there is one.
+    """
+
+    handed: Handed
+    answer: Record
+    problem: str = ""
+
+
+async def _made(
+    api_keys: AsyncAPIKeys, request: CreateKeysRequest, on_unknown: Literal["raise", "reconcile"]
+) -> _Made:
+    arguments = asdict(request, recurse=False)
+    try:
+        created = await api_keys.create(**arguments, on_unknown=on_unknown)
+    except CreatedKeyUnreadableError as error:
+        handed = Handed(ref="", name=request.name, hash=error.hash, key=error.key)
+        return _Made(handed, {"data": {"hash": error.hash, "name": request.name}}, str(error))
+    answer = cast("dict[str, JSON]", unstructure(created))
+    del answer["key"]
+    handed = Handed(ref="", name=created.data.name, hash=created.data.hash, key=created.key)
+    return _Made(handed, answer)
+
+
+async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, out: Output) -> None:
+    """Hand the secret over; if nobody takes it, delete the key again."""
+    try:
+        if taker is None:
+            _print_secret(made, out)
+        else:
+            await taker.take(made.handed)
+    except (CommandError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        undone = await _undone(api_keys, made.handed.hash)
+        raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
+    if taker is not None:
+        _print_answer(made, out)
+    if made.problem:
+        sys.stderr.write(f"openrouter-keys: {made.problem}\n")
+
+
+async def _undone(api_keys: AsyncAPIKeys, hash: str) -> str:
+    try:
+        await api_keys.delete(hash)
+    except OpenRouterError as error:
+        return f"delete the key {hash}, whose secret nobody holds ({error})"
+    return f"the key {hash} was deleted again"
+
+
+def _print_secret(made: _Made, out: Output) -> None:
+    key = made.handed.key
+    if out.format == "json":
+        print_json({"key": key, **made.answer})
+    elif out.format == "text":
+        sys.stdout.write(f"{key}\n")  # alone, for "$(…)"
+    else:
+        data = cast("dict[str, JSON]", made.answer["data"])
+        print_record(data | {"key": key}, out)
+    # What cannot be written shows now, while the key can still be deleted.
+    sys.stdout.flush()
+    if sys.stdout.isatty():
+        sys.stderr.write("The secret is shown this once: keep it now.\n")
+    elif out.format == "text":
+        sys.stderr.write(f"openrouter-keys: created {made.handed.hash}\n")
+
+
+def _print_answer(made: _Made, out: Output) -> None:
+    if out.format == "json":
+        print_json(dict(made.answer))
+    else:
+        print_record(cast("dict[str, JSON]", made.answer["data"]), out)
+
+
+def _shown(request: CreateKeysRequest) -> JSON:
+    plain = cast("dict[str, JSON]", unstructure(request))
+    if request.external is not None and request.external.api_key is not None:
+        plain["external"] = {"user": request.external.user, "api_key": "..."}
+    return plain
+
+
+def _external(user: str | None, file: str | None) -> External | None:
+    if user is None:
+        if file is not None:
+            raise CommandError("--external-api-key-file goes with --external-user", USAGE)
+        return None
+    return External(user=user, api_key=None if file is None else read_secret(file))

@@ -1,0 +1,88 @@
+"""Where the secrets of many keys go: a file, a program, or standard output. No network."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Final
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.handover import (
+    CommandTaker,
+    SecretFormat,
+    TextTaker,
+    format_of,
+    new_file,
+)
+from openrouter_keys.cli.values import File, Flag
+
+_GROUP: Final = Group("Secrets", sort_key=80)
+
+
+@Parameter(name="*", group=_GROUP)
+@frozen(kw_only=True)
+class Destination:
+    """Where secrets go."""
+
+    secret_file: Annotated[
+        File | None,
+        Parameter(
+            name=("--secret-file", "--output", "-o"),
+            help="A new file, which only this user may read.",
+        ),
+    ] = None
+    secret_format: Annotated[
+        SecretFormat | None,
+        Parameter(help="How they are written; else by the file's name, or csv."),
+    ] = None
+    to_command: Annotated[
+        str | None,
+        Parameter(
+            metavar="COMMAND",
+            help="A program that is run for each key, with the secret on its standard input.",
+        ),
+    ] = None
+    show_secret: Annotated[
+        Flag, Parameter(help="Print them, though standard output is no terminal.")
+    ] = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.secret_file is not None and self.to_command is not None:
+            raise CommandError("give --secret-file or --to-command, not both", USAGE)
+        self.command()  # refuses a wrong one before anything else is done
+
+    @property
+    def format(self) -> SecretFormat:
+        """The format that was asked for, or that suits the file's name."""
+        return self.secret_format or format_of(self.secret_file or "", "csv")
+
+    def file(
+        self, *, durable: bool = False, whole: bool = False
+    ) -> AbstractContextManager[TextTaker] | None:
+        """Return the file, to be opened; None: none was asked for. See `new_file`."""
+        if self.secret_file is None:
+            return None
+        return new_file(self.secret_file, self.format, durable=durable, whole=whole)
+
+    def command(self) -> CommandTaker | None:
+        """Return the program; None: none was asked for.
+
+        Raises:
+            CommandError: it cannot be read as one.
+        """
+        return None if self.to_command is None else CommandTaker.of(self.to_command)
+
+
+#: What a command does whose user gave no option of these.
+DEFAULT: Final = Destination()
+
+
+def free_name(path: str) -> str:
+    """Return a file's path, or one like it of a file that is not there yet: `keys-2.csv`."""
+    given, number = Path(path), 1
+    free = given
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = given.with_name(f"{given.stem}-{number}{given.suffix}")
+    return str(free)

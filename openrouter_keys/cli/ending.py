@@ -1,0 +1,206 @@
+"""How a run of `provision` ended, for people and for programs. No secret is told."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import define, evolve
+
+from openrouter_keys.cli import (
+    AUTHENTICATION,
+    BROKEN_PIPE,
+    DONE,
+    FAILED,
+    IN_DOUBT,
+    SOME_FAILED,
+)
+from openrouter_keys.cli.app import exit_code
+from openrouter_keys.cli.destination import Destination, free_name
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.text import printable
+from openrouter_keys.errors import JSON
+from openrouter_keys.masking import scrub
+from openrouter_keys.provisioning.errors import SecretNotKeptError
+from openrouter_keys.provisioning.report import (
+    ProvisioningStoppedError,
+    ProvisionProblem,
+    ProvisionProgress,
+    ProvisionReport,
+)
+
+#: How many problems of a kind people are told.
+TOLD: Final = 20
+
+
+@define
+class Ending:
+    """Watches a run, and tells how it ended.
+
+    Args:
+        journal: its journal.
+        quiet: whether only problems are told.
+        to: where its secrets go.
+        concurrency: how many creates are under way at once, at most.
+    """
+
+    journal: Path
+    to: Destination
+    concurrency: int
+    quiet: bool = False
+    report: ProvisionReport | None = None
+    stopped_by: str | None = None
+    _last: ProvisionProgress | None = None
+
+    def begin(self) -> None:
+        """Tell where the journal is."""
+        if not self.quiet:
+            _say(f"the journal is {self.journal}")
+
+    def see(self, progress: ProvisionProgress) -> None:
+        """Look at how far it is; the last look shows the report."""
+        self._last, self.report = progress, progress.report
+
+    # --- interrupted ---
+
+    def finishing(self) -> str:
+        """Return what is told at once when the run is interrupted."""
+        last = self._last
+        if last is None or last.phase != "creating":
+            return "stopping; Ctrl-C again stops at once"
+        left = self.concurrency if last.total is None else last.total - last.done
+        creates = min(left, self.concurrency)
+        told = f"up to {creates:,} creates" if creates > 1 else "what is under way"
+        return f"finishing {told}; Ctrl-C again stops at once"
+
+    def last_words(self) -> str:
+        """Return what is told when it ends there and then."""
+        return f"stopped at once; go on with: {self.again()}"
+
+    def again(self) -> str:
+        """Return the command that goes on."""
+        words = ["openrouter-keys", *sys.argv[1:]]
+        given = self.to.secret_file
+        if given is not None:
+            free = free_name(given)
+            for place, word in enumerate(words):
+                if word == given or word.endswith(f"={given}"):
+                    words[place] = f"{word.removesuffix(given)}{free}"
+        return scrub(shlex.join(words))
+
+    def interrupted(self) -> None:
+        """Tell how far it came."""
+        self.stopped_by = "interrupted"
+        self._tell(self.stopped_by, self.report)
+        _say(f"go on with: {self.again()}")
+
+    # --- ended by itself ---
+
+    def stopped(self, error: ProvisioningStoppedError) -> int:
+        """Tell why it stopped, and return the exit code."""
+        cause, self.report = error.__cause__, error.report
+        self.stopped_by = scrub(str(cause) or type(cause).__name__)
+        if isinstance(cause, BrokenPipeError):
+            self.stopped_by = "nobody reads standard output any more"
+        if isinstance(cause, SecretNotKeptError):
+            self.stopped_by = "the journal cannot be written: make room on its disk"
+        self._tell(f"stopped: {printable(self.stopped_by)}", error.report)
+        _say(f"go on with: {self.again()}")
+        if isinstance(cause, BrokenPipeError):
+            return BROKEN_PIPE
+        return AUTHENTICATION if exit_code(error) == AUTHENTICATION else FAILED
+
+    def through(self, report: ProvisionReport) -> int:
+        """Tell how it went, and return the exit code."""
+        self.report = report
+        self._tell("", report)
+        if report.ok:
+            return DONE
+        _say(f"try again with: {self.again()}")
+        return IN_DOUBT if report.in_doubt or report.unproven else SOME_FAILED
+
+    def _tell(self, why: str, report: ProvisionReport | None) -> None:
+        if why:
+            _say(why)
+        if report is None:
+            return
+        for line in _problems(report):
+            _say(line)
+        if not self.quiet or not report.ok or why:
+            _say(f"{report}, in {report.elapsed:,.1f} s")
+        if report.created + report.resumed and not self.quiet:
+            for line in self._where():
+                _say(line)
+
+    def _where(self) -> Iterator[str]:
+        if self.to.secret_file is not None:
+            yield f"the secrets are in {self.to.secret_file}"
+        elif not self.to.to_command and not self.to.show_secret:
+            command = shlex.join(
+                ["openrouter-keys", "journal", "export", str(self.journal), "-o", "keys.csv"]
+            )
+            yield f"the secrets are in the journal; take them out with: {command}"
+
+    def record(self) -> dict[str, JSON]:
+        """Return it for programs."""
+        report = self.report
+        if report is None:
+            return {"stopped": self.stopped_by, "journal": str(self.journal)}
+        return {
+            "ok": report.ok and self.stopped_by is None,
+            "stopped": self.stopped_by,
+            "journal": str(self.journal),
+            "created": report.created,
+            "resumed": report.resumed,
+            "settled_before": report.settled_before,
+            "failed": report.failed,
+            "failures": _records(report.failures),
+            "mismatched": report.mismatched,
+            "mismatches": _records(report.mismatches),
+            "in_doubt": report.in_doubt,
+            "doubts": _records(report.doubts),
+            "unproven": _records(report.unproven),
+            "pending": report.pending,
+            "deleted": report.deleted,
+            "undelivered": [{"ref": key.ref, "hash": key.hash} for key in report.undelivered],
+            "elapsed": report.elapsed,
+        }
+
+
+def _records(problems: Sequence[ProvisionProblem]) -> list[JSON]:
+    return [
+        {"ref": problem.ref, "reason": problem.reason, "hashes": [*problem.hashes]}
+        for problem in problems
+    ]
+
+
+def _problems(report: ProvisionReport) -> Iterator[str]:
+    yield from _listed("failed", report.failed, report.failures)
+    yield from _listed("not as asked for", report.mismatched, report.mismatches)
+    # The reason tells what to do after a single create; here the next run does it.
+    unknown = [evolve(doubt, reason=_CLEAR) for doubt in report.doubts if doubt.hashes]
+    yield from _listed("in doubt", len(unknown), unknown)
+    if rest := report.in_doubt - len(unknown):
+        unsure = f"{keys(rest)} {'was' if rest == 1 else 'were'} made"
+        yield f"in doubt: nobody can say whether {unsure}: the next run settles it"
+    yield from _listed("unproven", len(report.unproven), report.unproven)
+    if report.undelivered:
+        told = f"the secrets of {keys(len(report.undelivered))} could not be kept"
+        yield f"{told}: the next run deletes those keys, and makes them anew"
+
+
+_CLEAR: Final = "which key is its own cannot be told: delete those that are yours, then run again"
+
+
+def _listed(what: str, count: int, problems: Sequence[ProvisionProblem]) -> Iterator[str]:
+    for problem in problems[:TOLD]:
+        hashes = f" ({', '.join(problem.hashes)})" if problem.hashes else ""
+        yield printable(f"{what}: {problem.ref}: {problem.reason}{hashes}")
+    if count > TOLD:
+        yield f"{what}: and {count - TOLD:,} more (--json tells up to 1,000)"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"openrouter-keys: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,244 @@
+"""Where secrets go: a new private file, or another program's standard input, one at a time."""
+
+import asyncio
+import csv
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal, Protocol, TextIO, TypeAlias
+
+from attrs import asdict, define, field, frozen
+
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.masking import mask
+from openrouter_keys.models import HoldsSecret
+
+#: `raw`: nothing but the secrets, one a line.
+SecretFormat: TypeAlias = Literal["env", "csv", "jsonl", "raw"]
+
+COLUMNS: Final = ("ref", "name", "hash", "key", "state")
+_BY_EXTENSION: Final[dict[str, SecretFormat]] = {
+    ".env": "env",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+_STDOUT: Final = 1
+
+
+@frozen(kw_only=True)
+class Handed(HoldsSecret):
+    """A key on its way to whoever takes it.
+
+    Attributes:
+        ref: the caller's own id for it; empty: there is none, nor other keys beside it.
+        name: its name.
+        hash: its hash.
+        key: the secret; masked in `repr`, never pickled.
+        state: how it stands in its journal; empty: it has none.
+    """
+
+    ref: str
+    name: str
+    hash: str
+    key: str = field(repr=mask)
+    state: str = ""
+
+
+class Taker(Protocol):
+    """Takes keys."""
+
+    async def take(self, handed: Handed, /) -> None:
+        """Take a key: once this returns, it is taken.
+
+        Raises:
+            CommandError: it is not.
+        """
+
+
+def format_of(file: str, default: SecretFormat) -> SecretFormat:
+    """Return the format that a file's name asks for: `.env`, `.csv`, `.jsonl`."""
+    name = Path(file).name
+    return "env" if name == ".env" else _BY_EXTENSION.get(Path(name).suffix.lower(), default)
+
+
+@frozen
+class TextTaker:
+    """Writes each key to an open text."""
+
+    write: Callable[[Handed], object]
+    flush: Callable[[], object]
+
+    async def take(self, handed: Handed, /) -> None:
+        """Write it down; it survives this process from then on."""
+        try:
+            self.write(handed)
+            self.flush()
+        except BrokenPipeError:
+            raise  # nobody reads any more: that is no failure of ours
+        except OSError as error:
+            raise CommandError(f"cannot write the secret: {error.strerror}") from error
+
+
+@define
+class CommandTaker:
+    """Runs a program for each key, one at a time, with the secret on its standard input.
+
+    It gets `OPENROUTER_KEY_REF`, `OPENROUTER_KEY_NAME` and `OPENROUTER_KEY_HASH` in its
+    environment, and no management key.
+
+    Args:
+        words: the program and its arguments; no shell reads them.
+    """
+
+    words: tuple[str, ...]
+    _turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
+
+    @classmethod
+    def of(cls, command: str) -> "CommandTaker":
+        """Make one of a command line.
+
+        Raises:
+            CommandError: it cannot be read as one.
+        """
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise CommandError(f"--to-command: {error}", USAGE) from error
+        if not words:
+            raise CommandError("--to-command: give a program and its arguments", USAGE)
+        return cls(words)
+
+    async def take(self, handed: Handed, /) -> None:
+        """Run the program; it has taken the key if it exits with 0."""
+        async with self._turn:
+            code = await self._run(handed)
+        if code:
+            taken = f"did not take the key {handed.ref or handed.name!r}"
+            raise CommandError(f"{self.words[0]} exited with {code} and {taken}")
+
+    async def _run(self, handed: Handed) -> int:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.words,
+                stdin=asyncio.subprocess.PIPE,
+                # What it prints is no data of ours.
+                stdout=2,
+                env=_environment(handed),
+                # A Ctrl-C is for us: what was begun for a key is finished.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandError(f"cannot run {self.words[0]}: {error.strerror}", USAGE) from error
+        await process.communicate(f"{handed.key}\n".encode())
+        return await process.wait()
+
+
+def _environment(handed: Handed) -> dict[str, str]:
+    known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
+    ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
+    return ours | {
+        f"OPENROUTER_KEY_{name}": value.replace("\0", "") for name, value in known.items()
+    }
+
+
+@contextmanager
+def new_file(
+    path: str, format: SecretFormat, *, durable: bool = False, whole: bool = False
+) -> Generator[TextTaker]:
+    """Make a private file that takes keys; a file that took none is removed again.
+
+    Args:
+        path: a file that is not there yet.
+        format: what is written into it.
+        durable: a key that was taken is on the disk, and not on its way there.
+        whole: a file that could not be finished is removed, too.
+
+    Raises:
+        CommandError: it is there, or cannot be made or written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        message = f"{path} is there already: give the path of a new file"
+        raise CommandError(message, USAGE) from error
+    except OSError as error:
+        raise CommandError(f"cannot make {path}: {error.strerror}", USAGE) from error
+    keep = False
+    try:
+        with text_of(descriptor) as file:
+            write = writer(format, file)
+
+            def take(handed: Handed) -> None:
+                nonlocal keep
+                keep = not whole
+                write(handed)
+
+            def flush() -> None:
+                file.flush()
+                if durable:
+                    os.fsync(descriptor)
+
+            yield TextTaker(take, flush)
+            file.flush()
+            os.fsync(descriptor)
+        keep = keep or whole
+    finally:
+        if not keep:
+            os.unlink(path)
+
+
+@contextmanager
+def text_of(descriptor: int) -> Generator[TextIO]:
+    """Write to a descriptor past `sys.stdout`, whose flush at exit could fail once more."""
+    try:
+        with open(
+            descriptor,
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            newline="",
+            closefd=descriptor != _STDOUT,
+        ) as file:
+            yield file
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"cannot write the keys: {error.strerror}") from error
+
+
+def writer(format: SecretFormat, file: TextIO) -> Callable[[Handed], object]:
+    """Return what writes a key into a text."""
+    if format == "raw":
+        return lambda handed: file.write(f"{handed.key}\n")
+    if format == "jsonl":
+        return lambda handed: file.write(json.dumps(asdict(handed), ensure_ascii=False) + "\n")
+    if format == "env":
+        variables = _Variables()
+        return lambda handed: file.write(f"{variables.name(handed)}={handed.key}\n")
+    table = csv.writer(file)
+    table.writerow(COLUMNS)
+    return lambda handed: table.writerow(tuple(asdict(handed).values()))
+
+
+class _Variables:
+    """Names of environment variables, each once: `OPENROUTER_API_KEY_` and a key's ref."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def name(self, handed: Handed) -> str:
+        """Return a key's variable; of two refs that come out alike, the later has its hash too."""
+        name = f"OPENROUTER_API_KEY_{re.sub(r'[^A-Z0-9]+', '_', handed.ref.upper()).strip('_')}"
+        name = name.rstrip("_")
+        if name in self._given:
+            name = f"{name}_{handed.hash[:SHORT].upper()}"
+        self._given.add(name)
+        return name
+
+
+SHORT: Final = 12

@@ -1,0 +1,155 @@
+"""`journal export`: the secrets that a journal holds, to a terminal, a file or a program."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from attrs import evolve
+from cyclopts import Parameter
+
+from openrouter_keys.cli import USAGE, CommandError, destination, output
+from openrouter_keys.cli.connection import STANDARD
+from openrouter_keys.cli.destination import Destination
+from openrouter_keys.cli.handover import Handed, Taker, TextTaker, text_of, writer
+from openrouter_keys.cli.output import Output
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.values import File
+from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.provisioning.entries import Entry
+from openrouter_keys.provisioning.errors import JournalError
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.schema import DOUBTFUL
+from openrouter_keys.provisioning.sealing import unsealing
+
+Unseal: TypeAlias = Callable[[bytes], bytes]
+JournalFile: TypeAlias = Annotated[Path, Parameter(name="JOURNAL", help="The journal's file.")]
+
+_STDOUT: Final = 1
+
+
+async def export(
+    path: JournalFile,
+    /,
+    *,
+    to: Destination = destination.DEFAULT,
+    identity: Annotated[
+        File | None,
+        Parameter(help="A file with the age identity that opens sealed secrets; - for stdin."),
+    ] = None,
+    out: Output = output.DEFAULT,
+) -> None:
+    """Take out each key whose secret the journal holds: to a terminal, a file, or a program."""
+    unseal = None if identity is None else _unsealing(identity)
+    to = _as_asked(to, out)
+    async with reading(path) as found:
+        if unseal is None:
+            await _refuse_sealed(found)
+        with _taker(to) as taker:
+            exported, missing = await _hand_over(found, taker, unseal)
+    where = f" to {to.secret_file}" if to.secret_file else ""
+    why = ", ".join(f"{count:,} {reason}" for reason, count in missing.items())
+    without = f"; without a secret here: {missing.total():,} ({why})" if missing else ""
+    sys.stderr.write(f"openrouter-keys: exported {keys(exported)}{where}{without}\n")
+
+
+def _as_asked(to: Destination, out: Output) -> Destination:
+    if out.json:
+        raise CommandError("secrets are told one by one: --jsonl, or --csv", USAGE)
+    if not (out.jsonl or out.csv):
+        return to
+    if to.secret_format is not None or to.to_command is not None:
+        raise CommandError("give --secret-format, --to-command, --jsonl or --csv, not two", USAGE)
+    return evolve(to, secret_format="jsonl" if out.jsonl else "csv")
+
+
+@contextmanager
+def _taker(to: Destination) -> Generator[Taker]:
+    file, command = to.file(whole=True), to.command()
+    if file is not None:
+        with file as taker:
+            yield taker
+    elif command is not None:
+        yield command
+    elif os.isatty(_STDOUT) or to.show_secret:
+        with text_of(_STDOUT) as text:
+            write = writer(to.format, text)
+            yield TextTaker(_for_people(write) if os.isatty(_STDOUT) else write, text.flush)
+    else:
+        message = "the secrets would go into a pipe: give --show-secret, or --secret-file FILE"
+        raise CommandError(message, USAGE)
+
+
+def _for_people(write: Callable[[Handed], object]) -> Callable[[Handed], object]:
+    """Let no name steer a terminal."""
+    return lambda handed: write(
+        evolve(handed, ref=printable(handed.ref), name=printable(handed.name))
+    )
+
+
+async def _hand_over(
+    found: Journal, taker: Taker, unseal: Unseal | None
+) -> tuple[int, Counter[str]]:
+    exported, missing = 0, Counter[str]()
+    async for entry in found.every():
+        key = _secret(entry, unseal)
+        if key is None or entry.hash is None:
+            missing[_why_missing(entry)] += 1
+        else:
+            handed = Handed(
+                ref=entry.ref, name=entry.name, hash=entry.hash, key=key, state=entry.state
+            )
+            await taker.take(handed)
+            exported += 1
+    return exported, missing
+
+
+def _secret(entry: Entry, unseal: Unseal | None) -> str | None:
+    if entry.sealed is None or unseal is None:
+        return entry.secret
+    try:
+        return unseal(entry.sealed).decode()
+    except JournalError as error:
+        raise CommandError(f"{entry.ref!r}: {error}") from error
+
+
+def _why_missing(entry: Entry) -> str:
+    if entry.state in DOUBTFUL:
+        return "in doubt"
+    return "refused" if entry.hash is None else "not stored, or purged"
+
+
+def _unsealing(identity: str) -> Unseal:
+    try:
+        text = sys.stdin.buffer.read() if identity == STANDARD else Path(identity).read_bytes()
+        return unsealing(text.decode("utf-8-sig", "replace"))
+    except OSError as error:
+        # Without the path: it may be an identity that was given in place of its file.
+        message = f"cannot read the identity's file: {error.strerror}"
+        raise CommandError(message, USAGE) from error
+    except InvalidArgumentError as error:
+        raise CommandError(str(error), USAGE) from error
+
+
+async def _refuse_sealed(found: Journal) -> None:
+    async for entry in found.every():
+        if entry.sealed is not None:
+            raise CommandError("its secrets are sealed: give --identity, a file", USAGE)
+
+
+@asynccontextmanager
+async def reading(path: Path) -> AsyncGenerator[Journal]:
+    """Open a journal to look at it.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        async with Journal.read(path) as found:
+            yield found
+    except JournalError as error:
+        raise CommandError(str(error)) from error

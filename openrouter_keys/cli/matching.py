@@ -1,0 +1,71 @@
+"""Which key is meant: a whole hash, or as much of its beginning as no other key's has."""
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import Parameter
+
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.connection import STANDARD, Connection
+from openrouter_keys.client import AsyncOpenRouter
+
+Hash: TypeAlias = Annotated[
+    str, Parameter(help="The key's hash, or its beginning as `list` shows it.")
+]
+
+_BEGINNING: Final = re.compile(r"[0-9a-f]{6,63}")
+_PREFIX: Final = "sk-or-"
+
+
+def hashes_given(given: Sequence[str], connection: Connection) -> list[str]:
+    """Return the hashes that were given, or those on standard input for a `-`.
+
+    Raises:
+        CommandError: the management key is to come from there, too.
+    """
+    if [*given] != [STANDARD]:
+        return [*given]
+    if connection.api_key_file == STANDARD:
+        message = "hashes and the key cannot both come from standard input: give the key as a file"
+        raise CommandError(message, USAGE)
+    # The first word of each line, so that the table of `list` does as well.
+    hashes = [words[0] for line in sys.stdin if (words := line.split())]
+    return [hash for hash in hashes if hash != "hash"]
+
+
+async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[str]:
+    """Return the whole hash for each that was given.
+
+    What does not look like a beginning is taken as it is: the service decides what its hashes look
+    like. Keys are listed only if a beginning was given.
+
+    Raises:
+        CommandError: no key's hash begins so, or several do, or it is a secret.
+    """
+    for each in given:
+        if each.startswith("-"):
+            raise CommandError(f"there is no option {each}", USAGE)
+        if each.startswith(_PREFIX):
+            # It stood on the command line, where others see it.
+            hint = "take it for leaked; `find` reads a secret from standard input"
+            raise CommandError(f"a secret was given in place of a hash: {hint}", USAGE)
+    if not any(_BEGINNING.fullmatch(each) for each in given):
+        return [*given]
+    known = [
+        key.hash
+        async for key in client.api_keys.iterate(include_disabled=True, include_expired=True)
+    ]
+    return [_match(each, known) for each in given]
+
+
+def _match(given: str, known: Sequence[str]) -> str:
+    if not _BEGINNING.fullmatch(given):
+        return given
+    found = [hash for hash in known if hash.startswith(given)]
+    if len(found) == 1:
+        return found[0]
+    problem = f"{len(found)} keys' hashes begin" if found else "no key's hash begins"
+    hint = "give more of it" if found else "of another workspace, give the whole hash"
+    raise CommandError(f"{problem} with {given}: {hint}")

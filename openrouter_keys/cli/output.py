@@ -1,0 +1,142 @@
+"""What a command prints: a table for people on a terminal; JSON, lines of JSON, CSV for programs.
+
+A standard output that is no terminal gets tab-separated values with a header.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from typing import Annotated, Final, Literal, TypeAlias
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.values import Flag
+from openrouter_keys.errors import JSON
+
+#: A record as plain JSON values, by the API's names.
+Record: TypeAlias = Mapping[str, JSON]
+Format: TypeAlias = Literal["table", "text", "json", "jsonl", "csv"]
+
+_GROUP: Final = Group("Output", sort_key=90)
+
+
+@Parameter(name="*", group=_GROUP)
+@frozen(kw_only=True)
+class Output:
+    """What to print; without any of these, a table on a terminal, and tabs in a pipe."""
+
+    json: Annotated[Flag, Parameter(help="Print JSON, as the API answers.")] = False
+    jsonl: Annotated[Flag, Parameter(help="Print a line of JSON for each.")] = False
+    csv: Annotated[Flag, Parameter(help="Print CSV with a header.")] = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.json + self.jsonl + self.csv > 1:
+            raise CommandError("give one of --json, --jsonl and --csv", USAGE)
+
+    @property
+    def format(self) -> Format:
+        """The format that was asked for, or that suits standard output."""
+        if self.json:
+            return "json"
+        if self.jsonl:
+            return "jsonl"
+        if self.csv:
+            return "csv"
+        return "table" if sys.stdout.isatty() else "text"
+
+
+#: What a command prints whose user gave no option of these.
+DEFAULT: Final = Output()
+
+
+def columns_of(given: str | None, default: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Return the columns that were asked for: comma-separated names.
+
+    Raises:
+        CommandError: there is no such column.
+    """
+    if given is None:
+        return default
+    columns = [name.strip() for name in given.split(",")]
+    for name in columns:
+        if name not in known:
+            message = f"--columns: there is no {name!r}; there are {', '.join(known)}"
+            raise CommandError(message, USAGE)
+    return columns
+
+
+async def print_records(
+    records: AsyncIterable[Record],
+    output: Output,
+    columns: Sequence[str],
+    table: Callable[[Sequence[Record]], None],
+) -> None:
+    """Print records, each as it comes where the format allows it.
+
+    Args:
+        records: what to print.
+        output: how.
+        columns: the fields that CSV and tab-separated values have.
+        table: prints all of them for people.
+    """
+    if output.format == "table":
+        table([record async for record in records])
+    elif output.format == "json":
+        print_json({"data": [dict(record) async for record in records]})
+    else:
+        write = None
+        async for record in records:
+            # Its header is only written once it is known that there is something to print.
+            write = write or _row_writer(output.format, columns)
+            write(record)
+        if write is None:
+            _row_writer(output.format, columns)
+
+
+def print_record(record: Record, output: Output) -> None:
+    """Print one record: a line for each field, or as `print_records` does."""
+    if output.format == "json":
+        print_json({"data": dict(record)})
+    elif output.format == "text":
+        for name, value in record.items():
+            sys.stdout.write(f"{name}\t{printable(cell(value))}\n")
+    elif output.format == "table":
+        # Loaded late: programs need no table.
+        from openrouter_keys.cli.tables import print_fields  # noqa: PLC0415
+
+        print_fields(record)
+    else:
+        _row_writer(output.format, tuple(record))(record)
+
+
+def print_json(value: JSON) -> None:
+    """Print one JSON value: indented on a terminal, in one line elsewhere."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+
+
+def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], object]:
+    if format == "jsonl":
+        return lambda record: sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+    if format == "csv":
+        # The line ends of this system: the file that it is redirected to is a local one.
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(columns)
+        return lambda record: table.writerow([cell(record.get(name)) for name in columns])
+    sys.stdout.write("\t".join(columns) + "\n")
+    return lambda record: sys.stdout.write(
+        "\t".join(printable(cell(record.get(name))) for name in columns) + "\n"
+    )
+
+
+def cell(value: JSON) -> str:
+    """Show a value in CSV: null is empty, a flag `true` or `false`."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

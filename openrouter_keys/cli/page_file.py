@@ -1,0 +1,57 @@
+"""The file that a page is written into: a new one, or one in place of another."""
+
+import os
+from pathlib import Path
+
+from openrouter_keys.cli import USAGE, CommandError
+
+
+def check_place(path: str, *, force: bool) -> None:
+    """Refuse a place where no page can be made, before there is one.
+
+    Args:
+        path: where it is to be.
+        force: whether it may replace a file.
+
+    Raises:
+        CommandError: it cannot be made there.
+    """
+    place = Path(path)
+    if force and place.is_file():
+        return
+    if os.path.lexists(path):
+        hint = "it is no file" if force else "give another path, or --force"
+        raise CommandError(f"{path} is there already: {hint}", USAGE)
+    if not place.absolute().parent.is_dir():
+        raise CommandError(f"cannot make {path}: its folder is not there", USAGE)
+
+
+def write_page(path: str, page: str, *, force: bool) -> None:
+    """Write a page into a new file, or in place of one.
+
+    Args:
+        path: the file.
+        page: its text.
+        force: whether it may replace a file; that stays as it is if this fails.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
+    new = f"{path}.{os.getpid()}.new" if force else path
+    try:
+        # It holds no secret: whoever may look into the folder may read it.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(page)
+            if force:
+                os.replace(new, path)
+        except BaseException:
+            os.unlink(new)
+            raise
+    except FileExistsError as error:
+        raise CommandError(
+            f"{new} is there already: give another path, or --force", USAGE
+        ) from error
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from error

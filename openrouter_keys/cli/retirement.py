@@ -1,0 +1,87 @@
+"""`rotate --finish`: deletes the old keys whose twins were handed over, once that is agreed to."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from openrouter_keys.cli import DONE, INTERRUPTED
+from openrouter_keys.cli.asking import confirm
+from openrouter_keys.cli.grace import counted_down, last_due
+from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.rotation_order import Order, say, stored
+from openrouter_keys.cli.rotation_view import ended, preview, show
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
+
+_NAMED: Final = 3
+_DUE: Final = (RotationState.HANDED_OVER, RotationState.DISABLED)
+
+
+async def show_due(order: Order) -> int:
+    """Show which old keys would be deleted."""
+    due = await _due(order)
+    await show(due, order.out)
+    order.tell(f"would delete {keys(len(due))}")
+    return DONE
+
+
+async def finish_rotation(client: AsyncOpenRouter, order: Order) -> int:
+    """Retire the old keys, and return the exit code.
+
+    Raises:
+        CommandError: it was not agreed to; nothing was done.
+        JournalError: the journal cannot be read.
+    """
+    due = await _due(order)
+    if due and not order.yes:
+        if sys.stderr.isatty():
+            preview(due)
+        confirm(f"delete {_named(due)}, whose twins were handed over, for good", yes=False)
+    try:
+        report = await retire(client, order, order.grace or 0.0)
+    except asyncio.CancelledError:
+        return interrupted(order)
+    hashes = {rotation.hash for rotation in due}
+    shown = [rotation for rotation in await stored(order.journal) if rotation.hash in hashes]
+    await show(shown, order.out, report)
+    return ended(report, shown, order)
+
+
+async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> RotationReport:
+    """Delete each old key once its grace is over, and tell how long that still is.
+
+    Args:
+        client: what to do it with.
+        order: what was asked for.
+        grace: seconds from a twin's hand-over on.
+    """
+    until = await last_due(order.journal, grace)
+    # Nothing is under way while it waits, and each step can be taken again.
+    with interrupts(lambda: None, order.ending.last_words):
+        async with counted_down(until, quiet=order.quiet):
+            return await client.rotate(
+                (),
+                journal=order.journal,
+                retire_after=grace,
+                concurrency=order.pace.concurrency,
+                rate=order.pace.rate,
+            )
+
+
+def interrupted(order: Order) -> int:
+    """Tell that the old keys are there, and return the exit code."""
+    say("interrupted: the old keys that are not deleted yet work as before")
+    say(f"go on with: {order.ending.again()}")
+    return INTERRUPTED
+
+
+async def _due(order: Order) -> list[Rotation]:
+    return [rotation for rotation in await stored(order.journal) if rotation.state in _DUE]
+
+
+def _named(due: Sequence[Rotation]) -> str:
+    names = ", ".join(repr(rotation.name) for rotation in due[:_NAMED])
+    more = f" and {len(due) - _NAMED:,} more" if len(due) > _NAMED else ""
+    return f"{len(due):,} old key{'' if len(due) == 1 else 's'} ({names}{more})"

@@ -1,0 +1,76 @@
+"""What a rotation was told to do, and what its journal holds. Nothing is sent."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from openrouter_keys.cli.destination import Destination
+from openrouter_keys.cli.ending import Ending
+from openrouter_keys.cli.output import Output
+from openrouter_keys.cli.runs import Pace
+from openrouter_keys.lifecycle import rotations
+from openrouter_keys.lifecycle.arguments import BudgetRule
+from openrouter_keys.lifecycle.report import Rotation
+
+
+@frozen(kw_only=True)
+class Order:
+    """What was asked for; the options of `rotate` say what each means."""
+
+    hashes: Sequence[str]
+    journal: Path
+    budget: BudgetRule
+    grace: float | None
+    recipient: str | None
+    yes: bool
+    quiet: bool
+    pace: Pace
+    to: Destination
+    out: Output
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether secrets go anywhere but into the journal."""
+        return bool(self.to.secret_file or self.to.to_command or self.to.show_secret)
+
+    @property
+    def ending(self) -> Ending:
+        """Return what tells how making the twins ended."""
+        return Ending(
+            journal=self.journal,
+            to=self.to,
+            concurrency=self.pace.concurrency,
+            quiet=self.quiet,
+        )
+
+    def tell(self, text: str) -> None:
+        """Tell people, if they want to be told."""
+        if not self.quiet:
+            say(text)
+
+    async def known(self) -> Mapping[str, Rotation]:
+        """Return what the journal holds, by the old key's hash; it need not be there."""
+        there = await stored(self.journal) if is_there(self.journal) else []
+        return {rotation.hash: rotation for rotation in there}
+
+
+async def stored(journal: Path) -> list[Rotation]:
+    """Return what a journal holds.
+
+    Raises:
+        JournalError: it is not there, or cannot be read.
+    """
+    return [rotation async for rotation in rotations(journal)]
+
+
+def is_there(journal: Path) -> bool:
+    """Return whether there is a journal."""
+    return journal.is_file()
+
+
+def say(text: str) -> None:
+    """Tell people something."""
+    sys.stderr.write(f"openrouter-keys: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,138 @@
+"""`rotate`: makes the twins, hands their secrets over, and waits for the old keys' grace."""
+
+import asyncio
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+from attrs import evolve, frozen
+
+from openrouter_keys.cli import BROKEN_PIPE, INTERRUPTED
+from openrouter_keys.cli.asking import confirm
+from openrouter_keys.cli.destination import Destination
+from openrouter_keys.cli.ending import Ending
+from openrouter_keys.cli.handover import Handed, Taker
+from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.progress import clock, teller
+from openrouter_keys.cli.retirement import interrupted, retire
+from openrouter_keys.cli.rotation_order import Order
+from openrouter_keys.cli.rotation_view import ended, show
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.takers import Results, printed
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
+from openrouter_keys.lifecycle.twins import refused
+from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionProgress
+
+
+async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
+    """Make the twins, retire the old keys if there is a grace, and return the exit code.
+
+    Raises:
+        CommandError: the grace was not agreed to; nothing was done.
+    """
+    if order.grace is not None:
+        what = f"rotate {keys(len(order.hashes))}" if order.hashes else "go on"
+        confirm(f"{what}, and delete the old keys {clock(order.grace)} later", yes=order.yes)
+    before, ending = await order.known(), order.ending
+    try:
+        report = await _make(client, order, ending)
+    except asyncio.CancelledError:
+        ending.interrupted()
+        return INTERRUPTED
+    except ProvisioningStoppedError as stopped:
+        return _stopped(stopped, ending)
+    if order.grace is not None:
+        order.tell(str(report))
+        try:
+            report = _together(report, await retire(client, order, order.grace))
+        except asyncio.CancelledError:
+            return interrupted(order)
+    return await _end(report, order, before)
+
+
+async def _make(client: AsyncOpenRouter, order: Order, ending: Ending) -> RotationReport:
+    # A bar would get in the way of what goes to the same terminal.
+    bar = not (order.to.show_secret and sys.stdout.isatty())
+    with _results(order.to) as results, teller(quiet=order.quiet, bar=bar) as telling:
+
+        def see(progress: ProvisionProgress) -> None:
+            ending.see(progress)
+            if progress.total:
+                telling.tell(progress)
+
+        with interrupts(lambda: telling.say(ending.finishing()), ending.last_words):
+            return await client.rotate(
+                order.hashes,
+                journal=order.journal,
+                on_result=results,
+                budget=order.budget,
+                concurrency=order.pace.concurrency,
+                rate=order.pace.rate,
+                on_progress=see,
+                quiet_period=order.pace.quiet_period or 0.0,
+                recipient=order.recipient,
+            )
+
+
+@contextmanager
+def _results(to: Destination) -> Generator[Results | None]:
+    """Open what takes the secrets; None: the journal is enough."""
+    file, command = to.file(), to.command()
+    if file is not None:
+        with file as taker:
+            yield Results(_Named(taker) if to.format == "env" else taker)
+    elif command is not None:
+        yield Results(command)
+    else:
+        yield Results(printed(show_secret=True)) if to.show_secret else None
+
+
+@frozen
+class _Named:
+    """Hands a twin over by its name: no variable is called after an old key's hash."""
+
+    taker: Taker
+
+    async def take(self, handed: Handed, /) -> None:
+        """Hand it over."""
+        await self.taker.take(evolve(handed, ref=handed.name))
+
+
+def _stopped(stopped: ProvisioningStoppedError, ending: Ending) -> int:
+    code = ending.stopped(stopped)
+    if code == BROKEN_PIPE:
+        raise BrokenPipeError from stopped
+    return code
+
+
+def _together(made: RotationReport, retired: RotationReport) -> RotationReport:
+    """Return how both halves ended."""
+    return evolve(
+        retired,
+        rotated=made.rotated,
+        skipped=made.skipped,
+        failed=made.failed + retired.failed,
+        failures=(*made.failures, *retired.failures),
+        in_doubt=made.in_doubt,
+        provision=made.provision,
+    )
+
+
+async def _end(report: RotationReport, order: Order, before: Mapping[str, Rotation]) -> int:
+    shown = await _touched(report, order, before)
+    if not order.to.show_secret:
+        await show(shown, order.out, report)
+    return ended(report, shown, order)
+
+
+async def _touched(
+    report: RotationReport, order: Order, before: Mapping[str, Rotation]
+) -> list[Rotation]:
+    """Return what this call was about: what it was given, and what was not through before it."""
+    now, wanted = await order.known(), {*order.hashes}
+    done = {hash for hash, each in before.items() if each.state is RotationState.DELETED}
+    told = [each for hash, each in now.items() if hash in wanted or hash not in done]
+    # What cannot be rotated is in no journal.
+    unknown = [problem for problem in report.failures if problem.ref not in now]
+    return told + [refused(problem.ref, problem.reason) for problem in unknown]

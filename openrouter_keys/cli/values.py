@@ -1,0 +1,154 @@
+"""How the values of options are read: amounts, times, durations, hashes. No I/O."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import Parameter, Token
+
+from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.models import LimitReset
+from openrouter_keys.unset import OptionalNullable
+from openrouter_keys.utils import parse_datetime
+
+NONE: Final = "none"
+RESETS: Final = ("daily", "weekly", "monthly")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+
+
+def read_amount(text: str) -> float | None:
+    """Read US dollars; `none` is None.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() == NONE:
+        return None
+    try:
+        return float(text.removeprefix("$"))
+    except ValueError:
+        raise ValueError(f"must be US dollars such as 50, or none, not {text!r}") from None
+
+
+def read_reset(text: str) -> LimitReset | None:
+    """Read when a limit resets; `none` is None.
+
+    Raises:
+        ValueError: it is none of the words.
+    """
+    for word in RESETS:
+        if text.lower() == word:
+            return _WORDS[word]
+    if text.lower() == NONE:
+        return None
+    raise ValueError(f"must be {', '.join(RESETS)} or none, not {text!r}")
+
+
+_WORDS: Final[dict[str, LimitReset]] = {"daily": "daily", "weekly": "weekly", "monthly": "monthly"}
+
+
+def read_duration(text: str) -> float:
+    """Read a duration such as `90s`, `30m`, `1h30m`, `7d`, `2w`, or seconds; return seconds.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    parts = _DURATION.findall(text)
+    if parts and "".join(map("".join, parts)) == text:
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"must be a duration such as 90s, 30m, 1h30m or 7d, not {text!r}")
+    return seconds
+
+
+def read_time(text: str, now: datetime) -> datetime | None:
+    """Read a time, or a duration from now such as `30d`; `none` is None.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if text.lower() == NONE:
+        return None
+    if _DURATION.match(text):
+        return now + timedelta(seconds=read_duration(text))
+    try:
+        return parse_datetime(text)
+    except InvalidArgumentError:
+        raise ValueError(
+            f"must be a time such as 2027-12-31T23:59:59Z, a duration such as 30d, or none, "
+            f"not {text!r}"
+        ) from None
+
+
+def _amount(_: object, tokens: Sequence[Token]) -> float | None:
+    return read_amount(tokens[0].value)
+
+
+def _reset(_: object, tokens: Sequence[Token]) -> LimitReset | None:
+    return read_reset(tokens[0].value)
+
+
+def _duration(_: object, tokens: Sequence[Token]) -> float:
+    return read_duration(tokens[0].value)
+
+
+#: A switch that is off until it is given.
+Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+#: The path of a file, or `-`.
+File: TypeAlias = Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)]
+# An option that was not given stays UNSET: what is left out and what is null are two things.
+Limit: TypeAlias = Annotated[
+    OptionalNullable[float],
+    Parameter(
+        converter=_amount,
+        n_tokens=1,
+        accepts_keys=False,
+        show_default=False,
+        show_choices=False,
+        negative="",
+        metavar="USD|none",
+        help="US dollars that it may spend; none: any number.",
+    ),
+]
+Reset: TypeAlias = Annotated[
+    OptionalNullable[LimitReset],
+    Parameter(
+        converter=_reset,
+        n_tokens=1,
+        accepts_keys=False,
+        show_default=False,
+        show_choices=False,
+        negative="",
+        metavar="daily|weekly|monthly|none",
+        help="When its spending starts anew, at midnight UTC; none: never.",
+    ),
+]
+Duration: TypeAlias = Annotated[
+    float | None,
+    Parameter(converter=_duration, n_tokens=1, accepts_keys=False, metavar="DURATION"),
+]
+
+
+def _expiry(_: object, tokens: Sequence[Token]) -> datetime | None:
+    return read_time(tokens[0].value, datetime.now(UTC))
+
+
+Expiry: TypeAlias = Annotated[
+    OptionalNullable[datetime],
+    Parameter(
+        converter=_expiry,
+        n_tokens=1,
+        accepts_keys=False,
+        show_default=False,
+        show_choices=False,
+        negative="",
+        metavar="TIME|DURATION|none",
+        help="When it stops working: 2027-12-31T23:59:59Z, or 30d from now; none: never.",
+    ),
+]

@@ -1,0 +1,106 @@
+"""The command for tests: in this process, in one of its own, and at a terminal."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+from attrs import define, frozen
+
+from openrouter_keys.__main__ import main
+from openrouter_keys.emulator import Emulator
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60
+
+
+@frozen
+class Ran:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@define
+class Command:
+    """`openrouter-keys` against an emulator; called, it runs in this process.
+
+    Args:
+        emulator: the service.
+        folder: where it runs.
+    """
+
+    emulator: Emulator
+    folder: Path
+    _monkeypatch: pytest.MonkeyPatch
+    _capsys: pytest.CaptureFixture[str]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the environment tells the command."""
+        return {
+            "OPENROUTER_API_KEY": self.emulator.api_key,
+            "OPENROUTER_BASE_URL": self.emulator.base_url,
+        }
+
+    def __call__(self, *words: str, stdin: str = "", **settings: str) -> Ran:
+        """Run it with no terminal."""
+        for name, value in {**self.settings, **settings}.items():
+            self._monkeypatch.setenv(name, value)
+        source = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+        self._monkeypatch.setattr(sys, "stdin", source)
+        self._monkeypatch.chdir(self.folder)
+        self._capsys.readouterr()
+        code = main(words)
+        told = self._capsys.readouterr()
+        return Ran(code, told.out, told.err)
+
+    def process(
+        self, *words: str, stdin: int | None = None, stdout: int | None = None, **settings: str
+    ) -> "subprocess.Popen[str]":
+        """Start it as a process of its own."""
+        return subprocess.Popen(
+            self._line(*words),
+            cwd=self.folder,
+            env=self.environment(**settings),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def terminal(
+        self, *words: str, columns: int = 100, rows: int = 50, **settings: str
+    ) -> "pexpect.spawn[str]":
+        """Start it at a terminal."""
+        program, *arguments = self._line(*words)
+        return pexpect.spawn(
+            program,
+            arguments,
+            cwd=str(self.folder),
+            env={**self.environment(**settings), "TERM": "xterm-256color"},
+            dimensions=(rows, columns),
+            encoding="utf-8",
+            timeout=PATIENCE,
+        )
+
+    def at_a_terminal(self, *words: str, columns: int = 100, **settings: str) -> Ran:
+        """Run it at a terminal, where both outputs are one."""
+        shown = self.terminal(*words, columns=columns, rows=50, **settings)
+        shown.expect(pexpect.EOF)
+        shown.close()
+        return Ran(shown.exitstatus or 0, shown.before or "", "")
+
+    def _line(self, *words: str) -> list[str]:
+        return [sys.executable, "-W", "error", "-m", "openrouter_keys", *words]
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """What a process of its own finds in its environment."""
+        others = ("OPENROUTER_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+        own = {name: text for name, text in os.environ.items() if not name.startswith(others)}
+        return {**own, "PYTHONPATH": str(ROOT), **self.settings, **settings}

@@ -1,0 +1,67 @@
+"""The command lines of the README and of docs/command.md do what they say, as they stand there."""
+
+import re
+import shutil
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.commands import PATIENCE, ROOT, Command
+
+DOCUMENTS = ("README.md", "docs/command.md", "docs/provisioning.md", "docs/rotation.md")
+CONSOLES = [
+    block
+    for document in DOCUMENTS
+    for block in re.findall(r"```(?:console|text)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+]
+LINES = sorted({line[2:] for block in CONSOLES for line in block.splitlines() if line[:2] == "$ "})
+#: The key that the documents speak of.
+BEGINNING = "3f9a1c07"
+LEAKED = "sk-or-v1-" + "5" * 64
+# Programs of other people, which take a secret as theirs would.
+STAND_INS = {"vault": "cat > taken"}
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def key(command: Command, hash: str) -> None:
+    account = command.emulator.account
+    made = account.create({"name": "trial-1", "limit": 50, "limit_reset": "monthly"})
+    del account.keys[made.hash]
+    made.hash = hash
+    account.keys[hash] = made
+
+
+@pytest.fixture
+def folder(command: Command) -> Path:
+    """Where the documents' files are."""
+    bin = command.folder / "bin"
+    bin.mkdir()
+    program(bin, "openrouter-keys", f'exec {sys.executable} -W error -m openrouter_keys "$@"')
+    for name, script in STAND_INS.items():
+        program(bin, name, script)
+    (command.folder / "leaked.txt").write_text(LEAKED)
+    shutil.copy(ROOT / "examples" / "customers.csv", command.folder)
+    key(command, BEGINNING + "5" * 56)
+    key(command, sha256(LEAKED.encode()).hexdigest())
+    return command.folder
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_line_of_the_documents_works(command: Command, folder: Path, line: str) -> None:
+    path = f'export PATH="{folder / "bin"}:$PATH"; set -o pipefail; '
+    shown = pexpect.spawn(
+        "bash", ["-c", path + line], cwd=str(folder), env=command.environment(), encoding="utf-8",
+        timeout=PATIENCE,
+    )  # fmt: skip
+    while shown.expect([r"\[y/N\] ", pexpect.EOF]) == 0:
+        shown.sendline("y")
+    shown.close()
+    assert shown.exitstatus == 0, shown.before

@@ -10,7 +10,7 @@ import nox
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "coverage", "compat"]
+nox.options.sessions = ["lint", "types", "tests", "coverage", "compat", "bench"]
 
 OLDEST = (3, 11)
 
@@ -89,3 +89,16 @@ def compat(session: nox.Session) -> None:
     """Do other people's programs find the emulator as its service is documented?"""
     install(session, "test", "compat")
     session.run("pytest", "-n", "auto", "tests/compat", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Is a request still about as fast as bare aiohttp's? `-- all` asks every question of speed."""
+    if "all" not in session.posargs:
+        session.install("-q", "-e", ".")
+        session.run("python", "benchmarks/cpu_per_request.py", "--short")
+        return
+    install(session, "bench")
+    for question in ("cpu_per_request", "blocking_calls", "first_call", "json_records", "iterate",
+                     "records_memory"):  # fmt: skip
+        session.run("python", f"benchmarks/{question}.py")

@@ -20,27 +20,21 @@ difference  1.2 MB
 """
 
 import asyncio
-import multiprocessing
 import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-from cpu_per_request import KEY, CannedAnswers, answer
+from canned import KEY, CannedAnswers, answer, served, spawning
 from tables import print_table
 
 from openrouter_keys import AsyncOpenRouter, KeySpec
 
 FEW, ROUNDS = 1000, 3
-NO_KEYS = answer(200, {"data": []})
-
-# Workers are new processes, not forks: a fork begins with what its parent holds.
-spawning = multiprocessing.get_context("spawn")
+NO_KEYS = answer(200, b'{"data": []}')
 
 
 class EmptyAccount(CannedAnswers):
@@ -51,27 +45,6 @@ class EmptyAccount(CannedAnswers):
             self.transport.write(NO_KEYS)
         else:
             super().data_received(data)
-
-
-def serve(ports: "multiprocessing.Queue[int]") -> None:
-    async def listen() -> None:
-        server = await asyncio.get_running_loop().create_server(EmptyAccount, "127.0.0.1", 0)
-        ports.put(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(listen())
-
-
-@contextmanager
-def served() -> Generator[str]:
-    ports: multiprocessing.Queue[int] = spawning.Queue()
-    process = spawning.Process(target=serve, args=(ports,), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{ports.get()}/api/v1"
-    finally:
-        process.terminate()
-        process.join()
 
 
 async def provision(url: str, count: int) -> None:
@@ -109,7 +82,7 @@ def measured(url: str, count: int) -> float:
 
 def main() -> None:
     many = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    with served() as url:
+    with served(EmptyAccount) as url:
         few = statistics.median(measured(url, FEW) for _ in range(ROUNDS))
         most = measured(url, many)
     print_table(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
-from attrs import field, frozen
+from attrs import define, field
 
 from openrouter_keys.converter import parse
 from openrouter_keys.errors import (
@@ -19,7 +19,7 @@ from openrouter_keys.masking import scrub
 from openrouter_keys.models import HTTPMeta
 
 
-@frozen
+@define(eq=False)
 class Answer:
     """What the service sent back."""
 

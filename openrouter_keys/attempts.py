@@ -33,7 +33,7 @@ from openrouter_keys.retries import (
     happening,
     read_retry_after,
 )
-from openrouter_keys.wire import Departure, NoReply, Reply, Timeouts, Wire
+from openrouter_keys.wire import Departure, NoReply, Reply, Wire
 
 R = TypeVar("R")
 
@@ -49,29 +49,16 @@ class Attempts:
     Args:
         wire: what to send over.
         credentials: the API key.
-        connect_timeout: seconds for TCP and TLS to be set up.
-        read_timeout: seconds of silence after which a request that may be repeated is given up; a
-            create waits until its deadline, since asking again is impossible.
         clockwork: time and chance.
 
     Attributes:
         closed: set once the client is closed: nothing new is sent then.
     """
 
-    def __init__(
-        self,
-        wire: Wire,
-        credentials: Credentials,
-        *,
-        connect_timeout: float,
-        read_timeout: float,
-        clockwork: Clockwork,
-    ) -> None:
+    def __init__(self, wire: Wire, credentials: Credentials, *, clockwork: Clockwork) -> None:
         self.closed = False
         self._wire = wire
         self._credentials = credentials
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
         self._clockwork = clockwork
         self._quota = RetryQuota()
         self._paused_until = 0.0
@@ -83,7 +70,8 @@ class Attempts:
             OpenRouterError: it came to nothing; told with the facts of the call.
         """
         while True:
-            await self._wait_for_gate(call)
+            if self._paused_until:
+                await self._wait_for_gate(call)
             if self.closed and not call.undoing:
                 raise told(ClientClosedError("the client was closed meanwhile"), call)
             outcome = self._judge(call, await self._send(call))
@@ -95,28 +83,23 @@ class Attempts:
             await self._wait_or_raise(call, outcome)
 
     async def _send(self, call: Call[R]) -> Reply | NoReply:
-        call.api_key = await self._ask_api_key(call)
-        left = call.options.timeout - self._elapsed(call)
+        call.api_key = self._credentials.fixed or await self._ask_api_key(call)
+        operation, began = call.operation, self._clockwork.monotonic()
+        left = call.options.timeout - (began - call.started)
         if left <= 0:
             raise told(DeadlineExceededError("no time was left to send it"), call)
         call.departure = Departure()
         call.attempt += 1
-        operation, began = call.operation, self._clockwork.monotonic()
-        headers = {**call.options.headers, "Authorization": f"Bearer {call.api_key}"}
-        if operation.body is not None:
-            headers["Content-Type"] = "application/json"
         reply = await self._wire.send(
             operation.method,
             call.options.server_url + operation.path,
-            headers,
+            call.options.headers,
             operation.body,
-            timeouts=Timeouts(
-                total=left,
-                connect=self._connect_timeout,
-                read=None if operation.effect is Effect.CREATE else self._read_timeout,
-            ),
+            api_key=call.api_key,
+            secrets=operation.secrets,
+            seconds=left,
+            patient=operation.effect is Effect.CREATE,  # asking again is impossible
             departure=call.departure,
-            secrets=(call.api_key, *operation.secrets),
         )
         if _log.isEnabledFor(logging.DEBUG):
             self._log_attempt(call, reply, self._clockwork.monotonic() - began)
@@ -276,7 +259,7 @@ class Attempts:
 
     async def _has_another_key(self, call: Call[Any], refused: OpenRouterError) -> bool:
         """Whether a callable `api_key`, asked once more, gives another key than the refused one."""
-        if call.asked_anew or call.abandoned or self._credentials.fixed:
+        if call.asked_anew or call.abandoned or self._credentials.fixed is not None:
             return False
         call.asked_anew = True
         try:

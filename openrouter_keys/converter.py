@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.preconf.json import make_converter
 
 from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
-from openrouter_keys.flat import FlatReader, is_flat
+from openrouter_keys.flat import AnswerReader, FlatReader, has_flat_data, is_flat
 from openrouter_keys.unset import Unset
 
 R = TypeVar("R")
@@ -46,6 +46,27 @@ def decode(body: bytes, cls: type[R]) -> R:
         ResponseValidationError: the JSON is no such record; the message names the fields.
     """
     return structure(parse(body), cls)
+
+
+def decode_ordinary(body: bytes, cls: type[R], http: object) -> R | None:
+    """Read an answer at once, as long as nothing about it is out of the ordinary.
+
+    Args:
+        body: JSON.
+        cls: what to read.
+        http: what happened on the wire.
+
+    Returns:
+        The answer; None: `decode` has to look at it.
+    """
+    if cls not in _answer_readers:
+        _answer_readers[cls] = _answer_reader(cls)
+    reader = _answer_readers[cls]
+    return None if reader is None else reader.read(body, http=http)
+
+
+def _answer_reader(cls: type[Any]) -> AnswerReader[Any] | None:
+    return AnswerReader(cls, _OURS) if has_flat_data(cls, _OURS) else None
 
 
 def parse(body: bytes) -> JSON:
@@ -264,3 +285,4 @@ def _make() -> Converter:
 
 
 _converter = _make()
+_answer_readers: dict[type[Any], AnswerReader[Any] | None] = {}

@@ -16,15 +16,14 @@ class Credentials:
 
     Args:
         key: the key, or a callable, sync or async, that is asked for it.
+
+    Attributes:
+        fixed: the key; None: it has to be asked for, each time anew.
     """
 
     def __init__(self, key: APIKey) -> None:
         self._key = key
-
-    @property
-    def fixed(self) -> bool:
-        """Whether asking again cannot give another key."""
-        return isinstance(self._key, str)
+        self.fixed = key if isinstance(key, str) else None
 
     async def ask(self, seconds: float) -> str:
         """Return the key.

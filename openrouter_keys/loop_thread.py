@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import concurrent.futures
+import functools
 import os
 import threading
 import weakref
@@ -12,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
 from openrouter_keys.errands import Errands
@@ -39,13 +41,26 @@ class _Loop:
         self._hurry = False
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: TaskGroup | None = None
+        self._on_their_way: set[_Call[Any]] = set()
 
     def run(self, call: "_Call[Any]") -> None:
         """Start a call in the loop."""
+        # The portal's own way waits for the loop twice: for the task to begin, and to end.
+        self._on_their_way.add(call)
+        self.soon(functools.partial(self._begin, call))
+        if self.ended.done():
+            self._begin(call)  # which the loop may not have come to
+
+    def _begin(self, call: "_Call[Any]") -> None:
         try:
-            self.portal.start_task_soon(call.run)
-        except RuntimeError:
-            raise ClientClosedError("the client was closed meanwhile; make a new one") from None
+            self._on_their_way.remove(call)
+        except KeyError:
+            return
+        if self._tasks is None or self.ended.done():
+            call.refuse()
+        else:
+            self._tasks.start_soon(call.run)
 
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, from any thread, and wait for nothing."""
@@ -70,14 +85,18 @@ class _Loop:
             _running.discard(self)
             if not self.ended.done():
                 self.ended.set_result(None)
+            for call in [*self._on_their_way]:
+                self._begin(call)
 
     async def _live(self) -> None:
-        async with BlockingPortal() as portal:
+        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+            self._tasks = tasks
             self._loop = asyncio.get_running_loop()
             if not self.ready.set_running_or_notify_cancel():
                 return  # the first call was interrupted, and the next one starts another loop
             self.ready.set_result(portal)
             await self._stopping.wait()
+            self._tasks = None
             await portal.stop(cancel_remaining=self._hurry)
         # Only now has everything ended that was called, and what it left behind.
         await self._last()
@@ -267,6 +286,13 @@ class _Call(Generic[R]):
         else:
             self.outcome.cancel()  # it has not begun
 
+    def refuse(self) -> None:
+        """Tell that it came when the loop was about to end."""
+        if self.outcome.set_running_or_notify_cancel():
+            self.outcome.set_exception(
+                ClientClosedError("the client was closed meanwhile; make a new one")
+            )
+
     def annotate(self, interrupt: BaseException) -> None:
         """Tell with an interrupt what its cancellation told."""
         if not self.outcome.cancelled():
@@ -276,5 +302,6 @@ class _Call(Generic[R]):
     async def drop(self, result: R) -> None:
         """Undo a result that its caller will not see, in the loop."""
         if self._dropped is not None:
-            with anyio.CancelScope(shield=True):
+            # Nobody is left to tell of an error, and the other calls must not end with it.
+            with anyio.CancelScope(shield=True), suppress(Exception):
                 await self._dropped(result)

@@ -1,8 +1,6 @@
 """Which keys a client has made, and which creates are under way. No network."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
 
 #: How many keys are remembered: the last ones.
 MOST = 10_000
@@ -24,16 +22,16 @@ class MadeKeys:
         if len(self._hashes) > MOST:
             del self._hashes[next(iter(self._hashes))]
 
-    @contextmanager
-    def under_way(self) -> Generator[None]:
-        """A create is under way."""
+    def begin(self) -> "asyncio.Future[None]":
+        """A create is under way, until `end` gets what this returns."""
         ended = asyncio.get_running_loop().create_future()
         self._under_way.add(ended)
-        try:
-            yield
-        finally:
-            self._under_way.discard(ended)
-            ended.set_result(None)
+        return ended
+
+    def end(self, ended: "asyncio.Future[None]") -> None:
+        """A create is under way no longer."""
+        self._under_way.discard(ended)
+        ended.set_result(None)
 
     async def settled(self) -> None:
         """Wait until the creates that are under way now have ended."""

@@ -149,6 +149,10 @@ class UpdateKeysRequest:
 # --- what comes back ---
 
 
+def _nothing() -> dict[str, JSON]:
+    return {}  # a fifth of what `dict[str, JSON]()` takes, a hundred times a page
+
+
 def _own_first(cls: type, fields: "list[Attribute[Any]]") -> "list[Attribute[Any]]":
     """Order fields so that a `repr` begins with what is a record's own."""
     return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
@@ -193,7 +197,7 @@ class Key(_Usage):
     workspace_id: str | None = None
     external_user: OptionalNullable[str] = UNSET
     last_used_at: OptionalNullable[datetime] = UNSET
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
+    extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -203,7 +207,7 @@ class RateLimit:
     interval: str
     note: str
     requests: int
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
+    extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -213,7 +217,7 @@ class FreeModelDailyRequests:
     limit: int
     used: int
     remaining: int
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
+    extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -233,7 +237,7 @@ class Budget:
     include_byok: bool
     guardrail_id: str | None
     budget_id: str | None
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
+    extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
 
 
 @frozen(kw_only=True, field_transformer=_own_first)
@@ -257,7 +261,7 @@ class CurrentKey(_Usage):
     free_model_daily_requests: FreeModelDailyRequests | None = None
     budgets: list[Budget] | None = None
     effective_budget: OptionalNullable[Budget] = UNSET
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
+    extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
 
 
 # --- answers ---
@@ -284,7 +288,7 @@ class HTTPMeta:
 class _Response:
     """What every answer has."""
 
-    extra: Mapping[str, JSON] = field(factory=dict[str, JSON], repr=False, hash=False)
+    extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
     http: HTTPMeta = field(factory=HTTPMeta, eq=False)
 
     def over(self, http: HTTPMeta) -> Self:

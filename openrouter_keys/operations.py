@@ -12,11 +12,11 @@ from hashlib import sha256
 from typing import Generic, TypeVar
 from urllib.parse import urlencode
 
-from attrs import field, frozen
+from attrs import define, field
 
 from openrouter_keys import checks
 from openrouter_keys.answers import Answer
-from openrouter_keys.converter import decode, encode, parse, structure
+from openrouter_keys.converter import decode, decode_ordinary, encode, parse, structure
 from openrouter_keys.errors import (
     JSON,
     CreatedKeyUnreadableError,
@@ -66,6 +66,14 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+A = TypeVar(
+    "A",
+    GetCurrentKeyResponse,
+    ListResponse,
+    GetKeyResponse,
+    UpdateKeysResponse,
+    DeleteKeysResponse,
+)
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -74,7 +82,7 @@ _SECRET = re.compile(rb'"key"\s*:\s*"([^"\\]+)"')
 _HASH = re.compile(rb'"hash"\s*:\s*"([0-9a-f]{64})"')
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)  # frozen, it would take twice as long to make
 class Operation(Generic[R]):
     """One request, and what its answers mean.
 
@@ -117,7 +125,7 @@ def current() -> Operation[GetCurrentKeyResponse]:
         method="GET",
         path="/key",
         effect=Effect.READ,
-        read=lambda answer: decode(answer.body, GetCurrentKeyResponse).over(answer.http),
+        read=lambda answer: _read(answer, GetCurrentKeyResponse),
     )
 
 
@@ -145,7 +153,7 @@ def list_(
         method="GET",
         path=f"/keys?{urlencode(query)}" if query else "/keys",
         effect=Effect.READ,
-        read=lambda answer: decode(answer.body, ListResponse).over(answer.http),
+        read=lambda answer: _read(answer, ListResponse),
     )
 
 
@@ -156,7 +164,7 @@ def get(hash: str) -> Operation[GetKeyResponse]:
         method="GET",
         path=f"/keys/{checks.key_hash(hash)}",
         effect=Effect.READ,
-        read=lambda answer: decode(answer.body, GetKeyResponse).over(answer.http),
+        read=lambda answer: _read(answer, GetKeyResponse),
     )
 
 
@@ -196,7 +204,7 @@ def update(hash: str, request: UpdateKeysRequest) -> Operation[UpdateKeysRespons
     """`PATCH /keys/{hash}`: change what is given, null included, and leave the rest."""
 
     def read(answer: Answer) -> UpdateKeysResponse:
-        return decode(answer.body, UpdateKeysResponse).over(answer.http)
+        return _read(answer, UpdateKeysResponse)
 
     path = f"/keys/{checks.key_hash(hash)}"
     return Operation(
@@ -222,9 +230,14 @@ def delete(hash: str) -> Operation[DeleteKeysResponse]:
     )
 
 
+def _read(answer: Answer, cls: type[A]) -> A:
+    ordinary = decode_ordinary(answer.body, cls, answer.http)
+    return decode(answer.body, cls).over(answer.http) if ordinary is None else ordinary
+
+
 def _read_deleted(answer: Answer) -> DeleteKeysResponse:
     try:
-        return decode(answer.body, DeleteKeysResponse).over(answer.http)
+        return _read(answer, DeleteKeysResponse)
     except ResponseValidationError:
         # The status says so, whatever became of the body.
         return DeleteKeysResponse(deleted=True, http=answer.http)
@@ -235,25 +248,32 @@ def _hash(created: CreateKeysResponse) -> str:
 
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
+    created = decode_ordinary(answer.body, CreateKeysResponse, answer.http)
+    if created is None or not created.key:
+        created = _salvaged(answer, request)
+    if created.data.hash != _hash_of(created.key):
+        _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
+    return created
+
+
+def _salvaged(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
     """Take the secret out first, so that nothing that is wrong with the rest can lose it."""
     secret, hash, rest = _make_out(answer.body)
     if secret is None:
         raise _secret_lost(request, hash)
-    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
-    own_hash = sha256(secret.encode(errors="surrogatepass")).hexdigest()
     try:
-        created = structure(rest, GetKeyResponse)
+        read = structure(rest, GetKeyResponse)
+        return CreateKeysResponse(data=read.data, key=secret, extra=read.extra, http=answer.http)
     except ResponseValidationError as error:
-        unreadable = CreatedKeyUnreadableError(error.message, secret, hash or own_hash)
-    else:
-        if created.data.hash != own_hash:
-            _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
-        return CreateKeysResponse(
-            data=created.data, key=secret, extra=created.extra, http=answer.http
-        )
+        unreadable = CreatedKeyUnreadableError(error.message, secret, hash or _hash_of(secret))
     finally:
         del secret  # crash reporters send local variables home
     raise unreadable
+
+
+def _hash_of(secret: str) -> str:
+    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
+    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def _make_out(body: bytes) -> tuple[str | None, str | None, JSON]:

@@ -83,10 +83,10 @@ def happening(status: int) -> Happening:
     Args:
         status: the HTTP status; its body plays no part.
     """
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
     if 200 <= status < 300:
         return Happening.DONE
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
     return Happening.FAILED if status >= 500 else Happening.REJECTED
 
 

@@ -42,8 +42,8 @@ class Transport:
         session: see `Wire`.
         max_connections: how many calls may be under way at once; the others wait their turn.
         grace: seconds that a cancelled create gets to finish, and again to be undone.
-        connect_timeout: see `Attempts`.
-        read_timeout: see `Attempts`.
+        connect_timeout: see `Wire`.
+        read_timeout: see `Wire`; a create waits until its deadline.
         clockwork: time and chance.
 
     Attributes:
@@ -75,7 +75,6 @@ class Transport:
         self._read_timeout = read_timeout
         self.clockwork = Clockwork() if clockwork is None else clockwork
         self.made = MadeKeys()
-        self._runs: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._pid = os.getpid()
@@ -94,11 +93,14 @@ class Transport:
         """
         self._guard()
         checked = self.options.with_(options)
-        async with self._turns:
+        await self._turns.acquire()
+        try:
             call = self._begin(operation, checked)
             if operation.made is None:
                 return await self._attempts.run(call)
             return await self._make(call, operation.made)
+        finally:
+            self._turns.release()
 
     def ready(self) -> int:
         """Settle in this event loop, and return how many calls may be under way at once."""
@@ -106,16 +108,19 @@ class Transport:
         return self._most
 
     async def _make(self, call: Call[R], hash_of: Callable[[R], str]) -> R:
-        with self.made.under_way():
+        ended = self.made.begin()  # a context manager would take twice as long
+        try:
             if not call.operation.undone:
                 return await self._attempts.run(call)  # whoever does not want it undone, keeps it
-            try:
-                answer = await self._run_to_the_end(call)
-            except CreatedKeyUnreadableError as error:
-                self.made.add(error.hash)
-                raise
+            answer = await self._run_to_the_end(call)
             self.made.add(hash_of(answer))
             return answer
+        except CreatedKeyUnreadableError as error:
+            if call.operation.undone:
+                self.made.add(error.hash)
+            raise
+        finally:
+            self.made.end(ended)
 
     async def take_back(self, hash: str) -> None:
         """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""
@@ -169,17 +174,15 @@ class Transport:
             raise ClientClosedError("the session was closed; make a new client")
 
     def _settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        wire = Wire(self._session)
+        wire = Wire(
+            self._session,
+            connect_timeout=self._connect_timeout,
+            read_timeout=self._read_timeout,
+        )
         if not wire.lives_in(loop):
             raise WrongEventLoopError("the session was made in another event loop than this one")
         self._wire, self._loop = wire, loop
-        self._attempts = Attempts(
-            wire,
-            self._credentials,
-            connect_timeout=self._connect_timeout,
-            read_timeout=self._read_timeout,
-            clockwork=self.clockwork,
-        )
+        self._attempts = Attempts(wire, self._credentials, clockwork=self.clockwork)
         self._most = int(min(self.max_connections, self._wire.connections))
         self._turns = asyncio.Semaphore(self._most)
 
@@ -190,9 +193,11 @@ class Transport:
 
     async def _run_to_the_end(self, call: Call[R]) -> R:
         """Run a call whose success must not be lost, even when its caller is cancelled."""
-        run = _held(self._runs, asyncio.create_task(self._attempts.run(call)))
+        run = asyncio.create_task(self._attempts.run(call))
+        ended = asyncio.get_running_loop().create_future()
+        run.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
         try:
-            await asyncio.wait({run})
+            await ended  # and not the task, which a cancellation would reach
             return run.result()
         except asyncio.CancelledError as cancelled:
             call.abandoned = True

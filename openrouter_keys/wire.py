@@ -6,15 +6,16 @@ twice here: whether to is decided in `retries`.
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import aiohttp
-from attrs import field, frozen
+from attrs import define, field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
 from openrouter_keys import checks
+from openrouter_keys.deadlines import Deadlines
 from openrouter_keys.masking import scrub
 from openrouter_keys.retries import Happening
 
@@ -36,16 +37,7 @@ _CANNOT_SEND = (
 )
 
 
-@frozen
-class Timeouts:
-    """Seconds for all of a send, for TCP and TLS to be set up, and of silence (None: any)."""
-
-    total: float
-    connect: float
-    read: float | None
-
-
-@frozen
+@define(eq=False)
 class Reply:
     """What came back: a status at least; the body as far as it came."""
 
@@ -92,11 +84,20 @@ class Departure:
         """Whether aiohttp came as far as to look for a connection."""
         return self._request is not None
 
+    def heard(self) -> object:
+        """Return what differs from before when something came, or nothing can come yet."""
+        response = None if self._request is None else self._request.response
+        if response is None:
+            return object()
+        # There is no content until the headers came.
+        return response, getattr(response.content, "total_bytes", None)
+
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Send one request of aiohttp's (a user's middleware may make several of one of ours)."""
-        self._left = self.attempted and not self.unsent
+        if self._request is not None:
+            self._left = not self.unsent
         self._request = request
         try:
             return await handler(request)
@@ -113,9 +114,13 @@ class Wire:
     Args:
         session: the user's session, which is left open at the end; a function that makes one, or
             None for one of our own: both are closed by `close`.
+        connect_timeout: seconds for TCP and TLS to be set up.
+        read_timeout: seconds of silence after which a send that is not `patient` is given up.
     """
 
-    def __init__(self, session: Session | None) -> None:
+    def __init__(
+        self, session: Session | None, *, connect_timeout: float, read_timeout: float
+    ) -> None:
         self._owned = not isinstance(session, aiohttp.ClientSession)
         if isinstance(session, aiohttp.ClientSession):
             self._session = session
@@ -125,6 +130,12 @@ class Wire:
             checks.refuse("session", "must have no auth=: the key is sent as Authorization")
         # A middleware given for one request replaces the session's, which have no public name.
         self._middlewares = tuple(getattr(self._session, "_middlewares", ()))
+        self._deadlines = Deadlines()
+        # Its `total` and `sock_read` would be two timers for each request.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        self._silence = read_timeout
+        self._made_of: tuple[Mapping[str, str], str, bool] | None = None
+        self._made: CIMultiDict[str]
 
     @property
     def connections(self) -> float:
@@ -144,6 +155,7 @@ class Wire:
 
     async def close(self) -> None:
         """Close the session, unless it is the user's."""
+        self._deadlines.close()
         if self._owned:
             await self._session.close()
 
@@ -151,51 +163,71 @@ class Wire:
         self,
         method: str,
         url: str,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         body: bytes | None,
         *,
-        timeouts: Timeouts,
-        departure: Departure,
+        api_key: str,
         secrets: tuple[str, ...],
+        seconds: float,
+        patient: bool,
+        departure: Departure,
     ) -> Reply | NoReply:
         """Send one request.
 
         Args:
             method: the HTTP method.
             url: the whole URL, quoted.
-            headers: all headers, the key's among them.
-            body: the body; None: there is none.
-            timeouts: how long it may take.
+            headers: all headers but the key's and the body's own.
+            body: JSON; None: there is none.
+            api_key: the key.
+            secrets: what else must not show where the answer is shown.
+            seconds: how long it may take in all.
+            patient: whether it waits so long for an answer, however silent the service is.
             departure: told when the first byte may have left.
-            secrets: what must not show where the answer is shown.
         """
-        timeout = aiohttp.ClientTimeout(
-            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
-        )
-        status, received, chunks = 0, CIMultiDict[str](), list[bytes]()
+        status = 0
+        received: CIMultiDict[str] = CIMultiDict()
+        chunks: list[bytes] = []
         try:
-            async with self._session.request(
-                method,
-                URL(url, encoded=True),
-                data=body,
-                headers=headers,
-                timeout=timeout,
-                # A 301 would turn a POST into a GET, and the key would travel along.
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-                middlewares=(*self._middlewares, departure),
-            ) as response:
-                status, received = response.status, response.headers.copy()
-                # Read piece by piece: what came before a cut may hold a secret.
-                async for chunk in response.content.iter_any():
-                    chunks.append(chunk)
+            silence = None if patient else self._silence
+            with self._deadlines.within(seconds, silence, departure.heard):
+                response = await self._session.request(
+                    method,
+                    URL(url, encoded=True),
+                    data=body,
+                    headers=self._headers(headers, api_key, body),
+                    timeout=self._timeout,
+                    # A 301 would turn a POST into a GET, and the key would travel along.
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=True,
+                    middlewares=(*self._middlewares, departure),
+                )
+                try:
+                    status, received = response.status, response.headers.copy()
+                    # Read piece by piece: what came before a cut may hold a secret.
+                    while not response.content.at_eof():
+                        chunks.append(await response.content.readany())
+                finally:
+                    response.release()
         except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
             if not status:
-                return _no_reply(error, departure, secrets)
+                return _no_reply(error, departure, (api_key, *secrets))
         if status >= 300:  # these end in an error, which shows its headers
-            received = _scrubbed(received, secrets)
+            received = _scrubbed(received, (api_key, *secrets))
         return Reply(status, received, b"".join(chunks))
+
+    def _headers(
+        self, others: Mapping[str, str], api_key: str, body: bytes | None
+    ) -> CIMultiDict[str]:
+        """Return all headers; those of the request before, where they are the same."""
+        made_of = (others, api_key, body is None)
+        if made_of != self._made_of:
+            headers = CIMultiDict(others, Authorization=f"Bearer {api_key}")
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            self._made_of, self._made = made_of, headers
+        return self._made
 
 
 def _make_session() -> aiohttp.ClientSession:

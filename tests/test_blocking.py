@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import inspect
 import os
@@ -21,7 +22,7 @@ import pytest
 
 from openrouter_keys.blocking import Facade, blocking, iterating
 from openrouter_keys.errors import ClientClosedError, ClientStateError
-from openrouter_keys.loop_thread import LoopThread
+from openrouter_keys.loop_thread import LoopThread, _Call
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[1]
@@ -271,6 +272,74 @@ def test_a_call_after_closing_is_refused(
         things.add(1)
 
 
+def test_a_call_that_the_ending_loop_does_not_come_to_is_refused(
+    things: Things, loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things.add(1)
+    inner = loop._loop
+    assert inner is not None
+    soon, asked = inner.soon, threading.Event()
+
+    def too_late(function: Callable[[], object]) -> None:
+        if isinstance(function, functools.partial):
+            asked.set()  # the loop closes before it comes to this
+        else:
+            soon(function)
+
+    monkeypatch.setattr(inner, "soon", too_late)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(things.add, 1)
+        assert asked.wait(PATIENCE)
+        loop.close()
+        with pytest.raises(ClientClosedError, match="make a new one"):
+            call.result(PATIENCE)
+
+
+def test_a_call_that_comes_while_the_loop_ends_is_refused() -> None:
+    ending, go_on = threading.Event(), threading.Event()
+
+    async def last() -> None:
+        ending.set()
+        await asyncio.to_thread(go_on.wait, PATIENCE)
+
+    loop = LoopThread(last)
+    things = Things(AsyncThings(), loop)
+    things.add(1)
+    inner = loop._loop
+    assert inner is not None
+    inner.stop(hurry=False)
+    assert ending.wait(PATIENCE)
+    with pytest.raises(ClientClosedError, match="make a new one"):
+        things.add(1)
+    go_on.set()
+    loop.close()
+
+
+def test_an_error_of_undoing_a_result_ends_no_other_call(loop: LoopThread) -> None:
+    twin, undoing = AsyncThings(), threading.Event()
+
+    async def number() -> int:
+        forgotten.outcome.cancel()  # the caller is gone
+        return 1
+
+    async def undo(_: int) -> None:
+        undoing.set()
+        raise ValueError
+
+    forgotten = _Call(number, undo)
+    things = Things(twin, loop)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(things.wait)
+        assert twin.waiting.wait(PATIENCE)
+        assert loop._loop is not None
+        loop._loop.run(forgotten)
+        assert undoing.wait(PATIENCE)
+        assert things.add(1) == 2
+        assert not other.done()
+        loop._loop.stop(hurry=True)
+        assert isinstance(other.exception(PATIENCE), asyncio.CancelledError)
+
+
 def test_an_error_of_the_last_coroutine_is_raised_by_closing_and_the_thread_still_ends() -> None:
     async def last() -> None:
         raise ValueError("no way to close")
@@ -407,7 +476,7 @@ PRELUDE = """
 import anyio, asyncio, os, signal, sys, threading
 from openrouter_keys import loop_thread as module
 from openrouter_keys.blocking import Facade, blocking, iterating
-from openrouter_keys.loop_thread import LoopThread
+from openrouter_keys.loop_thread import LoopThread, _Call
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # whole, from any thread

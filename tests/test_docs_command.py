@@ -15,7 +15,9 @@ DOCUMENTS = ("README.md", "docs/command.md", "docs/provisioning.md", "docs/rotat
 CONSOLES = [
     block
     for document in DOCUMENTS
-    for block in re.findall(r"```(?:console|text)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    for block in re.findall(
+        r"```(?:console|text)\n(.*?)```", (ROOT / document).read_text(), re.DOTALL
+    )
 ]
 LINES = sorted({line[2:] for block in CONSOLES for line in block.splitlines() if line[:2] == "$ "})
 #: The key that the documents speak of.
@@ -57,7 +59,7 @@ def folder(command: Command) -> Path:
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_line_of_the_documents_works(command: Command, folder: Path, line: str) -> None:
     path = f'export PATH="{folder / "bin"}:$PATH"; set -o pipefail; '
-    shown = pexpect.spawn(
+    shown: pexpect.spawn[str] = pexpect.spawn(
         "bash", ["-c", path + line], cwd=str(folder), env=command.environment(), encoding="utf-8",
         timeout=PATIENCE,
     )  # fmt: skip

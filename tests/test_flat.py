@@ -1,5 +1,6 @@
 """Flat records: msgspec and the converter's own way come to the same, whatever is sent."""
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 from openrouter_keys import converter
 from openrouter_keys.errors import ResponseValidationError
 from openrouter_keys.flat import is_flat
-from openrouter_keys.models import CurrentKey, Key, ListResponse
+from openrouter_keys.models import (
+    CreateKeysResponse,
+    CurrentKey,
+    GetKeyResponse,
+    HTTPMeta,
+    Key,
+    ListResponse,
+    UpdateKeysResponse,
+)
 from tests.records import key_json, patient
 
 TIMES = ("created_at", "updated_at", "expires_at", "last_used_at")
@@ -76,6 +85,59 @@ def test_both_ways_come_to_the_same(changed: dict[str, Any], left_out: set[str])
     with without_msgspec():
         slow = outcome(value)
     assert fast == slow
+
+
+HTTP = HTTPMeta(status=200)
+
+
+def told(answer: GetKeyResponse) -> tuple[object, ...]:
+    times = [repr(getattr(answer.data, name, None)) for name in TIMES]
+    return repr(answer), answer.extra, answer.data.extra, times, answer.http
+
+
+@patient
+@given(
+    changed=st.dictionaries(st.sampled_from([*key_json(), "a_new_field"]), ODD, max_size=2),
+    left_out=st.sets(st.sampled_from([*key_json()]), max_size=2),
+    beside=st.dictionaries(st.sampled_from(["extra", "http", "a_new_field"]), ODD, max_size=1),
+)
+def test_an_answer_that_is_read_at_once_is_what_it_would_be_otherwise(
+    changed: dict[str, Any], left_out: set[str], beside: dict[str, Any]
+) -> None:
+    key = {name: item for name, item in {**key_json(), **changed}.items() if name not in left_out}
+    body = json.dumps({"data": key, **beside}).encode()
+    at_once = converter.decode_ordinary(body, GetKeyResponse, HTTP)
+    if at_once is not None:
+        with without_msgspec():
+            assert told(at_once) == told(converter.decode(body, GetKeyResponse).over(HTTP))
+
+
+@pytest.mark.parametrize(
+    ("cls", "answer"),
+    [
+        (GetKeyResponse, {"data": key_json()}),
+        (UpdateKeysResponse, {"data": key_json()}),
+        (ListResponse, {"data": [key_json(), key_json()]}),
+        (CreateKeysResponse, {"data": key_json(), "key": "sk-or-v1-5e"}),
+    ],
+)
+def test_an_ordinary_answer_is_read_at_once(cls: type, answer: dict[str, Any]) -> None:
+    body = json.dumps(answer).encode()
+    assert converter.decode_ordinary(body, cls, HTTP) == converter.structure(answer, cls)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": {**key_json(), "a_new_field": 1}},
+        {"data": {**key_json(), "extra": {}}},
+        {"data": {**key_json(), "expires_at": "2025-08-24T12:30:00+02:00"}},
+        {"data": key_json(), "a_new_field": 1},
+        {"data": key_json(), "http": {}},
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_left_to_the_converter(answer: dict[str, Any]) -> None:
+    assert converter.decode_ordinary(json.dumps(answer).encode(), GetKeyResponse, HTTP) is None
 
 
 def test_a_page_is_read_as_its_keys_are() -> None:

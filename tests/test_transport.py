@@ -3,11 +3,13 @@
 import asyncio
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 import aiohttp
 import anyio
 import pytest
+from aiohttp.abc import ResolveResult
 
 from openrouter_keys import AsyncOpenRouter, errors
 from openrouter_keys.emulator import Emulator, Fault
@@ -684,6 +686,65 @@ async def test_a_body_that_stalls_until_the_deadline_is_told_as_that(emulator: E
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
         with pytest.raises(errors.DeadlineExceededError):
             await keys.list(timeout_ms=200)
+
+
+async def test_an_answer_that_comes_bit_by_bit_is_no_silence() -> None:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n")
+        for byte in b'{"deleted":true}':
+            await asyncio.sleep(0.04)
+            writer.write(bytes([byte]))
+        writer.close()
+
+    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server:
+        server_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with api_keys(server_url, "key", read_timeout=0.3) as keys:
+            deleted = await keys.delete(HASH)
+
+    assert deleted.deleted
+    assert (deleted.http.attempts, deleted.http.elapsed > 0.6) == (1, True)
+
+
+async def test_a_create_waits_however_silent_the_service_is(emulator: Emulator) -> None:
+    emulator.faults.append(Fault("create", "slow", delay=0.4))
+    async with api_keys(emulator.base_url, emulator.api_key, read_timeout=0.1) as keys:
+        created = await keys.create(name="new")
+
+    assert created.http.attempts == 1
+
+
+async def test_a_slow_connection_is_no_silence(emulator: Emulator) -> None:
+    class SlowResolver(aiohttp.ThreadedResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            await asyncio.sleep(0.3)
+            return await super().resolve(host, port, family)
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=SlowResolver()))
+
+    server_url = emulator.base_url.replace("127.0.0.1", "localhost")
+    async with api_keys(server_url, emulator.api_key, session=session, read_timeout=0.1) as keys:
+        listed = await keys.list()
+
+    assert (listed.http.attempts, listed.http.elapsed > 0.3) == (1, True)
+
+
+async def test_a_deadline_holds_when_the_client_was_closed_and_the_session_was_not(
+    emulator: Emulator,
+) -> None:
+    emulator.faults.append(Fault("list", "stalled", times=None))
+    async with (
+        aiohttp.ClientSession() as session,
+        api_keys(emulator.base_url, emulator.api_key, session=session) as keys,
+    ):
+        waiting = asyncio.create_task(keys.list(timeout_ms=200))
+        await until(lambda: emulator.count("list"))
+        await keys._transport.close()
+        with pytest.raises(errors.DeadlineExceededError):
+            await waiting
 
 
 async def test_a_session_with_its_own_authorization_is_refused(emulator: Emulator) -> None:

@@ -1,0 +1,111 @@
+"""How many blocking calls a second, from one thread and from eight?
+
+Method: a server of its own process sends canned answers. The official SDK, `requests`, `httpx` and
+this client get a key again and again, in turn, several rounds; each has one client, shared by its
+threads. Ratios are of calls a second against the official SDK's, the medians of the rounds'; in
+brackets the half of the rounds in the middle. CPU is this process's for a call. What is not
+installed is left out (`pip install openrouter requests httpx`).
+
+Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
+
+=======  ===============  ==============  ====================  ========
+threads  client           calls a second  against official SDK  CPU
+=======  ===============  ==============  ====================  ========
+1        official SDK     281             1.00 (1.00-1.00)      2.379 ms
+1        httpx + json     1,992           6.41 (4.86-7.36)      0.361 ms
+1        requests + json  1,551           3.52 (3.14-5.59)      0.568 ms
+1        this client      2,682           6.59 (5.34-9.95)      0.279 ms
+8        official SDK     437             1.00 (1.00-1.00)      2.257 ms
+8        httpx + json     1,655           4.18 (3.75-4.68)      0.494 ms
+8        requests + json  1,384           3.30 (2.84-3.57)      0.672 ms
+8        this client      3,400           7.47 (7.02-8.16)      0.276 ms
+=======  ===============  ==============  ====================  ========
+
+    python benchmarks/blocking_calls.py
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
+
+from attrs import define, field
+from canned import HASH, official, ratio, served
+from tables import print_table
+
+from openrouter_keys import OpenRouter
+
+ROUNDS, CALLS, THREADS = 9, 240, (1, 8)
+HEADERS = {"Authorization": "Bearer key"}
+
+Call = Callable[[], object]
+
+
+@define
+class Figures:
+    rates: list[float] = field(factory=list[float])
+    cpu: list[float] = field(factory=list[float])
+
+
+def sides(url: str, stack: ExitStack) -> dict[str, Call]:
+    ours = stack.enter_context(OpenRouter("key", server_url=url)).api_keys
+    found: dict[str, Call] = {}
+    if find_spec("openrouter"):
+        theirs = stack.enter_context(official(url)).api_keys
+        found["official SDK"] = lambda: theirs.get(hash=HASH)
+    if find_spec("httpx"):
+        client = stack.enter_context(import_module("httpx").Client(headers=HEADERS))
+        found["httpx + json"] = lambda: client.get(f"{url}/keys/{HASH}").json()
+    if find_spec("requests"):
+        session = stack.enter_context(import_module("requests").Session())
+        session.headers.update(HEADERS)
+        found["requests + json"] = lambda: session.get(f"{url}/keys/{HASH}").json()
+    found["this client"] = lambda: ours.get(HASH)
+    return found
+
+
+def measure(call: Call, threads: int, figures: Figures) -> None:
+    def work() -> None:
+        for _ in range(CALLS // threads):
+            call()
+
+    begun, cpu = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work) for _ in range(threads)]:
+            done.result()
+    figures.rates.append(CALLS / (time.perf_counter() - begun))
+    figures.cpu.append((time.process_time() - cpu) / CALLS * 1000)
+
+
+def compare(calls: Mapping[str, Call], threads: int) -> list[tuple[object, ...]]:
+    figures = {side: Figures() for side in calls}
+    for _ in range(ROUNDS + 1):
+        for side, call in calls.items():
+            measure(call, threads, figures[side])
+    base = next(iter(figures.values()))
+    return [
+        (
+            threads,
+            side,
+            f"{statistics.median(told.rates[1:]):,.0f}",
+            ratio(told.rates[1:], base.rates[1:]),  # the first round opens the connections
+            f"{statistics.median(told.cpu[1:]):.3f} ms",
+        )
+        for side, told in figures.items()
+    ]
+
+
+def main() -> None:
+    with served() as url, ExitStack() as stack:
+        calls = sides(url, stack)
+        rows = [row for threads in THREADS for row in compare(calls, threads)]
+    print_table(
+        ("threads", "client", "calls a second", f"against {next(iter(calls))}", "CPU"), *rows
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -11,10 +11,10 @@ Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
 =====================  =======  ====================
 by                     CPU      against bare aiohttp
 =====================  =======  ====================
-bare aiohttp           0.057 s  1.00 (1.00-1.00)
-this client            0.061 s  1.12 (1.08-1.15)
-this client, blocking  0.814 s  15.11 (12.43-18.49)
-official SDK           0.420 s  7.68 (5.98-8.04)
+bare aiohttp           0.055 s  1.00 (1.00-1.00)
+this client            0.060 s  1.09 (1.04-1.11)
+this client, blocking  0.075 s  1.36 (1.30-1.38)
+official SDK           0.341 s  6.33 (5.91-6.70)
 =====================  =======  ====================
 
     python benchmarks/iterate.py

@@ -1,6 +1,7 @@
 """The six operations as coroutines, and the iterator over all keys: signatures and docstrings."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Literal, TypeAlias, Unpack
 
@@ -107,17 +108,17 @@ class AsyncAPIKeys:
             workspace_id: the workspace, a UUID; None: the default workspace.
             **options: see `RequestOptions`; they hold for each page.
         """
-        pager = Pager()
-        while not pager.done:
-            page = await self.list(
-                include_disabled=include_disabled,
-                include_expired=include_expired,
-                offset=pager.offset,
-                workspace_id=workspace_id,
-                **options,
-            )
-            for key in pager.take(page.data):
-                yield key
+        found = pages(
+            self,
+            include_disabled=include_disabled,
+            include_expired=include_expired,
+            workspace_id=workspace_id,
+            **options,
+        )
+        async with aclosing(found):
+            async for page in found:
+                for key in page:
+                    yield key
 
     async def create(
         self,
@@ -264,6 +265,27 @@ class AsyncAPIKeys:
             **options: see `RequestOptions`.
         """
         return await self._transport.perform(operations.delete(hash), options)
+
+
+async def pages(
+    api_keys: AsyncAPIKeys,
+    *,
+    include_disabled: Switch = None,
+    include_expired: Switch = None,
+    workspace_id: str | None = None,
+    **options: Unpack[RequestOptions],
+) -> AsyncGenerator[Sequence[Key], None]:
+    """Go through all keys as `AsyncAPIKeys.iterate` does, which tells the arguments, by pages."""
+    pager = Pager()
+    while not pager.done:
+        page = await api_keys.list(
+            include_disabled=include_disabled,
+            include_expired=include_expired,
+            offset=pager.offset,
+            workspace_id=workspace_id,
+            **options,
+        )
+        yield pager.take(page.data)
 
 
 async def take_back(api_keys: AsyncAPIKeys, created: CreateKeysResponse) -> None:

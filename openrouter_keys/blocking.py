@@ -140,20 +140,26 @@ class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
 
 
 class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
-    """A method of a `Facade` that iterates in the loop: `iterate = iterating(AsyncThings.iterate)`.
+    """A method of a `Facade` that iterates in the loop: `iterate = iterating(A.iterate, A.pages)`.
 
     The generator is closed in the loop when the iterator is closed, dropped or interrupted.
 
     Args:
-        method: the async generator method. It must not yield inside a time-out, a task group or a
-            cancel scope: each item is a task of its own.
+        method: the async generator method.
+        batches: gives the same items, several at once, since each of its steps is a call into the
+            loop. It must not yield inside a time-out, a task group or a cancel scope: each step is
+            a task of its own.
     """
 
-    def __init__(self, method: Callable[Concatenate[C, P], AsyncGenerator[T, None]]) -> None:
+    def __init__(
+        self,
+        method: Callable[Concatenate[C, P], AsyncGenerator[T, None]],
+        batches: Callable[Concatenate[C, P], AsyncGenerator[Sequence[T], None]],
+    ) -> None:
         @functools.wraps(method)
         def iterate(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
             twin, thread = _parts(facade)
-            return _drive(thread, method(twin, *args, **kwargs))
+            return _drive(thread, batches(twin, *args, **kwargs))
 
         self._function = iterate
         _return_an_iterator(iterate, method)
@@ -174,14 +180,14 @@ def _return_an_iterator(function: Callable[..., object], method: Callable[..., o
     function.__dict__["__signature__"] = signature.replace(return_annotation=returned)
 
 
-def _drive(thread: LoopThread, generator: AsyncGenerator[T, None]) -> Iterator[T]:
-    async def following() -> T | _End:
+def _drive(thread: LoopThread, generator: AsyncGenerator[Sequence[T], None]) -> Iterator[T]:
+    async def following() -> Sequence[T] | _End:
         return await anext(generator, _End.END)
 
     # An interrupt while waiting ends the generator by itself: it is cancelled.
-    while (item := thread.call(following)) is not _End.END:
+    while (batch := thread.call(following)) is not _End.END:
         try:
-            yield item
+            yield from batch
         except BaseException:
             with suppress(ClientStateError):  # the loop is gone, and the generator with it
                 thread.call(generator.aclose)

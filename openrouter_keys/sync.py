@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from openrouter_keys import checks
-from openrouter_keys.api_keys import AsyncAPIKeys, take_back
+from openrouter_keys.api_keys import AsyncAPIKeys, pages, take_back
 from openrouter_keys.blocking import Facade, blocking, hosting, iterating
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.credentials import APIKey
@@ -21,7 +21,7 @@ class APIKeys(Facade[AsyncAPIKeys]):
 
     get_current_key_metadata = blocking(AsyncAPIKeys.get_current_key_metadata)
     list = blocking(AsyncAPIKeys.list)
-    iterate = iterating(AsyncAPIKeys.iterate)
+    iterate = iterating(AsyncAPIKeys.iterate, pages)
     create = blocking(AsyncAPIKeys.create, dropped=take_back)
     get = blocking(AsyncAPIKeys.get)
     update = blocking(AsyncAPIKeys.update)

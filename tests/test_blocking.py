@@ -73,10 +73,15 @@ class AsyncThings:
 
     async def count(self, start: int = 0, *, stop: int = 3) -> AsyncGenerator[int, None]:
         """Count from `start` to `stop`."""
+        for number in range(start, stop):
+            yield number
+
+    async def batches(self, start: int = 0, *, stop: int = 3) -> AsyncGenerator[list[int], None]:
+        """Count by twos."""
         try:
-            for number in range(start, stop):
+            for number in range(start, stop, 2):
                 await asyncio.sleep(0)
-                yield number
+                yield [*range(number, min(number + 2, stop))]
         finally:
             self.generator_closed_in.append(threading.get_ident())
             self.generator_closed.set()
@@ -90,7 +95,7 @@ class Things(Facade[AsyncThings]):
     fail_with_a_marker = blocking(AsyncThings.fail_with_a_marker)
     wait = blocking(AsyncThings.wait)
     run = blocking(AsyncThings.run)
-    counted = iterating(AsyncThings.count)
+    counted = iterating(AsyncThings.count, AsyncThings.batches)
 
 
 async def nothing() -> None:
@@ -390,10 +395,13 @@ def test_iterating_raises_the_generators_error_and_ends(loop: LoopThread) -> Non
     class AsyncBroken:
         async def count(self) -> AsyncGenerator[int, None]:
             yield 1
+
+        async def batches(self) -> AsyncGenerator[list[int], None]:
+            yield [1]
             raise ValueError("after one")
 
     class Broken(Facade[AsyncBroken]):
-        count = iterating(AsyncBroken.count)
+        count = iterating(AsyncBroken.count, AsyncBroken.batches)
 
     items = Broken(AsyncBroken(), loop).count()
     assert next(items) == 1
@@ -434,6 +442,7 @@ def test_dropping_the_iterator_after_closing_the_loop_is_quiet(
     next(items)
     loop.close()
     assert twin.generator_closed.is_set()
+    assert next(items) == 1  # came with the one before
     with pytest.raises(ClientClosedError):
         next(items)
     del items
@@ -508,9 +517,11 @@ class AsyncThings:
         await asyncio.sleep(0.05)
         say("undone", result)
     async def count(self):
+        yield 0
+    async def batches(self):
         try:
             for number in range(3):
-                yield number
+                yield [number]
                 say("waiting")
                 await asyncio.Event().wait()
         finally:
@@ -523,7 +534,7 @@ class Things(Facade[AsyncThings]):
     wait = blocking(AsyncThings.wait)
     late = blocking(AsyncThings.late, dropped=AsyncThings.undo)
     broken = blocking(AsyncThings.broken)
-    count = iterating(AsyncThings.count)
+    count = iterating(AsyncThings.count, AsyncThings.batches)
 
 twin = AsyncThings()
 loop = LoopThread(twin.close)

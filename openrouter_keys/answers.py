@@ -1,6 +1,7 @@
 """What the service sent back, and the error that it means when it is no success. Pure: no I/O."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 from attrs import define, field
@@ -35,11 +36,24 @@ def refusal(answer: Answer, secrets: Iterable[str] = ()) -> ResponseError:
         secrets: what stood in the request and must not show in the error.
     """
     status = answer.http.status
-    text = scrub(answer.body.decode(errors="replace"), *secrets)
+    text = _shown(answer.body, [*secrets])
     data = _error_data(text, status)
     error = STATUS_ERRORS.get(status, OpenRouterDefaultError)(data.error.message)
     error.data, error.body = data, text
     return error
+
+
+def _shown(body: bytes, secrets: Sequence[str]) -> str:
+    """Return a body's text with secrets masked, also those that JSON's escapes hide."""
+    text = scrub(body.decode(errors="replace"), *secrets)
+    if "\\" not in text:
+        return text
+    try:
+        plain = json.dumps(parse(text.encode(errors="replace")), ensure_ascii=False)
+    except MalformedBodyError:
+        return text
+    masked = scrub(plain, *secrets)
+    return text if masked == plain else _printable(masked)
 
 
 def _error_data(text: str, status: int) -> ErrorData:

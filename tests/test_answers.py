@@ -130,6 +130,16 @@ def test_a_refusal_never_shows_a_secret(template: str) -> None:
         assert "refused" in error.body
 
 
+def test_a_refusal_never_shows_a_secret_that_json_escapes() -> None:
+    for secret in (SECRET, PARTNER_SECRET):
+        hidden = "".join(f"\\u{ord(each):04x}" for each in secret)
+        raw = f'{{"error": {{"message": "refused {hidden}!"}}}}'.encode()
+        error = refusal(answer(raw, 400), (PARTNER_SECRET,))
+        assert secret not in f"{error} {error.body} {error.data}"
+        assert hidden not in error.body
+        assert error.message.startswith("refused ")
+
+
 @patient
 @given(st.binary(), st.integers(300, 599))
 def test_any_bytes_of_a_refusal_make_an_error_of_its_status(raw: bytes, status: int) -> None:

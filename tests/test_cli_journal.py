@@ -162,7 +162,7 @@ def test_what_is_there_already_is_never_written_over(path: Path, output: Path, k
 
 def test_a_file_that_cannot_be_made_is_told(path: Path, output: Path) -> None:
     said = problem(run("export", path, "--output", output / "nowhere"), 2)
-    assert said.endswith("nowhere: No such file or directory\n")
+    assert f"cannot make {output}/nowhere: there is no folder {output}\n" in said
 
 
 def test_a_full_disk_leaves_no_part_of_the_export(tmp_path: Path, output: Path) -> None:
@@ -329,10 +329,10 @@ def test_an_identity_is_read_from_a_file_and_never_shown(path: Path, output: Pat
 # --- status ---
 
 TABLE = """\
-server_url   https://one
-created_at   2026-11-21T12:00:00Z
-written_off  0
-purgeable    1
+server_url   https://one  the service that its keys are made at
+created_at   2026-11-21 12:00:00 UTC  when it was begun
+written_off  0          made anew after a create without an answer, whose key may still turn up
+purgeable    1          settled keys whose secrets it holds: export or purge them
 intent       0          in doubt: under way when its run ended
 made         2          made, and handed over by the next run
 settled      1          made, and nothing is left to do
@@ -352,7 +352,7 @@ def test_the_status_counts_keys_by_state(path: Path, capsys: pytest.CaptureFixtu
         "keys": {"intent": 0, "made": 2, "settled": 1, "failed": 3, "doubt": 0},
     }
     assert main(["journal", "status", str(path)]) == 0
-    table = TABLE.replace("2026-11-21T12:00:00Z", told["created_at"])
+    table = TABLE.replace("2026-11-21 12:00:00", told["created_at"].replace("T", " ").rstrip("Z"))
     assert capsys.readouterr().out == table
 
 
@@ -410,6 +410,48 @@ def test_a_purge_forgets_what_is_settled_and_keeps_what_is_not(path: Path, outpu
     assert [json.loads(line) for line in output.read_text().splitlines()] == ROWS[1:]
     again = "openrouter-keys: forgot the secrets of 0 keys\n"
     assert outcome(run("purge", path)) == (0, "", again)
+
+
+def test_a_journal_that_holds_no_secret_has_nothing_to_export(path: Path, output: Path) -> None:
+    empty = path.with_name("empty.journal")
+
+    async def fill_without_secrets() -> None:
+        async with Journal.open(empty, store_secrets=False) as journal:
+            await keep(journal, "unstored")
+
+    asyncio.run(fill_without_secrets())
+    told = "there is nothing to export: without a secret here: 1 (1 not stored, or purged)\n"
+    for words in (("-o", output), ("--show-secret",)):
+        assert problem(run("export", empty, *words), 1).endswith(told)
+    assert not output.exists()
+
+
+def test_what_the_help_lists_is_taken(path: Path) -> None:
+    shown = run("export", "--help").stdout
+    assert "--jsonl" in shown
+    assert "--json " not in shown
+    process = run("export", path, "--jsonl", "--show-secret")
+    assert [json.loads(line) for line in process.stdout.splitlines()] == ROWS
+
+
+def test_the_status_tells_what_to_do_about_a_doubt(path: Path) -> None:
+    asyncio.run(doubt(path, crashed=True))
+    process = run("status", path)
+    assert process.returncode == 5
+    assert process.stderr == (
+        "openrouter-keys: 1 key in doubt: the same `provision`, or `rotate`, with this journal "
+        "settles it\n"
+    )
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest.mark.parametrize("action", ["status", "purge"])
+def test_another_file_is_no_journal(tmp_path: Path, mode: int, action: str) -> None:
+    other = tmp_path / "ok.csv"
+    other.write_text("name\nAda\n")
+    other.chmod(mode)
+    said = problem(run(action, other), 1)
+    assert "ok.csv is no journal: give another path" in said
 
 
 # --- every one ---

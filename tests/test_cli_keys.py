@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -118,6 +119,21 @@ def test_list_filters_by_name_and_sorts(command: Command) -> None:
     assert names("--sort", "limit")[0] == "cust-d"  # what has none comes last either way
 
 
+def test_a_field_that_is_not_there_is_told_by_its_option(command: Command) -> None:
+    assert "--sort: there is no 'colour'" in command("list", "--sort", "colour").err
+    assert "--columns: there is no 'nam'" in command("list", "--columns", "nam").err
+
+
+def test_an_error_names_the_options_and_the_help_of_its_command(command: Command) -> None:
+    assert "--limit: must be" in command("create", "x", "--limit", "-1", "--show-secret").err
+    assert "--base-url: " in command("list", "--base-url", "nowhere").err
+    told = command("create", "two", "words").err
+    assert told == (
+        "openrouter-keys: too many arguments: 'words'; quote what holds spaces; "
+        "see openrouter-keys create --help\n"
+    )
+
+
 def test_list_reads_every_page(command: Command) -> None:
     made(command.emulator, *(f"key-{n}" for n in range(250)))
     assert len(lines_of(command("list", "--jsonl"))) == 250
@@ -151,6 +167,13 @@ def test_an_empty_list_is_a_header_or_an_empty_array(command: Command) -> None:
         ("create", "x", "--to-command", "'"),
         ("create", "x", "--external-api-key-file", "f"),
         ("create", "x", "--workspace-id", ""),
+        ("create", "sk-or-v1-" + "5" * 64),
+        ("create", "x", "--expires-at", "2020-01-01T00:00:00Z"),
+        ("create", "x", "--to-command", "no-such-program-anywhere"),
+        ("get", "customer-42"),
+        ("get", "abc"),
+        ("delete", "*", "--yes"),
+        ("list", "--timeout", "-1"),
         ("update", "a" * 64),
         ("update", "a" * 64, "--limit", "x"),
         ("delete",),
@@ -232,17 +255,35 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: Comma
         assert secret not in ran.out + ran.err
 
 
-def test_hash_needs_no_key_and_no_service(command: Command) -> None:
-    ran = command("hash", stdin="the-secret\n", OPENROUTER_API_KEY="")
-    assert ran.out == f"{sha256(b'the-secret').hexdigest()}\n"
+SECRET = "sk-or-v1-" + "5e" * 32
+HASH = sha256(SECRET.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        f"{SECRET}\r\n",
+        f"OPENROUTER_API_KEY={SECRET}\n",
+        f'{{"key": "{SECRET}"}}',
+        f"leak at settings.py:3 key={SECRET} and once more {SECRET}",
+        f"\ufeff{SECRET},",
+    ],
+)
+def test_a_secret_is_found_wherever_it_stands_with_no_key_and_no_service(
+    command: Command, text: str
+) -> None:
+    assert command("hash", stdin=text, OPENROUTER_API_KEY="") == Ran(0, f"{HASH}\n", "")
     assert command.emulator.requests == []
 
 
-@pytest.mark.parametrize("text", ["", "\n", "two words", "two\nlines"])
-def test_what_is_no_secret_is_refused(command: Command, text: str) -> None:
-    ran = command("hash", stdin=text)
-    assert ran.code == 4
-    assert "words" not in ran.err
+@pytest.mark.parametrize("text", ["", "\n", "hello", SECRET[:20], f"{SECRET} {SECRET[:-1]}6"])
+def test_what_is_no_secret_or_several_is_not_taken_for_one(command: Command, text: str) -> None:
+    for name in ("hash", "find"):
+        ran = command(name, stdin=text)
+        assert (ran.code, ran.out) == (2, "")
+        assert SECRET not in ran.err
+    assert command.emulator.requests == []
 
 
 # create
@@ -352,9 +393,8 @@ def test_a_program_gets_the_secret_on_its_standard_input_and_no_management_key(
     assert (command.folder / "arguments").read_text() == "one two words"
 
 
-@pytest.mark.parametrize("program", ["false", "no-such-program-anywhere"])
-def test_a_key_whose_secret_nobody_took_is_deleted_again(command: Command, program: str) -> None:
-    ran = command("create", "a", "--to-command", program)
+def test_a_key_whose_secret_nobody_took_is_deleted_again(command: Command) -> None:
+    ran = command("create", "a", "--to-command", "false")
     assert ran.code == 1
     assert "was deleted again" in ran.err
     assert command.emulator.account.keys == {}
@@ -388,6 +428,44 @@ def test_a_dry_run_shows_the_body_and_sends_nothing(command: Command, tmp_path: 
     }
     assert "partners-own" not in ran.out + ran.err
     assert command.emulator.requests == []
+
+
+def test_a_create_whose_secret_is_lost_ends_in_doubt(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "empty", phase="after"))
+    ran = command("create", "a", "--show-secret")
+    assert (ran.code, ran.out) == (5, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_name_that_an_output_cannot_show_breaks_nothing(command: Command, encoding: str) -> None:
+    words = ("create", "日本", "--show-secret", "--json")
+    with command.process(*words, PYTHONIOENCODING=encoding, PYTHONUTF8="0") as process:
+        assert process.stdout is not None
+        answer = json.loads(process.stdout.read())
+        assert process.wait(PATIENCE) == 0
+    assert answer["data"]["name"] == "日本"
+    words = ("list", "--csv", "--columns", "name")
+    with command.process(*words, PYTHONIOENCODING=encoding, PYTHONUTF8="0") as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "name\n\\u65e5\\u672c\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_is_closed_is_no_traceback(command: Command, closed: str) -> None:
+    line = f"{sys.executable} -m openrouter_keys create a --show-secret {closed}"
+    done = subprocess.run(
+        ["sh", "-c", line], env=command.environment(), capture_output=True, encoding="utf-8",
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    keys = command.emulator.account.keys
+    assert (done.returncode, len(keys)) == ((1, 0) if closed == ">&-" else (0, 1))
+
+
+def test_a_key_that_goes_out_unencrypted_is_told(command: Command) -> None:
+    ran = command("list", "--base-url", "http://keys.invalid/api/v1", "--timeout", "0.2")
+    assert "goes to keys.invalid unencrypted" in ran.err
+    assert "unencrypted" not in command("list").err
 
 
 # update
@@ -432,6 +510,10 @@ def test_delete_reads_hashes_from_standard_input_as_list_prints_them(command: Co
     listed = command("list", "--columns", "hash,name").out
     assert command("delete", "-", "--yes", stdin=listed).code == 0
     assert command.emulator.account.keys == {}
+    made(command.emulator, "a", "b")
+    listed = command("list", "--csv").out
+    assert command("delete", "-", "--yes", stdin=listed).code == 0
+    assert command.emulator.account.keys == {}
 
 
 def test_a_dry_delete_says_which_keys_there_are(command: Command) -> None:
@@ -456,6 +538,12 @@ def test_a_delete_that_only_some_keys_took_ends_with_3(command: Command) -> None
 
 
 def test_the_management_key_comes_from_a_file_or_from_standard_input(command: Command) -> None:
+    for text in ("{}\r\n", "\ufeff{}", "OPENROUTER_API_KEY={}\n", 'export KEY="{}"'):
+        (command.folder / "key").write_text(text.format(command.emulator.api_key))
+        assert command("list", "--api-key-file", "key", OPENROUTER_API_KEY="").code == 0
+    (command.folder / "key").write_text("two words")
+    assert command("list", "--api-key-file", "key").code == 4
+    assert command("list", "--api-key-file", "/dev/zero").code == 2
     (command.folder / "key").write_text(f"{command.emulator.api_key}\n")
     assert command("list", "--api-key-file", "key", OPENROUTER_API_KEY="").code == 0
     key = command.emulator.api_key

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from openrouter_keys.cli.grace import in_words
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.progress import Lines, Pace, clock, teller
 from openrouter_keys.provisioning.report import ProvisionProgress
@@ -86,6 +87,33 @@ def test_the_speed_is_that_of_late() -> None:
 )
 def test_durations_are_told_as_a_clock_tells_them(seconds: float, told: str) -> None:
     assert clock(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (3.2, "3 s"),
+        (3590, "59 min 50 s"),
+        (5400, "1 h 30 min"),
+        (604_800, "7 d"),
+        (90_061, "1 d 1 h"),
+    ],
+)
+def test_a_grace_is_told_in_words(seconds: float, told: str) -> None:
+    assert in_words(seconds) == told
+
+
+def test_what_a_service_that_is_away_makes_the_library_warn_of_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = logging.getLogger("openrouter_keys")
+    with teller(quiet=True) as quiet, warnings_to(quiet.say):
+        for number in range(3):
+            log.warning("provision: the reconcile waits for another round: %s", number)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("openrouter-keys: the service does not list keys now: trying again")
 
 
 def test_the_librarys_warnings_are_said_in_the_commands_own_words(

@@ -130,9 +130,12 @@ def test_keys_are_read_from_standard_input(command: Command, format: str, text: 
         (("customers.csv", "--no-store-secrets"), "nobody would have the secrets"),
         (("customers.csv", "--no-store-secrets", "--jsonl"), "nobody would have the secrets"),
         (("customers.csv", "-o", "customers.csv"), "customers.csv is there already"),
-        (("customers.csv", "--concurrency", "0"), "concurrency"),
-        (("customers.csv", "--rate", "-1"), "rate"),
-        (("customers.csv", "--recipient", "age1nobody"), "must be an age recipient"),
+        (("customers.csv", "--concurrency", "0"), "--concurrency: must be"),
+        (("customers.csv", "--rate", "-1"), "--rate: must be"),
+        (("customers.csv", "--max-failures", "-1"), "--max-failures: must be"),
+        (("customers.csv", "--max-total-limit", "-1"), "--max-total-limit: must be"),
+        (("customers.csv", "-o", "nowhere/keys.csv"), "there is no folder nowhere"),
+        (("customers.csv", "--recipient", "age1nobody"), "--recipient: must be an age recipient"),
         (("customers.csv", "--quiet-period", "long"), "must be a duration"),
     ],
 )
@@ -144,6 +147,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_sent(
     ran = command("provision", *words)
     assert (ran.code, ran.out) == (2, "")
     assert told in ran.err
+    assert ran.err.count("\n") == 1  # nothing is said of a journal
     assert command.emulator.requests == []
     assert not (command.folder / "new").exists()
 
@@ -210,13 +214,70 @@ def test_too_many_failures_exit_with_1(command: Command) -> None:
     assert "failed: c-0: " in ran.err
 
 
-def test_a_total_beyond_the_bound_exits_with_1_and_makes_nothing(command: Command) -> None:
+def test_a_total_beyond_the_bound_is_refused_before_anything_is_sent(command: Command) -> None:
     customers(command.folder, 3)
-    ran = provision(command, "customers.csv", "--max-total-limit", "5.99")
-    assert ran.code == 1
-    assert "brings the limits to 6.0 US dollars, beyond 5.99" in ran.err
-    assert live(command) == {}
+    told = "the limits of the file's 3 keys add up to $6.00, beyond --max-total-limit 5.99, where"
+    for words in ((), ("--plan",)):
+        ran = provision(command, "customers.csv", "--max-total-limit", "5.99", *words)
+        assert ran.code == 2
+        assert told in ran.err
+        assert command.emulator.count("create") == 0
+    assert [path.name for path in command.folder.iterdir()] == ["customers.csv"]
     assert provision(command, "customers.csv", "--max-total-limit", "6").code == 0
+    assert provision(command, "customers.csv", "--max-total-limit", "5").code == 2
+    (command.folder / "free.csv").write_text("name\nAda\n")
+    ran = provision(command, "free.csv", "--max-total-limit", "1000000")
+    assert ran.code == 2
+    assert "1 key has no limit, and --max-total-limit 1000000 needs one of each" in ran.err
+
+
+def test_a_service_that_goes_away_leaves_doubts_and_exits_with_5(command: Command) -> None:
+    customers(command.folder, 4)
+    command.emulator.faults.append(Fault("create", "reset", phase="after"))
+    fail(command, status=402, skip=1)
+    ran = provision(command, "customers.csv", "--concurrency", "1")
+    assert ran.code == 5
+    assert "stopped: create answered 402" in ran.err
+    assert "1 in doubt" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("status", "first"),
+    [
+        (401, "set a management key that is valid"),
+        (402, "add credits to the account"),
+        (403, "set a management key that may do this"),
+    ],
+)
+def test_what_would_stop_the_same_command_again_is_to_be_mended_first(
+    command: Command, status: int, first: str
+) -> None:
+    customers(command.folder, 2)
+    fail(command, status=status, times=None)
+    ran = provision(command, "customers.csv")
+    assert f"openrouter-keys: {first}, then go on with: openrouter-keys" in ran.err
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_journal_that_is_none_is_refused_before_anything_is_said_of_it(
+    command: Command, mode: int
+) -> None:
+    customers(command.folder, 3)
+    (command.folder / "p3.csv").write_text("name\nAda\n")
+    (command.folder / "p3.csv").chmod(mode)
+    ran = provision(command, "customers.csv", "--journal", "p3.csv")
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert "p3.csv is no journal: give another path" in ran.err
+    assert command.emulator.requests == []
+
+
+def test_an_empty_private_file_becomes_a_journal(command: Command) -> None:
+    customers(command.folder, 3)
+    (command.folder / "new.journal").touch(0o600)
+    assert command("provision", "customers.csv", "--journal", "new.journal", "--plan").code == 0
+    assert provision(command, "customers.csv", "--journal", "new.journal").code == 0
+    expected(command, 3)
 
 
 def test_a_row_that_changed_exits_with_1_and_names_what(command: Command) -> None:
@@ -226,6 +287,7 @@ def test_a_row_that_changed_exits_with_1_and_names_what(command: Command) -> Non
     ran = provision(command, "customers.csv")
     assert ran.code == 1
     assert "'c-1' changed since the journal began (limit)" in ran.err
+    assert "mend the file, then go on with: " in ran.err
 
 
 def test_the_report_is_json_without_a_secret(command: Command) -> None:
@@ -300,7 +362,9 @@ def test_a_file_that_is_there_is_never_written_over_and_another_is_proposed(
     before = (command.folder / "keys.csv").read_bytes()
     (line,) = [line for line in ran.err.splitlines() if "go on with: " in line]
     assert line.endswith(" --secret-file=keys-2.csv")
-    assert command(*words).code == 2
+    refused = command(*words)
+    assert refused.code == 2
+    assert "keys.csv is there already: give a new file, such as keys-2.csv" in refused.err
     assert command(*shlex.split(line.partition("with: ")[2])[1:]).code == 0
     assert (command.folder / "keys.csv").read_bytes() == before
     texts = [(command.folder / name).read_text() for name in ("keys.csv", "keys-2.csv")]
@@ -333,11 +397,37 @@ def test_a_command_that_fails_stops_the_run_and_gets_that_key_again(command: Com
     no_secret(command, ran.err)
 
 
-def test_a_program_that_is_not_there_stops_the_run(command: Command) -> None:
+def test_a_program_that_is_not_there_is_found_out_before_a_key_is_made(command: Command) -> None:
     customers(command.folder, 2)
     ran = provision(command, "customers.csv", "--to-command", "no-such-program --at-all")
-    assert ran.code == 1
-    assert "stopped: cannot run no-such-program: No such file" in ran.err
+    assert ran.code == 2
+    assert "--to-command: there is no program 'no-such-program'" in ran.err
+    assert command.emulator.requests == []
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_keys_of_an_earlier_run_that_are_not_in_the_file_are_told(
+    command: Command, quiet: Sequence[str]
+) -> None:
+    customers(command.folder, 3)
+    provision(command, "customers.csv")
+    ran = provision(command, "customers.csv", "-o", "keys.csv", *quiet)
+    assert ran.code == 0
+    (line,) = [line for line in ran.err.splitlines() if "not in keys.csv" in line]
+    assert "3 keys were made by an earlier run, and their secrets are not in keys.csv" in line
+    assert command(*shlex.split(line.partition("take all out with: ")[2])[1:]).code == 0
+    rows = csv.DictReader(io.StringIO((command.folder / "keys.csv").read_text()))
+    assert {row["ref"]: row["key"] for row in rows} == expected(command, 3)
+
+
+def test_keys_of_an_earlier_run_that_a_program_does_not_get_are_told(command: Command) -> None:
+    customers(command.folder, 3)
+    provision(command, "customers.csv")
+    customers(command.folder, 4)
+    ran = provision(command, "customers.csv", "--to-command", "true")
+    assert "3 keys were made by an earlier run, and their secrets are not handed over again" in (
+        ran.err
+    )
 
 
 def test_lines_on_standard_output_have_secrets_only_if_asked_for(command: Command) -> None:

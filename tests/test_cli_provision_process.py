@@ -280,7 +280,8 @@ def test_a_full_disk_stops_the_run_and_the_next_one_makes_it_whole(
         cwd=command.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    # What was under way and could not be written down is in doubt.
+    assert done.returncode == (5 if " in doubt, " in done.stderr else 1)
     assert "stopped: the journal cannot be written" in done.stderr
     assert "make room on its disk" in done.stderr
     assert "Traceback" not in done.stderr

@@ -426,7 +426,7 @@ def test_a_grace_lets_both_keys_work_and_then_deletes_the_old_one(command: Comma
         0, [key.hash for key in twins(command.emulator, *old).values()],
     )  # fmt: skip
     assert json.loads(out)["report"]["rotated"] == json.loads(out)["report"]["retired"] == 1
-    assert "the old keys go on working for 0:02" in err
+    assert "the old keys go on working for 2 s; Ctrl-C keeps them" in err
 
 
 def test_a_grace_forgets_no_key_that_could_not_be_rotated(command: Command) -> None:
@@ -448,6 +448,59 @@ def test_a_grace_is_asked_about_for_it_deletes(command: Command) -> None:
     assert not works(command.emulator, old[0])
 
 
+def test_finish_tells_that_nobody_may_have_the_new_secrets(command: Command) -> None:
+    old = old_keys(command.emulator, "a", "b")
+    assert command("rotate", *hashes(old), *JOURNAL).code == 0
+
+    refused = command("rotate", "--finish", *JOURNAL)
+
+    assert refused.code == 2
+    assert "new secrets of 2 keys are in r.journal; whether anybody was given them" in refused.err
+    assert "openrouter-keys journal export r.journal -o keys.csv" in refused.err
+    assert "for good, whose new secrets may be nowhere but in r.journal" in refused.err
+    assert "handed over" not in refused.err
+    assert command("journal", "purge", "r.journal", "--yes").code == 0
+    purged = command("rotate", "--finish", *JOURNAL)
+    assert "for good, whose twins were handed over, and" in purged.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "give the hashes of the keys to rotate, and --journal FILE"),
+        (("--finish", "--status", *JOURNAL), "give --finish, which deletes, or --status"),
+        (("--finish", "--status"), "give --finish, which deletes, or --status"),
+        (("HASH", *JOURNAL, "--rate", "0"), "--rate: must be more than 0"),
+        (("HASH", *JOURNAL, "--recipient", "age1nobody"), "--recipient: must be an age"),
+        (("HASH", *JOURNAL, "--grace", "3s", "-o", "new"), "delete the old keys 3 s later"),
+    ],
+)
+def test_a_refusal_says_what_to_give(command: Command, words: Sequence[str], told: str) -> None:
+    (old,) = old_keys(command.emulator, "a")
+    ran = command("rotate", *(old.hash if word == "HASH" else word for word in words))
+    assert ran.code == 2
+    assert told in ran.err
+    assert command.emulator.requests == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_old_keys_are_deleted_is_told_at_once(command: Command, number: int) -> None:
+    old = old_keys(command.emulator, "a")
+    assert command("rotate", *hashes(old), *JOURNAL).code == 0
+    command.emulator.faults.append(Fault("delete", kind="slow", delay=2))
+    running = command.process("rotate", "--finish", *JOURNAL, "--yes")
+    until = time.monotonic() + PATIENCE
+    while not command.emulator.count("delete"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=PATIENCE)
+    assert running.returncode == 130
+    assert "stopping: what is under way is finished; Ctrl-C again stops at once" in err
+    assert "go on with: openrouter-keys rotate --finish --journal r.journal --yes" in err
+    assert "Traceback" not in err
+
+
 # interrupted
 
 
@@ -457,7 +510,7 @@ def test_ctrl_c_in_the_grace_keeps_the_old_keys_and_the_same_command_goes_on(
     old = old_keys(command.emulator, "a", "b")
     words = ("rotate", *(hash[:12] for hash in hashes(old)), *JOURNAL, "--yes")
     shown = command.terminal(*words, "--secret-file", "k.csv", "--grace", "1h", columns=80)
-    shown.expect("go on working for 59:5")
+    shown.expect("go on working for 59 min 5")
     shown.sendintr()
     shown.expect(pexpect.EOF)
     shown.close()
@@ -474,6 +527,7 @@ def test_ctrl_c_in_the_grace_keeps_the_old_keys_and_the_same_command_goes_on(
     assert {*twins(command.emulator, *old)} == {"a", "b"}
     assert len(command.emulator.account.keys) == 2
     assert not (command.folder / "k-2.csv").exists()
+    assert "no new secret was handed over, so k-2.csv was not made" in again.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -79,12 +79,28 @@ def test_delete_asks_and_takes_only_a_yes(command: Command, answer: str, left: i
     assert shown.exitstatus == (1 if left else 0)
 
 
-def test_find_says_that_it_waits_for_a_secret(command: Command) -> None:
+def test_a_secret_that_is_typed_is_not_shown(command: Command) -> None:
+    secret = "sk-or-v1-" + "5e" * 32
     shown = command.terminal("hash")
-    shown.expect("Paste the secret")
-    shown.send("the-secret\n\x04")
-    shown.expect(sha256(b"the-secret").hexdigest())
+    shown.expect(r"\(not shown\): ")
+    shown.sendline(secret)
+    shown.expect(sha256(secret.encode()).hexdigest())
+    assert secret not in str(shown.before)
     shown.expect(pexpect.EOF)
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 200])
+def test_a_narrow_terminal_gets_fewer_columns_and_never_half_an_amount(
+    command: Command, columns: int
+) -> None:
+    key = command.emulator.account.create({"name": "customer-42", "limit": 123456.5})
+    key.usage = 98765.43
+    shown = "\n".join(plain(command.at_a_terminal("list", columns=columns).out))
+    amounts = set(re.findall(r"\$[\d,.]+", shown))
+    assert amounts <= {"$98,765.43", "$123,456.50", "$24,691.07"}
+    assert "customer-42" in shown
+    assert key.hash[:SHORT_HASH] in shown
+    assert (len(amounts) == 3) == (columns >= 60)
 
 
 def test_times_are_told_in_utc(command: Command) -> None:
@@ -94,18 +110,53 @@ def test_times_are_told_in_utc(command: Command) -> None:
     assert any(line.split(maxsplit=1) == ["created_at", "2026-01-02 03:04 UTC"] for line in lines)
 
 
-def test_an_interrupted_create_leaves_no_key(command: Command) -> None:
-    command.emulator.faults.append(Fault("create", "slow", delay=1.0))
-    shown = command.terminal("create", "a")
+def wait_for_a_request(command: Command) -> None:
     deadline = time.monotonic() + PATIENCE
     while not command.emulator.requests and time.monotonic() < deadline:
         time.sleep(0.01)
-    shown.kill(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
+    command: Command, number: signal.Signals
+) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=1.0))
+    shown = command.terminal("create", "a")
+    wait_for_a_request(command)
+    shown.kill(number)
+    shown.expect("openrouter-keys: waiting for the create to end")
     shown.expect("openrouter-keys: interrupted")
     shown.expect(pexpect.EOF)
     shown.close()
     assert shown.exitstatus == 130
     assert command.emulator.account.keys == {}
+
+
+def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=30.0))
+    shown = command.terminal("create", "a b")
+    wait_for_a_request(command)
+    shown.kill(signal.SIGINT)
+    shown.expect("waiting for the create to end")
+    shown.kill(signal.SIGINT)
+    shown.expect("there may be a key whose secret nobody has: openrouter-keys list --name 'a b'")
+    shown.expect(pexpect.EOF)
+    shown.close()
+    assert shown.exitstatus == 130
+
+
+def test_an_interrupted_delete_says_what_may_be_there_still(command: Command) -> None:
+    key = command.emulator.account.create({"name": "a"})
+    command.emulator.faults.append(Fault("delete", "slow", delay=30.0))
+    shown = command.terminal("delete", key.hash, "--yes")
+    deadline = time.monotonic() + PATIENCE
+    while not command.emulator.count("delete") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    shown.kill(signal.SIGINT)
+    shown.expect("0 deleted; 1 may be there still")
+    shown.expect(pexpect.EOF)
+    shown.close()
+    assert shown.exitstatus == 130
 
 
 INTERRUPTED_AT_AN_IMPORT = """

@@ -16,7 +16,7 @@ from openrouter_keys.cli.transcript import Transcript
 from openrouter_keys.emulator import Account, StoredKey
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = ROOT / "examples" / "customers.csv"
+EXAMPLE = ROOT / "openrouter_keys" / "cli" / "customers.csv"
 CUSTOMERS = [KeySpec(ref="a", name="Ada", limit=5.0), KeySpec(ref="b", name="Bo")]
 MANAGEMENT_KEY = "sk-or-mgmt-planted-" + "5e" * 20
 

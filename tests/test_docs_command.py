@@ -50,7 +50,7 @@ def folder(command: Command) -> Path:
     for name, script in STAND_INS.items():
         program(bin, name, script)
     (command.folder / "leaked.txt").write_text(LEAKED)
-    shutil.copy(ROOT / "examples" / "customers.csv", command.folder)
+    shutil.copy(ROOT / "openrouter_keys" / "cli" / "customers.csv", command.folder)
     key(command, BEGINNING + "5" * 56)
     key(command, sha256(LEAKED.encode()).hexdigest())
     return command.folder

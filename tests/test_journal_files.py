@@ -56,6 +56,19 @@ async def test_a_file_that_others_could_read_is_refused(path: Path, suffix: str,
     assert bare.read_bytes() == b""
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+async def test_a_file_of_something_else_is_no_journal_whoever_may_read_it(
+    path: Path, mode: int
+) -> None:
+    path.write_text("name\nAda\n")
+    path.chmod(mode)
+    for opening in (Journal.read, Journal.open):
+        with pytest.raises(JournalMismatchError, match="is no journal: give another path"):
+            async with opening(path):
+                pass
+    assert path.read_text() == "name\nAda\n"
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
 @pytest.mark.parametrize("target", ["there", "missing"])
 async def test_a_symbolic_link_is_refused_and_not_followed(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -85,15 +84,21 @@ def test_the_key_that_is_made_is_visibly_fake_and_the_only_one_that_manages() ->
             client.api_keys.list()
 
 
-def test_the_text_is_two_lines_of_which_the_second_can_be_pasted() -> None:
+def test_the_text_can_be_pasted_into_a_shell() -> None:
     with emulator("--api-key", "it's-$HOME") as process:
-        assert "until Ctrl-C" in line(process)
-        told = dict(word.split("=", 1) for word in shlex.split(line(process)))
+        text = "".join(line(process) for _ in range(4))
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=PATIENCE)
-    assert told.keys() == {"OPENROUTER_BASE_URL", "OPENROUTER_API_KEY"}
-    assert told["OPENROUTER_API_KEY"] == "it's-$HOME"
     assert rest == ""
+    assert "until Ctrl-C" in text
+    shell = subprocess.run(
+        ["sh"], input=f"{text}env | grep OPENROUTER", capture_output=True, encoding="utf-8",
+        check=True,
+    )  # fmt: skip
+    told = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+    assert shell.stderr == ""
+    assert told["OPENROUTER_API_KEY"] == "it's-$HOME"
+    assert told["OPENROUTER_BASE_URL"].startswith("http://127.0.0.1:")
 
 
 def test_the_port_is_the_one_asked_for() -> None:

@@ -18,7 +18,7 @@ from openrouter_keys.cli.spec_file import read_specs, spec_file
 from openrouter_keys.cli.spec_rows import FIELDS
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = ROOT / "examples" / "customers.csv"
+EXAMPLE = ROOT / "openrouter_keys" / "cli" / "customers.csv"
 WORKSPACE = "0df9e665-d932-4740-b2c7-b52af166bc11"
 EXTERNAL_KEY = "partner-key-" + "7d" * 20
 
@@ -198,13 +198,19 @@ def test_an_unknown_column_is_refused_with_those_that_there_are(path: Path, head
     assert told.endswith("columns are " + ", ".join(COLUMNS))
 
 
-@pytest.mark.parametrize("header", ["limit", "name,name", ""])
+@pytest.mark.parametrize("header", ["limit", "name,name"])
 def test_a_header_without_one_name_column_is_refused(path: Path, header: str) -> None:
     assert "`name` must be there, and each column once" in refusal(path, header)
 
 
 def test_an_open_quote_is_refused(path: Path) -> None:
-    assert refusal(path, "name", '"Ada').startswith(" is not readable as CSV: ")
+    told = refusal(path, "name", "Bo", '"Ada', "Chi")
+    assert told.startswith(", line 3: is not readable as CSV: unexpected end of data: a quote")
+
+
+def test_a_header_that_is_missing_is_asked_for(path: Path) -> None:
+    assert "is the header missing? columns are ref, name" in refusal(path, "Ada,5", "Bo,6")
+    assert "is the header missing?" not in refusal(path, "name,limt", "Ada,5")
 
 
 # --- JSON, lines of JSON, YAML ---
@@ -310,7 +316,7 @@ def test_a_bad_field_is_refused_with_its_place(
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.json", "[{]", ": is no JSON: Expecting property name"),
+        ("a.json", "[{]", ", line 1, column 3: is no JSON: Expecting property name"),
         ("a.json", '{"keys": 5}', ": must be an array of keys, or an object whose `keys`"),
         ("a.json", '{"name": "Ada"}', ": must be an array of keys, or an object whose `keys`"),
         ("a.json", "[5]", ", [0]: must be an object with a `name`"),
@@ -318,7 +324,8 @@ def test_a_bad_field_is_refused_with_its_place(
         ("a.json", '[{"name": "a", "limit": NaN}]', ": NaN is no number that JSON has"),
         ("a.json", '[{"name": "a", "limit": 1e999}]', ", [0], field limit: must be a finite"),
         ("a.json", "[" * 100_000, ": is nested too deep"),
-        ("a.jsonl", '{"name": "a"}\n{"name": ', ", line 2: is no JSON: "),
+        ("a.jsonl", '{"name": "a"}\n{"name": ', ", line 2, column 10: is no JSON: "),
+        ("a.jsonl", '{"name": "a"\n', ", line 1, column 13: is no JSON: Expecting ',' delimiter"),
         ("a.jsonl", '{"name": "a"}\n[]', ", line 2: must be an object with a `name`"),
         ("a.yaml", "- name: [", ": is no YAML: "),
         ("a.yaml", "name: Ada", ": must be an array of keys, or an object whose `keys`"),
@@ -335,10 +342,20 @@ def test_another_document_is_refused(tmp_path: Path, name: str, text: str, told:
     assert refused(written(tmp_path / name, text)).startswith(told)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.yaml"])
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.yaml"])
 def test_a_file_without_keys_is_refused(tmp_path: Path, name: str) -> None:
-    text = {"a.csv": "name,limit\n\n", "a.jsonl": "\n", "a.json": "[]", "a.yaml": "keys: []"}[name]
+    text = {"a.csv": "name,limit\n\n", "a.json": "[]", "a.yaml": "keys: []"}[name]
     assert refused(written(tmp_path / name, text)) == " has no keys in it: add one, with a name"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.yaml"])
+@pytest.mark.parametrize("text", ["", "\ufeff", " \r\n\n"])
+def test_an_empty_file_is_called_so(tmp_path: Path, name: str, text: str) -> None:
+    assert refused(written(tmp_path / name, text)) == " is empty: add a key, with a name"
+
+
+def test_a_folder_is_called_so(tmp_path: Path) -> None:
+    assert refused(tmp_path) == " is a folder: give a file of keys to be made"
 
 
 def test_a_merged_yaml_mapping_is_filled_in(tmp_path: Path) -> None:

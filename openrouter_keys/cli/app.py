@@ -4,10 +4,10 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 from openrouter_keys.cli import (
     AUTHENTICATION,
@@ -18,6 +18,7 @@ from openrouter_keys.cli import (
     INTERRUPTED,
     USAGE,
     CommandError,
+    streams,
 )
 from openrouter_keys.cli.text import printable
 from openrouter_keys.errors import (
@@ -25,6 +26,7 @@ from openrouter_keys.errors import (
     ForbiddenResponseError,
     InvalidArgumentError,
     OpenRouterError,
+    SecretLostError,
     UnauthorizedResponseError,
 )
 from openrouter_keys.masking import scrub
@@ -40,6 +42,16 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication, 5 in dou
 _KEYS: Final = Group("Keys", sort_key=10)
 _MANY: Final = Group("Many keys", sort_key=20)
 _MORE: Final = Group("More", sort_key=30)
+
+# What the library's arguments are called here; the others have their own name.
+_OPTIONS: Final[Mapping[str, str]] = {
+    "server_url": "--base-url",
+    "OPENROUTER_BASE_URL": "OPENROUTER_BASE_URL",
+    "timeout_ms": "--timeout",
+    "name": "the name",
+    "hash": "the hash",
+    "update": "update",
+}
 
 # Each command: its place, its group and a line on it. A command's module is loaded when it runs,
 # so that `--help` is there at once.
@@ -97,6 +109,8 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: the words after the program's name.
     """
+    if not streams.ready():
+        return _told("standard output is closed: there is nowhere to write to", FAILED)
     try:
         code = _ended(arguments)
         sys.stdout.flush()
@@ -119,16 +133,15 @@ def _ended(arguments: Sequence[str]) -> int:
         if inspect.isawaitable(code):
             code = _waited_for(code)
     except CycloptsError as error:
-        hint = "; see openrouter-keys --help"
-        return _told(f"{' '.join(str(error).split())}{hint}", USAGE)
+        return _told(_misused(error, arguments), USAGE)
     except CommandError as error:
         return _told(str(error), error.code)
     except OpenRouterError as error:
         if os.environ.get("OPENROUTER_DEBUG", "").lower() not in ("", "0", "false"):
             traceback.print_exception(error)
-        return _told(str(error), exit_code(error))
+        return _told(_worded(error), exit_code(error))
     except KeyboardInterrupt as interrupt:
-        return _told("; ".join(["interrupted", *_notes(interrupt)]), INTERRUPTED)
+        return _told("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), INTERRUPTED)
     return code if isinstance(code, int) else DONE
 
 
@@ -158,6 +171,23 @@ def _told(problem: str, code: int) -> int:
     return code
 
 
+def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:
+    told = " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError):
+        rest = ", ".join(map(repr, error.unused_tokens or ()))
+        told = f"too many arguments: {rest}; quote what holds spaces"
+    known = arguments and arguments[0] in app and not arguments[0].startswith("-")
+    return f"{told}; see openrouter-keys {arguments[0] + ' ' if known else ''}--help"
+
+
+def _worded(error: OpenRouterError) -> str:
+    """Say which option an argument of the library is here."""
+    if not isinstance(error, InvalidArgumentError):
+        return str(error)
+    option = _OPTIONS.get(error.argument, f"--{error.argument.replace('_', '-')}")
+    return f"{option}: {str(error).removeprefix(f'{error.argument}: ')}"
+
+
 def _notes(interrupt: KeyboardInterrupt) -> list[str]:
     """What was said on the way out: what became of a create that was under way."""
     notes, error = list[str](), interrupt.__context__
@@ -173,7 +203,7 @@ def exit_code(error: OpenRouterError) -> int:
         return AUTHENTICATION if error.argument == "api_key" else USAGE
     if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):
         return AUTHENTICATION
-    if isinstance(error, CreateOutcomeUnknownError):
+    if isinstance(error, CreateOutcomeUnknownError | SecretLostError):
         return IN_DOUBT
     if isinstance(error.__cause__, OpenRouterError):
         return exit_code(error.__cause__)

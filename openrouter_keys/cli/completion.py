@@ -6,7 +6,7 @@ from typing import Literal
 from openrouter_keys.cli.app import app
 
 
-def completion(shell: Literal["bash", "zsh", "fish", "powershell"]) -> None:
+def completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
     """Print the completion script of a shell, as `source <(openrouter-keys completion bash)`.
 
     Args:

@@ -2,19 +2,20 @@
 
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
-from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
+from openrouter_keys.cli import AUTHENTICATION, CommandError
+from openrouter_keys.cli.secret_files import read_api_key
+from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import File
 from openrouter_keys.client import AsyncOpenRouter
 
-#: In place of a file: standard input, or standard output.
-STANDARD = "-"
-
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _GROUP = Group("Connection", sort_key=100)
 
 
@@ -35,7 +36,12 @@ class Connection:
         ),
     ] = None
     timeout: Annotated[
-        float, Parameter(metavar="SECONDS", help="Seconds that a request may take, in all.")
+        float,
+        Parameter(
+            metavar="SECONDS",
+            validator=Number(gt=0),
+            help="Seconds that a request may take, in all.",
+        ),
     ] = 120.0
 
     def client(self) -> AsyncOpenRouter:
@@ -48,33 +54,16 @@ class Connection:
         if self.api_key_file is None and not os.environ.get("OPENROUTER_API_KEY"):
             message = "there is no management key: set OPENROUTER_API_KEY, or give --api-key-file"
             raise CommandError(message, AUTHENTICATION)
-        key = None if self.api_key_file is None else read_secret(self.api_key_file)
+        key = None if self.api_key_file is None else read_api_key(self.api_key_file)
+        self._warn()
         return AsyncOpenRouter(key, server_url=self.base_url, timeout_ms=self.timeout * 1000)
+
+    def _warn(self) -> None:
+        address = urlsplit(self.base_url or os.environ.get("OPENROUTER_BASE_URL") or "")
+        if address.scheme == "http" and address.hostname not in _LOOPBACK:
+            told = f"the management key goes to {address.hostname} unencrypted: is http:// meant?"
+            sys.stderr.write(f"openrouter-keys: {printable(told)}\n")
 
 
 #: What a command takes whose user gave no option of these.
 DEFAULT = Connection()
-
-
-def read_secret(file: str) -> str:
-    """Read a secret: the one line that a file holds.
-
-    Args:
-        file: its path; `-`: standard input.
-
-    Raises:
-        CommandError: it cannot be read, or holds anything else.
-    """
-    try:
-        source = sys.stdin.buffer.read() if file == STANDARD else Path(file).read_bytes()
-        text = source.decode().strip()
-    except OSError as error:
-        # Without the path: it may be the secret that was given in place of its file.
-        raise CommandError(f"cannot read the key's file: {error.strerror}", USAGE) from None
-    except ValueError:
-        raise CommandError("the key's file is no text", USAGE) from None
-    if not text or len(text.split()) > 1:
-        problem = "is empty" if not text else "holds more than one word"
-        where = "standard input" if file == STANDARD else "the key's file"
-        raise CommandError(f"{where} {problem}: give a file with the key alone", AUTHENTICATION)
-    return text

@@ -1,17 +1,20 @@
 """`create`: one key, whose secret goes to a terminal, a new private file or another program."""
 
+import asyncio
+import shlex
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, cast
 
 from attrs import asdict, frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.cli import FAILED, USAGE, CommandError, connection, output
+from openrouter_keys.cli import FAILED, INTERRUPTED, USAGE, CommandError, connection, output
 from openrouter_keys.cli.asking import DryRun
-from openrouter_keys.cli.connection import Connection, read_secret
+from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.handover import (
     CommandTaker,
     Handed,
@@ -20,10 +23,14 @@ from openrouter_keys.cli.handover import (
     format_of,
     new_file,
 )
+from openrouter_keys.cli.interrupts import interrupts
 from openrouter_keys.cli.output import Output, Record, print_json, print_record
+from openrouter_keys.cli.secret_files import read_secret
 from openrouter_keys.cli.values import Expiry, File, Flag, Limit, Reset
+from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, OpenRouterError
+from openrouter_keys.masking import scrub
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.unset import UNSET
 
@@ -36,7 +43,11 @@ class Destination:
     """Where the secret goes: to the terminal, if nothing else is said."""
 
     secret_file: Annotated[
-        File | None, Parameter(help="A new file, which only this user may read.")
+        File | None,
+        Parameter(
+            name=("--secret-file", "--output", "-o"),
+            help="A new file, which only this user may read.",
+        ),
     ] = None
     secret_format: Annotated[
         SecretFormat | None, Parameter(help="That of the file; else by its name, or raw.")
@@ -119,13 +130,14 @@ async def create(
         workspace_id=workspace_id,
         external=_external(external_user, external_api_key_file),
     )
+    _refuse_senseless(request)
     if dry_run:
         sys.stderr.write("openrouter-keys: would send\n")
         print_json(_shown(request))
         return 0
     with to.open() as taker:
         async with connection.client() as client:
-            made = await _made(client.api_keys, request, on_unknown)
+            made = await _made_or_undone(client, request, on_unknown)
             await _hand_over(client.api_keys, made, taker, out)
     return FAILED if made.problem else 0
 
@@ -141,6 +153,36 @@ class _Made:
     handed: Handed
     answer: Record
     problem: str = ""
+
+
+def _refuse_senseless(request: CreateKeysRequest) -> None:
+    if scrub(request.name) != request.name:
+        message = "the name is a secret, and names are shown: give another, and take it for leaked"
+        raise CommandError(message, USAGE)
+    if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
+        message = f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over"
+        raise CommandError(message, USAGE)
+
+
+async def _made_or_undone(
+    client: AsyncOpenRouter, request: CreateKeysRequest, on_unknown: Literal["raise", "reconcile"]
+) -> _Made:
+    """Make the key; interrupted meanwhile, let the create end, and delete its key."""
+
+    def first() -> None:
+        told = "waiting for the create to end, to delete its key; Ctrl-C again stops at once"
+        sys.stderr.write(f"openrouter-keys: {told}\n")
+
+    def last_words() -> str:
+        look = shlex.join(["openrouter-keys", "list", "--name", request.name])
+        return f"stopped at once; there may be a key whose secret nobody has: {scrub(look)}"
+
+    with interrupts(first, last_words):
+        try:
+            return await _made(client.api_keys, request, on_unknown)
+        except asyncio.CancelledError as cancelled:
+            notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
+            raise CommandError("; ".join(["interrupted", *notes]), INTERRUPTED) from cancelled
 
 
 async def _made(
@@ -165,8 +207,8 @@ async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, o
             _print_secret(made, out)
         else:
             await taker.take(made.handed)
-    except (CommandError, OSError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+    except (CommandError, OSError, asyncio.CancelledError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error) or "interrupted"
         undone = await _undone(api_keys, made.handed.hash)
         raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
     if taker is not None:

@@ -1,5 +1,7 @@
 """`delete`: one key, many, or those whose hashes stand on standard input."""
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Final
 
@@ -24,6 +26,7 @@ from openrouter_keys.results import Err, attempt
 _COLUMNS: Final = ("hash", "name", "outcome")
 _AT_ONCE: Final = 16
 _NAMED: Final = 3
+_DELETED: Final = "deleted"
 
 
 @define
@@ -73,12 +76,23 @@ async def delete(
         there = [key for key in doomed if not key.failed]
         if there and not dry_run:
             confirm(f"delete {_told(there)}", yes=yes)
-            await _each(there, lambda key: _delete(client, key))
+            try:
+                await _each(there, lambda key: _delete(client, key))
+            except asyncio.CancelledError:
+                _tell_interrupted(there)
+                raise
     await print_records(_records(doomed), out, _COLUMNS, _print)
     failed = sum(key.failed for key in doomed)
     if not failed:
         return DONE
     return FAILED if failed == len(doomed) else SOME_FAILED
+
+
+def _tell_interrupted(keys: Sequence[_Doomed]) -> None:
+    deleted = sum(key.outcome == _DELETED for key in keys)
+    rest = len(keys) - deleted
+    told = f"{deleted:,} deleted; {rest:,} may be there still: the same command goes on"
+    sys.stderr.write(f"openrouter-keys: {told}\n")
 
 
 async def _each(keys: Sequence[_Doomed], do: Callable[[_Doomed], Awaitable[None]]) -> None:
@@ -113,7 +127,7 @@ async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
     if isinstance(done, Err):
         key.fail(done.error)
     else:
-        key.outcome = "deleted"
+        key.outcome = _DELETED
 
 
 def _told(keys: Sequence[_Doomed]) -> str:

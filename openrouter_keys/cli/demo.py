@@ -31,7 +31,7 @@ from openrouter_keys.sync import APIKeys, OpenRouter
 
 # Seconds that the emulator takes for a create, so that those at once differ from those in a row.
 _LATENCY: Final = 0.02
-_CUSTOMERS: Final = Path("examples/customers.csv")
+_CUSTOMERS: Final = Path(__file__).with_name("customers.csv")
 
 
 def demo(

@@ -1,7 +1,6 @@
 """Where the secrets of many keys go: a file, a program, or standard output. No network."""
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Annotated, Final
 
 from attrs import frozen
@@ -12,6 +11,7 @@ from openrouter_keys.cli.handover import (
     CommandTaker,
     SecretFormat,
     TextTaker,
+    check_new,
     format_of,
     new_file,
 )
@@ -50,7 +50,10 @@ class Destination:
     def __attrs_post_init__(self) -> None:
         if self.secret_file is not None and self.to_command is not None:
             raise CommandError("give --secret-file or --to-command, not both", USAGE)
-        self.command()  # refuses a wrong one before anything else is done
+        # What is wrong is refused before anything else is done.
+        self.command()
+        if self.secret_file is not None:
+            check_new(self.secret_file)
 
     @property
     def format(self) -> SecretFormat:
@@ -69,20 +72,10 @@ class Destination:
         """Return the program; None: none was asked for.
 
         Raises:
-            CommandError: it cannot be read as one.
+            CommandError: it cannot be read as one, or there is no such program.
         """
         return None if self.to_command is None else CommandTaker.of(self.to_command)
 
 
 #: What a command does whose user gave no option of these.
 DEFAULT: Final = Destination()
-
-
-def free_name(path: str) -> str:
-    """Return a file's path, or one like it of a file that is not there yet: `keys-2.csv`."""
-    given, number = Path(path), 1
-    free = given
-    while free.exists() or free.is_symlink():
-        number += 1
-        free = given.with_name(f"{given.stem}-{number}{given.suffix}")
-    return str(free)

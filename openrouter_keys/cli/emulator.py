@@ -143,7 +143,8 @@ def _as_json(emulator: Emulator) -> str:
 def _as_text(emulator: Emulator) -> str:
     key = shlex.quote(emulator.api_key)
     return (
-        "The emulated key API is up until Ctrl-C; run a client in another shell with\n"
-        f"OPENROUTER_BASE_URL={emulator.base_url} OPENROUTER_API_KEY={key}\n"
-        f"Look at it: {page_url(emulator.control_url, emulator.api_key)}\n"
+        "# The emulated key API is up until Ctrl-C; paste this into another shell:\n"
+        f"export OPENROUTER_BASE_URL={emulator.base_url}\n"
+        f"export OPENROUTER_API_KEY={key}\n"
+        f"# Look at it: {page_url(emulator.control_url, emulator.api_key)}\n"
     )

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,14 +15,20 @@ from openrouter_keys.cli import (
     FAILED,
     IN_DOUBT,
     SOME_FAILED,
+    whereabouts,
 )
 from openrouter_keys.cli.app import exit_code
-from openrouter_keys.cli.destination import Destination, free_name
+from openrouter_keys.cli.destination import Destination
+from openrouter_keys.cli.handover import free_name
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.text import printable
-from openrouter_keys.errors import JSON
+from openrouter_keys.errors import JSON, ResponseError
 from openrouter_keys.masking import scrub
-from openrouter_keys.provisioning.errors import SecretNotKeptError
+from openrouter_keys.provisioning.errors import (
+    PlanChangedError,
+    SecretNotKeptError,
+    TooManyFailuresError,
+)
 from openrouter_keys.provisioning.report import (
     ProvisioningStoppedError,
     ProvisionProblem,
@@ -43,12 +49,14 @@ class Ending:
         quiet: whether only problems are told.
         to: where its secrets go.
         concurrency: how many creates are under way at once, at most.
+        stored: whether the journal has the secrets, too.
     """
 
     journal: Path
     to: Destination
     concurrency: int
     quiet: bool = False
+    stored: bool = True
     report: ProvisionReport | None = None
     stopped_by: str | None = None
     _last: ProvisionProgress | None = None
@@ -106,9 +114,12 @@ class Ending:
         if isinstance(cause, SecretNotKeptError):
             self.stopped_by = "the journal cannot be written: make room on its disk"
         self._tell(f"stopped: {printable(self.stopped_by)}", error.report)
-        _say(f"go on with: {self.again()}")
+        first = _first(cause)
+        _say(f"{first}{', then ' if first else ''}go on with: {self.again()}")
         if isinstance(cause, BrokenPipeError):
             return BROKEN_PIPE
+        if _doubtful(error.report):
+            return IN_DOUBT
         return AUTHENTICATION if exit_code(error) == AUTHENTICATION else FAILED
 
     def through(self, report: ProvisionReport) -> int:
@@ -118,7 +129,7 @@ class Ending:
         if report.ok:
             return DONE
         _say(f"try again with: {self.again()}")
-        return IN_DOUBT if report.in_doubt or report.unproven else SOME_FAILED
+        return IN_DOUBT if _doubtful(report) else SOME_FAILED
 
     def _tell(self, why: str, report: ProvisionReport | None) -> None:
         if why:
@@ -129,18 +140,15 @@ class Ending:
             _say(line)
         if not self.quiet or not report.ok or why:
             _say(f"{report}, in {report.elapsed:,.1f} s")
-        if report.created + report.resumed and not self.quiet:
-            for line in self._where():
-                _say(line)
-
-    def _where(self) -> Iterator[str]:
-        if self.to.secret_file is not None:
-            yield f"the secrets are in {self.to.secret_file}"
-        elif not self.to.to_command and not self.to.show_secret:
-            command = shlex.join(
-                ["openrouter-keys", "journal", "export", str(self.journal), "-o", "keys.csv"]
-            )
-            yield f"the secrets are in the journal; take them out with: {command}"
+        handed = report.created + report.resumed
+        told = list[str]()
+        if handed and not self.quiet:
+            told += whereabouts.of_new(self.to, self.journal)
+        # Whoever asked for a file, and has none, is told so in any case.
+        if not self.quiet or (self.to.secret_file and not handed):
+            told += whereabouts.of_earlier(report, self.to, self.journal, stored=self.stored)
+        for line in told:
+            _say(line)
 
     def record(self) -> dict[str, JSON]:
         """Return it for programs."""
@@ -166,6 +174,28 @@ class Ending:
             "undelivered": [{"ref": key.ref, "hash": key.hash} for key in report.undelivered],
             "elapsed": report.elapsed,
         }
+
+
+def _doubtful(report: ProvisionReport) -> bool:
+    return bool(report.in_doubt or report.unproven)
+
+
+def _first(cause: BaseException | None) -> str:
+    """Return what is to be mended, since the same command would stop once more."""
+    if isinstance(cause, PlanChangedError):
+        return "mend the file"
+    if isinstance(cause, ResponseError):
+        return _REFUSALS.get(cause.status_code or 0, "")
+    if isinstance(cause, TooManyFailuresError):
+        return "look why they failed"
+    return ""
+
+
+_REFUSALS: Final[Mapping[int, str]] = {
+    401: "set a management key that is valid",
+    402: "add credits to the account",
+    403: "set a management key that may do this",
+}
 
 
 def _records(problems: Sequence[ProvisionProblem]) -> list[JSON]:

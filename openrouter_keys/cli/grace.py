@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final
 
-from openrouter_keys.cli.progress import clock
 from openrouter_keys.provisioning import rotations
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.rotations import OldKey, RotationEntry
 
-_TOLD = "the old keys go on working for {}; Ctrl-C keeps them"
+_UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+_TOLD: Final = "the old keys go on working for {}; Ctrl-C keeps them"
 
 
 async def last_due(journal: Path, grace: float) -> datetime | None:
@@ -61,9 +62,19 @@ async def counted_down(until: datetime | None, *, quiet: bool) -> AsyncGenerator
             with suppress(asyncio.CancelledError):
                 await telling
     else:
-        sys.stderr.write(f"openrouter-keys: {_TOLD.format(clock(left))}\n")
+        sys.stderr.write(f"openrouter-keys: {_TOLD.format(in_words(left))}\n")
         sys.stderr.flush()
         yield
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration such as `3 s`, `59 min 50 s`, `1 h 30 min` or `7 d`."""
+    rest, told = round(seconds), list[str]()
+    for unit, length in _UNITS.items():
+        count, rest = divmod(rest, length)
+        if count:
+            told.append(f"{count} {unit}")
+    return " ".join(told[:2]) or "0 s"
 
 
 def _left(until: datetime) -> float:
@@ -73,7 +84,7 @@ def _left(until: datetime) -> float:
 async def _count_down(until: datetime) -> None:
     try:
         while (left := _left(until)) > 0:
-            sys.stderr.write(f"\r\x1b[2Kopenrouter-keys: {_TOLD.format(clock(left))}")
+            sys.stderr.write(f"\r\x1b[2Kopenrouter-keys: {_TOLD.format(in_words(left))}")
             sys.stderr.flush()
             await asyncio.sleep(min(left, 1))
     finally:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ class CommandTaker:
         """Make one of a command line.
 
         Raises:
-            CommandError: it cannot be read as one.
+            CommandError: it cannot be read as one, or there is no such program.
         """
         try:
             words = tuple(shlex.split(command))
@@ -111,6 +112,9 @@ class CommandTaker:
             raise CommandError(f"--to-command: {error}", USAGE) from error
         if not words:
             raise CommandError("--to-command: give a program and its arguments", USAGE)
+        if shutil.which(words[0]) is None:
+            problem = f"--to-command: there is no program {words[0]!r}"
+            raise CommandError(f"{problem}; no shell reads this: sh -c '...' has one", USAGE)
         return cls(words)
 
     async def take(self, handed: Handed, /) -> None:
@@ -164,8 +168,7 @@ def new_file(
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        message = f"{path} is there already: give the path of a new file"
-        raise CommandError(message, USAGE) from error
+        raise CommandError(_taken(path), USAGE) from error
     except OSError as error:
         raise CommandError(f"cannot make {path}: {error.strerror}", USAGE) from error
     keep = False
@@ -190,6 +193,32 @@ def new_file(
     finally:
         if not keep:
             os.unlink(path)
+
+
+def check_new(path: str) -> None:
+    """Refuse a file that could not be made, before anything else is done.
+
+    Raises:
+        CommandError: it is there, or its folder is not.
+    """
+    if os.path.lexists(path):
+        raise CommandError(_taken(path), USAGE)
+    if not Path(path).parent.is_dir():
+        raise CommandError(f"cannot make {path}: there is no folder {Path(path).parent}", USAGE)
+
+
+def free_name(path: str) -> str:
+    """Return a file's path, or one like it of a file that is not there yet: `keys-2.csv`."""
+    given, number = Path(path), 1
+    free = given
+    while os.path.lexists(free):
+        number += 1
+        free = given.with_name(f"{given.stem}-{number}{given.suffix}")
+    return str(free)
+
+
+def _taken(path: str) -> str:
+    return f"{path} is there already: give a new file, such as {free_name(path)}"
 
 
 @contextmanager

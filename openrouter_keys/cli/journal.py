@@ -26,6 +26,12 @@ _MEANINGS: Final[Mapping[State, str]] = {
     State.FAILED: "refused, or made otherwise than asked for",
     State.DOUBT: "in doubt: nobody can say whether a key was made",
 }
+_FACTS: Final[Mapping[str, str]] = {
+    "server_url": "the service that its keys are made at",
+    "created_at": "when it was begun",
+    "written_off": "made anew after a create without an answer, whose key may still turn up",
+    "purgeable": "settled keys whose secrets it holds: export or purge them",
+}
 
 journal: Final = App(
     name="journal",
@@ -49,7 +55,7 @@ async def status(
     *,
     json: Annotated[Flag, Parameter(help="Print one line of JSON.")] = False,
 ) -> int:
-    """Tell how a journal's keys stand. Exits with 5 if one is in doubt."""
+    """Tell how a journal's keys stand. Exits with 5 if one is in doubt: run the same again."""
     async with reading(path) as found:
         created_at, server_url = await found.origin()
         counts = await found.counts()
@@ -62,7 +68,14 @@ async def status(
         "purgeable": purgeable,
     }
     sys.stdout.write(_as_json(about, counts) if json else _as_text(about, counts))
-    return IN_DOUBT if any(counts[state] for state in DOUBTFUL) else DONE
+    doubts = sum(counts[state] for state in DOUBTFUL)
+    if doubts and not json:
+        sys.stdout.flush()
+        sys.stderr.write(f"openrouter-keys: {keys(doubts)} in doubt: {_SETTLE}\n")
+    return IN_DOUBT if doubts else DONE
+
+
+_SETTLE: Final = "the same `provision`, or `rotate`, with this journal settles it"
 
 
 def _as_json(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
@@ -70,7 +83,9 @@ def _as_json(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
 
 
 def _as_text(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
-    lines = [f"{name:11}  {'-' if value is None else value}" for name, value in about.items()]
+    facts = {name: "-" if value is None else str(value) for name, value in about.items()}
+    facts["created_at"] = facts["created_at"].replace("T", " ").replace("Z", " UTC")
+    lines = [f"{name:11}  {value:9}  {_FACTS[name]}" for name, value in facts.items()]
     lines += [f"{state:11}  {counts[state]:<9,}  {_MEANINGS[state]}" for state in State]
     return "\n".join(lines) + "\n"
 

@@ -8,17 +8,16 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
-from attrs import evolve
-from cyclopts import Parameter
+from attrs import evolve, frozen
+from cyclopts import Group, Parameter
 
-from openrouter_keys.cli import USAGE, CommandError, destination, output
-from openrouter_keys.cli.connection import STANDARD
+from openrouter_keys.cli import USAGE, CommandError, destination
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker, TextTaker, text_of, writer
-from openrouter_keys.cli.output import Output
+from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.text import printable
-from openrouter_keys.cli.values import File
+from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.errors import JournalError
@@ -32,6 +31,18 @@ JournalFile: TypeAlias = Annotated[Path, Parameter(name="JOURNAL", help="The jou
 _STDOUT: Final = 1
 
 
+@Parameter(name="*", group=Group("Output", sort_key=90))
+@frozen(kw_only=True)
+class Lines:
+    """How the keys are written; secrets are told one by one, so that none is held back."""
+
+    jsonl: Annotated[Flag, Parameter(help="As --secret-format jsonl.")] = False
+    csv: Annotated[Flag, Parameter(help="As --secret-format csv.")] = False
+
+
+_UNASKED: Final = Lines()
+
+
 async def export(
     path: JournalFile,
     /,
@@ -41,28 +52,24 @@ async def export(
         File | None,
         Parameter(help="A file with the age identity that opens sealed secrets; - for stdin."),
     ] = None,
-    out: Output = output.DEFAULT,
+    out: Lines = _UNASKED,
 ) -> None:
     """Take out each key whose secret the journal holds: to a terminal, a file, or a program."""
     unseal = None if identity is None else _unsealing(identity)
     to = _as_asked(to, out)
     async with reading(path) as found:
-        if unseal is None:
-            await _refuse_sealed(found)
+        await _refuse_nothing(found, unseal)
         with _taker(to) as taker:
             exported, missing = await _hand_over(found, taker, unseal)
     where = f" to {to.secret_file}" if to.secret_file else ""
-    why = ", ".join(f"{count:,} {reason}" for reason, count in missing.items())
-    without = f"; without a secret here: {missing.total():,} ({why})" if missing else ""
+    without = f"; {_without(missing)}" if missing else ""
     sys.stderr.write(f"openrouter-keys: exported {keys(exported)}{where}{without}\n")
 
 
-def _as_asked(to: Destination, out: Output) -> Destination:
-    if out.json:
-        raise CommandError("secrets are told one by one: --jsonl, or --csv", USAGE)
+def _as_asked(to: Destination, out: Lines) -> Destination:
     if not (out.jsonl or out.csv):
         return to
-    if to.secret_format is not None or to.to_command is not None:
+    if to.secret_format is not None or to.to_command is not None or (out.jsonl and out.csv):
         raise CommandError("give --secret-format, --to-command, --jsonl or --csv, not two", USAGE)
     return evolve(to, secret_format="jsonl" if out.jsonl else "csv")
 
@@ -117,6 +124,11 @@ def _secret(entry: Entry, unseal: Unseal | None) -> str | None:
         raise CommandError(f"{entry.ref!r}: {error}") from error
 
 
+def _without(missing: Counter[str]) -> str:
+    why = ", ".join(f"{count:,} {reason}" for reason, count in missing.items())
+    return f"without a secret here: {missing.total():,} ({why})"
+
+
 def _why_missing(entry: Entry) -> str:
     if entry.state in DOUBTFUL:
         return "in doubt"
@@ -132,13 +144,20 @@ def _unsealing(identity: str) -> Unseal:
         message = f"cannot read the identity's file: {error.strerror}"
         raise CommandError(message, USAGE) from error
     except InvalidArgumentError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(f"--{error}", USAGE) from error
 
 
-async def _refuse_sealed(found: Journal) -> None:
+async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
+    """Refuse, before anything is written, what would come to nothing."""
+    holds = False
     async for entry in found.every():
-        if entry.sealed is not None:
+        if entry.sealed is not None and unseal is None:
             raise CommandError("its secrets are sealed: give --identity, a file", USAGE)
+        holds = holds or entry.secret is not None or entry.sealed is not None
+    if not holds:
+        missing = Counter([_why_missing(entry) async for entry in found.every()])
+        why = _without(missing) if missing else "it has no keys"
+        raise CommandError(f"there is nothing to export: {why}")
 
 
 @asynccontextmanager

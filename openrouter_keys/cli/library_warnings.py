@@ -1,8 +1,16 @@
 """What the library warns of, in the command's own words."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from typing import Final
+
+# What comes again and again while a service is away is said once, by the library's own words.
+_ONCE: Final[Mapping[str, str]] = {
+    "provision: the reconcile waits for another round: %s": (
+        "the service does not list keys now: trying again until it does, or for some minutes"
+    )
+}
 
 
 @contextmanager
@@ -23,7 +31,13 @@ class _Saying(logging.Handler):
     def __init__(self, say: Callable[[str], object]) -> None:
         super().__init__(logging.WARNING)
         self._say = say
+        self._said = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
-        self._say(record.getMessage())
+        template = str(record.msg)
+        if template not in _ONCE:
+            self._say(record.getMessage())
+        elif template not in self._said:
+            self._said.add(template)
+            self._say(_ONCE[template])

@@ -60,7 +60,7 @@ async def list_keys(
     disabled = all or include_disabled
     shown = (*_SHOWN, "disabled") if disabled else _SHOWN
     wanted = columns_of(columns, shown if out.format == "table" else FIELDS, FIELDS)
-    by = sort and columns_of(sort.removeprefix("-"), (), FIELDS)[0]
+    by = sort and columns_of(sort.removeprefix("-"), (), FIELDS, "--sort")[0]
     async with connection.client() as client:
         found = _matching(
             client,

@@ -7,9 +7,10 @@ from typing import Annotated, cast
 from cyclopts import Parameter
 
 from openrouter_keys.cli import USAGE, CommandError, connection, output
-from openrouter_keys.cli.connection import STANDARD, Connection, read_secret
+from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.matching import Hash, whole_hashes
 from openrouter_keys.cli.output import Output, Record, print_record
+from openrouter_keys.cli.secret_files import STANDARD, find_secret
 from openrouter_keys.cli.values import File
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import NotFoundResponseError
@@ -44,12 +45,13 @@ async def find(
 ) -> None:
     """Say which key a leaked secret is, without printing it.
 
-    Its hash is looked up, which is the secret's SHA-256; the secret itself is sent nowhere.
+    It may stand anywhere in the text that is given: a line of a log, a file of settings. Its hash
+    is looked up, which is the secret's SHA-256; the secret itself is sent nowhere.
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
         message = "both keys cannot come from standard input: give one as a file"
         raise CommandError(message, USAGE)
-    hash = _hash_of(_secret(file))
+    hash = _hash_of(find_secret(file))
     async with connection.client() as client:
         try:
             found = await client.api_keys.get(hash)
@@ -61,13 +63,7 @@ async def find(
 
 def hash_secret(*, file: SecretFile = STANDARD) -> None:
     """Print the hash of a secret: its SHA-256, by which the API knows the key."""
-    sys.stdout.write(f"{_hash_of(_secret(file))}\n")
-
-
-def _secret(file: str) -> str:
-    if file == STANDARD and sys.stdin.isatty():
-        sys.stderr.write("Paste the secret, then Enter and Ctrl-D:\n")
-    return read_secret(file)
+    sys.stdout.write(f"{_hash_of(find_secret(file))}\n")
 
 
 def _hash_of(secret: str) -> str:

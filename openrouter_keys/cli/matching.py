@@ -8,13 +8,16 @@ from typing import Annotated, Final, TypeAlias
 from cyclopts import Parameter
 
 from openrouter_keys.cli import USAGE, CommandError
-from openrouter_keys.cli.connection import STANDARD, Connection
+from openrouter_keys.cli.connection import Connection
+from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.client import AsyncOpenRouter
 
 Hash: TypeAlias = Annotated[
     str, Parameter(help="The key's hash, or its beginning as `list` shows it.")
 ]
 
+# The SHA-256 of the secret.
+_HASH: Final = re.compile(r"[0-9a-f]{6,64}")
 _BEGINNING: Final = re.compile(r"[0-9a-f]{6,63}")
 _PREFIX: Final = "sk-or-"
 
@@ -30,19 +33,18 @@ def hashes_given(given: Sequence[str], connection: Connection) -> list[str]:
     if connection.api_key_file == STANDARD:
         message = "hashes and the key cannot both come from standard input: give the key as a file"
         raise CommandError(message, USAGE)
-    # The first word of each line, so that the table of `list` does as well.
-    hashes = [words[0] for line in sys.stdin if (words := line.split())]
-    return [hash for hash in hashes if hash != "hash"]
+    # The first word of each line, so that what `list` prints does as well, with `--csv` too.
+    hashes = [words[0] for line in sys.stdin if (words := line.replace(",", " ").split())]
+    return [hash for hash in hashes if hash.lower() != "hash"]
 
 
 async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[str]:
     """Return the whole hash for each that was given.
 
-    What does not look like a beginning is taken as it is: the service decides what its hashes look
-    like. Keys are listed only if a beginning was given.
+    Keys are listed only if a beginning was given.
 
     Raises:
-        CommandError: no key's hash begins so, or several do, or it is a secret.
+        CommandError: it is no hash, or no key's hash begins so, or several do.
     """
     for each in given:
         if each.startswith("-"):
@@ -51,6 +53,9 @@ async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[st
             # It stood on the command line, where others see it.
             hint = "take it for leaked; `find` reads a secret from standard input"
             raise CommandError(f"a secret was given in place of a hash: {hint}", USAGE)
+        if not _HASH.fullmatch(each):
+            hint = "six hexadecimal digits or more; `list --name` finds the key of a name"
+            raise CommandError(f"{each!r} is no hash, and no beginning of one: {hint}", USAGE)
     if not any(_BEGINNING.fullmatch(each) for each in given):
         return [*given]
     known = [

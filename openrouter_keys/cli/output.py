@@ -13,6 +13,7 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.streams import speaks_unicode
 from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.errors import JSON
@@ -53,8 +54,10 @@ class Output:
 DEFAULT: Final = Output()
 
 
-def columns_of(given: str | None, default: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    """Return the columns that were asked for: comma-separated names.
+def columns_of(
+    given: str | None, default: Sequence[str], known: Sequence[str], option: str = "--columns"
+) -> Sequence[str]:
+    """Return the columns that were asked for by an option: comma-separated names.
 
     Raises:
         CommandError: there is no such column.
@@ -64,7 +67,7 @@ def columns_of(given: str | None, default: Sequence[str], known: Sequence[str]) 
     columns = [name.strip() for name in given.split(",")]
     for name in columns:
         if name not in known:
-            message = f"--columns: there is no {name!r}; there are {', '.join(known)}"
+            message = f"{option}: there is no {name!r}; there are {', '.join(known)}"
             raise CommandError(message, USAGE)
     return columns
 
@@ -116,21 +119,27 @@ def print_record(record: Record, output: Output) -> None:
 def print_json(value: JSON) -> None:
     """Print one JSON value: indented on a terminal, in one line elsewhere."""
     indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    sys.stdout.write(f"{_json(value, indent)}\n")
 
 
 def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], object]:
     if format == "jsonl":
-        return lambda record: sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        return lambda record: sys.stdout.write(f"{_json(dict(record))}\n")
     if format == "csv":
         # The line ends of this system: the file that it is redirected to is a local one.
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(columns)
-        return lambda record: table.writerow([cell(record.get(name)) for name in columns])
+        # A terminal would do what a name tells it to.
+        show = printable if sys.stdout.isatty() else str
+        return lambda record: table.writerow([show(cell(record.get(name))) for name in columns])
     sys.stdout.write("\t".join(columns) + "\n")
     return lambda record: sys.stdout.write(
         "\t".join(printable(cell(record.get(name))) for name in columns) + "\n"
     )
+
+
+def _json(value: JSON, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=not speaks_unicode())
 
 
 def cell(value: JSON) -> str:

@@ -15,21 +15,24 @@ from openrouter_keys.cli import (
     USAGE,
     CommandError,
     destination,
-    output,
+    provision_output,
     runs,
 )
 from openrouter_keys.cli import connection as connections
 from openrouter_keys.cli.asking import Yes, confirm
-from openrouter_keys.cli.connection import STANDARD, Connection
+from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.ending import Ending
 from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.journal_export import reading
 from openrouter_keys.cli.library_warnings import warnings_to
-from openrouter_keys.cli.output import Output, print_json
+from openrouter_keys.cli.output import print_json
 from openrouter_keys.cli.plan import planned
 from openrouter_keys.cli.plan_view import show
 from openrouter_keys.cli.progress import Teller, teller
+from openrouter_keys.cli.provision_output import ProvisionOutput
 from openrouter_keys.cli.runs import Bounds, Pace
+from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.spec_file import FileFormat, SpecFile, spec_file
 from openrouter_keys.cli.spec_rows import FIELDS
 from openrouter_keys.cli.takers import Results, results_of
@@ -94,7 +97,7 @@ def provision(
     pace: Pace = runs.UNPACED,
     bounds: Bounds = runs.UNBOUNDED,
     to: Destination = destination.DEFAULT,
-    out: Output = output.DEFAULT,
+    out: ProvisionOutput = provision_output.DEFAULT,
     connection: Connection = connections.DEFAULT,
 ) -> int:
     """Create a key for each row of a file, none twice, whatever fails; no secret is lost.
@@ -103,22 +106,30 @@ def provision(
     expires_at, include_byok_in_limit, creator_user_id, workspace_id, external; only `name` must be
     there. Secrets are kept in the journal, a private file, and go where you say. Run the same
     command again to go on after whatever stopped it.
+
+    At a terminal it asks before it creates keys, unless there is --yes; elsewhere, as in a script,
+    it begins without a question: look with --plan first.
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
         message = "the keys and the management key cannot both come from standard input"
         raise CommandError(f"{message}: give one as a file", USAGE)
     path = _journal_of(file, journal)
-    there = path if path.exists() else None
+    there = _there(path)
     with spec_file(file, format) as specs:
+        excess = bounds.excess(specs.sums)
         if plan:
-            return asyncio.run(_show_plan(specs, there, connection, out))
+            code = asyncio.run(_show_plan(specs, there, connection, out))
+            return code if excess is None else _told(f"{excess}: a run would refuse to begin")
         _refuse_senseless(to, out, bounds)
+        if excess is not None:
+            raise CommandError(f"{excess}: nothing was sent; lower them, or raise it", USAGE)
         client = connection.client()
         if not yes and sys.stdin.isatty() and sys.stderr.isatty():
             told = asyncio.run(planned(specs, there))
             if told.new.count:
                 confirm(f"create {told.new}", yes=False)
-        ending = Ending(path, to, pace.concurrency, quiet=quiet)
+        stored = not bounds.no_store_secrets
+        ending = Ending(path, to, pace.concurrency, quiet=quiet, stored=stored)
         with results_of(to, lines=out.jsonl, durable=bounds.no_store_secrets) as results:
             order = _Order(
                 specs=specs,
@@ -143,7 +154,17 @@ def _journal_of(file: str, journal: str | None) -> Path:
     return Path(f"{file}.journal")
 
 
-def _refuse_senseless(to: Destination, out: Output, bounds: Bounds) -> None:
+def _there(journal: Path) -> Path | None:
+    """Return a journal that was begun; an empty file is none yet."""
+    return journal if journal.exists() and journal.stat().st_size else None
+
+
+def _told(problem: str) -> int:
+    sys.stderr.write(f"openrouter-keys: {problem}\n")
+    return USAGE
+
+
+def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
     if out.csv:
         raise CommandError("--csv goes with --plan; --secret-file FILE.csv has the secrets", USAGE)
     if to.show_secret and not out.jsonl:
@@ -160,7 +181,7 @@ def _refuse_senseless(to: Destination, out: Output, bounds: Bounds) -> None:
 
 
 async def _show_plan(
-    specs: SpecFile, journal: Path | None, connection: Connection, out: Output
+    specs: SpecFile, journal: Path | None, connection: Connection, out: ProvisionOutput
 ) -> int:
     try:
         client = connection.client()
@@ -178,6 +199,9 @@ async def _show_plan(
 
 async def _provisioned(client: AsyncOpenRouter, order: _Order) -> int:
     ending = order.ending
+    if (there := _there(order.journal)) is not None:
+        async with reading(there):
+            pass  # what cannot be read as one is refused before anything is said of it
     ending.begin()
     with interrupts(order.interrupted, ending.last_words), warnings_to(order.warn):
         try:

@@ -9,13 +9,17 @@ from openrouter_keys.cli import DONE, INTERRUPTED
 from openrouter_keys.cli.asking import confirm
 from openrouter_keys.cli.grace import counted_down, last_due
 from openrouter_keys.cli.interrupts import interrupts
-from openrouter_keys.cli.rotation_order import Order, say, stored
-from openrouter_keys.cli.rotation_view import ended, preview, show
+from openrouter_keys.cli.library_warnings import warnings_to
+from openrouter_keys.cli.rotation_order import Order, holding, say, stored
+from openrouter_keys.cli.rotation_view import ended, export_of, preview, show
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
 
 _NAMED: Final = 3
+_STOPPING: Final = "stopping: what is under way is finished; Ctrl-C again stops at once"
+# The line that counts the grace down has no end.
+_WIPED: Final = "\r\x1b[2K"
 _DUE: Final = (RotationState.HANDED_OVER, RotationState.DISABLED)
 
 
@@ -35,10 +39,15 @@ async def finish_rotation(client: AsyncOpenRouter, order: Order) -> int:
         JournalError: the journal cannot be read.
     """
     due = await _due(order)
-    if due and not order.yes:
-        if sys.stderr.isatty():
-            preview(due)
-        confirm(f"delete {_named(due)}, whose twins were handed over, for good", yes=False)
+    if due and not order.yes and sys.stderr.isatty():
+        preview(due)
+    held = await holding(order.journal) & {rotation.hash for rotation in due}
+    where = "whose twins were handed over"
+    if held:
+        order.tell(_unsure(order, len(held)))
+        where = f"whose new secrets may be nowhere but in {order.journal}"
+    if due:
+        confirm(f"delete {_named(due)} for good, {where}", yes=order.yes)
     try:
         report = await retire(client, order, order.grace or 0.0)
     except asyncio.CancelledError:
@@ -57,9 +66,23 @@ async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> Rotatio
         order: what was asked for.
         grace: seconds from a twin's hand-over on.
     """
-    until = await last_due(order.journal, grace)
-    # Nothing is under way while it waits, and each step can be taken again.
-    with interrupts(lambda: None, order.ending.last_words):
+    heard = False
+
+    def hear() -> None:
+        nonlocal heard
+        heard = True
+        if sys.stderr.isatty():
+            sys.stderr.write(_WIPED)
+        say(_STOPPING)
+
+    def warn(text: str) -> None:
+        # Once a signal is heard, the end tells.
+        if not heard:
+            say(text)
+
+    # Each step can be taken again.
+    with interrupts(hear, order.ending.last_words), warnings_to(warn):
+        until = await last_due(order.journal, grace)
         async with counted_down(until, quiet=order.quiet):
             return await client.rotate(
                 (),
@@ -79,6 +102,13 @@ def interrupted(order: Order) -> int:
 
 async def _due(order: Order) -> list[Rotation]:
     return [rotation for rotation in await stored(order.journal) if rotation.state in _DUE]
+
+
+def _unsure(order: Order, count: int) -> str:
+    """Return what its journal knows of new secrets: that it has them, and not who else does."""
+    told = f"the new secrets of {keys(count)} are in {order.journal}"
+    unknown = "whether anybody was given them, or took them out, it does not tell"
+    return f"{told}; {unknown}; if nobody did: {export_of(order)}"
 
 
 def _named(due: Sequence[Rotation]) -> str:

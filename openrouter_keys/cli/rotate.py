@@ -16,7 +16,7 @@ from openrouter_keys.cli.output import Output
 from openrouter_keys.cli.retirement import finish_rotation, show_due
 from openrouter_keys.cli.rotation_order import Order, is_there, say, stored
 from openrouter_keys.cli.rotation_view import problems_of, show
-from openrouter_keys.cli.runs import UNPACED, Pace
+from openrouter_keys.cli.runs import UNPACED, Pace, check_recipient
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.twin_making import make_twins
 from openrouter_keys.cli.values import Duration, File, Flag
@@ -27,6 +27,10 @@ from openrouter_keys.lifecycle.report import RotationState
 _NOBODY: Final = (
     "nobody would have the new secrets when the old keys stop working: give --secret-file or "
     "--to-command with --grace, or leave --grace out, and use --finish later"
+)
+_NOTHING: Final = (
+    "give the hashes of the keys to rotate, and --journal FILE, a new file; or, to go on with an "
+    "earlier rotation, its --journal FILE alone"
 )
 _BEGINNING: Final = 6
 
@@ -81,6 +85,11 @@ async def rotate(
     whatever stopped it. A twin may spend what is left of a limit, and a limit that resets begins
     anew.
     """
+    if finish and status:
+        raise CommandError("give --finish, which deletes, or --status, which shows", USAGE)
+    check_recipient(recipient)
+    if not (hashes or journal or finish or status):
+        raise CommandError(_NOTHING, USAGE)
     order = Order(
         hashes=hashes,
         journal=_journal(journal, needed=not (dry_run and hashes)),
@@ -116,7 +125,7 @@ def _journal(journal: str | None, *, needed: bool) -> Path:
 def _refuse_senseless(order: Order, *, finish: bool, status: bool) -> None:
     to = order.to
     if finish or status:
-        if order.hashes or order.hands_over or (finish and status):
+        if order.hashes or order.hands_over:
             word = "--finish" if finish else "--status"
             raise CommandError(f"{word} takes no hashes, and hands no secrets over", USAGE)
     elif not order.hashes and not is_there(order.journal):

@@ -13,6 +13,7 @@ from openrouter_keys.cli.runs import Pace
 from openrouter_keys.lifecycle import rotations
 from openrouter_keys.lifecycle.arguments import BudgetRule
 from openrouter_keys.lifecycle.report import Rotation
+from openrouter_keys.provisioning.journal import Journal
 
 
 @frozen(kw_only=True)
@@ -63,6 +64,13 @@ async def stored(journal: Path) -> list[Rotation]:
         JournalError: it is not there, or cannot be read.
     """
     return [rotation async for rotation in rotations(journal)]
+
+
+async def holding(journal: Path) -> frozenset[str]:
+    """Return the old keys' hashes whose twins' secrets a journal holds, taken out or not."""
+    async with Journal.read(journal) as found:
+        held = [each async for each in found.every() if each.secret or each.sealed]
+    return frozenset(each.ref for each in held)
 
 
 def is_there(journal: Path) -> bool:

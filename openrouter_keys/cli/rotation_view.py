@@ -7,10 +7,12 @@ from typing import Final, cast
 
 from openrouter_keys.cli import DONE, IN_DOUBT, SOME_FAILED
 from openrouter_keys.cli.ending import TOLD
+from openrouter_keys.cli.handover import free_name
 from openrouter_keys.cli.output import Output, Record, print_json, print_records
 from openrouter_keys.cli.rotation_order import Order, say
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.whereabouts import export_command
 from openrouter_keys.errors import JSON
 from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
 
@@ -146,19 +148,26 @@ def ended(report: RotationReport, rotations: Sequence[Rotation], order: Order) -
         order.tell(line)
     if report.ok:
         return DONE
-    return IN_DOUBT if report.in_doubt else SOME_FAILED
+    unproven = report.provision is not None and report.provision.unproven
+    return IN_DOUBT if report.in_doubt or unproven else SOME_FAILED
 
 
 def _left(report: RotationReport, order: Order) -> Iterator[str]:
     journal = str(order.journal)
     if report.pending:
         yield f"go on with: {_command('rotate', '--journal', journal)}"
+    if order.to.secret_file and not report.rotated:
+        yield f"no new secret was handed over, so {order.to.secret_file} was not made"
     if report.rotated and not order.hands_over:
-        export = _command("journal", "export", journal, "-o", "keys.csv")
-        yield f"the new secrets are in the journal; take them out with: {export}"
+        yield f"the new secrets are in the journal; take them out with: {export_of(order)}"
     if report.waiting > report.pending:
         finish = _command("rotate", "--finish", "--journal", journal)
         yield f"once the new keys are in use, delete the old ones with: {finish}"
+
+
+def export_of(order: Order) -> str:
+    """Return the command that takes the new secrets out of the journal."""
+    return export_command(order.journal, free_name("keys.csv"))
 
 
 def _command(*words: str) -> str:

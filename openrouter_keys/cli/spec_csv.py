@@ -22,6 +22,7 @@ COLUMNS: Final = (
     "external_api_key",
 )
 _NULL: Final = "null"
+_END: Final = "unexpected end of data"
 _DELIMITERS: Final = ",;\t"
 _EXTERNAL: Final = ("external_user", "external_api_key")
 
@@ -54,17 +55,14 @@ def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
     """
     lines = iter(file)
     head = list(_up_to_header(lines))
-    numbered = _numbered(chain(head, lines), _delimiter(head))
-    try:
-        header = [cell.strip().lower() for _, cells in islice(numbered, 1) for cell in cells]
-        _check_header(name, header)
-        for line, cells in numbered:
-            if len(cells) != len(header):
-                message = f"{name}, line {line}: {len(cells)} cells under {len(header)} columns"
-                raise CommandError(message, USAGE)
-            yield CSVRow(f"{name}, line {line}", dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise CommandError(f"{name} is not readable as CSV: {error}", USAGE) from error
+    numbered = _numbered(chain(head, lines), _delimiter(head), name)
+    header = [cell.strip().lower() for _, cells in islice(numbered, 1) for cell in cells]
+    _check_header(name, header)
+    for line, cells in numbered:
+        if len(cells) != len(header):
+            message = f"{name}, line {line}: {len(cells)} cells under {len(header)} columns"
+            raise CommandError(message, USAGE)
+        yield CSVRow(f"{name}, line {line}", dict(zip(header, cells, strict=True)))
 
 
 def _up_to_header(lines: Iterator[str]) -> Iterator[str]:
@@ -84,22 +82,29 @@ def _delimiter(head: Sequence[str]) -> str:
     return max(_DELIMITERS, key=known)
 
 
-def _numbered(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(lines: Iterator[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the number of its first line: a cell may have several."""
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
     line = 1
-    for cells in reader:
-        # Spreadsheets end with rows of nothing.
-        if any(map(str.strip, cells)):
-            yield line, cells
-        line = reader.line_num + 1
+    try:
+        for cells in reader:
+            # Spreadsheets end with rows of nothing.
+            if any(map(str.strip, cells)):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        # At the end of the file, a quote in this row is still open.
+        hint = ": a quote is not closed" if str(error) == _END else ""
+        message = f"{name}, line {line}: is not readable as CSV: {error}{hint}"
+        raise CommandError(message, USAGE) from error
 
 
 def _check_header(name: str, header: Sequence[str]) -> None:
     unknown = [column for column in header if column not in COLUMNS]
     known = ", ".join(COLUMNS)
     if unknown:
-        message = f"{name}, line 1: there is no column {unknown[0]!r}; columns are {known}"
+        hint = "is the header missing? " if len(unknown) == len(header) else ""
+        message = f"{name}, line 1: there is no column {unknown[0]!r}; {hint}columns are {known}"
         raise CommandError(message, USAGE)
     if "name" not in header or len({*header}) < len(header):
         message = f"{name}, line 1: `name` must be there, and each column once; columns are {known}"

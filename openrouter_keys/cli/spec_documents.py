@@ -37,7 +37,7 @@ def jsonl_rows(file: TextIO, name: str) -> Iterator[Row]:
     for number, line in enumerate(file, start=1):
         if line.strip():
             where = f"{name}, line {number}"
-            yield _row(where, _parsed(line, where))
+            yield _row(where, _parsed(line.rstrip("\r\n"), where, is_line=True))
 
 
 def _row(where: str, item: object) -> Row:
@@ -53,13 +53,14 @@ def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     return all(isinstance(name, str) for name in cast("dict[object, object]", value))
 
 
-def _parsed(text: str, where: str) -> object:
+def _parsed(text: str, where: str, *, is_line: bool = False) -> object:
     try:
         parsed: object = _decoder.decode(text)
     except json.JSONDecodeError as error:
         # Its message does not quote the text, which may hold a secret.
-        place = f"line {error.lineno}, column {error.colno}"
-        raise CommandError(f"{where}: is no JSON: {error.msg} ({place})", USAGE) from None
+        line = "" if is_line else f", line {error.lineno}"
+        place = f"{where}{line}, column {error.colno}"
+        raise CommandError(f"{place}: is no JSON: {error.msg}", USAGE) from None
     except (ValueError, RecursionError) as error:
         problem = "is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise CommandError(f"{where}: {problem}", USAGE) from None

@@ -3,6 +3,7 @@
 CSV and lines of JSON are read row by row, so that any number of them needs little memory.
 """
 
+import codecs
 import io
 import os
 import stat
@@ -15,7 +16,7 @@ from typing import BinaryIO, Final, Literal, TextIO, TypeAlias
 from attrs import define, field
 
 from openrouter_keys.cli import USAGE, CommandError
-from openrouter_keys.cli.connection import STANDARD
+from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.spec_csv import csv_rows
 from openrouter_keys.cli.spec_documents import json_rows, jsonl_rows, yaml_rows
 from openrouter_keys.cli.spec_rows import Row
@@ -130,6 +131,12 @@ class SpecFile:
                 return f"{self.name} is not UTF-8 text ({odd}): {_convert('WINDOWS-1252')}"
         return f"{self.name} is not UTF-8 text"
 
+    def refuse_empty(self) -> None:
+        """Refuse what has nothing in it, which is no row, array or mapping of any format."""
+        self._file.seek(0)
+        if not any(line.removeprefix(codecs.BOM_UTF8).strip() for line in self._file):
+            raise CommandError(f"{self.name} is empty: add a key, with a name", USAGE)
+
     def refuse_utf16(self) -> None:
         """Refuse what spreadsheets call Unicode text."""
         self._file.seek(0)
@@ -155,12 +162,15 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
         CommandError: it cannot be read, or is not usable; which line and field is told.
     """
     name = _STANDARD_INPUT if path == STANDARD else path
+    if Path(path).is_dir():
+        raise CommandError(f"{path} is a folder: give a file of keys to be made", USAGE)
     chosen = format or _BY_EXTENSION.get(Path(path).suffix.lower())
     if chosen is None:
         raise CommandError(f"what is {name}? give --format: csv, json, jsonl or yaml", USAGE)
     try:
         with _opened(path) as file:
             found = SpecFile(name, chosen, file)
+            found.refuse_empty()
             found.refuse_utf16()
             found.check()
             yield found

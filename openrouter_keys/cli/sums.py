@@ -31,15 +31,18 @@ class Sums:
         self.count += 1
         if isinstance(spec.limit, int | float):
             reset = spec.limit_reset if isinstance(spec.limit_reset, str) else ONCE
-            # What was written, and not the nearest binary fraction.
-            amount = Decimal(repr(float(spec.limit)))
-            self.limits[reset] = self.limits.get(reset, Decimal(0)) + amount
+            self.limits[reset] = self.limits.get(reset, Decimal(0)) + exact(spec.limit)
         else:
             self.without_limit += 1
 
+    @property
+    def total(self) -> Decimal:
+        """All limits together, in US dollars, whenever they reset."""
+        return sum(self.limits.values(), Decimal(0))
+
     def __str__(self) -> str:
         amounts = [
-            f"${self.limits[reset]:,.2f} {told}"
+            f"{dollars(self.limits[reset])} {told}"
             for reset, told in _PERIODS.items()
             if reset in self.limits
         ]
@@ -47,6 +50,16 @@ class Sums:
         if self.without_limit:
             told.append(f"{self.without_limit:,} WITHOUT A LIMIT")
         return f"{keys(self.count)}{': ' if told else ''}{', '.join(told)}"
+
+
+def exact(amount: float) -> Decimal:
+    """Return the amount that was written, and not the nearest binary fraction."""
+    return Decimal(repr(float(amount)))
+
+
+def dollars(amount: Decimal) -> str:
+    """Return an amount in words: `$1,000.00`; no part of a cent is left out."""
+    return f"${amount:,.2f}" if amount == round(amount, 2) else f"${amount:,}"
 
 
 def keys(count: int) -> str:

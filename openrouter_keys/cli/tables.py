@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from openrouter_keys.errors import JSON
 SHORT_HASH: Final = 8
 
 _NAME_WIDTH: Final = 12
+_ALWAYS: Final = ("hash", "name", "outcome")
 _MONEY: Final = ("limit", "limit_remaining", "usage", "spent")
 _TIMES: Final = ("created_at", "updated_at", "expires_at", "last_used_at")
 
@@ -35,6 +37,7 @@ def table_of(
         columns: their fields.
         headings: what stands above a column whose field's name is not kind enough.
     """
+    columns = fitting(records, columns, headings, console().width)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(
@@ -49,6 +52,27 @@ def table_of(
         cells = (Text(shown(name, record.get(name), brief=True)) for name in columns)
         table.add_row(*cells, style=style)
     return table
+
+
+def fitting(
+    records: Sequence[Record], columns: Sequence[str], headings: Mapping[str, str], width: int
+) -> list[str]:
+    """Return the columns that there is room for: half an amount would pass for a whole one."""
+    widths = {name: _width(records, name, headings.get(name, name)) for name in columns}
+    kept = [*columns]
+    while sum(widths[name] + 2 for name in kept) - 2 > width:
+        others = [name for name in kept if name not in _ALWAYS]
+        if not others:
+            break
+        kept.remove(others[-1])
+    return kept
+
+
+def _width(records: Sequence[Record], name: str, heading: str) -> int:
+    cells = [cell_len(shown(name, record.get(name), brief=True)) for record in records]
+    longest = max(len(heading), *cells) if cells else len(heading)
+    # A name may be wrapped.
+    return min(longest, _NAME_WIDTH) if name == "name" else longest
 
 
 def print_table(

@@ -11,9 +11,11 @@ from openrouter_keys.cli import BROKEN_PIPE, INTERRUPTED
 from openrouter_keys.cli.asking import confirm
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.ending import Ending
+from openrouter_keys.cli.grace import in_words
 from openrouter_keys.cli.handover import Handed, Taker
 from openrouter_keys.cli.interrupts import interrupts
-from openrouter_keys.cli.progress import clock, teller
+from openrouter_keys.cli.library_warnings import warnings_to
+from openrouter_keys.cli.progress import teller
 from openrouter_keys.cli.retirement import interrupted, retire
 from openrouter_keys.cli.rotation_order import Order
 from openrouter_keys.cli.rotation_view import ended, show
@@ -33,7 +35,8 @@ async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
     """
     if order.grace is not None:
         what = f"rotate {keys(len(order.hashes))}" if order.hashes else "go on"
-        confirm(f"{what}, and delete the old keys {clock(order.grace)} later", yes=order.yes)
+        when = f"{in_words(order.grace)} later" if order.grace else "at once"
+        confirm(f"{what}, and delete the old keys {when}", yes=order.yes)
     before, ending = await order.known(), order.ending
     try:
         report = await _make(client, order, ending)
@@ -61,7 +64,15 @@ async def _make(client: AsyncOpenRouter, order: Order, ending: Ending) -> Rotati
             if progress.total:
                 telling.tell(progress)
 
-        with interrupts(lambda: telling.say(ending.finishing()), ending.last_words):
+        def hear() -> None:
+            ending.stopped_by = "interrupted"
+            telling.say(ending.finishing())
+
+        def warn(text: str) -> None:
+            if ending.stopped_by is None:
+                telling.say(text)
+
+        with interrupts(hear, ending.last_words), warnings_to(warn):
             return await client.rotate(
                 order.hashes,
                 journal=order.journal,

@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from openrouter_keys.cli import DONE, SOME_FAILED, USAGE, CommandError, connection, output
-from openrouter_keys.cli.connection import STANDARD, Connection
+from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.output import Output, Record, print_json, print_records
+from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.spending import FIELDS, Sort, Spending, Spendings, ordered, spending
 from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import File, Flag

@@ -126,6 +126,7 @@ Reset: TypeAlias = Annotated[
         show_choices=False,
         negative="",
         metavar="daily|weekly|monthly|none",
+        choices=(*RESETS, NONE),
         help="When its spending starts anew, at midnight UTC; none: never.",
     ),
 ]

@@ -15,6 +15,7 @@ from openrouter_keys.provisioning.errors import (
     JournalError,
     JournalInsecureError,
     JournalInUseError,
+    JournalMismatchError,
 )
 
 # Any other way of locking: the journal's own file must not be opened here once SQLite has it open,
@@ -22,6 +23,8 @@ from openrouter_keys.provisioning.errors import (
 _LOCK = ".lock"
 _SUFFIXES = ("", "-wal", "-shm", _LOCK)
 _PID = 32
+# How each of SQLite's databases begins.
+_MAGIC = b"SQLite format 3\0"
 
 if sys.platform == "win32":
     import msvcrt
@@ -54,6 +57,7 @@ def held(path: str) -> Generator[None]:
     Raises:
         JournalInUseError: somebody else holds it.
         JournalInsecureError: it, or a file beside it, is not private.
+        JournalMismatchError: it is no database at all.
         JournalError: the folder is not there, or nothing may be written there.
     """
     try:
@@ -93,8 +97,20 @@ def _refuse(path: str, found: os.stat_result) -> None:
         what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
         raise JournalInsecureError(path, f"is {what}: give the path of a file")
     problem = _problem(found)
+    if problem is not None and _is_other(path):
+        raise JournalMismatchError(path, "is no journal: give another path")
     if problem is not None:
         raise JournalInsecureError(path, problem)
+
+
+def _is_other(path: str) -> bool:
+    """Return whether a file is none of SQLite's, as far as that may be looked at."""
+    # What has a lock beside it may be open here: see above.
+    if not path.endswith(_SUFFIXES[1:]) and not os.path.lexists(path + _LOCK):
+        with suppress(OSError), open(path, "rb") as file:
+            begin = file.read(len(_MAGIC))
+            return bool(begin) and not _MAGIC.startswith(begin)
+    return False
 
 
 def _private(path: str, flags: int = 0) -> int:

@@ -364,7 +364,10 @@ def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
         known = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
         known = known and connection.execute("SELECT version FROM meta").fetchone() == (VERSION,)
     except sqlite3.Error as error:
-        raise JournalMismatchError(path, f"cannot be read as a journal: {error}") from error
+        problem = f"cannot be read as a journal: {error}"
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            problem = "is no journal: give another path"
+        raise JournalMismatchError(path, problem) from error
     if not known:
         problem = f"is no journal of version {VERSION}: give another path"
         raise JournalMismatchError(path, f"{problem}, or update openrouter-keys")

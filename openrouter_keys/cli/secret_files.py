@@ -1,0 +1,87 @@
+"""Secrets that are read: from a file, from standard input, from whoever types one unseen."""
+
+import getpass
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
+
+#: In place of a file: standard input, or standard output.
+STANDARD: Final = "-"
+
+_MOST: Final = 1_000_000
+_SECRET: Final = re.compile(r"sk-or-[A-Za-z0-9_-]{16,}")
+# A line of a `.env` file.
+_ASSIGNED: Final = re.compile(r"(?:export\s+)?\w+=(.*)")
+
+
+def read_api_key(file: str) -> str:
+    """Read a management key: the one word that a file holds, or the value of its one variable.
+
+    Args:
+        file: its path; `-`: standard input.
+
+    Raises:
+        CommandError: it cannot be read, or holds anything else.
+    """
+    return _alone(_text(file, "The management key (not shown): "), file, AUTHENTICATION)
+
+
+def read_secret(file: str) -> str:
+    """Read any secret: the one word that a file holds.
+
+    Raises:
+        CommandError: as `read_api_key` does.
+    """
+    return _alone(_text(file, "The secret (not shown): "), file, USAGE)
+
+
+def find_secret(file: str) -> str:
+    """Find the one OpenRouter key that a text holds, wherever in it.
+
+    Raises:
+        CommandError: it cannot be read, or holds none, or several.
+    """
+    found: set[str] = {*_SECRET.findall(_text(file, "The secret (not shown): "))}
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        message = f"there are {len(found)} OpenRouter keys in it: give one at a time"
+    else:
+        message = "there is no OpenRouter key in it (sk-or-...): give the whole secret"
+    raise CommandError(message, USAGE)
+
+
+def _text(file: str, prompt: str) -> str:
+    read: bytes
+    try:
+        if file != STANDARD:
+            with Path(file).open("rb") as source:
+                read = source.read(_MOST + 1)
+        elif sys.stdin.isatty():
+            return getpass.getpass(prompt, stream=sys.stderr)
+        else:
+            read = sys.stdin.buffer.read(_MOST + 1)
+    except OSError as error:
+        # Without the path: it may be the secret that was given in place of its file.
+        raise CommandError(f"cannot read the key's file: {error.strerror}", USAGE) from None
+    except EOFError:
+        return ""
+    if len(read) > _MOST:
+        raise CommandError("the key's file is too large to be one: give another", USAGE)
+    try:
+        return read.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CommandError("the key's file is no text: give another", USAGE) from None
+
+
+def _alone(text: str, file: str, code: int) -> str:
+    assigned = _ASSIGNED.fullmatch(text.strip())
+    words = (assigned[1] if assigned else text).split()
+    if len(words) == 1:
+        return words[0].strip("\"'")
+    problem = "holds more than one word" if words else "is empty"
+    where = "standard input" if file == STANDARD else "the key's file"
+    raise CommandError(f"{where} {problem}: give the key alone", code)

@@ -6,83 +6,35 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Literal, cast
 
 from attrs import asdict, frozen
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.cli import FAILED, INTERRUPTED, USAGE, CommandError, connection, output
+from openrouter_keys.cli import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    CommandError,
+    connection,
+    destination,
+    output,
+)
 from openrouter_keys.cli.asking import DryRun
 from openrouter_keys.cli.connection import Connection
-from openrouter_keys.cli.handover import (
-    CommandTaker,
-    Handed,
-    SecretFormat,
-    Taker,
-    format_of,
-    new_file,
-)
+from openrouter_keys.cli.destination import Destination
+from openrouter_keys.cli.handover import Handed, Taker
 from openrouter_keys.cli.interrupts import interrupts
 from openrouter_keys.cli.output import Output, Record, print_json, print_record
 from openrouter_keys.cli.secret_files import read_secret
-from openrouter_keys.cli.values import Expiry, File, Flag, Limit, Reset
+from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, OpenRouterError
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.unset import UNSET
-
-_GROUP: Final = Group("Secret", sort_key=80)
-
-
-@Parameter(name="*", group=_GROUP)
-@frozen(kw_only=True)
-class Destination:
-    """Where the secret goes: to the terminal, if nothing else is said."""
-
-    secret_file: Annotated[
-        File | None,
-        Parameter(
-            name=("--secret-file", "--output", "-o"),
-            help="A new file, which only this user may read.",
-        ),
-    ] = None
-    secret_format: Annotated[
-        SecretFormat | None, Parameter(help="That of the file; else by its name, or raw.")
-    ] = None
-    to_command: Annotated[
-        str | None,
-        Parameter(metavar="COMMAND", help="A program that gets the secret on its standard input."),
-    ] = None
-    show_secret: Annotated[
-        Flag, Parameter(help="Print it, though standard output is no terminal.")
-    ] = False
-
-    @contextmanager
-    def open(self) -> Generator[Taker | None]:
-        """Open it; None: it is standard output.
-
-        Raises:
-            CommandError: it cannot be used; nothing was created.
-        """
-        if self.secret_file and self.to_command:
-            raise CommandError("give --secret-file or --to-command, not both", USAGE)
-        if self.secret_file:
-            format = self.secret_format or format_of(self.secret_file, "raw")
-            with new_file(self.secret_file, format) as file:
-                yield file
-        elif self.to_command:
-            yield CommandTaker.of(self.to_command)
-        elif sys.stdout.isatty() or self.show_secret:
-            yield None
-        else:
-            message = "the secret would go into a pipe: give --show-secret, or --secret-file FILE"
-            raise CommandError(message, USAGE)
-
-
-_TO_THE_TERMINAL: Final = Destination()
 
 
 async def create(
@@ -115,7 +67,7 @@ async def create(
         ),
     ] = "raise",
     dry_run: DryRun = False,
-    to: Destination = _TO_THE_TERMINAL,
+    to: Destination = destination.DEFAULT,
     out: Output = output.DEFAULT,
     connection: Connection = connection.DEFAULT,
 ) -> int:
@@ -135,11 +87,27 @@ async def create(
         sys.stderr.write("openrouter-keys: would send\n")
         print_json(_shown(request))
         return 0
-    with to.open() as taker:
+    with _taker(to) as taker:
         async with connection.client() as client:
             made = await _made_or_undone(client, request, on_unknown)
             await _hand_over(client.api_keys, made, taker, out)
     return FAILED if made.problem else 0
+
+
+@contextmanager
+def _taker(to: Destination) -> Generator[Taker | None]:
+    """Open what takes the secret; None: it is printed."""
+    file, command = to.file(otherwise="raw"), to.command()
+    if file is not None:
+        with file as taker:
+            yield taker
+    elif command is not None:
+        yield command
+    elif sys.stdout.isatty() or to.show_secret:
+        yield None
+    else:
+        message = "the secret would go into a pipe: give --show-secret, or --secret-file FILE"
+        raise CommandError(message, USAGE)
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Where the secrets of many keys go: a file, a program, or standard output. No network."""
+"""Where secrets go: a file, a program, or standard output. No network."""
 
 from contextlib import AbstractContextManager
 from typing import Annotated, Final
@@ -34,7 +34,7 @@ class Destination:
     ] = None
     secret_format: Annotated[
         SecretFormat | None,
-        Parameter(help="How they are written; else by the file's name, or csv."),
+        Parameter(help="How they are written; else by the file's name, or csv (one key: raw)."),
     ] = None
     to_command: Annotated[
         str | None,
@@ -44,7 +44,7 @@ class Destination:
         ),
     ] = None
     show_secret: Annotated[
-        Flag, Parameter(help="Print them, though standard output is no terminal.")
+        Flag, Parameter(help="Print secrets, though standard output is no terminal.")
     ] = False
 
     def __attrs_post_init__(self) -> None:
@@ -61,12 +61,19 @@ class Destination:
         return self.secret_format or format_of(self.secret_file or "", "csv")
 
     def file(
-        self, *, durable: bool = False, whole: bool = False
+        self, *, durable: bool = False, whole: bool = False, otherwise: SecretFormat = "csv"
     ) -> AbstractContextManager[TextTaker] | None:
-        """Return the file, to be opened; None: none was asked for. See `new_file`."""
+        """Return the file, to be opened; None: none was asked for. See `new_file`.
+
+        Args:
+            durable: see `new_file`.
+            whole: see `new_file`.
+            otherwise: the format, if neither an option nor the file's name tells.
+        """
         if self.secret_file is None:
             return None
-        return new_file(self.secret_file, self.format, durable=durable, whole=whole)
+        format = self.secret_format or format_of(self.secret_file, otherwise)
+        return new_file(self.secret_file, format, durable=durable, whole=whole)
 
     def command(self) -> CommandTaker | None:
         """Return the program; None: none was asked for.

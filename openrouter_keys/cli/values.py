@@ -1,19 +1,19 @@
 """How the values of options are read: amounts, times, durations, hashes. No I/O."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from cyclopts import Parameter, Token
 
+from openrouter_keys.checks import LIMIT_RESETS
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.models import LimitReset
 from openrouter_keys.unset import OptionalNullable
 from openrouter_keys.utils import parse_datetime
 
 NONE: Final = "none"
-RESETS: Final = ("daily", "weekly", "monthly")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
@@ -32,21 +32,18 @@ def read_amount(text: str) -> float | None:
         raise ValueError(f"must be US dollars such as 50, or none, not {text!r}") from None
 
 
-def read_reset(text: str) -> LimitReset | None:
+def read_reset(text: str) -> str | None:
     """Read when a limit resets; `none` is None.
 
     Raises:
         ValueError: it is none of the words.
     """
-    for word in RESETS:
-        if text.lower() == word:
-            return _WORDS[word]
-    if text.lower() == NONE:
+    word = text.lower()
+    if word == NONE:
         return None
-    raise ValueError(f"must be {', '.join(RESETS)} or none, not {text!r}")
-
-
-_WORDS: Final[dict[str, LimitReset]] = {"daily": "daily", "weekly": "weekly", "monthly": "monthly"}
+    if word not in LIMIT_RESETS:
+        raise ValueError(f"must be {', '.join(LIMIT_RESETS)} or none, not {text!r}")
+    return word
 
 
 def read_duration(text: str) -> float:
@@ -86,69 +83,46 @@ def read_time(text: str, now: datetime) -> datetime | None:
         ) from None
 
 
-def _amount(_: object, tokens: Sequence[Token]) -> float | None:
-    return read_amount(tokens[0].value)
+def _value(read: Callable[[str], object], **more: Any) -> Parameter:
+    """Return how one word of a command line becomes a value."""
+
+    def convert(_: object, tokens: Sequence[Token]) -> object:
+        return read(tokens[0].value)
+
+    return Parameter(converter=convert, n_tokens=1, accepts_keys=False, **more)
 
 
-def _reset(_: object, tokens: Sequence[Token]) -> LimitReset | None:
-    return read_reset(tokens[0].value)
-
-
-def _duration(_: object, tokens: Sequence[Token]) -> float:
-    return read_duration(tokens[0].value)
+def _nullable(read: Callable[[str], object], **more: Any) -> Parameter:
+    """Return how a value is read that stays UNSET unless it is given: left out is not null."""
+    return _value(read, show_default=False, show_choices=False, negative="", **more)
 
 
 #: A switch that is off until it is given.
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 #: The path of a file, or `-`.
 File: TypeAlias = Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)]
-# An option that was not given stays UNSET: what is left out and what is null are two things.
+Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
 Limit: TypeAlias = Annotated[
     OptionalNullable[float],
-    Parameter(
-        converter=_amount,
-        n_tokens=1,
-        accepts_keys=False,
-        show_default=False,
-        show_choices=False,
-        negative="",
+    _nullable(
+        read_amount,
         metavar="USD|none",
         help="US dollars that it may spend; none: any number.",
     ),
 ]
 Reset: TypeAlias = Annotated[
     OptionalNullable[LimitReset],
-    Parameter(
-        converter=_reset,
-        n_tokens=1,
-        accepts_keys=False,
-        show_default=False,
-        show_choices=False,
-        negative="",
+    _nullable(
+        read_reset,
         metavar="daily|weekly|monthly|none",
-        choices=(*RESETS, NONE),
+        choices=(*LIMIT_RESETS, NONE),
         help="When its spending starts anew, at midnight UTC; none: never.",
     ),
 ]
-Duration: TypeAlias = Annotated[
-    float | None,
-    Parameter(converter=_duration, n_tokens=1, accepts_keys=False, metavar="DURATION"),
-]
-
-
-def _expiry(_: object, tokens: Sequence[Token]) -> datetime | None:
-    return read_time(tokens[0].value, datetime.now(UTC))
-
-
 Expiry: TypeAlias = Annotated[
     OptionalNullable[datetime],
-    Parameter(
-        converter=_expiry,
-        n_tokens=1,
-        accepts_keys=False,
-        show_default=False,
-        show_choices=False,
-        negative="",
+    _nullable(
+        lambda text: read_time(text, datetime.now(UTC)),
         metavar="TIME|DURATION|none",
         help="When it stops working: 2027-12-31T23:59:59Z, or 30d from now; none: never.",
     ),

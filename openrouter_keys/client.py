@@ -339,10 +339,15 @@ def _headers(attribution: Mapping[str, str | None]) -> dict[str, str]:
     return headers
 
 
+def debugging() -> bool:
+    """Whether `OPENROUTER_DEBUG` asks for more to be told."""
+    return os.environ.get("OPENROUTER_DEBUG", "").lower() not in ("", "0", "false")
+
+
 def _debug_as_asked() -> None:
     """Log each attempt to standard error when `OPENROUTER_DEBUG` asks for it."""
     log = logging.getLogger("openrouter_keys")
-    if os.environ.get("OPENROUTER_DEBUG", "").lower() in ("", "0", "false"):
+    if not debugging():
         return
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)

@@ -137,7 +137,10 @@ def _ended(arguments: Sequence[str]) -> int:
     except CommandError as error:
         return _told(str(error), error.code)
     except OpenRouterError as error:
-        if os.environ.get("OPENROUTER_DEBUG", "").lower() not in ("", "0", "false"):
+        # Loaded late: `--help` needs no client, and what raised this has loaded it.
+        from openrouter_keys.client import debugging  # noqa: PLC0415
+
+        if debugging():
             traceback.print_exception(error)
         return _told(_worded(error), exit_code(error))
     except KeyboardInterrupt as interrupt:

@@ -25,6 +25,7 @@ from openrouter_keys.models import (
 )
 from openrouter_keys.options import RequestOptions, refuse_unknown
 from openrouter_keys.paging import Pager
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.reconcile import Reconciliation
 from openrouter_keys.settling import QUIET_PERIOD, Settler
 from openrouter_keys.transport import Transport
@@ -33,7 +34,7 @@ from openrouter_keys.unset import UNSET, OptionalNullable
 Switch: TypeAlias = bool | str | None
 
 
-class AsyncAPIKeys:
+class AsyncAPIKeys(NeverPickled):
     """The account's API keys; all but `get_current_key_metadata` needs a management key.
 
     Every operation takes the options of `RequestOptions` and may raise:

@@ -22,6 +22,7 @@ from openrouter_keys.errors import (
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import HTTPMeta
 from openrouter_keys.operations import Operation
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.retries import (
     MAYBE_APPLIED,
     PAUSES_ALL,
@@ -43,7 +44,7 @@ _TIMER_RESOLUTION = 0.02
 _log = logging.getLogger("openrouter_keys")
 
 
-class Attempts:
+class Attempts(NeverPickled):
     """Makes the attempts of a client's calls; they share a quota of retries, and the pauses.
 
     Args:

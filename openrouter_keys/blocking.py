@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, over
 from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientStateError
 from openrouter_keys.loop_thread import LoopThread
+from openrouter_keys.pickling import NeverPickled
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -27,7 +28,7 @@ class _End(enum.Enum):
     END = enum.auto()
 
 
-class Facade(Generic[C]):
+class Facade(NeverPickled, Generic[C]):
     """A blocking twin: holds an async object and the loop that it lives in.
 
     Args:
@@ -58,7 +59,7 @@ class _Method:
         return self._function if facade is None else types.MethodType(self._function, facade)
 
 
-class _Bound:
+class _Bound(NeverPickled):
     """A method and its arguments, as `functools.partial`, but with a `repr` that shows none."""
 
     def __init__(

@@ -9,6 +9,7 @@ from openrouter_keys.answers import Answer
 from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.operations import Operation
 from openrouter_keys.options import CallOptions
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.retries import Happening
 from openrouter_keys.wire import Departure
 
@@ -25,7 +26,7 @@ class Failure:
 
 
 @define(eq=False)
-class Call(Generic[R]):
+class Call(NeverPickled, Generic[R]):
     """One call on its way.
 
     Attributes:

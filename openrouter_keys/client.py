@@ -13,6 +13,7 @@ from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes
 from openrouter_keys.lifecycle.report import Rotation, RotationReport
 from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
 from openrouter_keys.provisioning.sources import Specs
@@ -33,7 +34,7 @@ _ATTRIBUTION_VARIABLES: Mapping[str, str] = {
 }
 
 
-class AsyncOpenRouter:
+class AsyncOpenRouter(NeverPickled):
     """A client of OpenRouter's key API, for one event loop.
 
     Use it with `async with`, or `close` it. Its operations are those of its `api_keys`: list,

@@ -7,11 +7,12 @@ from typing import TypeAlias
 
 from openrouter_keys import checks
 from openrouter_keys.errors import APIKeyError
+from openrouter_keys.pickling import NeverPickled
 
 APIKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
-class Credentials:
+class Credentials(NeverPickled):
     """Where the key comes from; its `repr` shows nothing of it.
 
     Args:

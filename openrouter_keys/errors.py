@@ -32,6 +32,7 @@ from typing import NoReturn, TypeAlias
 from attrs import field, frozen
 
 from openrouter_keys.masking import mask
+from openrouter_keys.pickling import pickled, restored
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
@@ -40,6 +41,9 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 class OpenRouterError(Exception):
     """What every error of this package tells.
+
+    Pickled or copied, it keeps its facts and its notes, and a `__cause__` that is one of these:
+    what others raise may hold a secret. An error that holds one itself refuses both.
 
     Attributes:
         message: what happened, in the service's words where it said any.
@@ -64,6 +68,11 @@ class OpenRouterError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        # `Exception` has a class called with its `args`, the finished text: too few for many.
+        cause = pickled(self.__cause__) if isinstance(self.__cause__, OpenRouterError) else None
+        return restored, (type(self), self.args, vars(self), cause)
 
     def __str__(self) -> str:
         what = f"{self.operation}: {self.message}" if self.operation else self.message

@@ -18,6 +18,7 @@ from anyio.from_thread import BlockingPortal
 
 from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientClosedError, ClientStateError, ForkedClientError
+from openrouter_keys.pickling import NeverPickled
 
 R = TypeVar("R")
 
@@ -28,7 +29,7 @@ PATIENCE_AT_EXIT = 15.0
 _running: "set[_Loop]" = set()
 
 
-class _Loop:
+class _Loop(NeverPickled):
     """The loop itself; its thread holds this, and not the owner, which can then be collected."""
 
     def __init__(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -113,7 +114,7 @@ def _stop_all() -> None:
         ended.result()
 
 
-class LoopThread:
+class LoopThread(NeverPickled):
     """One event loop in a background thread: started by the first call, stopped by `close`.
 
     Any number of threads may call at once, also those that run an event loop of their own. One
@@ -247,7 +248,7 @@ class LoopThread:
             )
 
 
-class _Call(Generic[R]):
+class _Call(NeverPickled, Generic[R]):
     """One call on its way to the loop and back; its outcome reaches the caller, or is dropped."""
 
     def __init__(

@@ -26,6 +26,7 @@ from openrouter_keys.errors import (
 from openrouter_keys.made_keys import MadeKeys
 from openrouter_keys.operations import Operation, delete
 from openrouter_keys.options import CallOptions, RequestOptions
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.wire import Session, Wire
 
 R = TypeVar("R")
@@ -33,7 +34,7 @@ R = TypeVar("R")
 _log = logging.getLogger("openrouter_keys")
 
 
-class Transport:
+class Transport(NeverPickled):
     """Performs operations for one client, in one event loop.
 
     Args:

@@ -17,6 +17,7 @@ from yarl import URL
 from openrouter_keys import checks
 from openrouter_keys.deadlines import Deadlines
 from openrouter_keys.masking import scrub
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.retries import Happening
 
 #: A user's own session, or a function that makes one in the client's event loop.
@@ -108,7 +109,7 @@ class Departure:
         raise dropped
 
 
-class Wire:
+class Wire(NeverPickled):
     """A session of aiohttp, and one send over it.
 
     Args:

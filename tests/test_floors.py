@@ -14,6 +14,7 @@ FLOORS = (
     "unset",
     "version",
     "masking",
+    "pickling",
     "errors",
     "checks",
     "credentials",

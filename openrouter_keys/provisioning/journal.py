@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 from openrouter_keys.converter import write_time
 from openrouter_keys.masking import scrub
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning import entries
 from openrouter_keys.provisioning.entries import CHUNK, Entry
 from openrouter_keys.provisioning.errors import (
@@ -34,7 +35,7 @@ T = TypeVar("T")
 _UNSETTLED = (State.INTENT, State.DOUBT, State.MADE)
 
 
-class Journal:
+class Journal(NeverPickled):
     """An open journal; `Journal.open` makes it.
 
     Attributes:

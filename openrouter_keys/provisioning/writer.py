@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 from attrs import define
 
+from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.errors import JournalError, JournalFullError
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ _CANNOT_WRITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READO
 
 
 @define(eq=False)
-class _Job:
+class _Job(NeverPickled):
     work: Work[Any]
     urgent: bool
     future: asyncio.Future[Any]
@@ -55,7 +56,7 @@ class _Job:
             self.future.set_exception(self.error)
 
 
-class Writer:
+class Writer(NeverPickled):
     """The thread, and the queue into it.
 
     Args:

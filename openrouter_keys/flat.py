@@ -150,7 +150,9 @@ def _on_wire(f: "attrs.Attribute[Any]") -> Any:
 @contextmanager
 def _annotated(cls: type, annotations: Mapping[str, Any]) -> Generator[None]:
     """Let a class and its bases have other annotations for a while."""
-    bases = [base for base in cls.__mro__ if "__annotations__" in vars(base)]
+    # From Python 3.14 on, a class has its annotations made when they are asked for: none of them
+    # stands in its namespace before.
+    bases = [base for base in cls.__mro__ if attrs.has(base)]
     before = [base.__annotations__ for base in bases]
     try:
         for base, names in zip(bases, before, strict=True):

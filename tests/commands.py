@@ -6,15 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pexpect
 import pytest
 from attrs import define, frozen
 
 from openrouter_keys.__main__ import main
 from openrouter_keys.emulator import Emulator
+from tests.terminals import Terminal
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 60
 
 
 @frozen
@@ -76,25 +75,21 @@ class Command:
 
     def terminal(
         self, *words: str, columns: int = 100, rows: int = 50, **settings: str
-    ) -> "pexpect.spawn[str]":
+    ) -> Terminal:
         """Start it at a terminal."""
-        program, *arguments = self._line(*words)
-        return pexpect.spawn(
-            program,
-            arguments,
-            cwd=str(self.folder),
-            env={**self.environment(**settings), "TERM": "xterm-256color"},
-            dimensions=(rows, columns),
-            encoding="utf-8",
-            timeout=PATIENCE,
+        return Terminal(
+            *self._line(*words),
+            folder=self.folder,
+            environment={**self.environment(**settings), "TERM": "xterm-256color"},
+            columns=columns,
+            rows=rows,
         )
 
     def at_a_terminal(self, *words: str, columns: int = 100, **settings: str) -> Ran:
         """Run it at a terminal, where both outputs are one."""
         shown = self.terminal(*words, columns=columns, rows=50, **settings)
-        shown.expect(pexpect.EOF)
-        shown.close()
-        return Ran(shown.exitstatus or 0, shown.before or "", "")
+        code = shown.wait()
+        return Ran(code, shown.before or "", "")
 
     def _line(self, *words: str) -> list[str]:
         return [sys.executable, "-W", "error", "-m", "openrouter_keys", *words]

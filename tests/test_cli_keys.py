@@ -18,7 +18,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
-from tests.commands import PATIENCE, Command, Ran
+from tests.commands import Command, Ran
+from tests.terminals import PATIENCE
 
 
 def asked(emulator: Emulator, path: str) -> Any:

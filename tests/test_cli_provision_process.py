@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,12 +13,12 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from openrouter_keys.emulator import Fault
-from tests.commands import PATIENCE, Command
+from tests.commands import Command
 from tests.journals import written
+from tests.terminals import PATIENCE, Terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals")
 
@@ -133,12 +132,10 @@ def test_ctrl_c_at_a_terminal_wipes_the_bar_and_tells_how_to_go_on(
     shown = command.terminal(*words, columns=80)
     shown.logfile_read = io.StringIO()
     shown.expect("keys/s")
-    shown.sendintr()
+    shown.interrupt()
     shown.expect("Ctrl-C again stops at once")
     shown.expect("go on with: openrouter-keys provision customers.csv")
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == 130
+    assert shown.wait() == 130
     # The cursor that the bar hid is shown again.
     assert shown.logfile_read.getvalue().rpartition("\x1b[?25l")[2].count("\x1b[?25h") == 1
     assert_completed(command)
@@ -149,15 +146,13 @@ def test_ctrl_c_twice_at_a_terminal_ends_within_a_second(command: Command, file:
     words = ("provision", file.name, *QUICK, "--concurrency", "4", "--yes")
     shown = command.terminal(*words, columns=80)
     until(lambda: len(command.emulator.account.keys) == 12)
-    shown.sendintr()
+    shown.interrupt()
     shown.expect("Ctrl-C again stops at once")
     began = time.monotonic()
-    shown.sendintr()
+    shown.interrupt()
     shown.expect("stopped at once; go on with: ")
-    shown.expect(pexpect.EOF)
+    assert shown.wait() == 130
     assert time.monotonic() - began < 1
-    shown.close()
-    assert shown.exitstatus == 130
     assert_completed(command)
 
 
@@ -171,9 +166,7 @@ def test_nothing_is_made_unless_the_answer_is_yes(
     shown = command.terminal("provision", file.name, columns=80)
     shown.expect(r"Create 60 keys: 60 WITHOUT A LIMIT\? \[y/N\] ")
     shown.send(answer if answer == "\x03" else f"{answer}\r")
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == (130 if answer == "\x03" else 1)
+    assert shown.wait() == (130 if answer == "\x03" else 1)
     assert command.emulator.requests == []
     assert [path.name for path in command.folder.iterdir()] == [file.name]
 
@@ -186,10 +179,8 @@ def test_after_a_yes_a_bar_shows_how_far_it_is(command: Command, file: Path) -> 
     shown = command.terminal(*words, columns=100)
     shown.expect(r"\[y/N\] ")
     shown.send("y\r")
-    shown.expect(pexpect.EOF)
-    shown.close()
+    assert shown.wait() == 3
     text = ESCAPE.sub("", str(shown.before))
-    assert shown.exitstatus == 3
     assert re.search(r"creating [━╸╺ ]+ \d+/60 · \d+ keys/s · 0:\d\d left", text)
     assert re.search(r"1 in doubt · 1 failed", text)
     assert "waiting for late commits" in text
@@ -200,19 +191,16 @@ def test_after_a_yes_a_bar_shows_how_far_it_is(command: Command, file: Path) -> 
     shown = command.terminal(*words)
     shown.expect(r"Create 1 key: 1 WITHOUT A LIMIT\? \[y/N\] ")
     shown.send("y\r")
-    shown.expect(pexpect.EOF)
+    assert shown.wait() == 0
     assert "60 settled before" in command.at_a_terminal(*words).out
 
 
 def test_a_dumb_terminal_gets_lines_and_no_color_gets_none(command: Command, file: Path) -> None:
     slow(command, 0.05)
     words = ("provision", file.name, *QUICK, "--yes")
-    line = shlex.join([sys.executable, "-m", "openrouter_keys", *words])
-    shown: pexpect.spawn[str] = pexpect.spawn(
-        "sh", ["-c", f"TERM=dumb exec {line}"],
-        cwd=str(command.folder), env=command.environment(), encoding="utf-8", timeout=PATIENCE,
-    )  # fmt: skip
-    shown.expect(pexpect.EOF)
+    line = (sys.executable, "-m", "openrouter_keys", *words)
+    shown = Terminal(*line, folder=command.folder, environment=command.environment(TERM="dumb"))
+    assert shown.wait() == 0
     out = str(shown.before)
     assert "\x1b" not in out
     assert "openrouter-keys: creating: 0/60\r\n" in out
@@ -224,11 +212,9 @@ def test_ctrl_c_at_a_question_ends_a_command_that_runs_a_loop(command: Command) 
     key = command.emulator.account.add("kept")
     shown = command.terminal("delete", key.hash)
     shown.expect(r"\[y/N\] ")
-    shown.sendintr()
+    shown.interrupt()
     shown.expect("interrupted")
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == 130
+    assert shown.wait() == 130
     assert key.hash in command.emulator.account.keys
 
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-import pexpect
 import pytest
 
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
-from tests.commands import PATIENCE, Command, Ran
+from tests.commands import Command, Ran
+from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 JOURNAL = ("--journal", "r.journal")
@@ -378,9 +378,7 @@ def test_finish_asks_at_a_terminal_with_a_list(
     assert "a [red]b[/red]" in told
     assert old[1].hash[:8] in told
     shown.sendline(answer)
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert (shown.exitstatus, len(command.emulator.account.keys)) == (code, left)
+    assert (shown.wait(), len(command.emulator.account.keys)) == (code, left)
 
 
 def test_finish_leaves_old_keys_alone_whose_twins_nobody_has(command: Command) -> None:
@@ -511,11 +509,9 @@ def test_ctrl_c_in_the_grace_keeps_the_old_keys_and_the_same_command_goes_on(
     words = ("rotate", *(hash[:12] for hash in hashes(old)), *JOURNAL, "--yes")
     shown = command.terminal(*words, "--secret-file", "k.csv", "--grace", "1h", columns=80)
     shown.expect("go on working for 59 min 5")
-    shown.sendintr()
-    shown.expect(pexpect.EOF)
-    shown.close()
+    shown.interrupt()
 
-    assert shown.exitstatus == 130
+    assert shown.wait() == 130
     told = "".join(plain(shown.before or ""))
     assert "the old keys that are not deleted yet work as before" in told
     assert "--secret-file k-2.csv --grace 1h" in told

@@ -8,13 +8,13 @@ import time
 from datetime import UTC, datetime
 from hashlib import sha256
 
-import pexpect
 import pytest
 
 from openrouter_keys.cli.app import app
 from openrouter_keys.cli.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
-from tests.commands import PATIENCE, ROOT, Command
+from tests.commands import ROOT, Command
+from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -73,10 +73,8 @@ def test_delete_asks_and_takes_only_a_yes(command: Command, answer: str, left: i
     shown = command.terminal("delete", key.hash[:SHORT_HASH])
     shown.expect(r"Delete 1 key for good \('customer-42'\)\? \[y/N\] ")
     shown.sendline(answer)
-    shown.expect(pexpect.EOF)
-    shown.close()
+    assert shown.wait() == (1 if left else 0)
     assert len(command.emulator.account.keys) == left
-    assert shown.exitstatus == (1 if left else 0)
 
 
 def test_a_secret_that_is_typed_is_not_shown(command: Command) -> None:
@@ -86,7 +84,7 @@ def test_a_secret_that_is_typed_is_not_shown(command: Command) -> None:
     shown.sendline(secret)
     shown.expect(sha256(secret.encode()).hexdigest())
     assert secret not in str(shown.before)
-    shown.expect(pexpect.EOF)
+    assert shown.wait() == 0
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 200])
@@ -126,9 +124,7 @@ def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
     shown.kill(number)
     shown.expect("openrouter-keys: waiting for the create to end")
     shown.expect("openrouter-keys: interrupted")
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == 130
+    assert shown.wait() == 130
     assert command.emulator.account.keys == {}
 
 
@@ -140,9 +136,7 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
     shown.expect("waiting for the create to end")
     shown.kill(signal.SIGINT)
     shown.expect("there may be a key whose secret nobody has: openrouter-keys list --name 'a b'")
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == 130
+    assert shown.wait() == 130
 
 
 def test_an_interrupted_delete_says_what_may_be_there_still(command: Command) -> None:
@@ -154,9 +148,7 @@ def test_an_interrupted_delete_says_what_may_be_there_still(command: Command) ->
         time.sleep(0.01)
     shown.kill(signal.SIGINT)
     shown.expect("0 deleted; 1 may be there still")
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == 130
+    assert shown.wait() == 130
 
 
 INTERRUPTED_AT_AN_IMPORT = """

@@ -6,10 +6,11 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-import pexpect
 import pytest
+from pexpect import EOF
 
-from tests.commands import PATIENCE, ROOT, Command
+from tests.commands import ROOT, Command
+from tests.terminals import Terminal
 
 DOCUMENTS = ("README.md", "docs/command.md", "docs/provisioning.md", "docs/rotation.md")
 CONSOLES = [
@@ -59,11 +60,9 @@ def folder(command: Command) -> Path:
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_line_of_the_documents_works(command: Command, folder: Path, line: str) -> None:
     path = f'export PATH="{folder / "bin"}:$PATH"; set -o pipefail; '
-    shown: pexpect.spawn[str] = pexpect.spawn(
-        "bash", ["-c", path + line], cwd=str(folder), env=command.environment(), encoding="utf-8",
-        timeout=PATIENCE,
+    shown = Terminal(
+        "bash", "-c", path + line, folder=folder, environment=command.environment()
     )  # fmt: skip
-    while shown.expect([r"\[y/N\] ", pexpect.EOF]) == 0:
+    while shown.expect([r"\[y/N\] ", EOF]) == 0:
         shown.sendline("y")
-    shown.close()
-    assert shown.exitstatus == 0, shown.before
+    assert shown.wait() == 0, shown.before

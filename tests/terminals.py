@@ -1,0 +1,81 @@
+"""A process at a pseudo-terminal, started without a fork of this process.
+
+`pexpect.spawn` forks; in a process with threads, such as the emulator's, a fork may deadlock, and
+Python 3.15 warns of it.
+"""
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pexpect import EOF
+from pexpect.fdpexpect import fdspawn
+
+# It is generic to type checkers only.
+if TYPE_CHECKING:
+    _Driver = fdspawn[str]
+else:
+    _Driver = fdspawn
+
+PATIENCE = 60
+
+# A session's first process that opens a terminal has it for its controlling one.
+OPEN_AND_RUN = ': <"$0"; exec "$@"'
+
+
+class Terminal(_Driver):
+    """A process, driven as `pexpect.spawn` drives one.
+
+    Args:
+        line: the command line.
+        folder: where it runs.
+        environment: all of its environment.
+        columns: how wide the terminal is, in characters.
+        rows: how high it is.
+    """
+
+    def __init__(
+        self,
+        *line: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        columns: int = 80,
+        rows: int = 24,
+    ) -> None:
+        ours, theirs = pty.openpty()
+        try:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            self.process = subprocess.Popen(
+                ["sh", "-c", OPEN_AND_RUN, os.ttyname(theirs), *line],
+                cwd=folder, env=environment, start_new_session=True,
+                stdin=theirs, stdout=theirs, stderr=theirs,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+        super().__init__(ours, encoding="utf-8", timeout=PATIENCE)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self.send("\x03")
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Read until it ends; `before` is what it wrote since.
+
+        Returns:
+            Its exit code; below 0, a signal ended it.
+        """
+        self.expect(EOF)
+        code = self.process.wait(PATIENCE)
+        self.close()
+        return code

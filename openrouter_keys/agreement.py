@@ -7,8 +7,8 @@ from datetime import timedelta
 from openrouter_keys.models import CreateKeysRequest, Key
 from openrouter_keys.unset import UNSET
 
-# The service may drop the fraction of a second.
-_A_SECOND = timedelta(seconds=1)
+# The service changes a time by some seconds: 18:40:10 came back as 18:40:08.
+_CHANGED = timedelta(seconds=120)
 
 
 def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def _expires_at(asked: CreateKeysRequest, key: Key) -> bool:
         return True
     if asked.expires_at is None or key.expires_at is None:
         return asked.expires_at is key.expires_at
-    return abs(asked.expires_at - key.expires_at) < _A_SECOND
+    return abs(asked.expires_at - key.expires_at) <= _CHANGED
 
 
 def _creator_user_id(asked: CreateKeysRequest, key: Key) -> bool:

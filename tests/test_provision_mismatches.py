@@ -46,7 +46,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "never expires": ({"expires_at": END}, {"expires_at": None}, "expires_at"),
     "expires later": (
         {"expires_at": END},
-        {"expires_at": (END + timedelta(seconds=1)).isoformat()},
+        {"expires_at": (END + timedelta(seconds=121)).isoformat()},
         "expires_at",
     ),
     "counts otherwise": (
@@ -67,6 +67,14 @@ RIGHT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "less of a second": (
         {"expires_at": END + timedelta(milliseconds=900)},
         {"expires_at": END.isoformat()},
+    ),
+    "expires two seconds sooner": (
+        {"expires_at": END},
+        {"expires_at": (END - timedelta(seconds=2)).isoformat()},
+    ),
+    "expires in the next minute": (
+        {"expires_at": END},
+        {"expires_at": (END + timedelta(seconds=1)).isoformat()},
     ),
     "capitals": ({"workspace_id": WORKSPACE.upper()}, {}),
 }

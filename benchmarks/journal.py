@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.provisioning import entries
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.schema import State, connect
@@ -106,7 +107,8 @@ def one_by_one(path: Path, keys: list[Made]) -> None:
     for key in keys:
         commit(connection, partial(entries.intend, connection, 1, key.spec, "2026-11-21T00:00:00Z"))
         ref = key.spec.ref
-        keep = partial(entries.keep, hash=key.hash, secret=key.secret, record=RECORD)
+        made = MadeKey.of(key.hash, key.secret)
+        keep = partial(entries.keep, made=made, secret=key.secret, record=RECORD)
         commit(connection, partial(keep, connection, ref, state=State.MADE))
         commit(connection, partial(entries.acknowledge, connection, ref))
     connection.close()

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, Unpack
 
 from openrouter_keys import checks, operations
 from openrouter_keys.errors import CreateOutcomeUnknownError
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -297,4 +298,4 @@ async def take_back(api_keys: AsyncAPIKeys, created: CreateKeysResponse) -> None
         created: the create's answer. What comes of the deletion is logged, not raised.
     """
     transport = api_keys._transport  # pyright: ignore[reportPrivateUsage]  # the same module
-    await transport.take_back(created.data.hash)
+    await transport.take_back(MadeKey.of(created.data.hash, created.key))

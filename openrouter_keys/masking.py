@@ -1,6 +1,7 @@
 """How secrets look wherever people may read them. No storage, no encryption."""
 
 import re
+from hashlib import sha256
 
 # Whatever calls itself an OpenRouter key: created ones, management keys, prefixes yet to come.
 # Labels such as `sk-or-v1-0e6...1c96` are masked already and too short to match.
@@ -20,6 +21,12 @@ def mask(secret: str | None) -> str:
         return "None" if secret is None else "..."
     head = secret[:_HEAD] if secret.startswith("sk-or-") else ""
     return f"{head}...{secret[-_TAIL:]}"
+
+
+def hash_of(secret: str) -> str:
+    """Return the hash that the service gives the key of a secret: its SHA-256, in hexadecimal."""
+    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
+    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def scrub(text: str, *known: str) -> str:

@@ -8,7 +8,6 @@ The rules are those of https://openrouter.ai/docs/api-reference (API keys).
 import logging
 import re
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -25,6 +24,8 @@ from openrouter_keys.errors import (
     ResponseValidationError,
     SecretLostError,
 )
+from openrouter_keys.made_keys import MadeKey
+from openrouter_keys.masking import hash_of
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -98,7 +99,7 @@ class Operation(Generic[R]):
         read_back: what to ask when the answer of an applied request cannot be read.
         outcome_unknown: the error for an attempt that may have been applied and must not be
             repeated.
-        made: the hash of the key that a success made; None: it makes none.
+        made: the key that a success made; None: it makes none.
         undone: whether that key is deleted again when nobody is left to take its secret.
     """
 
@@ -114,7 +115,7 @@ class Operation(Generic[R]):
     outcome_unknown: Callable[[], CreateOutcomeUnknownError] | None = field(
         default=None, repr=False
     )
-    made: Callable[[R], str] | None = field(default=None, repr=False)
+    made: Callable[[R], MadeKey] | None = field(default=None, repr=False)
     undone: bool = True
 
 
@@ -195,7 +196,7 @@ def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[Crea
         body=encode(request),
         secrets=() if external_key is None else (external_key,),
         outcome_unknown=outcome_unknown,
-        made=_hash,
+        made=_made,
         undone=undone,
     )
 
@@ -243,15 +244,15 @@ def _read_deleted(answer: Answer) -> DeleteKeysResponse:
         return DeleteKeysResponse(deleted=True, http=answer.http)
 
 
-def _hash(created: CreateKeysResponse) -> str:
-    return created.data.hash
+def _made(created: CreateKeysResponse) -> MadeKey:
+    return MadeKey.of(created.data.hash, created.key)
 
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
     created = decode_ordinary(answer.body, CreateKeysResponse, answer.http)
     if created is None or not created.key:
         created = _salvaged(answer, request)
-    if created.data.hash != _hash_of(created.key):
+    if created.data.hash != hash_of(created.key):
         _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
     return created
 
@@ -265,15 +266,10 @@ def _salvaged(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
         read = structure(rest, GetKeyResponse)
         return CreateKeysResponse(data=read.data, key=secret, extra=read.extra, http=answer.http)
     except ResponseValidationError as error:
-        unreadable = CreatedKeyUnreadableError(error.message, secret, hash or _hash_of(secret))
+        unreadable = CreatedKeyUnreadableError(error.message, secret, hash or hash_of(secret))
     finally:
         del secret  # crash reporters send local variables home
     raise unreadable
-
-
-def _hash_of(secret: str) -> str:
-    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
-    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def _make_out(body: bytes) -> tuple[str | None, str | None, JSON]:

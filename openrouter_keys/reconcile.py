@@ -69,7 +69,7 @@ async def reconcile(
     of these creates is under way.
 
     Args:
-        transport: what to ask and to delete with; what it made itself is never deleted.
+        transport: what to ask and to delete with; what this process made is never deleted.
         doubts: the creates.
         clock: learns the service's time from the answers.
         knows: whether a key with this hash is known to have been answered for.
@@ -82,14 +82,14 @@ async def reconcile(
     for doubt in doubts:
         asked[doubt.place].append(doubt)
     candidates = await _candidates(transport, asked, clock, options or {})
-    # The key of a create that is under way elsewhere in this client may be listed already.
-    await transport.made.settled()
+    # The key of a create that is under way elsewhere in this process may be listed already.
+    all_known = await transport.made.all_settled()
     ours: dict[str, Key] = {}
     unproven: dict[str, Key] = {}
     places: set[tuple[str | None, str]] = set()
     for place, keys in candidates.items():
         unknown = [key for key in keys if not await _is_known(transport, key, knows)]
-        proven, unclear = told_apart(unknown, asked[place])
+        proven, unclear = told_apart(unknown, asked[place]) if all_known else ([], unknown)
         ours |= {key.hash: key for key in proven}
         unproven |= {key.hash: key for key in unclear}
         places |= {(place[0], key.hash) for key in unknown}

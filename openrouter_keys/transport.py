@@ -23,13 +23,18 @@ from openrouter_keys.errors import (
     OpenRouterError,
     WrongEventLoopError,
 )
-from openrouter_keys.made_keys import MadeKeys
+from openrouter_keys.made_keys import MadeKey, MadeKeys
 from openrouter_keys.operations import Operation, delete
 from openrouter_keys.options import CallOptions, RequestOptions
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.wire import Session, Wire
 
 R = TypeVar("R")
+
+_UNPROVEN = (
+    "the key of a cancelled create is left over: the answer tells the hash {0.hash}, and that of "
+    "its secret is {0.secret_hash}, so another's key may be meant: look at both, delete yours"
+)
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -75,7 +80,7 @@ class Transport(NeverPickled):
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self.clockwork = Clockwork() if clockwork is None else clockwork
-        self.made = MadeKeys()
+        self.made = MadeKeys(options.server_url)
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._pid = os.getpid()
@@ -108,24 +113,29 @@ class Transport(NeverPickled):
         self._guard()
         return self._most
 
-    async def _make(self, call: Call[R], hash_of: Callable[[R], str]) -> R:
+    async def _make(self, call: Call[R], made_by: Callable[[R], MadeKey]) -> R:
         ended = self.made.begin()  # a context manager would take twice as long
         try:
-            if not call.operation.undone:
-                return await self._attempts.run(call)  # whoever does not want it undone, keeps it
-            answer = await self._run_to_the_end(call)
-            self.made.add(hash_of(answer))
+            undone = call.operation.undone
+            answer = await (self._run_to_the_end(call) if undone else self._attempts.run(call))
+            # Before the create counts as ended, lest a reconcile takes its key for a lost one.
+            self.made.add(made_by(answer))
             return answer
         except CreatedKeyUnreadableError as error:
-            if call.operation.undone:
-                self.made.add(error.hash)
+            self.made.add(MadeKey.of(error.hash, error.key))
             raise
         finally:
             self.made.end(ended)
 
-    async def take_back(self, hash: str) -> None:
+    async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""
-        await _held(self._settling, asyncio.create_task(self._delete(hash)))
+        await _held(self._settling, asyncio.create_task(self._undo(made)))
+
+    async def _undo(self, made: MadeKey) -> str:
+        """Delete a key if its hash is proven; otherwise another's key could be meant."""
+        outcome = await self._delete(made.hash) if made.proven else _UNPROVEN.format(made)
+        _log.warning(outcome)
+        return outcome
 
     async def _delete(self, hash: str) -> str:
         options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
@@ -134,11 +144,8 @@ class Transport(NeverPickled):
             undo.undoing = True
             await self._attempts.run(undo)
         except OpenRouterError as error:
-            outcome = f"the key {hash} of a cancelled create is left over, delete it: {error}"
-        else:
-            outcome = f"the key {hash} of a cancelled create was deleted: nobody has its secret"
-        _log.warning(outcome)
-        return outcome
+            return f"the key {hash} of a cancelled create is left over, delete it: {error}"
+        return f"the key {hash} of a cancelled create was deleted: nobody has its secret"
 
     async def close(self) -> None:
         """Let creates end, and what was cancelled settle, then close the session if it is ours.
@@ -224,9 +231,9 @@ class Transport(NeverPickled):
             return self._cut_off(call)
         error = run.exception()
         if error is None and call.operation.made is not None:
-            return await self._delete(call.operation.made(run.result()))
+            return await self._undo(call.operation.made(run.result()))
         if isinstance(error, CreatedKeyUnreadableError):
-            return await self._delete(error.hash)
+            return await self._undo(MadeKey.of(error.hash, error.key))
         if isinstance(error, OpenRouterError) and error.maybe_applied:
             _log.warning("%s", error)
         return str(error)

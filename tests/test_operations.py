@@ -16,6 +16,7 @@ from openrouter_keys.errors import (
     ResponseValidationError,
     SecretLostError,
 )
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import (
     CreateKeysRequest,
     CreateKeysResponse,
@@ -267,7 +268,7 @@ def test_any_success_gives_the_secret(status: int) -> None:
 
 def test_a_key_made_is_known_by_its_hash() -> None:
     assert CREATE.made is not None
-    assert CREATE.made(created({"data": key_json(), "key": SECRET})) == HASH
+    assert CREATE.made(created({"data": key_json(), "key": SECRET})) == MadeKey(HASH, HASH)
 
 
 @pytest.mark.parametrize(

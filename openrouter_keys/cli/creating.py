@@ -32,6 +32,7 @@ from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, OpenRouterError
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.unset import UNSET
@@ -177,7 +178,7 @@ async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, o
             await taker.take(made.handed)
     except (CommandError, OSError, asyncio.CancelledError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error) or "interrupted"
-        undone = await _undone(api_keys, made.handed.hash)
+        undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
         raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
     if taker is not None:
         _print_answer(made, out)
@@ -185,12 +186,15 @@ async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, o
         sys.stderr.write(f"openrouter-keys: {made.problem}\n")
 
 
-async def _undone(api_keys: AsyncAPIKeys, hash: str) -> str:
+async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
+    if not made.proven:
+        told = f"the answer tells the hash {made.hash}, and that of the secret is"
+        return f"delete the key, whose secret nobody holds: {told} {made.secret_hash}"
     try:
-        await api_keys.delete(hash)
+        await api_keys.delete(made.hash)
     except OpenRouterError as error:
-        return f"delete the key {hash}, whose secret nobody holds ({error})"
-    return f"the key {hash} was deleted again"
+        return f"delete the key {made.hash}, whose secret nobody holds ({error})"
+    return f"the key {made.hash} was deleted again"
 
 
 def _print_secret(made: _Made, out: Output) -> None:

@@ -6,8 +6,10 @@ import inspect
 from openrouter_keys.agreement import disagreements
 from openrouter_keys.converter import encode
 from openrouter_keys.errors import ResponseValidationError
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import get, update
+from openrouter_keys.provisioning.errors import SecretNotKeptError
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import (
     OnResult,
@@ -19,6 +21,11 @@ from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.tally import Tally
 from openrouter_keys.results import Err, Ok, attempt
 from openrouter_keys.transport import Transport
+
+_UNPROVEN = (
+    "is left as it is: the answer tells the hash {0.hash}, and that of its secret is "
+    "{0.secret_hash}, so another's key may be meant: look at both, and disable yours"
+)
 
 
 class Delivered(enum.Enum):
@@ -65,10 +72,14 @@ class Delivery:
         # Without anybody to take it, what is as asked for is settled by being written down.
         settled = self._on_result is None and data is not None and not _wrong(spec, data)
         record = None if data is None else encode(data).decode()
-        await self._journal.keep(
-            spec.ref, secret=made.key, hash=made.hash, record=record, settled=settled
-        )
-        self._transport.made.add(made.hash)
+        try:
+            await self._journal.keep(
+                spec.ref, secret=made.key, hash=made.hash, record=record, settled=settled
+            )
+        except SecretNotKeptError:
+            # The next run takes it for a key that nobody holds, as the report says.
+            self._transport.made.discard(made.identity)
+            raise
         if self._keeps:
             del self._tally.held[spec.ref]
         return Delivered.TAKEN if settled else await self.deliver(spec, made, data)
@@ -109,17 +120,24 @@ class Delivery:
     async def _reject(self, made: UndeliveredKey, wrong: tuple[str, ...]) -> None:
         """Disable a key that nobody asked for in this form: one without its limit is a risk."""
         reason = f"the key is not as it was asked for ({', '.join(wrong)})"
-        disable = update(made.hash, UpdateKeysRequest(disabled=True))
-        outcome = await attempt(self._transport.perform(disable, {}))
-        if isinstance(outcome, Err):
+        left = await self._left_as_it_is(made.identity)
+        if left is not None:
             # Left as made, so that the next run tries again.
-            reason = f"{reason}, and could not be disabled: {outcome.error}"
+            reason = f"{reason}, and {left}"
         else:
             reason = f"{reason}, and was disabled"
             await self._journal.reject(made.ref, reason)
         self._tally.held.pop(made.ref, None)
-        problem = ProvisionProblem(ref=made.ref, reason=reason, hashes=(made.hash,))
+        problem = ProvisionProblem(ref=made.ref, reason=reason, hashes=made.identity.hashes)
         self._tally.mismatched.add(problem)
+
+    async def _left_as_it_is(self, made: MadeKey) -> str | None:
+        """Disable a key; return why it was not."""
+        if not made.proven:
+            return _UNPROVEN.format(made)
+        disable = update(made.hash, UpdateKeysRequest(disabled=True))
+        outcome = await attempt(self._transport.perform(disable, {}))
+        return f"could not be disabled: {outcome.error}" if isinstance(outcome, Err) else None
 
 
 def _wrong(spec: KeySpec, data: Key | None) -> tuple[str, ...]:

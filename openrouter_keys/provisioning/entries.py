@@ -8,7 +8,8 @@ from datetime import datetime
 from attrs import field, frozen
 
 from openrouter_keys.errors import JSON
-from openrouter_keys.masking import mask
+from openrouter_keys.made_keys import MadeKey
+from openrouter_keys.masking import hash_of, mask
 from openrouter_keys.models import HoldsSecret
 from openrouter_keys.provisioning.errors import DuplicateRefError, JournalError, PlanChangedError
 from openrouter_keys.provisioning.schema import State
@@ -22,7 +23,8 @@ INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at)
 VALUES (?1, ?2, 'intent', ?3, ?4, ?4) ON CONFLICT (ref) DO NOTHING
 """
 _KEEP = """
-UPDATE keys SET state = ?5, hash = ?2, secret = ?3, record = ?4, reason = NULL
+UPDATE keys SET
+    state = ?5, hash = ?2, secret = ?3, record = ?4, reason = NULL, proven = ?6, secret_hash = ?7
 WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _ACKNOWLEDGE = "UPDATE keys SET state = 'settled' WHERE ref = ?1 AND state = 'made'"
@@ -40,7 +42,7 @@ UPDATE keys SET
     first_attempt_at = iif(written_off OR state IN ('intent', 'doubt'), first_attempt_at, ?2),
     last_attempt_at = ?2,
     written_off = written_off + (state IN ('intent', 'doubt')),
-    state = 'intent', hash = NULL, record = NULL, reason = NULL
+    state = 'intent', hash = NULL, record = NULL, reason = NULL, proven = NULL, secret_hash = NULL
 WHERE ref = ?1 AND (
     state IN ('intent', 'doubt')
     OR state = 'failed' AND hash IS NULL
@@ -64,7 +66,9 @@ WHERE ref = ?1
 """
 # A key that is rotated looks like its twin, and may be as new: no reconcile may take it for one.
 _HOLDS = """
-SELECT 1 FROM keys WHERE hash = ?1 UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
+SELECT 1 FROM keys WHERE hash = ?1
+UNION ALL SELECT 1 FROM keys INDEXED BY secret_hashes WHERE secret_hash = ?1
+UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
 """
 _CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
 _PURGEABLE = "SELECT count(*) FROM keys WHERE state = 'settled' AND secret IS NOT NULL"
@@ -92,7 +96,10 @@ class Entry(HoldsSecret):
         written_off: how many creates of it were never answered, and no key of theirs was found.
         first_attempt_at: when the first create was sent whose key may still exist.
         last_attempt_at: when the last one was.
-        hash: the key's hash; None: not made.
+        hash: the key's hash, as the answer told it; None: not made.
+        proven: whether that is the SHA-256 of its secret, and so cannot be another key's.
+        secret_hash: the SHA-256 of its secret, where the hash is another one; None: it is not, or
+            nobody knows.
         secret: the secret; None: not made, not stored, or sealed.
         sealed: the sealed secret; None: not made, not stored, or not sealed.
         record: the key's record as JSON; None: not made, or it could not be read.
@@ -107,6 +114,8 @@ class Entry(HoldsSecret):
     first_attempt_at: datetime
     last_attempt_at: datetime
     hash: str | None
+    proven: bool
+    secret_hash: str | None
     secret: str | None = field(repr=mask)
     sealed: bytes | None = field(repr=False)
     record: str | None
@@ -176,13 +185,15 @@ def keep(
     connection: sqlite3.Connection,
     ref: str,
     *,
-    hash: str,
+    made: MadeKey,
     secret: str | bytes | None,
     record: str | None,
     state: State,
 ) -> None:
     """Write down a key that was made."""
-    _change(connection, "keep", _KEEP, ref, hash, secret, record, state)
+    secret_hash = None if made.proven else made.secret_hash
+    values = (made.hash, secret, record, state, made.proven, secret_hash)
+    _change(connection, "keep", _KEEP, ref, *values)
 
 
 def acknowledge(connection: sqlite3.Connection, ref: str) -> None:
@@ -229,7 +240,7 @@ def clear(connection: sqlite3.Connection, ref: str) -> None:
 
 
 def _change(
-    connection: sqlite3.Connection, what: str, statement: str, *values: str | bytes | None
+    connection: sqlite3.Connection, what: str, statement: str, *values: str | bytes | int | None
 ) -> None:
     if not connection.execute(statement, _numbered(*values)).rowcount:
         raise JournalError(f"{what}: the state of {values[0]!r} does not allow it")
@@ -267,7 +278,11 @@ def _read(connection: sqlite3.Connection, query: str, *values: str | int) -> lis
 
 
 def _entry(row: sqlite3.Row) -> Entry:
-    secret = row["secret"]
+    secret, columns = row["secret"], row.keys()
+    # A journal of version 1 that is only read has not got all columns.
+    proven = row["proven"] if "proven" in columns else None
+    if proven is None and isinstance(secret, str):
+        proven = hash_of(secret) == row["hash"]
     return Entry(
         id=row["id"],
         ref=row["ref"],
@@ -277,6 +292,8 @@ def _entry(row: sqlite3.Row) -> Entry:
         first_attempt_at=datetime.fromisoformat(row["first_attempt_at"]),
         last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
         hash=row["hash"],
+        proven=bool(proven),
+        secret_hash=row["secret_hash"] if "secret_hash" in columns else None,
         secret=secret if isinstance(secret, str) else None,
         sealed=secret if isinstance(secret, bytes) else None,
         record=row["record"],

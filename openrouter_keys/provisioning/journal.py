@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from openrouter_keys.converter import write_time
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.masking import scrub
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning import entries
@@ -26,7 +27,7 @@ from openrouter_keys.provisioning.errors import (
     SecretNotKeptError,
 )
 from openrouter_keys.provisioning.files import held
-from openrouter_keys.provisioning.schema import APPLICATION, VERSION, State, connect
+from openrouter_keys.provisioning.schema import APPLICATION, READABLE, VERSION, State, connect
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.writer import Work, Writer
 
@@ -210,11 +211,12 @@ class Journal(NeverPickled):
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
         state = State.SETTLED if settled else State.MADE
+        made = MadeKey.of(hash, secret)
         stored = self._storing(secret)
         try:
             await self._writer.submit(
                 lambda c: entries.keep(
-                    c, ref, hash=hash, secret=stored(), record=record, state=state
+                    c, ref, made=made, secret=stored(), record=record, state=state
                 ),
                 urgent=True,
             )
@@ -363,7 +365,8 @@ def _purged(path: str | os.PathLike[str]) -> int:
 def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
     try:
         known = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
-        known = known and connection.execute("SELECT version FROM meta").fetchone() == (VERSION,)
+        (version,) = connection.execute("SELECT version FROM meta").fetchone() if known else (0,)
+        known = known and version in READABLE
     except sqlite3.Error as error:
         problem = f"cannot be read as a journal: {error}"
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:

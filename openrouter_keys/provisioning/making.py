@@ -105,6 +105,8 @@ class Making:
             return await self._resume(job, entry, entry.secret, entry.hash)
         elif entry.sealed is not None:
             self._tally.failed.add(_problem(entry, _SEALED))
+        elif not entry.proven:
+            self._tally.failed.add(_problem(entry, _UNPROVEN))
         elif await is_deleted(self._transport, entry.hash):
             self._tally.deleted += 1
             return await self._create(job)
@@ -227,8 +229,12 @@ _UNSTORED = (
     "not be deleted to be made anew"
 )
 
+_UNPROVEN = (
+    "an earlier run made the key and did not hand it over, its secret was not stored, and nothing "
+    "proves that the hash which the answer told is its own: look for it, and delete it yourself"
+)
+
 
 def _problem(entry: Entry, reason: str) -> ProvisionProblem:
-    return ProvisionProblem(
-        ref=entry.ref, reason=reason, hashes=(entry.hash,) if entry.hash else ()
-    )
+    hashes = tuple(hash for hash in (entry.hash, entry.secret_hash) if hash)
+    return ProvisionProblem(ref=entry.ref, reason=reason, hashes=hashes)

@@ -6,6 +6,7 @@ from typing import Literal, NoReturn, TypeAlias
 from attrs import field, frozen
 
 from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.masking import mask
 from openrouter_keys.models import HoldsSecret, Key
 from openrouter_keys.provisioning.specs import KeySpec
@@ -63,6 +64,11 @@ class UndeliveredKey(HoldsSecret):
     key: str = field(repr=mask)
     hash: str
 
+    @property
+    def identity(self) -> MadeKey:
+        """What proves which key it is."""
+        return MadeKey.of(self.hash, self.key)
+
 
 @frozen(kw_only=True)
 class ProvisionReport(HoldsSecret):
@@ -74,7 +80,8 @@ class ProvisionReport(HoldsSecret):
         settled_before: how many specs needed nothing any more.
         failed: how many the service refused to make, or cannot be handed over.
         failures: which, and why.
-        mismatched: how many keys are not as they were asked for; they were disabled.
+        mismatched: how many keys are not as they were asked for; they were disabled, unless the
+            reason says otherwise.
         mismatches: which, and in what.
         in_doubt: how many may have been made, and nobody can say; nothing was sent again for them.
         doubts: which, why, and which keys may be theirs.

@@ -1,4 +1,4 @@
-"""What a journal's file holds, in version 1, and how a connection to it is opened. No thread.
+"""What a journal's file holds, in version 2, and how a connection to it is opened. No thread.
 
 A row is a ref that was planned and at least intended once. Its states::
 
@@ -20,7 +20,9 @@ import sqlite3
 
 from openrouter_keys.provisioning.errors import JournalError, JournalMismatchError
 
-VERSION = 1
+VERSION = 2
+#: What can be read: an older one is brought up to date by the first run that goes on with it.
+READABLE = (1, VERSION)
 #: `PRAGMA application_id`, by which `file` and we tell a journal from any other database: "ORKJ".
 APPLICATION = 0x4F524B4A
 
@@ -45,6 +47,9 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # `run` is the run that first met the ref: met again in the same run, it is a duplicate. Those that
 # an earlier run met are in `seen`, a table of the run's own.
 # `longest_timeout` is how many seconds a create of any run could be under way.
+# `ended_at` is when the exchange of the last create that was never answered ended: NULL: it may
+# have been under way when its run ended. `proven` is whether the hash is the SHA-256 of the secret;
+# NULL: nobody looked. Where it is not, `secret_hash` is.
 # A CHECK of the state would cost a third of all that a key costs here.
 # `unfinished` lets a resume over a million settled rows read none of them, and so does `unretired`.
 # `rotations` has a row for each key that is replaced by a twin, whose ref in `keys` is the old
@@ -58,7 +63,7 @@ CREATE TABLE meta (
     runs INTEGER NOT NULL,
     longest_timeout REAL NOT NULL
 );
-INSERT INTO meta VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
+INSERT INTO meta VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY,
     ref TEXT NOT NULL UNIQUE,
@@ -71,8 +76,12 @@ CREATE TABLE keys (
     hash TEXT,
     secret,
     record TEXT,
-    reason TEXT
+    reason TEXT,
+    ended_at TEXT,
+    proven INTEGER,
+    secret_hash TEXT
 );
+CREATE INDEX secret_hashes ON keys (secret_hash) WHERE secret_hash IS NOT NULL;
 CREATE INDEX unfinished ON keys (id) WHERE state <> 'settled';
 CREATE INDEX written_off ON keys (id) WHERE written_off > 0;
 CREATE TABLE rotations (
@@ -90,6 +99,14 @@ CREATE TABLE rotations (
 CREATE INDEX unretired ON rotations (handed_over_at, id) WHERE state <> 'deleted';
 CREATE INDEX twins ON rotations (twin) WHERE twin IS NOT NULL;
 PRAGMA application_id = 0x4F524B4A;
+"""
+
+_FROM_1 = """
+ALTER TABLE keys ADD COLUMN ended_at TEXT;
+ALTER TABLE keys ADD COLUMN proven INTEGER;
+ALTER TABLE keys ADD COLUMN secret_hash TEXT;
+CREATE INDEX secret_hashes ON keys (secret_hash) WHERE secret_hash IS NOT NULL;
+UPDATE meta SET version = 2
 """
 
 
@@ -153,7 +170,10 @@ def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
 
 def _begin_run(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
     (version,) = connection.execute("SELECT version FROM meta").fetchone()
-    if version != VERSION:
+    if version == 1:
+        for statement in _FROM_1.split(";\n"):
+            connection.execute(statement)
+    elif version != VERSION:
         problem = f"has version {version}, and this openrouter-keys reads {VERSION}: update it"
         raise JournalMismatchError(path, problem)
     (known,) = connection.execute("SELECT server_url FROM meta").fetchone()

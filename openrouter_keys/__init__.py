@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from openrouter_keys import converter, errors, models, operations, utils
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
-    from openrouter_keys.errors import OpenRouterError
+    from openrouter_keys.errors import IncompleteListingError, OpenRouterError
     from openrouter_keys.lifecycle.report import Rotation, RotationReport
     from openrouter_keys.models import (
         Budget,
@@ -82,6 +82,7 @@ __all__ = [
     "GetCurrentKeyResponse",
     "GetKeyResponse",
     "HTTPMeta",
+    "IncompleteListingError",
     "JournalError",
     "JournalFullError",
     "JournalInUseError",
@@ -126,7 +127,7 @@ __all__ = [
 _MODULES = {
     "api_keys": ("AsyncAPIKeys",),
     "client": ("AsyncOpenRouter",),
-    "errors": ("OpenRouterError",),
+    "errors": ("IncompleteListingError", "OpenRouterError"),
     "lifecycle.report": ("Rotation", "RotationReport"),
     "models": (
         "Budget",

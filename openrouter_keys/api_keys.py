@@ -109,6 +109,10 @@ class AsyncAPIKeys(NeverPickled):
             include_expired: True: expired keys too; None: as the service likes.
             workspace_id: the workspace, a UUID; None: the default workspace.
             **options: see `RequestOptions`; they hold for each page.
+
+        Raises:
+            IncompleteListingError: the service's pages do not fit together, or do not end; what
+                came until then are keys, but maybe not all.
         """
         found = pages(
             self,
@@ -278,8 +282,11 @@ async def pages(
     **options: Unpack[RequestOptions],
 ) -> AsyncGenerator[Sequence[Key], None]:
     """Go through all keys as `AsyncAPIKeys.iterate` does, which tells the arguments, by pages."""
+    clockwork = api_keys._transport.clockwork  # pyright: ignore[reportPrivateUsage]  # the same module
     pager = Pager()
     while not pager.done:
+        if pager.wait:
+            await clockwork.sleep(pager.wait)
         page = await api_keys.list(
             include_disabled=include_disabled,
             include_expired=include_expired,

@@ -15,6 +15,7 @@
     ├── CreateOutcomeUnknownError       a create was sent and nobody can say whether it made a key
     ├── ResponseValidationError         an answer that does not read as documented
     │   ├── MalformedBodyError          … cut short, or no JSON at all
+    │   ├── IncompleteListingError      … pages that do not make up a whole list
     │   ├── SecretLostError             … a key was made and its secret cannot be read
     │   └── CreatedKeyUnreadableError   … its secret can: `.key`
     └── ResponseError                   the service said no; the status decides the class
@@ -163,6 +164,24 @@ class ResponseValidationError(OpenRouterError):
 
 class MalformedBodyError(ResponseValidationError):
     """A successful answer's body was cut short, or is no JSON."""
+
+
+class IncompleteListingError(ResponseValidationError):
+    """A walk through all keys did not come to the list's end: its pages do not fit together.
+
+    What it gave until then are keys, and there may be more of them.
+
+    Attributes:
+        seen: how many keys were seen.
+        pages: how many pages were asked for.
+        offset: how many keys the last page was asked to skip.
+        why: what was wrong with the pages.
+    """
+
+    seen: int = 0
+    pages: int = 0
+    offset: int = 0
+    why: str = ""
 
 
 class SecretLostError(ResponseValidationError):

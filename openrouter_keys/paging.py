@@ -4,18 +4,38 @@ A list is skipped into by a number of keys, newest first. A key that somebody de
 older ones up by one, so that the next page would begin too late; a key that somebody creates moves
 them down, so that it begins too early. Hence pages overlap, and a page counts only if it shares a
 key with what was seen before: then nothing can lie between them.
+
+Every walk comes to an end: whatever a service answers, the pages that bring nothing new are few,
+and so are all of them together. Where the end was not seen, it is an `IncompleteListingError`.
 """
 
 from collections.abc import Sequence
 
+from openrouter_keys.errors import IncompleteListingError
 from openrouter_keys.models import Key
 
-#: How many keys the next page repeats; so many may be deleted meanwhile without a second look.
-OVERLAP = 10
+#: How many keys the next page repeats; so many may be deleted meanwhile without a second look. A
+#: service that cuts a page to just so many keys passes for one at its end: no round number.
+OVERLAP = 9
 #: How often in a row the same page may come back before a page far away is asked for: only
 #: somebody who knows no offset, such as a stand-in for the service, gives the same one there too.
 ENOUGH_REPEATS = 3
 FAR = 1_000_000
+#: How many keys a page holds, as the service documents it. Fewer are all that somebody has who
+#: gives them whatever the offset.
+FULL_PAGE = 100
+#: How many pages in a row may bring nothing where something new, or the end, had to come.
+MOST_BARREN = 20
+#: So many of them are asked for at once; before each further one is a wait, twice as long each
+#: time, in seconds.
+BARREN_AT_ONCE = 5
+FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
+#: How many pages a walk may take in all: some 900,000 keys of a service that gives 100 a page.
+MOST_PAGES = 10_000
+#: How often the end is looked at once more in a list that was not always consistent.
+_LOOKS = 2
+#: How often an empty list is asked for, where there were keys before.
+_EMPTIES = 2
 
 
 class Pager:
@@ -23,61 +43,154 @@ class Pager:
 
     Attributes:
         offset: how many keys the page to ask for next skips.
+        wait: the seconds to wait before it is asked for.
         done: whether everything was seen.
     """
 
     def __init__(self) -> None:
         self.offset = 0
+        self.wait = 0.0
         self.done = False
+        self._pages = 0
         self._seen: set[str] = set()
+        self._oldest = ""
         self._largest = 0
         self._back = OVERLAP
         self._overlap = 0
+        self._first: list[str] = []
+        self._one_page = True
         self._last: list[str] = []
         self._repeats = 0
         self._probed_from: int | None = None
+        self._barren = 0
+        self._empties = 0
+        self._size_at_end = 0
+        self._doubted = False
+        self._looks = 0
 
     def take(self, page: Sequence[Key]) -> list[Key]:
         """Return the keys of the page at `offset` that are new, and move on.
 
         Args:
             page: what the service answered.
+
+        Raises:
+            IncompleteListingError: the end was not seen, and is not looked for any longer.
         """
-        if self._probed_from is not None:
-            return self._probed(page, self._probed_from)
-        fresh = list({key.hash: key for key in page if key.hash not in self._seen}.values())
-        if self._joins(page, fresh):
-            self._move_on(page, fresh)
-            self._seen.update(key.hash for key in fresh)
-            return fresh
-        self._step_back()
-        return []
-
-    def _joins(self, page: Sequence[Key], fresh: list[Key]) -> bool:
-        # A page of one key leaves no room for an overlap: then there is nothing to prove it by.
-        return self.offset == 0 or len(fresh) < len(page) or self._overlap == 0
-
-    def _move_on(self, page: Sequence[Key], fresh: list[Key]) -> None:
-        self._back = OVERLAP
-        self._largest = max(self._largest, len(page))
-        # Nothing new on a page that had room for more: that was the end.
-        self.done = not fresh and (not page or len(page) < self._largest)
-        self._overlap = max(0, min(OVERLAP, len(page) - 1))
-        self.offset += len(page) - self._overlap
+        self._pages += 1
+        self.wait = 0.0
         hashes = [key.hash for key in page]
-        self._repeats = self._repeats + 1 if hashes == self._last else 0
-        self._last = hashes
+        if self._probed_from is not None:
+            self._probed(hashes, self._probed_from)
+            return []
+        self._first = self._first or hashes
+        self._one_page = self._one_page and hashes in ([], self._first)
+        fresh = list({key.hash: key for key in page if key.hash not in self._seen}.values())
+        if not self._joins(hashes, fresh):
+            self._step_back()
+            return []
+        self._seen.update(key.hash for key in fresh)
+        if hashes:
+            self._move_on(hashes, fresh)
+        else:
+            self._emptied()
+        if self._pages >= MOST_PAGES and not self.done:
+            raise self._incomplete(f"its end did not come within {MOST_PAGES:,} pages")
+        return fresh
+
+    def _joins(self, hashes: list[str], fresh: list[Key]) -> bool:
+        if self._looks == _LOOKS:
+            return not fresh  # what follows the end, by itself, joins nothing
+        # A page of one key leaves no room for an overlap: then there is nothing to prove it by.
+        return self.offset == 0 or len(fresh) < len(hashes) or self._overlap == 0
+
+    def _move_on(self, hashes: list[str], fresh: list[Key]) -> None:
+        self._back, self._empties = OVERLAP, 0
+        self._largest = max(self._largest, len(hashes))
+        if fresh and fresh[-1].hash == hashes[-1]:
+            # Keys after a page that had room for more: this service cuts pages short.
+            self._doubted = self._doubted or 0 < self._size_at_end < self._largest
+            self._oldest, self._size_at_end, self._barren = hashes[-1], len(hashes), 0
+        elif self._is_stand_in() and self._doubted and hashes == self._first:
+            self.done = True
+        elif self.offset >= len(self._seen):
+            self._wait()
+        repeated, self._last = hashes == self._last, hashes
+        if not fresh and len(hashes) < self._largest:
+            self._end(hashes, repeated=repeated)
+            return
+        self._looks = 0
+        self._overlap = min(OVERLAP, len(hashes) - 1)
+        self.offset += len(hashes) - self._overlap
+        self._repeats = self._repeats + 1 if repeated else 0
         if self._repeats >= ENOUGH_REPEATS:
             self._probed_from = self.offset
             self.offset += FAR
 
-    def _probed(self, page: Sequence[Key], origin: int) -> list[Key]:
-        """Tell a stand-in that knows no offset from others who create as fast as we go on."""
-        self.done = [key.hash for key in page] == self._last
+    def _end(self, hashes: list[str], *, repeated: bool) -> None:
+        """Nothing new on a page that had room for more: that is the end, if all else agrees."""
+        if repeated and (len(hashes) > 1 or self._looks == _LOOKS):
+            self._step_back()  # from another offset, the same page tells nothing
+            return
+        if hashes[-1] != self._oldest:  # deleted meanwhile, or the page is cut short
+            self._doubted, self._oldest, self._looks = True, hashes[-1], 0
+        if not self._doubted or self._looks == _LOOKS:
+            self.done = True
+            return
+        # Once more at the last key, then at what follows it.
+        self._looks = self._looks % _LOOKS + 1
+        self._overlap = 1
+        self.offset += len(hashes) - (_LOOKS - self._looks)
+
+    def _emptied(self) -> None:
+        self._empties += 1
+        self.done = (
+            not self._seen
+            or self._looks == _LOOKS
+            or self._empties == _EMPTIES
+            or (self.offset > 0 and not self._doubted)
+        )
+        if not self.done:
+            self._wait()
+
+    def _probed(self, hashes: list[str], origin: int) -> None:
+        """Tell who knows no offset from others who create as fast as we go on."""
+        if hashes == self._last:
+            self._give_up("every offset is answered by the same page")
         self.offset, self._probed_from, self._repeats = origin, None, 0
-        return []
 
     def _step_back(self) -> None:
+        self._doubted, self._looks = True, 0
         self.offset = max(0, self.offset - self._back)
         self._back *= 2
         self._last = []  # a page of its own: whoever answers knows the offset
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait before the next page, longer each time, since this one brought nothing."""
+        self._barren += 1
+        if self._barren > MOST_BARREN:
+            self._give_up(f"{MOST_BARREN} pages in a row did not go on where the ones before ended")
+        elif self._barren > BARREN_AT_ONCE:
+            self.wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._barren - BARREN_AT_ONCE - 1))
+
+    def _is_stand_in(self) -> bool:
+        """Whether all keys came on one page, with room for more, which is all that ever came."""
+        return self._one_page and self._largest < FULL_PAGE
+
+    def _give_up(self, why: str) -> None:
+        if not self._is_stand_in():
+            raise self._incomplete(why)
+        self.done = True
+
+    def _incomplete(self, why: str) -> IncompleteListingError:
+        error = IncompleteListingError(
+            f"the list of keys could not be completed: {why} "
+            f"({len(self._seen):,} keys seen on {self._pages:,} pages, the last one from "
+            f"{self.offset:,} on); list again later"
+        )
+        error.operation = "list"
+        error.seen, error.pages, error.offset, error.why = (
+            len(self._seen), self._pages, self.offset, why,
+        )  # fmt: skip
+        return error

@@ -142,6 +142,8 @@ async def _newest(
 ) -> AsyncGenerator[Key, None]:
     pager = Pager()
     while not pager.done:
+        if pager.wait:
+            await transport.clockwork.sleep(pager.wait)
         operation = list_(
             include_disabled=True,
             include_expired=True,

@@ -22,6 +22,7 @@ TREE: dict[str, tuple[type[Exception], ...]] = {
     "CreateOutcomeUnknownError": (OpenRouterError,),
     "ResponseValidationError": (OpenRouterError,),
     "MalformedBodyError": (errors.ResponseValidationError,),
+    "IncompleteListingError": (errors.ResponseValidationError,),
     "SecretLostError": (errors.ResponseValidationError,),
     "CreatedKeyUnreadableError": (errors.ResponseValidationError,),
     "ResponseError": (OpenRouterError,),

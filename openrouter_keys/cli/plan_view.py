@@ -11,7 +11,7 @@ from openrouter_keys.cli.output import Output, Record, print_json, print_records
 from openrouter_keys.cli.plan import Plan, Step, steps
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
-from openrouter_keys.errors import JSON, NoResponseError
+from openrouter_keys.errors import JSON, IncompleteListingError, NoResponseError
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.specs import KeySpec
 
@@ -83,7 +83,7 @@ async def _same_names(
             ):
                 if (workspace_id, key.name) in names:
                     found[(workspace_id, key.name), key.hash] = None
-    except NoResponseError as error:
+    except (IncompleteListingError, NoResponseError) as error:
         sys.stderr.write(f"openrouter-keys: which names are there already is not known: {error}\n")
         return Counter()
     own = await _own(journal) if found and journal else frozenset[str]()

@@ -9,8 +9,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from openrouter_keys.provisioning.errors import (
 )
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.schema import State
-from openrouter_keys.provisioning.writer import Writer
+from openrouter_keys.provisioning.writer import Opened, Writer
 from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec
 
 # A journal is slow to write, by design.
@@ -87,11 +87,12 @@ async def test_a_secret_is_kept_though_the_others_of_its_group_have_no_room(path
     path.touch(0o600)
     blocked, go = threading.Event(), threading.Event()
 
-    def opened() -> "closing[sqlite3.Connection]":
-        connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("CREATE TABLE t (a)")
-        connection.execute("PRAGMA max_page_count = 4")
-        return closing(connection)
+    @contextmanager
+    def opened() -> Generator[Opened]:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("CREATE TABLE t (a)")
+            connection.execute("PRAGMA max_page_count = 4")
+            yield connection, lambda: None
 
     def block(_: sqlite3.Connection) -> None:
         blocked.set()

@@ -17,6 +17,7 @@ from openrouter_keys.provisioning.report import (
     ProvisionResult,
     UndeliveredKey,
 )
+from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.tally import Tally
 from openrouter_keys.results import Err, Ok, attempt
@@ -107,6 +108,15 @@ class Delivery:
         self._tally.held.pop(spec.ref, None)
         await self._journal.acknowledge(spec.ref)
         return Delivered.TAKEN
+
+    async def salvage(self) -> None:
+        """Take from a journal that is lost the secrets that nobody has, for the report."""
+        states = (State.MADE,) if self._on_result is not None else (State.MADE, State.SETTLED)
+        async for entry in self._journal.salvage(*states):
+            if entry.secret is not None and entry.hash is not None:
+                self._tally.held[entry.ref] = UndeliveredKey(
+                    ref=entry.ref, key=entry.secret, hash=entry.hash
+                )
 
     async def _hand_over(self, on_result: OnResult, result: ProvisionResult) -> None:
         took = on_result(result)

@@ -7,9 +7,10 @@
     ServiceOutageError          no create succeeded for too long
     JournalError
     ├── JournalInUseError       another process, or this one, is writing to it
-    ├── JournalInsecureError    others could read it, or it is no plain file
+    ├── JournalInsecureError    others could read or replace it, or it is no plain file
     ├── JournalMismatchError    no journal, a newer version's, or another server's
     ├── JournalFullError        it cannot be written, so nothing more is sent
+    ├── JournalLostError        its file was taken away from under a run
     ├── PlanChangedError        a known ref came with other fields
     ├── DuplicateRefError       a ref came twice in one run
     └── SecretNotKeptError      a key was made and could not be written down: `.key`
@@ -95,6 +96,21 @@ class JournalMismatchError(JournalError):
 
 class JournalFullError(JournalError):
     """The journal could not be written: what it was to hold has not been sent."""
+
+
+class JournalLostError(JournalError):
+    """A file of the journal was removed, renamed, replaced or cut short while it was in use.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path} {problem} while it was in use: nothing more is sent; bring it back, then run "
+            "again"
+        )
+        self.path = path
 
 
 class PlanChangedError(JournalError):

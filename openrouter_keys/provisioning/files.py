@@ -1,7 +1,7 @@
 """A journal's files: private, whole and held by one writer. Nothing of what is in them.
 
-Beside the database itself there are SQLite's own `-wal` and `-shm`, which get its mode, and
-`.lock`, which stays behind: whoever removed it could let two writers in.
+Beside the database itself there are SQLite's own `-wal` and `-shm`, and `.lock`, which stays
+behind: whoever removed it could let two writers in. All are made here, before SQLite opens them.
 """
 
 import errno
@@ -15,14 +15,19 @@ from openrouter_keys.provisioning.errors import (
     JournalError,
     JournalInsecureError,
     JournalInUseError,
+    JournalLostError,
     JournalMismatchError,
 )
+from openrouter_keys.provisioning.folders import refuse_shared
 
 # Any other way of locking: the journal's own file must not be opened here once SQLite has it open,
 # since closing it again would drop SQLite's POSIX locks (https://sqlite.org/howtocorrupt.html).
 _LOCK = ".lock"
 _SUFFIXES = ("", "-wal", "-shm", _LOCK)
 _PID = 32
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+# What file systems answer that do not sync a folder.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 # How each of SQLite's databases begins.
 _MAGIC = b"SQLite format 3\0"
 
@@ -36,6 +41,9 @@ if sys.platform == "win32":
     def _problem(_: os.stat_result) -> str | None:
         return None  # who may read a file is not in its mode there
 
+    def _lives(_: int) -> bool:
+        return True  # to ask would end it
+
 else:
     import fcntl
 
@@ -47,16 +55,85 @@ else:
             return "belongs to another user: take another path, or run as that user"
         if stat.S_IMODE(found.st_mode) & 0o077:
             return "could be read by others, and holds secrets: chmod 600 it, if nobody has"
+        if found.st_nlink > 1:
+            return "has another name, a hard link: give the journal a file of its own (cp)"
         return None
+
+    def _lives(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except OSError:
+            return True  # another user's
+        return True
+
+
+#: The locks that this process holds.
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    # A lock belongs to all processes that have it open: a forked child would keep its parent's.
+    while _locks:
+        os.close(_locks.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+class Held:
+    """The files of a journal that is held.
+
+    Args:
+        path: the journal's file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._known: dict[str, os.stat_result] = {}
+
+    def opened(self) -> None:
+        """SQLite has opened them: see whether it got the ones that were made here.
+
+        Raises:
+            JournalInsecureError: one of them is not this user's own private file.
+            JournalLostError: one of them is gone.
+        """
+        for suffix in _SUFFIXES:
+            found = self._found(suffix)
+            _refuse(self._path + suffix, found)
+            self._known[suffix] = found
+
+    def check(self) -> None:
+        """See whether they are the files that were opened, and as long at least.
+
+        Raises:
+            JournalLostError: one was removed, renamed, replaced or cut short.
+        """
+        for suffix, known in self._known.items():
+            found = self._found(suffix)
+            if not os.path.samestat(found, known):
+                raise JournalLostError(self._path + suffix, "was replaced")
+            if found.st_size < known.st_size:
+                raise JournalLostError(self._path + suffix, "was cut short")
+            self._known[suffix] = found
+
+    def _found(self, suffix: str) -> os.stat_result:
+        try:
+            return os.lstat(self._path + suffix)
+        except OSError as error:
+            raise JournalLostError(self._path + suffix, "was removed or renamed") from error
 
 
 @contextmanager
-def held(path: str) -> Generator[None]:
+def held(path: str) -> Generator[Held]:
     """Hold a journal, made if it is not there.
 
     Raises:
         JournalInUseError: somebody else holds it.
-        JournalInsecureError: it, or a file beside it, is not private.
+        JournalInsecureError: it, or a file beside it, is not private, or others could replace it.
         JournalMismatchError: it is no database at all.
         JournalError: the folder is not there, or nothing may be written there.
     """
@@ -65,23 +142,41 @@ def held(path: str) -> Generator[None]:
     except OSError as error:
         raise JournalError(f"{path} cannot be opened or made: {error.strerror}") from error
     try:
-        yield
+        yield Held(path)
     finally:
-        os.close(lock)
+        if lock in _locks:  # not in a forked child
+            _locks.discard(lock)
+            os.close(lock)
 
 
 def _locked(path: str) -> int:
+    refuse_shared(path)
     _refuse_insecure(path)
-    lock = _private(path + _LOCK)
+    lock = _lock(path)
+    _locks.add(lock)
     try:
         _claim(path, lock)
-        with suppress(FileExistsError):
-            os.close(_private(path, os.O_EXCL))
-            _sync_folder(path)
+        _refuse_a_log_alone(path)
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileExistsError):
+                os.close(_new(path + suffix))
+        _refuse_insecure(path)
+        _sync_folder(path)
     except BaseException:
+        _locks.discard(lock)
         os.close(lock)
         raise
     return lock
+
+
+def _refuse_a_log_alone(path: str) -> None:
+    if (
+        not os.path.lexists(path)
+        and os.path.lexists(path + "-wal")
+        and os.path.getsize(path + "-wal")
+    ):
+        problem = f"is missing, and {path}-wal is there: bring it back, or remove that, too"
+        raise JournalMismatchError(path, problem)
 
 
 def _refuse_insecure(path: str) -> None:
@@ -113,9 +208,21 @@ def _is_other(path: str) -> bool:
     return False
 
 
-def _private(path: str, flags: int = 0) -> int:
-    nofollow: int = getattr(os, "O_NOFOLLOW", 0)
-    return os.open(path, os.O_RDWR | os.O_CREAT | nofollow | flags, 0o600)
+def _lock(path: str) -> int:
+    try:
+        return _new(path + _LOCK)
+    except FileExistsError:
+        return os.open(path + _LOCK, os.O_RDWR | _NOFOLLOW)
+
+
+def _new(path: str) -> int:
+    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600)
+    if _problem(os.fstat(made)) is None:
+        return made
+    os.close(made)
+    os.unlink(path)
+    problem = "would be shown to others, since its file system has no modes: take another one"
+    raise JournalInsecureError(path, problem)
 
 
 def _claim(path: str, lock: int) -> None:
@@ -124,17 +231,29 @@ def _claim(path: str, lock: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
             raise
-        holder = os.pread(lock, _PID, 0) if hasattr(os, "pread") else os.read(lock, _PID)
-        raise JournalInUseError(path, int(holder) if holder.strip().isdigit() else None) from None
-    os.ftruncate(lock, 0)
+        raise JournalInUseError(path, _holder(lock)) from None
+    if not os.path.samestat(os.fstat(lock), os.lstat(path + _LOCK)):
+        raise JournalInUseError(path, None)  # it was replaced just now
     os.lseek(lock, 0, os.SEEK_SET)
-    os.write(lock, str(os.getpid()).encode())
+    os.write(lock, str(os.getpid()).encode().ljust(_PID))
+
+
+def _holder(lock: int) -> int | None:
+    os.lseek(lock, 0, os.SEEK_SET)
+    told = os.read(lock, _PID).strip()
+    return int(told) if told.isdigit() and _lives(int(told)) else None
 
 
 def _sync_folder(path: str) -> None:
     if sys.platform != "win32":  # there a folder cannot be opened, nor need be
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        except PermissionError:
+            return  # one may write there, and not look
         try:
             os.fsync(folder)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             os.close(folder)

@@ -6,10 +6,11 @@ states.
 """
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,9 +30,11 @@ from openrouter_keys.provisioning.errors import (
 from openrouter_keys.provisioning.files import held
 from openrouter_keys.provisioning.schema import APPLICATION, READABLE, VERSION, State, connect
 from openrouter_keys.provisioning.specs import KeySpec
-from openrouter_keys.provisioning.writer import Work, Writer
+from openrouter_keys.provisioning.writer import Opened, Work, Writer
 
 T = TypeVar("T")
+
+_log = logging.getLogger("openrouter_keys")
 
 _UNSETTLED = (State.INTENT, State.DOUBT, State.MADE)
 
@@ -89,12 +92,10 @@ class Journal(NeverPickled):
         """
         writer = Writer(lambda: _opened(path, server_url))
         await writer.start()
-        try:
+        async with _stopping(writer):
             run = await writer.submit(_run)
             longest = await writer.submit(lambda c: entries.longest_timeout(c, longest_timeout))
             yield cls(writer, run, store_secrets, seal, longest)
-        finally:
-            await writer.stop()
 
     @classmethod
     @asynccontextmanager
@@ -114,10 +115,8 @@ class Journal(NeverPickled):
         """
         writer = Writer(lambda: _existing(path, "ro"))
         await writer.start()
-        try:
+        async with _stopping(writer):
             yield cls(writer, 0, store_secrets=False, seal=None)
-        finally:
-            await writer.stop()
 
     @classmethod
     async def purge(cls, path: str | os.PathLike[str]) -> int:
@@ -291,6 +290,24 @@ class Journal(NeverPickled):
         """Iterate over keys, whatever their state, of which an earlier create can still land."""
         return self._pages(lambda after: lambda c: entries.written_off(c, after))
 
+    async def salvage(self, *states: State) -> AsyncGenerator[Entry, None]:
+        """Iterate over the keys whose secrets were in the journal when it was lost.
+
+        They can be read as long as it is open. Nothing comes of a journal that is not lost.
+
+        Args:
+            states: which keys.
+        """
+        after = 0
+        while self._writer.lost is not None and (found := await self._salvaged(after)):
+            for entry in found:
+                if entry.secret is not None and entry.state in states:
+                    yield entry
+            after = found[-1].id
+
+    async def _salvaged(self, after: int) -> list[Entry]:
+        return await self._writer.submit(lambda c: entries.every(c, after), salvages=True)
+
     async def _pages(self, page: Callable[[int], Work[list[Entry]]]) -> AsyncGenerator[Entry, None]:
         after = 0
         while found := await self._writer.submit(page(after)):
@@ -315,36 +332,55 @@ class Journal(NeverPickled):
         return await self._writer.submit(lambda c: entries.holds(c, hash))
 
 
-@contextmanager
-def _opened(
-    path: str | os.PathLike[str] | None, server_url: str | None
-) -> Generator[sqlite3.Connection]:
-    file = None if path is None else os.path.abspath(path)
-    with (
-        nullcontext() if file is None else held(file),
-        closing(connect(file, server_url)) as connection,
-    ):
-        yield connection
+@asynccontextmanager
+async def _stopping(writer: Writer) -> AsyncGenerator[None]:
+    """Close a journal at the end; what goes wrong in that hides neither an error nor a report."""
+    problem: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        problem = error
+        raise
+    finally:
+        try:
+            await writer.stop()
+        except Exception as error:  # noqa: BLE001 - all that was asked for is durable
+            told = f"the journal could not be closed: {error}"
+            if problem is None:
+                _log.warning(told)
+            else:
+                problem.add_note(told)
 
 
 @contextmanager
-def _existing(
-    path: str | os.PathLike[str], mode: Literal["ro", "rw"]
-) -> Generator[sqlite3.Connection]:
+def _opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Generator[Opened]:
+    if path is None:
+        with closing(connect(None, server_url)) as connection:
+            yield connection, lambda: None
+        return
+    file = os.path.abspath(path)
+    with held(file) as files, closing(connect(file, server_url)) as connection:
+        files.opened()
+        yield connection, files.check
+
+
+@contextmanager
+def _existing(path: str | os.PathLike[str], mode: Literal["ro", "rw"]) -> Generator[Opened]:
     file = os.path.abspath(path)
     if not os.path.lexists(file):
         raise JournalError(f"{file} is not there: give the path of a journal")
     uri = f"{Path(file).as_uri()}?mode={mode}"
     with (
-        held(file),
+        held(file) as files,
         closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
     ):
         _refuse_others(connection, file)
-        yield connection
+        files.opened()
+        yield connection, files.check
 
 
 def _purged(path: str | os.PathLike[str]) -> int:
-    with _existing(path, "rw") as connection:
+    with _existing(path, "rw") as (connection, _):
         try:
             # What is deleted is overwritten; what earlier changes left between the rows goes with
             # the old pages, which are copied in memory and not to yet another file.

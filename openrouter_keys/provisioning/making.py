@@ -92,6 +92,10 @@ class Making:
             return await self._go_on(job)
         return await self._create(job)
 
+    async def salvage(self) -> None:
+        """Take from a journal that is lost the secrets that nobody has, for the report."""
+        await self._delivery.salvage()
+
     # --- what an earlier run left ---
 
     async def _go_on(self, job: Job) -> Job | None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -287,6 +288,8 @@ class Run:
             pending = (await self._journal.counts())[State.MADE]
         except JournalError as error:
             self._halt.stop(error)  # the report tells what is known without it
+        with suppress(JournalError):
+            await self._making.salvage()
         return self._tally.report(doubts, pending=pending)
 
     async def _count_doubts(self, doubts: Problems) -> None:

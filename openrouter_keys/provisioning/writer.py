@@ -16,12 +16,14 @@ import anyio
 from attrs import define
 
 from openrouter_keys.pickling import NeverPickled
-from openrouter_keys.provisioning.errors import JournalError, JournalFullError
+from openrouter_keys.provisioning.errors import JournalError, JournalFullError, JournalLostError
 
 T = TypeVar("T")
 
 #: What is to be done in a group's transaction; where it raises, it has not written.
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
+#: A connection, and what is called around each commit: it raises if that is worth nothing.
+Opened: TypeAlias = tuple[sqlite3.Connection, Callable[[], None]]
 
 _CANNOT_WRITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -31,6 +33,7 @@ class _Job(NeverPickled):
     work: Work[Any]
     urgent: bool
     future: asyncio.Future[Any]
+    salvages: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -61,9 +64,13 @@ class Writer(NeverPickled):
 
     Args:
         opened: opens the connection, inside the thread, and closes what belongs to it.
+
+    Attributes:
+        lost: why nothing of it will be there tomorrow; None: it will.
     """
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+    def __init__(self, opened: Callable[[], AbstractContextManager[Opened]]) -> None:
+        self.lost: JournalLostError | None = None
         self._opened = opened
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -81,17 +88,20 @@ class Writer(NeverPickled):
             self._inbox.put(None)
             raise
 
-    def submit(self, work: Work[T], *, urgent: bool = False) -> asyncio.Future[T]:
+    def submit(
+        self, work: Work[T], *, urgent: bool = False, salvages: bool = False
+    ) -> asyncio.Future[T]:
         """Have something done; the future has its result once that is durable.
 
         Args:
             work: what to do. Cancelling the future does not take it back.
             urgent: where the disk is full, try this again without the others of its group.
+            salvages: it reads what is left once the journal is lost.
         """
         if self._closed:
             raise JournalError("the journal is closed: open it again")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Job(work, urgent, future))
+        self._inbox.put(_Job(work, urgent, future, salvages))
         return future
 
     async def stop(self) -> None:
@@ -107,10 +117,10 @@ class Writer(NeverPickled):
     def _live(self) -> None:
         awaited = self._ready
         try:
-            with self._opened() as connection:
+            with self._opened() as (connection, check):
                 self._tell(self._ready, None)
                 awaited = self._over
-                while self._serve(connection):
+                while self._serve(connection, check):
                     pass
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._tell(awaited, error)
@@ -128,13 +138,24 @@ class Writer(NeverPickled):
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(act)
 
-    def _serve(self, connection: sqlite3.Connection) -> bool:
+    def _serve(self, connection: sqlite3.Connection, check: Callable[[], None]) -> bool:
         """Commit one group; False: it was the last."""
         waiting = self._waiting()
         group = [job for job in waiting if job is not None]
-        _commit(connection, group)
+        self._look(check)  # a log that is cut short is as long as before once more is written
+        _commit(connection, [job for job in group if self.lost is None or job.salvages])
+        self._look(check)
+        if self.lost is not None:
+            for job in group:
+                job.error = job.error if job.salvages else self.lost
         self._in_loop(lambda: _answer(group))  # one wake-up for all of them
         return len(group) == len(waiting)
+
+    def _look(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except JournalLostError as error:
+            self.lost = self.lost or error
 
     def _waiting(self) -> list[_Job | None]:
         waiting = [self._inbox.get()]

@@ -13,8 +13,11 @@ from openrouter_keys.errors import (
     ErrorData,
     ErrorDetail,
     MalformedBodyError,
+    NotFoundResponseError,
     OpenRouterDefaultError,
+    OpenRouterError,
     ResponseError,
+    ResponseValidationError,
 )
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import HTTPMeta
@@ -28,19 +31,66 @@ class Answer:
     http: HTTPMeta
 
 
+class ErrorInSuccessError(ResponseValidationError):
+    """A success's status over a body that is an error; `refusal` returns that error."""
+
+
 def refusal(answer: Answer, secrets: Iterable[str] = ()) -> ResponseError:
     """Return the error of an answer that says no; its status decides the class.
 
+    The status of a success does not: there the error's own `code` does, if it is such a status.
+
     Args:
-        answer: the answer, with any status that is no success.
+        answer: the answer.
         secrets: what stood in the request and must not show in the error.
     """
     status = answer.http.status
     text = _shown(answer.body, [*secrets])
     data = _error_data(text, status)
-    error = STATUS_ERRORS.get(status, OpenRouterDefaultError)(data.error.message)
+    code = data.error.code
+    kind = code if _is_success(status) and isinstance(code, int) else status
+    error = STATUS_ERRORS.get(kind, OpenRouterDefaultError)(data.error.message)
     error.data, error.body = data, text
     return error
+
+
+def refuse_error(body: bytes) -> None:
+    """Raise if the body of a success is an error all the same: `{"error": …}`.
+
+    Raises:
+        ErrorInSuccessError: it is one.
+    """
+    if b'"error"' not in body:  # what nearly every answer ends with
+        return
+    try:
+        told = parse(body)
+    except MalformedBodyError:
+        return
+    error = told.get("error") if isinstance(told, dict) else None
+    if error and isinstance(error, dict | str):
+        raise ErrorInSuccessError("the answer is an error, under the status of a success")
+
+
+def is_api_404(error: OpenRouterError) -> bool:
+    """Whether an error is the API's own "there is no such key".
+
+    A proxy's 404, a login page or an unknown route proves nothing about a key.
+    """
+    if not isinstance(error, NotFoundResponseError) or error.status_code != 404:
+        return False
+    try:
+        body = parse(error.body.encode(errors="replace"))
+    except MalformedBodyError:
+        return False
+    told = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(told, dict):
+        return False
+    code, message = told.get("code"), told.get("message")
+    return type(code) is int and code == 404 and isinstance(message, str)
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
 
 
 def _shown(body: bytes, secrets: Sequence[str]) -> str:
@@ -74,10 +124,12 @@ def _error_detail(told: JSON, status: int) -> ErrorDetail:
     """Read `{"code", "message", "metadata"}`, a bare text, or nothing that makes sense."""
     detail: Mapping[str, JSON] = told if isinstance(told, dict) else {"message": told}
     code, message, metadata = detail.get("code"), detail.get("message"), detail.get("metadata")
+    code = code if isinstance(code, int | str) and not isinstance(code, bool) else status
+    means = code if _is_success(status) else status
     return ErrorDetail(
-        code=code if isinstance(code, int | str) and not isinstance(code, bool) else status,
+        code=code,
         # Half a surrogate pair, which JSON can escape, cannot be printed.
-        message=_printable(message) if isinstance(message, str) and message else _phrase(status),
+        message=_printable(message) if isinstance(message, str) and message else _phrase(means),
         metadata=metadata if isinstance(metadata, dict) else None,
     )
 
@@ -86,8 +138,10 @@ def _printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _phrase(status: int) -> str:
+def _phrase(status: int | str) -> str:
+    if status == HTTPStatus.OK:
+        return "no message"  # an error that says nothing of itself
     try:
-        return HTTPStatus(status).phrase
+        return HTTPStatus(int(status)).phrase
     except ValueError:
         return "no message"

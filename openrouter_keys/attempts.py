@@ -6,7 +6,7 @@ No aiohttp (see `wire`), and no rule of when to repeat (see `retries`).
 import logging
 from typing import Any, TypeVar
 
-from openrouter_keys.answers import Answer, refusal
+from openrouter_keys.answers import Answer, ErrorInSuccessError, is_api_404, refusal
 from openrouter_keys.call import Call, Failure, told
 from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.credentials import Credentials
@@ -17,6 +17,7 @@ from openrouter_keys.errors import (
     NoResponseError,
     NotSentError,
     OpenRouterError,
+    ResponseError,
     ResponseValidationError,
 )
 from openrouter_keys.masking import scrub
@@ -137,25 +138,43 @@ class Attempts(NeverPickled):
         what = happening(reply.status)
         if what is Happening.DONE:
             return self._read(call, answer)
-        if reply.status == 404 and call.maybe_applied and call.operation.gone is not None:
-            return call.operation.gone(answer)
+        error = self._refusal(call, answer)
+        gone = call.operation.gone
+        if call.maybe_applied and gone is not None and is_api_404(error):
+            return gone(answer)
+        return Failure(what, error)
+
+    def _refusal(self, call: Call[Any], answer: Answer) -> ResponseError:
         error = refusal(answer, (call.api_key, *call.operation.secrets))
-        error.retry_after = read_retry_after(reply.headers, self._clockwork.now)
-        return Failure(what, told(error, call, answer))
+        error.retry_after = read_retry_after(answer.http.headers, self._clockwork.now)
+        return told(error, call, answer)
 
     def _read(self, call: Call[R], answer: Answer) -> R | Failure:
         try:
             return call.operation.read(answer)
+        except ErrorInSuccessError:
+            return self._refused(call, answer)
         except ResponseValidationError as unreadable:
             error = unreadable
         read_only = call.operation.effect is Effect.READ
-        call.maybe_applied = not read_only
+        call.maybe_applied = call.maybe_applied or not read_only
         told(error, call, answer)
-        if isinstance(error, MalformedBodyError):
+        if isinstance(error, MalformedBodyError) or call.operation.read_back is not None:
             if read_only and self._is_over(call):
                 return Failure(Happening.UNREADABLE, self._too_late(call, error.message))
             return Failure(Happening.UNREADABLE, error)
         raise error
+
+    def _refused(self, call: Call[Any], answer: Answer) -> Failure:
+        """Judge an error under the status of a success by its own code, if that is a status."""
+        effect = call.operation.effect
+        # A status of the two is wrong: what was sent may have been applied.
+        call.maybe_applied = call.maybe_applied or effect is not Effect.READ
+        error = self._refusal(call, answer)
+        code = error.data.error.code
+        if effect is Effect.CREATE or not isinstance(code, int) or not 400 <= code < 600:
+            return Failure(Happening.FAILED, error)
+        return Failure(happening(code), error)
 
     def _unanswered(self, call: Call[Any], reply: NoReply) -> Failure:
         if self._is_over(call):
@@ -179,7 +198,9 @@ class Attempts(NeverPickled):
     async def _read_back(self, call: Call[R], get: Operation[R], error: OpenRouterError) -> R:
         """Ask what became of a request that was applied, since its answer does not tell."""
         try:
-            return await self.run(Call(get, call.options, call.started, call.sent_at))
+            again = Call(get, call.options, call.started, call.sent_at)
+            again.maybe_applied = call.maybe_applied
+            return await self.run(again)
         except OpenRouterError as unread:
             raise error from unread
 

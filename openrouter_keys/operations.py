@@ -8,13 +8,13 @@ The rules are those of https://openrouter.ai/docs/api-reference (API keys).
 import logging
 import re
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 from attrs import define, field
 
 from openrouter_keys import checks
-from openrouter_keys.answers import Answer
+from openrouter_keys.answers import Answer, refuse_error
 from openrouter_keys.converter import decode, decode_ordinary, encode, parse, structure
 from openrouter_keys.errors import (
     JSON,
@@ -80,6 +80,7 @@ _log = logging.getLogger("openrouter_keys")
 
 # A secret's place in the bytes of an answer that is no JSON; its closing quote proves it whole.
 _SECRET = re.compile(rb'"key"\s*:\s*"([^"\\]+)"')
+_UNTOLD = "nothing proves that the key was deleted: delete it again"
 _HASH = re.compile(rb'"hash"\s*:\s*"([0-9a-f]{64})"')
 
 
@@ -95,7 +96,7 @@ class Operation(Generic[R]):
         read: the meaning of a success; raises a `ResponseValidationError`.
         body: JSON; None: no body.
         secrets: what stands in the body and must never be shown.
-        gone: the meaning of a 404 after an attempt that may have been applied.
+        gone: the meaning of the API's own 404 after an attempt that may have been applied.
         read_back: what to ask when the answer of an applied request cannot be read.
         outcome_unknown: the error for an attempt that may have been applied and must not be
             repeated.
@@ -221,27 +222,48 @@ def update(hash: str, request: UpdateKeysRequest) -> Operation[UpdateKeysRespons
 
 def delete(hash: str) -> Operation[DeleteKeysResponse]:
     """`DELETE /keys/{hash}`: the key stops working, for good."""
+
+    def gone(answer: Answer) -> DeleteKeysResponse:
+        return DeleteKeysResponse(deleted=True, http=answer.http)
+
+    path = f"/keys/{checks.key_hash(hash)}"
     return Operation(
         name="delete",
         method="DELETE",
-        path=f"/keys/{checks.key_hash(hash)}",
+        path=path,
         effect=Effect.DELETE,
         read=_read_deleted,
-        gone=lambda answer: DeleteKeysResponse(deleted=True, http=answer.http),
+        gone=gone,
+        read_back=Operation(
+            name="get", method="GET", path=path, effect=Effect.READ, read=_read_kept, gone=gone
+        ),
     )
 
 
 def _read(answer: Answer, cls: type[A]) -> A:
     ordinary = decode_ordinary(answer.body, cls, answer.http)
-    return decode(answer.body, cls).over(answer.http) if ordinary is None else ordinary
+    if ordinary is not None:
+        return ordinary
+    refuse_error(answer.body)
+    return decode(answer.body, cls).over(answer.http)
 
 
 def _read_deleted(answer: Answer) -> DeleteKeysResponse:
+    """Believe `{"deleted": true}`, whatever else is there, and nothing less: no status, no 404."""
     try:
-        return _read(answer, DeleteKeysResponse)
-    except ResponseValidationError:
-        # The status says so, whatever became of the body.
-        return DeleteKeysResponse(deleted=True, http=answer.http)
+        deleted = decode(answer.body, DeleteKeysResponse).over(answer.http)
+    except ResponseValidationError as error:
+        refuse_error(answer.body)
+        raise type(error)(f"{error.message}; {_UNTOLD}") from None
+    if not deleted.deleted:
+        refuse_error(answer.body)
+    return deleted
+
+
+def _read_kept(answer: Answer) -> NoReturn:
+    """Read what a key that should be deleted is answered with."""
+    _read(answer, GetKeyResponse)
+    raise ResponseValidationError("the key is there")
 
 
 def _made(created: CreateKeysResponse) -> MadeKey:
@@ -261,6 +283,7 @@ def _salvaged(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
     """Take the secret out first, so that nothing that is wrong with the rest can lose it."""
     secret, hash, rest = _make_out(answer.body)
     if secret is None:
+        refuse_error(answer.body)
         raise _secret_lost(request, hash)
     try:
         read = structure(rest, GetKeyResponse)

@@ -7,24 +7,27 @@ landed.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from attrs import field, frozen
 
 from openrouter_keys.doubts import Doubt, told_apart
 from openrouter_keys.errors import NotFoundResponseError, OpenRouterError
 from openrouter_keys.models import Key
-from openrouter_keys.operations import delete, list_
+from openrouter_keys.operations import Operation, list_
 from openrouter_keys.options import RequestOptions
 from openrouter_keys.paging import Pager
+from openrouter_keys.removal import Removal, remove
+from openrouter_keys.results import Err, attempt
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
 #: How many keys are deleted at once.
 _AT_ONCE = 8
 
+R = TypeVar("R")
 _Place: TypeAlias = tuple[str | None, str]
 
 _log = logging.getLogger("openrouter_keys")
@@ -37,7 +40,7 @@ class Reconciliation:
     Attributes:
         deleted: keys that were provably made by creates without an answer, and were deleted:
             nobody holds their secrets.
-        left: such keys that could not be deleted.
+        left: such keys that could not be deleted, or of which nothing proves that they were.
         unproven: keys that may have been made so, and are not deleted: used already, changed, made
             too late, or more of them than there were creates.
         places: the workspace as it was asked for, and the hash, of each of these keys; a key's own
@@ -96,10 +99,13 @@ async def reconcile(
     # The default workspace may have been asked for by its name, too: what one doubt alone would
     # prove, another can make unclear.
     ours = {hash: key for hash, key in ours.items() if hash not in unproven}
-    deleted, left = await _delete_all(transport, [*ours.values()], options or {})
+    removals = await _delete_all(transport, [*ours], options or {})
+    gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
+    if missing := removals.keys() - gone:
+        gone |= await _unlisted(transport, missing, asked, clock, options or {})
     return Reconciliation(
-        deleted=deleted,
-        left=left,
+        deleted=tuple(key for hash, key in ours.items() if hash in gone),
+        left=tuple(key for hash, key in ours.items() if hash not in gone),
         unproven=tuple(unproven.values()),
         places=frozenset(places),
     )
@@ -157,32 +163,52 @@ async def _newest(
 
 
 async def _delete_all(
-    transport: Transport, keys: Sequence[Key], options: RequestOptions
-) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
+    transport: Transport, hashes: Sequence[str], options: RequestOptions
+) -> dict[str, Removal]:
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def gone(key: Key) -> bool:
+    async def gone(hash: str) -> Removal | None:
         async with gate:
-            return await is_deleted(transport, key.hash, options)
+            return await removed(transport, hash, options)
 
-    outcomes = await asyncio.gather(*map(gone, keys))
-    by_outcome = [*zip(keys, outcomes, strict=True)]
-    return (
-        tuple(key for key, deleted in by_outcome if deleted),
-        tuple(key for key, deleted in by_outcome if not deleted),
-    )
+    outcomes = zip(hashes, await asyncio.gather(*map(gone, hashes)), strict=True)
+    return {hash: removal for hash, removal in outcomes if removal is not None}
 
 
-async def is_deleted(
+async def _unlisted(
+    transport: Transport,
+    missing: Set[str],
+    asked: Mapping[_Place, Sequence[Doubt]],
+    clock: ServiceClock,
+    options: RequestOptions,
+) -> Set[str]:
+    """Return which keys the list, which had them a moment ago, does not have any more."""
+    listed = await attempt(_candidates(transport, asked, clock, options))
+    if isinstance(listed, Err):
+        _log.warning("the keys %s may be left over: %s", ", ".join(missing), listed.error)
+        return frozenset()
+    still = {key.hash for keys in listed.value.values() for key in keys} & missing
+    for hash in still:
+        _log.warning("the key %s is left over: it is listed, and told to be missing", hash)
+    return missing - still
+
+
+async def removed(
     transport: Transport, hash: str, options: RequestOptions | None = None
-) -> bool:
-    """Delete a key whose secret nobody holds; False: it could not be, which is logged."""
+) -> Removal | None:
+    """Delete a key whose secret nobody holds; None: nothing proves that it is gone.
+
+    What came of it is logged.
+    """
+
+    async def perform(operation: Operation[R]) -> R:
+        return await transport.perform(operation, options or {})
+
     try:
-        await transport.perform(delete(hash), options or {})
-    except NotFoundResponseError:
-        pass
+        removal = await remove(perform, hash)
     except OpenRouterError as error:
         _log.warning("the key %s, whose secret nobody holds, is left over: %s", hash, error)
-        return False
-    _log.info("the key %s was deleted: a create without an answer had made it", hash)
-    return True
+        return None
+    if removal is Removal.DELETED:
+        _log.info("the key %s was deleted: a create without an answer had made it", hash)
+    return removal

@@ -24,9 +24,10 @@ from openrouter_keys.errors import (
     WrongEventLoopError,
 )
 from openrouter_keys.made_keys import MadeKey, MadeKeys
-from openrouter_keys.operations import Operation, delete
+from openrouter_keys.operations import Operation
 from openrouter_keys.options import CallOptions, RequestOptions
 from openrouter_keys.pickling import NeverPickled
+from openrouter_keys.removal import Removal, remove
 from openrouter_keys.wire import Session, Wire
 
 R = TypeVar("R")
@@ -138,14 +139,21 @@ class Transport(NeverPickled):
         return outcome
 
     async def _delete(self, hash: str) -> str:
-        options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
         try:
-            undo = self._begin(delete(hash), options)
-            undo.undoing = True
-            await self._attempts.run(undo)
+            removal = await remove(self._run_undoing, hash)
         except OpenRouterError as error:
             return f"the key {hash} of a cancelled create is left over, delete it: {error}"
-        return f"the key {hash} of a cancelled create was deleted: nobody has its secret"
+        # It was there a moment ago.
+        missing = f"may be left over, delete it: {removal.value}"
+        done = "was deleted: nobody has its secret"
+        told = done if removal is Removal.DELETED else missing
+        return f"the key {hash} of a cancelled create {told}"
+
+    async def _run_undoing(self, operation: Operation[R]) -> R:
+        options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
+        undo = self._begin(operation, options)
+        undo.undoing = True
+        return await self._attempts.run(undo)
 
     async def close(self) -> None:
         """Let creates end, and what was cancelled settle, then close the session if it is ours.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_keys import errors
-from openrouter_keys.answers import refusal
+from openrouter_keys.answers import is_api_404, refusal
 from openrouter_keys.errors import JSON, ErrorData, ErrorDetail
 from tests.records import PARTNER_SECRET, SECRET, answer, patient
 
@@ -146,6 +146,67 @@ def test_any_bytes_of_a_refusal_make_an_error_of_its_status(raw: bytes, status: 
     error = refusal(answer(raw, status))
     assert error.message
     assert error.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 404, "message": "no"}, errors.NotFoundResponseError),
+        ({"code": 429, "message": "no"}, errors.TooManyRequestsResponseError),
+        ({"code": 502, "message": "no"}, errors.OpenRouterDefaultError),
+        ({"code": "404", "message": "no"}, errors.OpenRouterDefaultError),
+        ({"message": "no"}, errors.OpenRouterDefaultError),
+        ("no", errors.OpenRouterDefaultError),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_the_code_of_an_error_under_a_successs_status_decides(
+    status: int, error: JSON, kind: type[errors.OpenRouterError]
+) -> None:
+    refused = refusal(answer(json.dumps({"error": error}).encode(), status))
+    assert (type(refused), refused.message) == (kind, "no")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [({"code": 404}, "Not Found"), ({"code": "odd"}, "no message"), ({"code": 1e9}, "no message")],
+)
+def test_an_error_that_says_nothing_of_itself_is_named_by_its_code(
+    error: JSON, message: str
+) -> None:
+    assert refusal(answer(json.dumps({"error": error}).encode(), 200)).message == message
+
+
+OWN_404 = b'{"error": {"code": 404, "message": "Resource not found"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "own"),
+    [
+        (404, OWN_404, True),
+        (404, OWN_404[:-1] + b', "user_id": null}', True),
+        (404, b'{"error": {"code": 404, "message": "x", "metadata": {"a": 1}}}', True),
+        (404, b'{"error": {"code": 404, "message": null}}', False),
+        (404, b'{"error": {"code": "404", "message": "x"}}', False),
+        (404, b'{"error": {"code": 404.0, "message": "x"}}', False),
+        (404, b'{"error": {"code": 500, "message": "x"}}', False),
+        (404, b'{"error": {"message": "Resource not found"}}', False),
+        (404, b'{"error": "Resource not found"}', False),
+        (404, b'{"message": "no Route matched with those values"}', False),
+        (404, b"[404]", False),
+        (404, b"<html>404</html>", False),
+        (404, b"", False),
+        (410, OWN_404, False),
+        (500, OWN_404, False),
+        (200, OWN_404, False),
+    ],
+)
+def test_only_the_apis_own_404_says_that_there_is_no_such_key(
+    status: int, raw: bytes, own: bool
+) -> None:
+    error = refusal(answer(raw, status))
+    error.status_code = status
+    assert is_api_404(error) is own
 
 
 def test_half_a_surrogate_pair_in_a_message_can_be_printed() -> None:

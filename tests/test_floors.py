@@ -35,6 +35,7 @@ FLOORS = (
     "answers",
     "made_keys",
     "operations",
+    "removal",
     "wire",
     "call",
     "attempts",

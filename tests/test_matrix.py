@@ -77,7 +77,7 @@ UNREADABLE = row(
     Cell(3, errors.MalformedBodyError),
     Cell(1, errors.SecretLostError),
     Cell(2, None),  # the update, and a get to read back what became of it
-    Cell(1, None),
+    Cell(2, None),  # likewise
 )
 
 # What goes wrong, and what each operation makes of it when it goes on going wrong.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_keys import operations
-from openrouter_keys.answers import Answer
+from openrouter_keys.answers import Answer, ErrorInSuccessError
 from openrouter_keys.errors import (
     JSON,
     CreatedKeyUnreadableError,
@@ -220,7 +220,18 @@ def test_an_unreadable_update_is_read_back_by_a_get() -> None:
     assert type(read(get, {"data": key_json()})) is type(read(UPDATE, {"data": key_json()}))
 
 
-@pytest.mark.parametrize("other", [operations.get(HASH), operations.delete(HASH), CREATE])
+def test_an_unreadable_delete_is_read_back_by_a_get() -> None:
+    get = operations.delete(HASH).read_back
+    assert get is not None
+    assert asked(get) == ("GET", f"/keys/{HASH}", None)
+    assert (get.name, get.effect) == ("get", Effect.READ)
+    assert get.gone is not None
+    assert get.gone(answer(b"", 404)).deleted is True
+    with pytest.raises(ResponseValidationError, match="the key is there"):
+        read(get, {"data": key_json()})
+
+
+@pytest.mark.parametrize("other", [operations.get(HASH), operations.list_(), CREATE])
 def test_nothing_else_is_read_back(other: Operation[Any]) -> None:
     assert other.read_back is None
 
@@ -234,10 +245,18 @@ def test_a_cut_body_is_malformed(operation: Operation[Any], raw: bytes) -> None:
         operation.read(answer(raw))
 
 
-@pytest.mark.parametrize("raw", [b'{"deleted": true}', b'{"deleted": tr', b"", b"<html>", b"{}"])
-def test_a_delete_succeeds_by_its_status(raw: bytes) -> None:
-    deleted = operations.delete(HASH).read(answer(raw, 204))
-    assert (deleted.deleted, deleted.http.status) == (True, 204)
+@pytest.mark.parametrize("raw", [b'{"deleted": true}', b'{"deleted": true, "error": {"code": 1}}'])
+def test_a_delete_succeeds_by_its_word(raw: bytes) -> None:
+    deleted = operations.delete(HASH).read(answer(raw, 202))
+    assert (deleted.deleted, deleted.http.status) == (True, 202)
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"deleted": tr', b"", b"<html>", b"{}", b"[]", b"true", b'{"deleted": 1}']
+)
+def test_a_delete_succeeds_by_nothing_less(raw: bytes) -> None:
+    with pytest.raises(ResponseValidationError, match="delete it again"):
+        operations.delete(HASH).read(answer(raw, 200))
 
 
 def test_a_delete_that_says_no_is_believed() -> None:
@@ -247,8 +266,54 @@ def test_a_delete_that_says_no_is_believed() -> None:
 def test_a_key_that_is_gone_was_deleted() -> None:
     gone = operations.delete(HASH).gone
     assert gone is not None
-    assert gone(answer(b"<html>", 404)).deleted is True
+    assert gone(answer(b"", 404)).deleted is True
     assert all(operation.gone is None for operation, name, _ in EFFECTS if name != "delete")
+
+
+ERRORS: dict[str, JSON] = {
+    "an object": {"code": 500, "message": "no"},
+    "a text": "no",
+    "without a code": {"message": "no"},
+    "without a message": {"code": 500},
+}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize(
+    "operation",
+    [
+        operations.current(),
+        operations.list_(),
+        operations.get(HASH),
+        UPDATE,
+        CREATE,
+        operations.delete(HASH),
+    ],
+    ids=lambda operation: operation.name,
+)
+def test_an_error_under_the_status_of_a_success_is_one(
+    operation: Operation[Any], error: JSON
+) -> None:
+    for beside in ({}, {"data": None}, {"deleted": False}):
+        with pytest.raises(ErrorInSuccessError):
+            read(operation, {"error": error, **beside})
+
+
+def test_an_error_beside_what_was_asked_for_is_one() -> None:
+    with pytest.raises(ErrorInSuccessError):
+        read(operations.list_(), {"data": [], "error": {"code": 500, "message": "no"}})
+    with pytest.raises(ErrorInSuccessError):
+        read(operations.get(HASH), {"data": key_json(), "error": "no"})
+
+
+@pytest.mark.parametrize("error", [None, False, "", {}, [], 0])
+def test_an_error_that_says_nothing_is_none(error: JSON) -> None:
+    assert read(operations.list_(), {"data": [], "error": error}).data == []
+
+
+def test_a_secret_beside_an_error_is_not_lost() -> None:
+    value: JSON = {"data": key_json(), "key": SECRET, "error": {"code": 500, "message": "no"}}
+    assert read(CREATE, value).key == SECRET
 
 
 # --- a create's secret ---

@@ -482,7 +482,7 @@ async def test_a_delete_that_fails_keeps_no_other_from_being_deleted(service: Se
 
 
 DELETED_ALREADY = {
-    "somebody was faster": Fault("delete", status=404),
+    "somebody was faster": Fault("delete", phase="after", status=404),
     "the answer was lost": Fault("delete", "reset", phase="after"),
     "the service failed after it": Fault("delete", phase="after", status=502),
     "the answer cannot be read": Fault("delete", "cut", phase="after"),

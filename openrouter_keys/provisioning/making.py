@@ -26,7 +26,7 @@ from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.tally import Tally
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
-from openrouter_keys.reconcile import is_deleted
+from openrouter_keys.reconcile import removed
 from openrouter_keys.results import Err, Ok, attempt
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.service_clock import ServiceClock
@@ -111,7 +111,7 @@ class Making:
             self._tally.failed.add(_problem(entry, _SEALED))
         elif not entry.proven:
             self._tally.failed.add(_problem(entry, _UNPROVEN))
-        elif await is_deleted(self._transport, entry.hash):
+        elif await removed(self._transport, entry.hash) is not None:
             self._tally.deleted += 1
             return await self._create(job)
         else:

@@ -97,6 +97,7 @@ class Attempts(NeverPickled):
             call.options.server_url + operation.path,
             call.options.headers,
             operation.body,
+            proxy=call.options.proxy,
             api_key=call.api_key,
             secrets=operation.secrets,
             seconds=left,
@@ -182,9 +183,13 @@ class Attempts(NeverPickled):
         elif reply.what is Happening.NO_ANSWER:
             error = NoResponseError(f"no answer came ({reply.reason})")
         else:
-            error = NotSentError(
-                f"nothing could be sent to {call.options.server_url} ({reply.reason})"
+            proxy = call.options.proxy
+            by = (
+                call.options.server_url
+                if proxy is None
+                else f"{call.options.server_url} by {proxy}"
             )
+            error = NotSentError(f"nothing could be sent to {by} ({reply.reason})")
         return Failure(reply.what, told(error, call))
 
     def _is_over(self, call: Call[Any]) -> bool:

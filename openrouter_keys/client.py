@@ -4,8 +4,9 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from ssl import SSLContext
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from openrouter_keys import checks
 from openrouter_keys.api_keys import AsyncAPIKeys
@@ -17,6 +18,7 @@ from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
 from openrouter_keys.provisioning.sources import Specs
+from openrouter_keys.proxies import FindProxy, no_proxy, proxy_finder
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.settling import QUIET_PERIOD
 from openrouter_keys.transport import Transport
@@ -54,6 +56,11 @@ class AsyncOpenRouter(NeverPickled):
         session: an `aiohttp.ClientSession` of yours, with your proxy, connector or tracing: it is
             never closed here; or a function that makes one in the event loop: that one is. None: a
             session of our own.
+        proxy: the URL of a proxy, `http(s)://[user:password@]host[:port]`. `""`: none, not even the
+            environment's. None: `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` names
+            the host. Not with `session`, which has its own.
+        ssl: whose certificates are trusted: `ssl.create_default_context(cafile="ca.pem")`, say.
+            None: the system's, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`. Not with `session`.
         max_connections: how many calls may be under way at once; more wait their turn, and their
             `timeout_ms` begins with it.
         grace: seconds that a cancelled create gets to finish, so that its key can be deleted, and
@@ -75,13 +82,17 @@ class AsyncOpenRouter(NeverPickled):
         retry_config: RetryConfig | None = None,
         timeout_ms: float | None = None,
         session: Session | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | None = None,
         max_connections: int = 100,
         grace: float = 5.0,
     ) -> None:
         try:
             credentials = Credentials(_api_key(api_key))
+            find_proxy = _find_proxy(proxy, session)
         finally:
-            del api_key  # crash reporters send local variables home
+            del api_key, proxy  # crash reporters send local variables home
+        base_url = _server_url(server_url)
         attribution = {
             "http_referer": http_referer,
             "x_open_router_title": x_open_router_title,
@@ -93,13 +104,16 @@ class AsyncOpenRouter(NeverPickled):
             timeout=checks.timeout_ms(
                 "timeout_ms", DEFAULT_TIMEOUT_MS if timeout_ms is None else timeout_ms
             ),
-            server_url=_server_url(server_url),
+            server_url=base_url,
             headers={"User-Agent": f"openrouter-keys/{__version__}", **_headers(attribution)},
+            find_proxy=find_proxy,
+            proxy=find_proxy(base_url),
         )
         self._transport = Transport(
             credentials=credentials,
             options=options,
             session=session,
+            ssl_context=_ssl_context(ssl, session),
             max_connections=checks.count("max_connections", max_connections),
             grace=checks.seconds("grace", grace),
         )
@@ -321,6 +335,32 @@ def _api_key(given: APIKey | None) -> APIKey:
         del key
         checks.refuse("api_key", f"the key {problem}")
     return key
+
+
+def _find_proxy(given: str | None, session: Session | None) -> FindProxy:
+    try:
+        if session is None:
+            return proxy_finder(given)
+        if given is not None:
+            _only_ours("proxy")
+        return no_proxy  # of ours: the session may have one
+    finally:
+        del given
+
+
+def _ssl_context(given: SSLContext | None, session: Session | None) -> SSLContext | None:
+    if given is not None and not isinstance(given, SSLContext):
+        kind = type(given).__name__
+        checks.refuse(
+            "ssl", f'must be an SSLContext (ssl.create_default_context(cafile="…")), not {kind}'
+        )
+    if given is not None and session is not None:
+        _only_ours("ssl")
+    return given
+
+
+def _only_ours(argument: str) -> NoReturn:
+    checks.refuse(argument, "is for a session of our own: give it to the session that you pass")
 
 
 def _server_url(given: str | None) -> str:

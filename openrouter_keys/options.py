@@ -6,6 +6,7 @@ from typing import TypedDict, cast
 from attrs import field, frozen
 
 from openrouter_keys import checks
+from openrouter_keys.proxies import FindProxy, Proxy, no_proxy
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.unset import UNSET
 
@@ -55,6 +56,8 @@ class CallOptions:
     timeout: float
     server_url: str
     headers: Mapping[str, str] = field(repr=False)
+    find_proxy: FindProxy = field(default=no_proxy, repr=False)
+    proxy: Proxy | None = None
 
     def with_(self, options: RequestOptions) -> "CallOptions":
         """Return these options, changed by what a caller gave.
@@ -69,15 +72,18 @@ class CallOptions:
         options = _given(options)
         retries, timeout = options.get("retries"), options.get("timeout_ms")
         server_url, headers = options.get("server_url"), header_options(options)
+        if server_url is None:
+            server_url, proxy = self.server_url, self.proxy
+        else:
+            server_url = checks.server_url("server_url", server_url)
+            proxy = self.find_proxy(server_url)
         return CallOptions(
             retries=self.retries if retries is None else check_retries("retries", retries),
             timeout=self.timeout if timeout is None else checks.timeout_ms("timeout_ms", timeout),
-            server_url=(
-                self.server_url
-                if server_url is None
-                else checks.server_url("server_url", server_url)
-            ),
+            server_url=server_url,
             headers=merge_headers(self.headers, headers) if headers else self.headers,
+            find_proxy=self.find_proxy,
+            proxy=proxy,
         )
 
 

@@ -1,6 +1,7 @@
 """The blocking client: one line per operation, over the same core."""
 
 from collections.abc import Callable
+from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -59,6 +60,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         retry_config: RetryConfig | None = None,
         timeout_ms: float | None = None,
         session: "Callable[[], ClientSession] | None" = None,
+        proxy: str | None = None,
+        ssl: SSLContext | None = None,
         max_connections: int = 100,
         grace: float = 5.0,
     ) -> None:
@@ -78,11 +81,13 @@ class OpenRouter(Facade[AsyncOpenRouter]):
                 retry_config=retry_config,
                 timeout_ms=timeout_ms,
                 session=session,
+                proxy=proxy,
+                ssl=ssl,
                 max_connections=max_connections,
                 grace=grace,
             )
         finally:
-            del api_key  # crash reporters send local variables home
+            del api_key, proxy  # crash reporters send local variables home
         super().__init__(client, LoopThread(client.close))
         #: The account's API keys.
         self.api_keys = APIKeys(client.api_keys, self._thread)

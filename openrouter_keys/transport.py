@@ -6,6 +6,7 @@ How a call is sent, and sent again, is in `attempts`.
 import asyncio
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ class Transport(NeverPickled):
         credentials: the API key.
         options: what holds for every call.
         session: see `Wire`.
+        ssl_context: see `Wire`.
         max_connections: how many calls may be under way at once; the others wait their turn.
         grace: seconds that a cancelled create gets to finish, and again to be undone.
         connect_timeout: see `Wire`.
@@ -67,6 +69,7 @@ class Transport(NeverPickled):
         credentials: Credentials,
         options: CallOptions,
         session: Session | None,
+        ssl_context: ssl.SSLContext | None = None,
         max_connections: int,
         grace: float,
         connect_timeout: float = 10.0,
@@ -76,6 +79,7 @@ class Transport(NeverPickled):
         self._credentials = credentials
         self.options = options
         self._session = session
+        self._ssl_context = ssl_context
         self.max_connections = max_connections
         self.grace = grace
         self._connect_timeout = connect_timeout
@@ -192,6 +196,7 @@ class Transport(NeverPickled):
     def _settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
         wire = Wire(
             self._session,
+            ssl_context=self._ssl_context,
             connect_timeout=self._connect_timeout,
             read_timeout=self._read_timeout,
         )

@@ -5,6 +5,8 @@ twice here: whether to is decided in `retries`.
 """
 
 import asyncio
+import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -16,8 +18,9 @@ from yarl import URL
 
 from openrouter_keys import checks
 from openrouter_keys.deadlines import Deadlines
-from openrouter_keys.masking import scrub
+from openrouter_keys.masking import mask, scrub
 from openrouter_keys.pickling import NeverPickled
+from openrouter_keys.proxies import TO_PROXY, Proxy, shown_forms
 from openrouter_keys.retries import Happening
 
 #: A user's own session, or a function that makes one in the client's event loop.
@@ -36,6 +39,9 @@ _CANNOT_SEND = (
     ValueError,
     TypeError,
 )
+
+# aiohttp shows a proxy's URL with the credentials in it. Up to the last @: a password may have one.
+_CREDENTIALS = re.compile(r"//\S*@")
 
 
 @define(eq=False)
@@ -68,9 +74,11 @@ class Departure:
     DELETE that worked would come out as 404. Naming the loss otherwise stops that.
     """
 
-    __slots__ = ("_left", "_request")
+    __slots__ = ("_left", "_request", "authorization")
 
     def __init__(self) -> None:
+        #: What `Authorization` has to be in the end; None: it is in the headers already.
+        self.authorization: str | None = None
         self._request: aiohttp.ClientRequest | None = None
         self._left = False
 
@@ -93,6 +101,16 @@ class Departure:
         # There is no content until the headers came.
         return response, getattr(response.content, "total_bytes", None)
 
+    def proxy_secrets(self) -> tuple[str, ...]:
+        """Return what the proxy was told, ours or the session's, and must not be shown."""
+        request = self._request
+        if request is None or request.proxy is None:
+            return ()
+        told = [each.get(TO_PROXY, "") for each in (request.headers, request.proxy_headers) if each]
+        if request.proxy_auth is not None:
+            told.append(request.proxy_auth.encode())
+        return shown_forms(request.proxy, told)
+
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
@@ -100,6 +118,8 @@ class Departure:
         if self._request is not None:
             self._left = not self.unsent
         self._request = request
+        if self.authorization is not None:
+            request.headers["Authorization"] = self.authorization
         try:
             return await handler(request)
         except aiohttp.ClientConnectorError:
@@ -115,27 +135,40 @@ class Wire(NeverPickled):
     Args:
         session: the user's session, which is left open at the end; a function that makes one, or
             None for one of our own: both are closed by `close`.
+        ssl_context: whose certificates our own session trusts; None: the environment's, or the
+            system's.
         connect_timeout: seconds for TCP and TLS to be set up.
         read_timeout: seconds of silence after which a send that is not `patient` is given up.
     """
 
     def __init__(
-        self, session: Session | None, *, connect_timeout: float, read_timeout: float
+        self,
+        session: Session | None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout: float,
+        read_timeout: float,
     ) -> None:
         self._owned = not isinstance(session, aiohttp.ClientSession)
         if isinstance(session, aiohttp.ClientSession):
             self._session = session
         else:
-            self._session = _make_session() if session is None else session()
+            self._session = _make_session(ssl_context) if session is None else session()
         if self._session.auth is not None:
             checks.refuse("session", "must have no auth=: the key is sent as Authorization")
         # A middleware given for one request replaces the session's, which have no public name.
         self._middlewares = tuple(getattr(self._session, "_middlewares", ()))
         self._deadlines = Deadlines()
         # Its `total` and `sock_read` would be two timers for each request.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        # TCP, a proxy's answer and TLS may take so long each. In a session that others use too,
+        # waiting for a connection would count.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=3 * connect_timeout if session is None else None,
+            sock_connect=connect_timeout,
+        )
         self._silence = read_timeout
-        self._made_of: tuple[Mapping[str, str], str, bool] | None = None
+        self._made_of: tuple[Mapping[str, str], str, bool, Proxy | None] | None = None
         self._made: CIMultiDict[str]
 
     @property
@@ -167,6 +200,7 @@ class Wire(NeverPickled):
         headers: Mapping[str, str],
         body: bytes | None,
         *,
+        proxy: Proxy | None,
         api_key: str,
         secrets: tuple[str, ...],
         seconds: float,
@@ -180,15 +214,21 @@ class Wire(NeverPickled):
             url: the whole URL, quoted.
             headers: all headers but the key's and the body's own.
             body: JSON; None: there is none.
+            proxy: what leads there; None: only the session's own, if it has one.
             api_key: the key.
             secrets: what else must not show where the answer is shown.
             seconds: how long it may take in all.
             patient: whether it waits so long for an answer, however silent the service is.
             departure: told when the first byte may have left.
         """
+        # To https there is a CONNECT, which carries what is for the proxy.
+        relayed = proxy if proxy is not None and url.startswith("http:") else None
         status = 0
         received: CIMultiDict[str] = CIMultiDict()
         chunks: list[bytes] = []
+        if self._session.trust_env:
+            # aiohttp reads `.netrc` for the host, and refuses this header beside what it finds.
+            departure.authorization = f"Bearer {api_key}"
         try:
             silence = None if patient else self._silence
             with self._deadlines.within(seconds, silence, departure.heard):
@@ -196,7 +236,9 @@ class Wire(NeverPickled):
                     method,
                     URL(url, encoded=True),
                     data=body,
-                    headers=self._headers(headers, api_key, body),
+                    headers=self._headers(headers, api_key, body, relayed),
+                    proxy=None if proxy is None else proxy.url,
+                    proxy_headers=None if proxy is None else proxy.headers,
                     timeout=self._timeout,
                     # A 301 would turn a POST into a GET, and the key would travel along.
                     allow_redirects=False,
@@ -214,29 +256,43 @@ class Wire(NeverPickled):
         except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
             if not status:
                 return _no_reply(error, departure, (api_key, *secrets))
+        content = b"".join(chunks)
         if status >= 300:  # these end in an error, which shows its headers
-            received = _scrubbed(received, (api_key, *secrets))
-        return Reply(status, received, b"".join(chunks))
+            of_proxy = departure.proxy_secrets()
+            received = _scrubbed(received, (api_key, *secrets, *of_proxy))
+            for secret in of_proxy:
+                content = content.replace(secret.encode(), mask(secret).encode())
+        return Reply(status, received, content)
 
     def _headers(
-        self, others: Mapping[str, str], api_key: str, body: bytes | None
+        self, others: Mapping[str, str], api_key: str, body: bytes | None, relayed: Proxy | None
     ) -> CIMultiDict[str]:
         """Return all headers; those of the request before, where they are the same."""
-        made_of = (others, api_key, body is None)
+        made_of = (others, api_key, body is None, relayed)
         if made_of != self._made_of:
-            headers = CIMultiDict(others, Authorization=f"Bearer {api_key}")
+            headers = CIMultiDict(others, **({} if relayed is None else relayed.headers))
+            if not self._session.trust_env:
+                headers["Authorization"] = f"Bearer {api_key}"
             if body is not None:
                 headers["Content-Type"] = "application/json"
             self._made_of, self._made = made_of, headers
         return self._made
 
 
-def _make_session() -> aiohttp.ClientSession:
+def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # Calls queue at the client's own gate; a queue in here would count as a slow network.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or _default_trust()
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
+
+
+def _default_trust() -> ssl.SSLContext | bool:
+    # aiohttp's default context is that of the moment at which aiohttp was imported.
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    return ssl.create_default_context() if named else True
 
 
 def _scrubbed(headers: CIMultiDict[str], secrets: tuple[str, ...]) -> CIMultiDict[str]:
@@ -244,8 +300,7 @@ def _scrubbed(headers: CIMultiDict[str], secrets: tuple[str, ...]) -> CIMultiDic
 
 
 def _no_reply(error: Exception, departure: Departure, secrets: tuple[str, ...]) -> NoReply:
-    named = "" if isinstance(error, _DroppedError) else f"{type(error).__name__}: "
-    reason = scrub(f"{named}{error}".removesuffix(": "), *secrets)
+    reason = _reason(error, (*secrets, *departure.proxy_secrets()))
     if departure.unsent:
         hopeless = isinstance(error, _CANNOT_SEND)
         return NoReply(Happening.CANNOT_SEND if hopeless else Happening.NOT_SENT, reason)
@@ -253,3 +308,24 @@ def _no_reply(error: Exception, departure: Departure, secrets: tuple[str, ...]) 
     if not departure.attempted and isinstance(error, (ValueError, TypeError, RuntimeError)):
         return NoReply(Happening.CANNOT_SEND, reason)
     return NoReply(Happening.NO_ANSWER, reason)
+
+
+def _reason(error: Exception, secrets: tuple[str, ...]) -> str:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        told = f"the proxy refused: {error.status} {error.message}"
+        return f"{scrub(told, *secrets)}; {_remedy(error.status)}"
+    named = "" if isinstance(error, _DroppedError) else f"{type(error).__name__}: "
+    # Its own text quotes the message once more, so that no secret in it is found.
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    text = f"{named}{_CREDENTIALS.sub('//...@', text)}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        text += "; if your own CA signed it, name that: ssl=, SSL_CERT_FILE, or --ca-file"
+    return scrub(text.removesuffix(": "), *secrets)
+
+
+def _remedy(status: int) -> str:
+    if status == 407:
+        return "give its user and password in its URL: http://user:password@host:port"
+    if status >= 500:
+        return "it does not reach the service: ask who runs it, or go around it by NO_PROXY"
+    return "ask who runs it to let the service through, or go around it by NO_PROXY"

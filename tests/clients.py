@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 from attrs import define, field
 
@@ -11,6 +12,7 @@ from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.options import CallOptions
+from openrouter_keys.proxies import proxy_finder
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.transport import Transport
 from openrouter_keys.wire import Session
@@ -48,12 +50,15 @@ async def api_keys(
     retries: RetryConfig | None = None,
     timeout: float = 120.0,
     session: Session | None = None,
+    proxy: str | None = "",
+    ssl_context: SSLContext | None = None,
     max_connections: int = 100,
     grace: float = 5.0,
     connect_timeout: float = 10.0,
     read_timeout: float = 30.0,
 ) -> AsyncGenerator[AsyncAPIKeys, None]:
     """The operations over a transport whose parts a test chooses."""
+    find_proxy = proxy_finder(proxy)
     transport = Transport(
         credentials=Credentials(api_key),
         options=CallOptions(
@@ -61,8 +66,11 @@ async def api_keys(
             timeout=timeout,
             server_url=server_url,
             headers={},
+            find_proxy=find_proxy,
+            proxy=find_proxy(server_url),
         ),
         session=session,
+        ssl_context=ssl_context,
         max_connections=max_connections,
         grace=grace,
         connect_timeout=connect_timeout,

@@ -1,5 +1,6 @@
 """Fixtures for all tests, and a stopgap for aioresponses."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,3 +66,6 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "X_OPEN_ROUTER_CATEGORIES",
     ):
         monkeypatch.delenv(f"OPENROUTER_{name}", raising=False)
+    for name in [*os.environ]:
+        if name.lower().endswith("_proxy") or name in ("NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+            monkeypatch.delenv(name)

@@ -109,6 +109,8 @@ BAD_ARGUMENTS: dict[str, Any] = {
     "timeout_ms": [0, -1, float("nan"), float("inf"), "5", True],
     "retry_config": ["none", 3],
     "max_connections": [0, -1, 1.5, True],
+    "proxy": [5, False, "socks5://p", "ftp://p", "http://p/path", "http://", "a b"],
+    "ssl": [True, False, "ca.pem"],
     "grace": [-1, float("nan"), "5"],
     "http_referer": ["a\r\nX: 1", 5],
     "x_open_router_title": ["a\nb"],

@@ -17,6 +17,7 @@ FLOORS = (
     "pickling",
     "errors",
     "checks",
+    "proxies",
     "credentials",
     "clockwork",
     "deadlines",

@@ -43,10 +43,9 @@ _KEYS: Final = Group("Keys", sort_key=10)
 _MANY: Final = Group("Many keys", sort_key=20)
 _MORE: Final = Group("More", sort_key=30)
 
-# What the library's arguments are called here; the others have their own name.
+# What the library's arguments are called here; the others, and variables, have their own name.
 _OPTIONS: Final[Mapping[str, str]] = {
     "server_url": "--base-url",
-    "OPENROUTER_BASE_URL": "OPENROUTER_BASE_URL",
     "timeout_ms": "--timeout",
     "name": "the name",
     "hash": "the hash",
@@ -187,8 +186,10 @@ def _worded(error: OpenRouterError) -> str:
     """Say which option an argument of the library is here."""
     if not isinstance(error, InvalidArgumentError):
         return str(error)
-    option = _OPTIONS.get(error.argument, f"--{error.argument.replace('_', '-')}")
-    return f"{option}: {str(error).removeprefix(f'{error.argument}: ')}"
+    argument = error.argument
+    own = argument if argument in os.environ else f"--{argument.replace('_', '-')}"
+    option = _OPTIONS.get(argument, own)
+    return f"{option}: {str(error).removeprefix(f'{argument}: ')}"
 
 
 def _notes(interrupt: KeyboardInterrupt) -> list[str]:

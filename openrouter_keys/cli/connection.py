@@ -1,18 +1,19 @@
 """How the commands reach the service: the options that all of them share, made a client."""
 
 import os
+import ssl
 import sys
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from openrouter_keys.cli import AUTHENTICATION, CommandError
+from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
 from openrouter_keys.cli.secret_files import read_api_key
 from openrouter_keys.cli.text import printable
-from openrouter_keys.cli.values import File
+from openrouter_keys.cli.values import NONE, File
 from openrouter_keys.client import AsyncOpenRouter
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -33,6 +34,20 @@ class Connection:
         Parameter(
             metavar="URL",
             help="The API's address, if not OPENROUTER_BASE_URL or the service's own.",
+        ),
+    ] = None
+    proxy: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL|none",
+            help="A proxy, if not the one of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; none: none at "
+            "all. Others on this machine may see a password in it: in the variable they do not.",
+        ),
+    ] = field(default=None, repr=False)
+    ca_file: Annotated[
+        File | None,
+        Parameter(
+            help="The certificates to trust, in PEM form, if not the system's or SSL_CERT_FILE's.",
         ),
     ] = None
     timeout: Annotated[
@@ -56,13 +71,29 @@ class Connection:
             raise CommandError(message, AUTHENTICATION)
         key = None if self.api_key_file is None else read_api_key(self.api_key_file)
         self._warn()
-        return AsyncOpenRouter(key, server_url=self.base_url, timeout_ms=self.timeout * 1000)
+        return AsyncOpenRouter(
+            key,
+            server_url=self.base_url,
+            timeout_ms=self.timeout * 1000,
+            proxy="" if self.proxy == NONE else self.proxy,
+            ssl=None if self.ca_file is None else _trusting(self.ca_file),
+        )
 
     def _warn(self) -> None:
         address = urlsplit(self.base_url or os.environ.get("OPENROUTER_BASE_URL") or "")
         if address.scheme == "http" and address.hostname not in _LOOPBACK:
             told = f"the management key goes to {address.hostname} unencrypted: is http:// meant?"
             sys.stderr.write(f"openrouter-keys: {printable(told)}\n")
+
+
+def _trusting(file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        problem = "it holds no certificate in PEM form"
+    except OSError as error:
+        problem = error.strerror or "it cannot be read"
+    raise CommandError(f"--ca-file: {problem}", USAGE)
 
 
 #: What a command takes whose user gave no option of these.

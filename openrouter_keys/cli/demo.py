@@ -91,7 +91,8 @@ class _Tour:
 
     def blocking_face(self) -> None:
         self.transcript.title("OpenRouter")
-        with OpenRouter(self.emulator.api_key, server_url=self.emulator.base_url) as client:
+        address = self.emulator.base_url
+        with OpenRouter(self.emulator.api_key, server_url=address, proxy="") as client:
             keys = client.api_keys
             created = self._create_and_get_blocking(keys)
             self._list_all_blocking(keys, created.data.hash)
@@ -100,7 +101,7 @@ class _Tour:
             self._manager(is_management_key=manager.is_management_key)
 
     def _client(self, api_key: str) -> AsyncOpenRouter:
-        return AsyncOpenRouter(api_key, server_url=self.emulator.base_url)
+        return AsyncOpenRouter(api_key, server_url=self.emulator.base_url, proxy="")
 
     async def _create_all(self, keys: AsyncAPIKeys) -> None:
         self.emulator.latency, begun = _LATENCY, time.perf_counter()

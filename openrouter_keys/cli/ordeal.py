@@ -51,7 +51,9 @@ async def _provision(
         handed_over[result.ref] = result
 
     with TemporaryDirectory() as folder:
-        async with AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+        async with AsyncOpenRouter(
+            emulator.api_key, server_url=emulator.base_url, proxy=""
+        ) as client:
             return await client.provision(
                 specs,
                 journal=Path(folder) / "customers.journal",

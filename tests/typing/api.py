@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import UTC, datetime
+from ssl import create_default_context
 from typing import assert_type
 
 from aiohttp import ClientSession
@@ -199,6 +200,8 @@ async def the_clients_own_arguments(session: ClientSession) -> None:
         return "key"
 
     AsyncOpenRouter(from_a_vault, session=session, timeout_ms=1000)
+    AsyncOpenRouter(proxy="http://user:password@proxy:3128", ssl=create_default_context())
+    AsyncOpenRouter(proxy="", ssl=None)
     AsyncOpenRouter(lambda: "key", retry_config=RetryConfig(), max_connections=10)
     client = AsyncOpenRouter(api_key="key", server_url="http://127.0.0.1:8080", grace=1)
     assert_type(await client.close(), None)
@@ -234,6 +237,7 @@ def all_pages_blocking(keys: APIKeys) -> list[str]:
 
 def sessions_of_your_own() -> None:
     OpenRouter(session=lambda: ClientSession(trust_env=True)).close()
+    OpenRouter(proxy="proxy:3128", ssl=create_default_context(cafile="ca.pem")).close()
 
 
 def options_that_several_calls_share(keys: APIKeys) -> None:

@@ -13,7 +13,7 @@ from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.credentials import APIKey, Credentials
 from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes
 from openrouter_keys.lifecycle.report import Rotation, RotationReport
-from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries
+from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries, warn_unencrypted
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
@@ -93,6 +93,7 @@ class AsyncOpenRouter(NeverPickled):
         finally:
             del api_key, proxy  # crash reporters send local variables home
         base_url = _server_url(server_url)
+        warn_unencrypted(base_url)
         attribution = {
             "http_referer": http_referer,
             "x_open_router_title": x_open_router_title,

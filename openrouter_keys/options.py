@@ -1,7 +1,10 @@
 """What a caller may set for one call, and the headers that come of it. No I/O."""
 
+import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypedDict, cast
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -34,6 +37,11 @@ class RequestOptions(TypedDict, total=False):
     x_open_router_categories: str | None
 
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+_log = logging.getLogger("openrouter_keys")
+
+
 ATTRIBUTION: Mapping[str, str] = {
     "http_referer": "HTTP-Referer",
     "x_open_router_title": "X-OpenRouter-Title",
@@ -46,6 +54,16 @@ _NOT_YOURS: Mapping[str, str] = {
     "content-length": "made from the body",
     "transfer-encoding": "made from the body",
 }
+
+
+@lru_cache  # once for each server, and not for each call
+def warn_unencrypted(server_url: str) -> None:
+    """Warn that the key goes to another machine in the clear."""
+    address = urlsplit(server_url)
+    if address.scheme == "http" and address.hostname not in _LOOPBACK:
+        _log.warning(
+            "the management key goes to %s unencrypted: is http:// meant?", address.hostname
+        )
 
 
 @frozen(kw_only=True)
@@ -76,6 +94,7 @@ class CallOptions:
             server_url, proxy = self.server_url, self.proxy
         else:
             server_url = checks.server_url("server_url", server_url)
+            warn_unencrypted(server_url)
             proxy = self.find_proxy(server_url)
         return CallOptions(
             retries=self.retries if retries is None else check_retries("retries", retries),

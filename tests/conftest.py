@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from openrouter_keys.emulator import Emulator
+from openrouter_keys.options import warn_unencrypted
 from tests.clients import FakeTime
 from tests.commands import Command
 
@@ -66,6 +67,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "X_OPEN_ROUTER_CATEGORIES",
     ):
         monkeypatch.delenv(f"OPENROUTER_{name}", raising=False)
+    warn_unencrypted.cache_clear()
     for name in [*os.environ]:
         if name.lower().endswith("_proxy") or name in ("NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR"):
             monkeypatch.delenv(name)

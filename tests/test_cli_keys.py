@@ -463,6 +463,22 @@ def test_a_stream_that_is_closed_is_no_traceback(command: Command, closed: str) 
     assert (done.returncode, len(keys)) == ((1, 0) if closed == ">&-" else (0, 1))
 
 
+@pytest.mark.parametrize(
+    ("mode", "told"), [(0o600, 0), (0o400, 0), (0o640, 0), (0o644, 1), (0o604, 1), (0o444, 1)]
+)
+def test_a_key_file_that_everybody_can_read_is_told(
+    mode: int, told: int, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(command.emulator.api_key)
+    file.chmod(mode)
+
+    ran = command("list", "--api-key-file", "key", OPENROUTER_API_KEY="")
+
+    assert ran.code == 0
+    assert ran.err.count("openrouter-keys: everybody on this machine can read") == told
+
+
 def test_a_key_that_goes_out_unencrypted_is_told(command: Command) -> None:
     ran = command("list", "--base-url", "http://keys.invalid/api/v1", "--timeout", "0.2")
     assert "goes to keys.invalid unencrypted" in ran.err

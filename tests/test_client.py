@@ -144,6 +144,51 @@ def test_a_bad_base_url_in_the_environment_is_named(monkeypatch: pytest.MonkeyPa
         AsyncOpenRouter("key")
 
 
+@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
+@pytest.mark.parametrize("variable", [True, False])
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://keys.example/api/v1", "keys.example"),
+        ("HTTP://10.0.0.7:8080", "10.0.0.7"),
+        ("http://127.example", "127.example"),
+        ("http://[fe80::1]/", "fe80::1"),
+        ("https://keys.example/api/v1", None),
+        ("http://127.0.0.1:8080/api/v1", None),
+        ("http://localhost/api/v1", None),
+        ("http://[::1]:8080/api/v1", None),
+    ],
+)
+def test_a_key_that_goes_out_unencrypted_is_warned_of_once(
+    url: str,
+    host: str | None,
+    *,
+    variable: bool,
+    client: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if variable:
+        monkeypatch.setenv("OPENROUTER_BASE_URL", url)
+    for _ in range(2):
+        client("key", server_url=None if variable else url)
+
+    warned = [record.getMessage() for record in caplog.records]
+    expected = f"the management key goes to {host} unencrypted: is http:// meant?"
+    assert warned == ([] if host is None else [expected])
+
+
+async def test_a_call_that_goes_out_unencrypted_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with AsyncOpenRouter("key") as client:
+        for _ in range(2):
+            with pytest.raises(errors.OpenRouterError):
+                await client.api_keys.list(server_url="http://keys.invalid", timeout_ms=1)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 CALLS: dict[str, dict[str, Any]] = {
     "get_current_key_metadata": {},
     "list": {},

@@ -3,20 +3,19 @@
 import os
 import ssl
 import sys
-from typing import Annotated, Final
-from urllib.parse import urlsplit
+from typing import Annotated
 
 from attrs import field, frozen
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
+from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.secret_files import read_api_key
 from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import NONE, File
 from openrouter_keys.client import AsyncOpenRouter
 
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _GROUP = Group("Connection", sort_key=100)
 
 
@@ -69,21 +68,19 @@ class Connection:
         if self.api_key_file is None and not os.environ.get("OPENROUTER_API_KEY"):
             message = "there is no management key: set OPENROUTER_API_KEY, or give --api-key-file"
             raise CommandError(message, AUTHENTICATION)
-        key = None if self.api_key_file is None else read_api_key(self.api_key_file)
-        self._warn()
-        return AsyncOpenRouter(
-            key,
-            server_url=self.base_url,
-            timeout_ms=self.timeout * 1000,
-            proxy="" if self.proxy == NONE else self.proxy,
-            ssl=None if self.ca_file is None else _trusting(self.ca_file),
-        )
+        key = None if self.api_key_file is None else read_api_key(self.api_key_file, _warn)
+        with warnings_to(_warn):
+            return AsyncOpenRouter(
+                key,
+                server_url=self.base_url,
+                timeout_ms=self.timeout * 1000,
+                proxy="" if self.proxy == NONE else self.proxy,
+                ssl=None if self.ca_file is None else _trusting(self.ca_file),
+            )
 
-    def _warn(self) -> None:
-        address = urlsplit(self.base_url or os.environ.get("OPENROUTER_BASE_URL") or "")
-        if address.scheme == "http" and address.hostname not in _LOOPBACK:
-            told = f"the management key goes to {address.hostname} unencrypted: is http:// meant?"
-            sys.stderr.write(f"openrouter-keys: {printable(told)}\n")
+
+def _warn(told: str) -> None:
+    sys.stderr.write(f"openrouter-keys: {printable(told)}\n")
 
 
 def _trusting(file: str) -> ssl.SSLContext:

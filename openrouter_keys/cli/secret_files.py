@@ -1,8 +1,12 @@
 """Secrets that are read: from a file, from standard input, from whoever types one unseen."""
 
 import getpass
+import os
 import re
+import stat
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +21,27 @@ _SECRET: Final = re.compile(r"sk-or-[A-Za-z0-9_-]{16,}")
 _ASSIGNED: Final = re.compile(r"(?:export\s+)?\w+=(.*)")
 
 
-def read_api_key(file: str) -> str:
+def read_api_key(file: str, warn: Callable[[str], object]) -> str:
     """Read a management key: the one word that a file holds, or the value of its one variable.
 
     Args:
         file: its path; `-`: standard input.
+        warn: told if everybody on this machine can read it.
 
     Raises:
         CommandError: it cannot be read, or holds anything else.
     """
-    return _alone(_text(file, "The management key (not shown): "), file, AUTHENTICATION)
+    key = _alone(_text(file, "The management key (not shown): "), file, AUTHENTICATION)
+    if file != STANDARD and _readable_by_all(file):
+        warn("everybody on this machine can read the management key's file: chmod 600 it")
+    return key
+
+
+def _readable_by_all(file: str) -> bool:
+    with suppress(OSError):
+        mode = Path(file).stat().st_mode
+        return os.name == "posix" and stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
+    return False
 
 
 def read_secret(file: str) -> str:

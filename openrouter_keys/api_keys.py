@@ -1,12 +1,17 @@
 """The six operations as coroutines, and the iterator over all keys: signatures and docstrings."""
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Literal, TypeAlias, Unpack
 
 from openrouter_keys import checks, operations
-from openrouter_keys.errors import CreateOutcomeUnknownError
+from openrouter_keys.errors import (
+    CreatedKeyUnreadableError,
+    CreateOutcomeUnknownError,
+    OpenRouterError,
+)
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import (
     CreateKeysLimitReset,
@@ -33,6 +38,8 @@ from openrouter_keys.transport import Transport
 from openrouter_keys.unset import UNSET, OptionalNullable
 
 Switch: TypeAlias = bool | str | None
+
+_log = logging.getLogger("openrouter_keys")
 
 
 class AsyncAPIKeys(NeverPickled):
@@ -297,12 +304,18 @@ async def pages(
         yield pager.take(page.data)
 
 
-async def take_back(api_keys: AsyncAPIKeys, created: CreateKeysResponse) -> None:
+async def take_back(api_keys: AsyncAPIKeys, came: CreateKeysResponse | BaseException) -> None:
     """Delete a key that was made for somebody who no longer waits for its secret.
 
     Args:
         api_keys: what made it.
-        created: the create's answer. What comes of the deletion is logged, not raised.
+        came: the create's answer, or its error. What comes of the deletion is logged, not raised,
+            and so is an error that tells of a key that there may be.
     """
     transport = api_keys._transport  # pyright: ignore[reportPrivateUsage]  # the same module
-    await transport.take_back(MadeKey.of(created.data.hash, created.key))
+    if isinstance(came, CreateKeysResponse):
+        await transport.take_back(MadeKey.of(came.data.hash, came.key))
+    elif isinstance(came, CreatedKeyUnreadableError):
+        await transport.take_back(MadeKey.of(came.hash, came.key))
+    elif isinstance(came, OpenRouterError) and came.maybe_applied:
+        _log.warning("%s", came)

@@ -81,14 +81,15 @@ class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
 
     Args:
         method: the coroutine method; its signature and docstring are the blocking method's.
-        dropped: awaited with the async object and a result that an interrupt kept from its caller.
+        dropped: awaited with the async object and a result, or an error, that an interrupt kept
+            from its caller.
     """
 
     def __init__(
         self,
         method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
         *,
-        dropped: Callable[[C, R], Awaitable[object]] | None = None,
+        dropped: Callable[[C, R | BaseException], Awaitable[object]] | None = None,
     ) -> None:
         @functools.wraps(method)
         def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:

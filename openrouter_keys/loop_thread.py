@@ -5,22 +5,21 @@ import atexit
 import concurrent.futures
 import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
-
-import anyio
-from anyio.abc import TaskGroup
-from anyio.from_thread import BlockingPortal
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientClosedError, ClientStateError, ForkedClientError
 from openrouter_keys.pickling import NeverPickled
 
+P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 #: Seconds that the interpreter's end waits for a loop that nobody closed.
 PATIENCE_AT_EXIT = 15.0
@@ -34,34 +33,75 @@ class _Loop(NeverPickled):
 
     def __init__(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self.pid = os.getpid()
-        self.portal: BlockingPortal
-        self.ready: Future[BlockingPortal] = Future()
+        self.ready: Future[None] = Future()
         self.ended: Future[None] = Future()
         self.thread = threading.Thread(target=self._run, name="blocking-calls", daemon=True)
         self._last = last
-        self._hurry = False
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: TaskGroup | None = None
-        self._on_their_way: set[_Call[Any]] = set()
+        # The calls whose outcome may be open: whoever takes one out of here settles it.
+        self._calls: set[_Call[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, call: "_Call[Any]") -> None:
-        """Start a call in the loop."""
-        # The portal's own way waits for the loop twice: for the task to begin, and to end.
-        self._on_their_way.add(call)
-        self.soon(functools.partial(self._begin, call))
+        """Start a call in the loop. Whatever happens on its way, its outcome is settled."""
+        # The portal of anyio waits for the loop twice: for the task to begin, and to end.
+        self._calls.add(call)
+        try:
+            self.soon(functools.partial(self._begin, call))  # in a copy of the caller's context
+        except BaseException:
+            self._calls.discard(call)
+            call.outcome.cancel()
+            raise
         if self.ended.done():
-            self._begin(call)  # which the loop may not have come to
+            self._refuse(call)  # which the loop may not have come to
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task of the loop's own, from any thread, that nothing cancels."""
+        self.soon(functools.partial(self._start, function, lambda _: None))
 
     def _begin(self, call: "_Call[Any]") -> None:
+        if self._stopping.is_set():
+            self._refuse(call)
+        elif call.outcome.cancelled():
+            self._calls.discard(call)
+        elif call in self._calls:
+            call.task = self._start(call.run, functools.partial(self._settle, call))
+
+    def _settle(self, call: "_Call[Any]", error: BaseException | None) -> None:
+        self._calls.discard(call)
+        if error is not None:
+            call.fail(error)
+
+    def _refuse(self, call: "_Call[Any]") -> None:
+        with suppress(KeyError):
+            self._calls.remove(call)
+            call.fail(ClientClosedError("the client was closed meanwhile; make a new one"))
+
+    def _start(
+        self,
+        function: Callable[[], Coroutine[Any, Any, None]],
+        ended: Callable[[BaseException | None], None],
+    ) -> "asyncio.Task[None] | None":
+        """Start a task, and tell how it ended, even if it never began."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            ended(asyncio.CancelledError() if task.cancelled() else task.exception())
+
         try:
-            self._on_their_way.remove(call)
-        except KeyError:
-            return
-        if self._tasks is None or self.ended.done():
-            call.refuse()
-        else:
-            self._tasks.start_soon(call.run)
+            coroutine = function()
+            try:
+                task = asyncio.get_running_loop().create_task(coroutine)
+            except BaseException:
+                coroutine.close()
+                raise
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            ended(error)
+            return None
+        self._tasks.add(task)
+        task.add_done_callback(done)
+        return task
 
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, from any thread, and wait for nothing."""
@@ -72,13 +112,18 @@ class _Loop(NeverPickled):
     def stop(self, *, hurry: bool) -> None:
         """Ask the loop to end, from any thread; in a hurry, it cancels what is running."""
         if self.pid == os.getpid():
-            self._hurry = hurry
-            self.soon(self._stopping.set)
+            self.soon(functools.partial(self._stop, hurry=hurry))
+
+    def _stop(self, *, hurry: bool) -> None:
+        self._stopping.set()
+        if hurry:
+            for call in [*self._calls]:
+                call.cancel()
 
     def _run(self) -> None:
         _running.add(self)
         try:
-            anyio.run(self._live)
+            _run_to_the_end(self._live)
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for it
             waits = self.ended if self.ready.done() else self.ready
             waits.set_exception(error)
@@ -86,21 +131,84 @@ class _Loop(NeverPickled):
             _running.discard(self)
             if not self.ended.done():
                 self.ended.set_result(None)
-            for call in [*self._on_their_way]:
-                self._begin(call)
+            for call in [*self._calls]:
+                self._refuse(call)
 
     async def _live(self) -> None:
-        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            self._loop = asyncio.get_running_loop()
-            if not self.ready.set_running_or_notify_cancel():
-                return  # the first call was interrupted, and the next one starts another loop
-            self.ready.set_result(portal)
-            await self._stopping.wait()
-            self._tasks = None
-            await portal.stop(cancel_remaining=self._hurry)
+        _tell_sniffio()
+        self._loop = asyncio.get_running_loop()
+        if not self.ready.set_running_or_notify_cancel():
+            return  # the first call was interrupted, and the next one starts another loop
+        self.ready.set_result(None)
+        await self._stopping.wait()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         # Only now has everything ended that was called, and what it left behind.
         await self._last()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is inside this loop."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+
+def _run_to_the_end(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine function in an event loop of this thread.
+
+    As `asyncio.run`, but it starts no thread in order to wait for those of the executor: none can
+    be started when the interpreter is ending.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        loop.set_default_executor(_Executor(thread_name_prefix="blocking-calls-executor"))
+        try:
+            loop.run_until_complete(main())
+        finally:
+            loop.run_until_complete(_cancel_others())
+    finally:
+        loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class _Executor(ThreadPoolExecutor):
+    """One that works while the interpreter is ending, too: in the loop itself.
+
+    The names of hosts are looked up in it, and what an interrupted create left behind is settled
+    at the interpreter's end.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError as error:
+            if "shutdown" not in str(error):  # there are too many threads
+                raise
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            done.set_exception(error)
+        return done
+
+
+def _tell_sniffio() -> None:
+    """Say that asyncio runs in this thread: sniffio finds no task in a callback of the loop.
+
+    A caller's context may even name another library, such as trio; a thread's word goes first.
+    """
+    sniffio = sys.modules.get("sniffio")  # anyio imports it, and asks it, where it is installed
+    if sniffio is not None:
+        sniffio.thread_local.name = "asyncio"
 
 
 @atexit.register
@@ -137,7 +245,7 @@ class LoopThread(NeverPickled):
     def call(
         self,
         function: Callable[[], Awaitable[R]],
-        dropped: Callable[[R], Awaitable[object]] | None = None,
+        dropped: Callable[[R | BaseException], Awaitable[object]] | None = None,
     ) -> R:
         """Await `function()` in the loop and return what it returns, or raise what it raises.
 
@@ -145,24 +253,21 @@ class LoopThread(NeverPickled):
 
         Args:
             function: called in the loop, in a copy of the caller's context.
-            dropped: awaited in the loop with a result that came too late to be returned.
+            dropped: awaited in the loop with a result, or an error, that came when the caller had
+                been interrupted.
 
         Raises:
             ClientStateError: the loop was closed, forked away from, or is the caller's own.
         """
-        loop, call = self._started(), _Call(function, dropped)
+        loop = self._started()
+        call = _Call(loop, function, dropped)
         del function  # it may hold a secret, and crash reporters send local variables home
         try:
             loop.run(call)
             return call.outcome.result()
-        except BaseException:
-            if call.outcome.cancel():
-                loop.soon(call.cancel)
-            elif call.outcome.exception() is None:
-                with suppress(RuntimeError):  # the loop has ended
-                    loop.portal.start_task_soon(call.drop, call.outcome.result())
-            else:
-                call.outcome = Future()  # the old one holds the error, whose traceback holds it
+        except BaseException as error:
+            if not call.told(error):
+                call.interrupted(error)
             raise
         finally:
             del call  # its outcome holds an error, whose traceback holds this frame
@@ -180,10 +285,11 @@ class LoopThread(NeverPickled):
         Raises:
             ClientStateError: the loop was closed, forked away from, or is the caller's own.
         """
-        loop, call = self._started(), _Call(function, None)
+        loop = self._started()
+        call = _Call(loop, function)
         try:
-            loop.run(call)
             try:
+                loop.run(call)
                 errands.serve(call.outcome)
             except BaseException as interrupt:
                 loop.soon(call.cancel)
@@ -225,11 +331,10 @@ class LoopThread(NeverPickled):
         loop = _Loop(self._last)
         try:
             loop.thread.start()
-            loop.portal = loop.ready.result()
+            loop.ready.result()
         finally:
             # Interrupted meanwhile, it either never comes to be ready, or is there for the next.
             if not loop.ready.cancel() and loop.ready.exception() is None:
-                loop.portal = loop.ready.result()
                 self._adopt(loop)
         return loop
 
@@ -242,7 +347,7 @@ class LoopThread(NeverPickled):
             loop.stop(hurry=True)
 
     def _refuse_inside(self) -> None:
-        if self._loop is not None and self._loop.thread is threading.current_thread():
+        if self._loop is not None and self._loop.is_here:
             raise ClientStateError(
                 "a blocking client was called in its own event loop, which would wait for itself"
             )
@@ -253,56 +358,76 @@ class _Call(NeverPickled, Generic[R]):
 
     def __init__(
         self,
+        loop: _Loop,
         function: Callable[[], Awaitable[R]],
-        dropped: Callable[[R], Awaitable[object]] | None,
+        dropped: Callable[[R | BaseException], Awaitable[object]] | None = None,
     ) -> None:
         self.outcome: Future[R] = Future()
+        self.task: asyncio.Task[None] | None = None
+        self._loop = loop
         self._function = function
         self._dropped = dropped
-        self._scope: anyio.CancelScope | None = None
+        self._is_cancelled = False
 
     async def run(self) -> None:
         """Await the function, in the loop."""
-        if self.outcome.cancelled():
-            return
-        with anyio.CancelScope() as self._scope:
-            # The portal's own future would throw away a result whose caller was interrupted.
-            try:
-                result = await self._function()
-            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-                if self.outcome.set_running_or_notify_cancel():
-                    self.outcome.set_exception(error)
+        # The portal's own future would throw away a result whose caller was interrupted.
+        try:
+            result = await self._function()
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            self.fail(error)
+        else:
+            if self.outcome.set_running_or_notify_cancel():
+                self.outcome.set_result(result)
             else:
-                if self.outcome.set_running_or_notify_cancel():
-                    self.outcome.set_result(result)
-                else:
-                    await self.drop(result)
-            finally:
-                del self  # the outcome holds an error, whose traceback holds this frame
+                self._drop(result)
+        finally:
+            del self  # the outcome holds an error, whose traceback holds this frame
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller of an error, unless it was told of something else already."""
+        if not self.outcome.done() and self.outcome.set_running_or_notify_cancel():
+            self.outcome.set_exception(error)
+        elif self.outcome.cancelled():
+            self._drop(error)
 
     def cancel(self) -> None:
-        """Cancel the function, in the loop."""
-        if self._scope is not None:
-            self._scope.cancel()
-        else:
-            self.outcome.cancel()  # it has not begun
+        """Cancel the function, in the loop, once: what it does about that is not cancelled."""
+        if self.task is not None and not self._is_cancelled:
+            self._is_cancelled = True
+            self.task.cancel()
 
-    def refuse(self) -> None:
-        """Tell that it came when the loop was about to end."""
-        if self.outcome.set_running_or_notify_cancel():
-            self.outcome.set_exception(
-                ClientClosedError("the client was closed meanwhile; make a new one")
-            )
+    def told(self, error: BaseException) -> bool:
+        """Whether an error is the call's own."""
+        return (
+            self.outcome.done()
+            and not self.outcome.cancelled()
+            and self.outcome.exception() is error
+        )
+
+    def interrupted(self, interrupt: BaseException) -> None:
+        """Take back the call of a caller that was interrupted, and maybe just told of its end."""
+        if self.outcome.cancel():
+            self._loop.soon(self.cancel)
+        else:
+            self.annotate(interrupt)
+            error = self.outcome.exception()
+            self._drop(self.outcome.result() if error is None else error)
 
     def annotate(self, interrupt: BaseException) -> None:
-        """Tell with an interrupt what its cancellation told."""
-        if not self.outcome.cancelled():
-            for note in getattr(self.outcome.exception(), "__notes__", ()):
-                interrupt.add_note(note)
+        """Tell with an interrupt what it keeps from the caller, or what its cancellation told."""
+        error = None if self.outcome.cancelled() else self.outcome.exception()
+        if error is None:
+            return
+        told = [] if isinstance(error, asyncio.CancelledError) else [str(error)]
+        for note in [*told, *getattr(error, "__notes__", ())]:
+            interrupt.add_note(note)
 
-    async def drop(self, result: R) -> None:
-        """Undo a result that its caller will not see, in the loop."""
+    def _drop(self, came: R | BaseException) -> None:
         if self._dropped is not None:
-            # Nobody is left to tell of an error, and the other calls must not end with it.
-            with anyio.CancelScope(shield=True), suppress(Exception):
-                await self._dropped(result)
+            self._loop.start(functools.partial(_undo, self._dropped, came))
+
+
+async def _undo(dropped: Callable[[T], Awaitable[object]], came: T) -> None:
+    with suppress(Exception):  # nobody is left to tell of it
+        await dropped(came)

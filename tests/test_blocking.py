@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import contextvars
-import functools
 import gc
 import inspect
 import os
@@ -14,15 +13,17 @@ import sys
 import textwrap
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from openrouter_keys.blocking import Facade, blocking, iterating
+from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientClosedError, ClientStateError
-from openrouter_keys.loop_thread import LoopThread, _Call
+from openrouter_keys.loop_thread import LoopThread, _Call, _Loop
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[1]
@@ -163,6 +164,18 @@ def test_no_thread_starts_before_the_first_call() -> None:
     assert inspect.ismethod(things.add)
 
 
+def test_sniffio_hears_of_asyncio_whatever_the_callers_context_says(
+    twin: AsyncThings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sniffio = SimpleNamespace(thread_local=threading.local())
+    monkeypatch.setitem(sys.modules, "sniffio", sniffio)
+    loop = LoopThread(nothing)
+    things = Things(twin, loop)
+    assert things.run(lambda: sniffio.thread_local.name) == "asyncio"
+    assert not hasattr(sniffio.thread_local, "name")
+    loop.close()
+
+
 # Errors
 
 
@@ -195,6 +208,94 @@ def test_an_error_leaves_no_reference_cycle(things: Things, twin: AsyncThings) -
         assert twin.marker() is None
     finally:
         gc.enable()
+
+
+def break_begin(inner: _Loop, patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise LookupError("no task")
+
+    patch.setattr(inner._loop, "create_task", refuse, raising=False)
+
+
+def break_way(inner: _Loop, patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise LookupError("no way into the loop")
+
+    patch.setattr(inner._loop, "call_soon_threadsafe", refuse, raising=False)
+
+
+def break_coroutine(_: _Loop, patch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise LookupError("no coroutine")
+
+    patch.setattr(_Call, "run", refuse)
+
+
+def break_run(_: _Loop, patch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: object) -> None:
+        raise LookupError("before the function")
+
+    patch.setattr(_Call, "run", refuse)
+
+
+def cancel_at_once(inner: _Loop, patch: pytest.MonkeyPatch) -> None:
+    loop = inner._loop
+    assert loop is not None
+    create_task = loop.create_task
+
+    def cancelled(coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = create_task(coroutine)
+        task.cancel()  # before its first step
+        return task
+
+    patch.setattr(loop, "create_task", cancelled, raising=False)
+
+
+def end_the_loop(inner: _Loop, patch: pytest.MonkeyPatch) -> None:
+    async def end(call: _Call[object]) -> None:
+        def die() -> None:
+            raise SystemExit
+
+        asyncio.get_running_loop().call_soon(die)
+        await asyncio.Event().wait()
+
+    patch.setattr(_Call, "run", end)
+
+
+BREAKS: dict[Callable[[_Loop, pytest.MonkeyPatch], None], type[BaseException]] = {
+    break_begin: LookupError,
+    break_way: LookupError,
+    break_coroutine: LookupError,
+    break_run: LookupError,
+    cancel_at_once: asyncio.CancelledError,
+    end_the_loop: asyncio.CancelledError,
+}
+
+
+@pytest.mark.parametrize("hosted", [False, True])
+@pytest.mark.parametrize("break_it", BREAKS)
+def test_whatever_breaks_on_a_calls_way_reaches_its_caller(
+    break_it: Callable[[_Loop, pytest.MonkeyPatch], None],
+    hosted: bool,
+    twin: AsyncThings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = LoopThread(nothing)
+    things = Things(twin, loop)
+
+    def call() -> object:
+        return loop.host(twin.thread, Errands()) if hosted else things.add(1)
+
+    assert things.add(1) == 2
+    assert loop._loop is not None
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        break_it(loop._loop, patch)
+        error = pool.submit(call).exception(PATIENCE)
+    assert type(error) is BREAKS[break_it]
+    if break_it is not end_the_loop:
+        assert things.add(1) == 2
+    with contextlib.suppress(SystemExit):
+        loop.close()
 
 
 def test_a_task_that_the_coroutine_awaited_and_others_cancelled_is_told_as_that(
@@ -286,7 +387,7 @@ def test_a_call_that_the_ending_loop_does_not_come_to_is_refused(
     soon, asked = inner.soon, threading.Event()
 
     def too_late(function: Callable[[], object]) -> None:
-        if isinstance(function, functools.partial):
+        if getattr(function, "func", None) == inner._begin:
             asked.set()  # the loop closes before it comes to this
         else:
             soon(function)
@@ -327,16 +428,17 @@ def test_an_error_of_undoing_a_result_ends_no_other_call(loop: LoopThread) -> No
         forgotten.outcome.cancel()  # the caller is gone
         return 1
 
-    async def undo(_: int) -> None:
+    async def undo(_: int | BaseException) -> None:
         undoing.set()
         raise ValueError
 
-    forgotten = _Call(number, undo)
     things = Things(twin, loop)
+    things.add(1)
+    assert loop._loop is not None
+    forgotten = _Call(loop._loop, number, undo)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(things.wait)
         assert twin.waiting.wait(PATIENCE)
-        assert loop._loop is not None
         loop._loop.run(forgotten)
         assert undoing.wait(PATIENCE)
         assert things.add(1) == 2
@@ -483,6 +585,7 @@ def test_help_shows_the_methods() -> None:
 
 PRELUDE = """
 import anyio, asyncio, os, signal, sys, threading
+import anyio._backends._asyncio  # inside the loop it would be told as slow
 from openrouter_keys import loop_thread as module
 from openrouter_keys.blocking import Facade, blocking, iterating
 from openrouter_keys.loop_thread import LoopThread, _Call
@@ -639,9 +742,9 @@ def test_a_result_that_ctrl_c_keeps_from_its_caller_is_undone(
                 raise KeyboardInterrupt
             return result
 
-    undone: list[int] = []
+    undone: list[int | BaseException] = []
 
-    async def undo(twin: AsyncThings, result: int) -> None:
+    async def undo(twin: AsyncThings, result: int | BaseException) -> None:
         undone.append(result)
 
     class Undoing(Facade[AsyncThings]):
@@ -676,15 +779,15 @@ def test_ctrl_c_in_an_iteration_closes_its_generator() -> None:
 
 def test_a_loop_that_cannot_start_says_why_and_the_next_call_tries_again() -> None:
     script = Script("""
-        run = module.anyio.run
+        run = module._run_to_the_end
         def fail(*args, **kwargs):
             raise OSError("no file descriptors left")
-        module.anyio.run = fail
+        module._run_to_the_end = fail
         try:
             things.add(1)
         except OSError as error:
             say(error)
-        module.anyio.run = run
+        module._run_to_the_end = run
         say(things.add(1))
         loop.close()
     """)
@@ -763,17 +866,17 @@ def test_a_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
 
 def test_ctrl_c_while_the_loop_starts_leaves_the_client_usable() -> None:
     script = Script("""
-        run, go = module.anyio.run, threading.Event()
+        run, go = module._run_to_the_end, threading.Event()
         def held(*args, **kwargs):
             say("starting")
             go.wait()
             return run(*args, **kwargs)
-        module.anyio.run = held
+        module._run_to_the_end = held
         try:
             things.add(1)
         except KeyboardInterrupt:
             say("interrupted")
-        module.anyio.run = run
+        module._run_to_the_end = run
         go.set()
         say(things.add(1))
         loop.close()
@@ -789,12 +892,12 @@ def test_a_signal_handler_may_close_in_the_middle_of_the_first_call() -> None:
             say("handled")
             raise SystemExit(3)
         signal.signal(signal.SIGINT, stop)
-        run = module.anyio.run
+        run = module._run_to_the_end
         def slow(*args, **kwargs):
             say("starting")
             threading.Event().wait(0.3)
             return run(*args, **kwargs)
-        module.anyio.run = slow
+        module._run_to_the_end = slow
         things.add(1)
     """)
     script.interrupt_when_it_says("starting")

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import TypeAlias
 
-from openrouter_keys.models import CreateKeysRequest, Key
+from openrouter_keys.models import CreateKeysRequest, Key, UpdateKeysRequest
 from openrouter_keys.unset import UNSET
+
+_Request: TypeAlias = CreateKeysRequest | UpdateKeysRequest
 
 # The service changes a time by some seconds: 18:40:10 came back as 18:40:08.
 _CHANGED = timedelta(seconds=120)
@@ -23,21 +26,37 @@ def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
     return tuple(name for name, agrees in _AGREES.items() if not agrees(asked, key))
 
 
-def _name(asked: CreateKeysRequest, key: Key) -> bool:
-    return asked.name == key.name
+def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
+    """Return why an update cannot be taken for done; None: the key's record shows it.
+
+    Args:
+        hash: the key that was to be changed.
+        asked: the update's body.
+        key: the record that the service answered with.
+    """
+    if key.hash != hash:
+        return f"the update of the key {hash} was answered with another key"
+    missed = [name for name, agrees in _CHANGED_SO.items() if not agrees(asked, key)]
+    if not missed:
+        return None
+    return f"the service says that the key {hash} was updated, and shows no change of {missed[0]}"
 
 
-def _limit(asked: CreateKeysRequest, key: Key) -> bool:
+def _name(asked: _Request, key: Key) -> bool:
+    return asked.name in (None, key.name)
+
+
+def _limit(asked: _Request, key: Key) -> bool:
     if asked.limit is None or asked.limit is UNSET or key.limit is None:
         return asked.limit is UNSET or asked.limit is key.limit
     return math.isclose(asked.limit, key.limit, rel_tol=1e-9)
 
 
-def _limit_reset(asked: CreateKeysRequest, key: Key) -> bool:
+def _limit_reset(asked: _Request, key: Key) -> bool:
     return asked.limit_reset is UNSET or asked.limit_reset == key.limit_reset
 
 
-def _include_byok_in_limit(asked: CreateKeysRequest, key: Key) -> bool:
+def _include_byok_in_limit(asked: _Request, key: Key) -> bool:
     return asked.include_byok_in_limit in (None, key.include_byok_in_limit)
 
 
@@ -61,19 +80,30 @@ def _external(asked: CreateKeysRequest, key: Key) -> bool:
     return asked.external.user == key.external_user
 
 
-def _workspace_id(asked: CreateKeysRequest, key: Key) -> bool:
+def _workspace_id(asked: _Request, key: Key) -> bool:
     if asked.workspace_id is None or key.workspace_id is None:
         return True
     return asked.workspace_id.lower() == key.workspace_id.lower()
 
 
-_AGREES: Mapping[str, Callable[[CreateKeysRequest, Key], bool]] = {
+def _disabled(asked: UpdateKeysRequest, key: Key) -> bool:
+    return asked.disabled in (None, key.disabled)
+
+
+_BOTH: Mapping[str, Callable[[_Request, Key], bool]] = {
     "name": _name,
     "limit": _limit,
     "limit_reset": _limit_reset,
     "include_byok_in_limit": _include_byok_in_limit,
+    "workspace_id": _workspace_id,
+}
+_CHANGED_SO: Mapping[str, Callable[[UpdateKeysRequest, Key], bool]] = {
+    **_BOTH,
+    "disabled": _disabled,
+}
+_AGREES: Mapping[str, Callable[[CreateKeysRequest, Key], bool]] = {
+    **_BOTH,
     "expires_at": _expires_at,
     "creator_user_id": _creator_user_id,
     "external": _external,
-    "workspace_id": _workspace_id,
 }

@@ -8,8 +8,8 @@ from attrs import evolve, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrouter_keys.agreement import disagreements
-from openrouter_keys.models import CreateKeysRequest, External, Key
+from openrouter_keys.agreement import disagreements, unchanged
+from openrouter_keys.models import CreateKeysRequest, External, Key, UpdateKeysRequest
 from openrouter_keys.unset import UNSET
 from tests import records
 
@@ -147,3 +147,41 @@ def test_every_field_that_a_key_shows_is_compared() -> None:
 def test_another_partners_user_is_another_key() -> None:
     asked = {"external": External("acme-7")}
     assert differing(asked, {"external_user": "acme-8"}) == ("external",)
+
+
+# --- updates ---
+
+BEFORE: dict[str, Any] = {
+    "name": "a",
+    "disabled": False,
+    "limit": 5.0,
+    "limit_reset": "daily",
+    "include_byok_in_limit": False,
+    "workspace_id": WORKSPACE,
+}
+CHANGES: list[dict[str, Any]] = [
+    {"name": "b"},
+    {"disabled": True},
+    {"limit": 4.0},
+    {"limit": None},
+    {"limit": 0.0},
+    {"limit_reset": "weekly"},
+    {"limit_reset": None},
+    {"include_byok_in_limit": True},
+    {"workspace_id": WORKSPACE.replace("0", "1")},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_an_update_is_done_when_the_record_shows_it(change: dict[str, Any]) -> None:
+    before = evolve(records.key(), **BEFORE)
+    asked = UpdateKeysRequest(**change)
+    assert unchanged(before.hash, asked, evolve(before, **change)) is None
+    (field,) = change
+    assert str(unchanged(before.hash, asked, before)).endswith(f"shows no change of {field}")
+    other = evolve(before, **change, hash="ab" * 32)
+    assert "another key" in str(unchanged(before.hash, asked, other))
+
+
+def test_every_field_of_an_update_is_compared() -> None:
+    assert {field for change in CHANGES for field in change} == {*fields_dict(UpdateKeysRequest)}

@@ -1,13 +1,16 @@
 """What proves that a key is gone, wherever one is deleted; what does not, is told."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from attrs import define, evolve
 
-from openrouter_keys import ProvisionResult
+from openrouter_keys import AsyncOpenRouter, ProvisionResult, RotationReport
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.converter import encode
+from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.errors import (
     BadRequestResponseError,
     CreateOutcomeUnknownError,
@@ -19,8 +22,9 @@ from openrouter_keys.errors import (
 from openrouter_keys.operations import Operation, get
 from openrouter_keys.removal import R, Removal, remove, unless_missing
 from tests.clients import FakeTime, api_keys
-from tests.provisions import JumpingTime, client_of, specs, stopped
+from tests.provisions import JumpingTime, client_of, counts, specs, stopped
 from tests.removals import ALIEN_404, NOT_DELETED, deleted_in_silence, not_deleted
+from tests.rotations import old_keys, states, twin_of
 
 HASH = "ab" * 32
 
@@ -277,3 +281,142 @@ async def test_a_key_whose_secret_was_not_stored_is_not_made_anew_while_it_may_b
         report = await client.provision(specs(1), journal=path, on_result=print)
     assert (report.ok, report.deleted) == (True, 1)
     assert lost not in emulator.account.keys
+
+
+# --- rotation ---
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
+    async with client_of(emulator, JumpingTime()) as client:
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.journal"
+
+
+@define
+class Rotating:
+    """A key with a twin that was handed over, and what the service answers instead of the truth."""
+
+    emulator: Emulator
+    client: AsyncOpenRouter
+    path: Path
+    old: StoredKey
+    twin: StoredKey
+    records: dict[str, bytes]
+
+    async def retire(self) -> RotationReport:
+        return await self.client.rotate((), journal=self.path, retire_after=0)
+
+    async def is_left(self) -> bool:
+        """Whether it is told that the old key is there, and the next call retires it."""
+        report = await self.retire()
+        told = (report.ok, report.retired, report.failed, report.waiting) == (False, 0, 1, 1)
+        there = self.old.hash in self.emulator.account.keys
+        self.emulator.faults.clear()
+        again = await self.retire()
+        gone = self.old.hash not in self.emulator.account.keys
+        return told and there and (again.ok, again.retired) == (True, 1) and gone
+
+
+@pytest.fixture
+async def rotating(emulator: Emulator, client: AsyncOpenRouter, path: Path) -> Rotating:
+    (old,) = old_keys(emulator, 1)
+    await client.rotate([old.hash], journal=path)
+    twin = twin_of(emulator, old)
+    other = emulator.account.add("other", disabled=True, limit=5)
+    records = {
+        "before": encode(await client.api_keys.get(old.hash)),
+        "the twin before": encode(await client.api_keys.get(twin.hash)),
+        "another key": encode(await client.api_keys.get(other.hash)),
+    }
+    emulator.account.spend(old.hash, 2)  # so that the twin's limit comes down from 7 to 5
+    return Rotating(emulator, client, path, old, twin, records)
+
+
+@pytest.mark.parametrize("answer", NOT_DELETED)
+async def test_an_old_key_is_not_retired_while_nothing_proves_that_it_is_gone(
+    answer: str, rotating: Rotating
+) -> None:
+    rotating.emulator.faults.append(not_deleted(answer))
+    assert await rotating.is_left()
+
+
+#: What is no proof that an update was carried out; the first ones are records.
+NOT_UPDATED = ["before", "another key", *(name for name in NOT_DELETED if "deleted:" not in name)]
+
+
+def not_updated(rotating: Rotating, answer: str, *, skip: int = 0) -> Fault:
+    if answer in rotating.records:
+        body = rotating.records[answer]
+        return Fault("update", status=200, body=body, skip=skip, times=None)
+    return evolve(not_deleted(answer, "update"), skip=skip)
+
+
+@pytest.mark.parametrize("answer", NOT_UPDATED)
+async def test_an_old_key_is_not_deleted_before_it_is_proven_disabled(
+    answer: str, rotating: Rotating
+) -> None:
+    rotating.emulator.faults.append(not_updated(rotating, answer))
+    assert await rotating.is_left()
+
+
+@pytest.mark.parametrize("answer", ["the twin before", *NOT_UPDATED[1:]])
+async def test_an_old_key_is_not_deleted_before_its_twins_limit_is_proven_lower(
+    answer: str, rotating: Rotating
+) -> None:
+    rotating.emulator.faults.append(not_updated(rotating, answer, skip=1))
+    assert await rotating.is_left()
+    assert rotating.twin.limit == 5
+
+
+@pytest.mark.parametrize("answer", [*ALIEN_404, "a login page", "404 under 200", "another key"])
+async def test_a_twin_that_was_not_seen_keeps_its_old_key(answer: str, rotating: Rotating) -> None:
+    record = rotating.records.get(answer)
+    shown = None if record is None else Fault("get", status=200, body=record, times=None)
+    rotating.emulator.faults.append(shown or not_deleted(answer, "get"))
+    report = await rotating.retire()
+    assert (report.retired, report.failed) == (0, 1)
+    assert "with a new journal" not in report.failures[0].reason
+    assert rotating.emulator.count("update") == 0
+    rotating.emulator.faults.clear()
+    assert (await rotating.retire()).ok
+
+
+@pytest.mark.parametrize("answer", ["404", *ALIEN_404])
+async def test_a_rotation_is_not_over_while_nothing_proves_that_its_old_key_is_gone(
+    answer: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    (old,) = old_keys(emulator, 1)
+    emulator.faults.append(Fault("create", status=400))
+    await client.rotate([old.hash], journal=path)
+    emulator.faults.append(evolve(not_deleted(answer, "get"), times=1))
+    await client.rotate((), journal=path)
+    assert await states(path) != ["deleted"]
+    assert (await client.rotate((), journal=path)).ok
+
+
+@pytest.mark.parametrize("answer", NOT_UPDATED)
+async def test_a_key_not_as_asked_for_is_told_while_nothing_proves_that_it_is_disabled(
+    answer: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    emulator.account.extra_fields["limit"] = 5
+    other = encode(await client.api_keys.get(emulator.account.add("o", disabled=True).hash))
+    if answer == "before":
+        emulator.account.extra_fields["disabled"] = False
+    elif answer == "another key":
+        emulator.faults.append(Fault("update", status=200, body=other, times=None))
+    else:
+        emulator.faults.append(not_deleted(answer, "update"))
+    report = await client.provision(specs(1, limit=7), journal=path, on_result=print)
+    assert "could not be disabled" in report.mismatches[0].reason
+    assert await counts(path) == {"made": 1}
+
+    emulator.faults.clear()
+    emulator.account.extra_fields.pop("disabled", None)
+    report = await client.provision(specs(1, limit=7), journal=path, on_result=print)
+    assert "and was disabled" in report.mismatches[0].reason
+    assert await counts(path) == {"failed": 1}

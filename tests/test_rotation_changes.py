@@ -150,7 +150,7 @@ async def test_a_key_that_is_said_to_be_disabled_and_is_not_is_not_deleted(
     shown = encode((await client.api_keys.get(old.hash)).data)
     emulator.faults.append(Fault("update", "body", body=b'{"data": %s}' % shown))
     report = await client.rotate((), journal=path, retire_after=0)
-    assert "shows it enabled" in report.failures[0].reason
+    assert "shows no change of disabled" in report.failures[0].reason
     assert old.hash in emulator.account.keys
 
 

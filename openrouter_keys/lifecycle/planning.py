@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
-from openrouter_keys.errors import NotFoundResponseError
 from openrouter_keys.lifecycle.arguments import BudgetRule
 from openrouter_keys.lifecycle.report import Rotation
 from openrouter_keys.lifecycle.twins import planned, refused
 from openrouter_keys.masking import scrub
-from openrouter_keys.operations import get
+from openrouter_keys.operations import Operation, get
 from openrouter_keys.provisioning.entries import CHUNK
 from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.removal import unless_missing
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.transport import Transport
+
+R = TypeVar("R")
 
 #: The problem of a key that the service does not have.
 GONE: Final = "is not there: deleted already, or another account's"
@@ -41,11 +43,16 @@ class Planning:
 
     async def _look(self, hash: str) -> Rotation:
         async with self._pacer.turn():
-            outcome = await attempt(self._transport.perform(get(hash), {}))
+            looked = unless_missing(self._perform, get(hash), hash)
+            outcome = await attempt(looked)
         if isinstance(outcome, Err):
-            gone = isinstance(outcome.error, NotFoundResponseError)
-            return refused(hash, GONE if gone else scrub(str(outcome.error)))
+            return refused(hash, scrub(str(outcome.error)))
+        if outcome.value is None:
+            return refused(hash, GONE)
         key = outcome.value.data
         if key.hash != hash:
             return refused(hash, _ANOTHER)
         return planned(key, self._budget, self._transport.clockwork.now())
+
+    async def _perform(self, operation: Operation[R]) -> R:
+        return await self._transport.perform(operation, {})

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final, TypeVar
 
+from openrouter_keys.agreement import unchanged
 from openrouter_keys.converter import write_time
-from openrouter_keys.errors import NotFoundResponseError, OpenRouterError
+from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.lifecycle.twins import lowered
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import Key, UpdateKeysRequest
-from openrouter_keys.operations import Operation, delete, get, update
+from openrouter_keys.operations import Operation, get, update
 from openrouter_keys.provisioning import rotations
 from openrouter_keys.provisioning.errors import JournalError
 from openrouter_keys.provisioning.journal import Journal
@@ -19,6 +20,7 @@ from openrouter_keys.provisioning.pacing import Pacer
 from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.provisioning.rotations import OldKey, RotationEntry
 from openrouter_keys.provisioning.tally import Problems
+from openrouter_keys.removal import remove, unless_missing
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.transport import Transport
 
@@ -26,8 +28,7 @@ R = TypeVar("R")
 
 _GONE: Final = "its twin {} is gone, so the old key is left as it is: rotate it with a new journal"
 _OFF: Final = "its twin {} is disabled, so the old key is left as it is: enable the twin"
-_NOT_DISABLED: Final = "the service says that it was updated, and shows it enabled"
-_NOT_LOWERED: Final = "the service says that the twin {} was updated, and shows another limit"
+_ANOTHER: Final = "its twin {} was answered with another key, so the old key is left as it is"
 
 
 class NotRetiredError(OpenRouterError):
@@ -106,21 +107,20 @@ class Retiring:
 
     async def _retire_one(self, entry: RotationEntry) -> None:
         twin = await self._twin(entry)
-        disable = update(entry.hash, UpdateKeysRequest(disabled=True))
-        old = await self._unless_gone(disable)
+        old = await self._change(entry.hash, UpdateKeysRequest(disabled=True))
         if old is not None:
-            if not old.data.disabled:
-                raise NotRetiredError(_NOT_DISABLED)
             await self._advance(entry, OldKey.DISABLED)
             # Before it is deleted: afterwards nobody can tell any more what it has spent.
-            await self._lower(twin, lowered(entry, old.data, twin))
-            await self._unless_gone(delete(entry.hash))
+            await self._lower(twin, lowered(entry, old, twin))
+            await remove(self._perform, entry.hash)
         await self._advance(entry, OldKey.DELETED)
 
     async def _twin(self, entry: RotationEntry) -> Key:
-        answer = await self._unless_gone(get(str(entry.twin)))
+        answer = await unless_missing(self._perform, get(str(entry.twin)), str(entry.twin))
         if answer is None:
             raise NotRetiredError(_GONE.format(entry.twin))
+        if answer.data.hash != entry.twin:
+            raise NotRetiredError(_ANOTHER.format(entry.twin))
         if answer.data.disabled:
             raise NotRetiredError(_OFF.format(entry.twin))
         return answer.data
@@ -128,16 +128,17 @@ class Retiring:
     async def _lower(self, twin: Key, limit: float | None) -> None:
         if limit is None:
             return
-        answer = await self._perform(update(twin.hash, UpdateKeysRequest(limit=limit)))
-        shown = answer.data.limit
-        if shown is None or not math.isclose(shown, limit, rel_tol=1e-9):
-            raise NotRetiredError(_NOT_LOWERED.format(twin.hash))
+        if await self._change(twin.hash, UpdateKeysRequest(limit=limit)) is None:
+            raise NotRetiredError(_GONE.format(twin.hash))
 
-    async def _unless_gone(self, operation: Operation[R]) -> R | None:
-        try:
-            return await self._perform(operation)
-        except NotFoundResponseError:
+    async def _change(self, hash: str, asked: UpdateKeysRequest) -> Key | None:
+        """Change a key and return its record, which shows the change; None: the key is gone."""
+        answer = await unless_missing(self._perform, update(hash, asked), hash)
+        if answer is None:
             return None
+        if problem := unchanged(hash, asked, answer.data):
+            raise NotRetiredError(problem)
+        return answer.data
 
     async def _perform(self, operation: Operation[R]) -> R:
         async with self._pacer.turn():

@@ -3,9 +3,9 @@
 import enum
 import inspect
 
-from openrouter_keys.agreement import disagreements
+from openrouter_keys.agreement import disagreements, unchanged
 from openrouter_keys.converter import encode
-from openrouter_keys.errors import ResponseValidationError
+from openrouter_keys.errors import OpenRouterError, ResponseValidationError
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import get, update
@@ -27,6 +27,9 @@ _UNPROVEN = (
     "is left as it is: the answer tells the hash {0.hash}, and that of its secret is "
     "{0.secret_hash}, so another's key may be meant: look at both, and disable yours"
 )
+
+
+_ANOTHER = "the key {} was answered with another key"
 
 
 class Delivered(enum.Enum):
@@ -125,7 +128,10 @@ class Delivery:
 
     async def _read_back(self, hash: str) -> Ok[Key] | Err:
         outcome = await attempt(self._transport.perform(get(hash), {}))
-        return Ok(outcome.value.data) if isinstance(outcome, Ok) else outcome
+        if isinstance(outcome, Err):
+            return outcome
+        found = outcome.value.data
+        return Ok(found) if found.hash == hash else Err(OpenRouterError(_ANOTHER.format(hash)))
 
     async def _reject(self, made: UndeliveredKey, wrong: tuple[str, ...]) -> None:
         """Disable a key that nobody asked for in this form: one without its limit is a risk."""
@@ -145,9 +151,12 @@ class Delivery:
         """Disable a key; return why it was not."""
         if not made.proven:
             return _UNPROVEN.format(made)
-        disable = update(made.hash, UpdateKeysRequest(disabled=True))
-        outcome = await attempt(self._transport.perform(disable, {}))
-        return f"could not be disabled: {outcome.error}" if isinstance(outcome, Err) else None
+        asked = UpdateKeysRequest(disabled=True)
+        outcome = await attempt(self._transport.perform(update(made.hash, asked), {}))
+        if isinstance(outcome, Err):
+            return f"could not be disabled: {outcome.error}"
+        problem = unchanged(made.hash, asked, outcome.value.data)
+        return None if problem is None else f"could not be disabled: {problem}"
 
 
 def _wrong(spec: KeySpec, data: Key | None) -> tuple[str, ...]:

@@ -1,15 +1,15 @@
 """Creates without an answer, and which keys are provably theirs. Pure."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from attrs import field, frozen
 
 from openrouter_keys.agreement import disagreements
 from openrouter_keys.models import CreateKeysRequest, Key
-from openrouter_keys.service_clock import MARGIN
+from openrouter_keys.stamps import Skew
 
-_MARGIN = timedelta(seconds=MARGIN)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 @frozen(kw_only=True)
@@ -33,19 +33,25 @@ class Doubt:
         """The workspace and the name, by which its keys are looked for."""
         return self.request.workspace_id, self.request.name
 
-    @property
-    def begins(self) -> datetime:
-        """Before this, no key can be its own."""
-        return self.since - _MARGIN
+    def begins(self, skew: Skew) -> datetime:
+        """Return before what time no key can be its own, as keys are stamped."""
+        return _FIRST if skew.earliest is None else _moved(self.since, skew.earliest)
 
-    def proves(self, key: Key) -> bool:
+    def proves(self, key: Key, skew: Skew) -> bool:
         """Whether a key of its name, that nobody is known to hold, can only be its own."""
         return (
-            self.begins <= key.created_at <= self.until + _MARGIN
+            _moved(self.since, skew.low) <= key.created_at <= _moved(self.until, skew.high)
             and not _is_used(key)
             and not disagreements(self.request, key)
             and not _is_another_users(self.request, key)
         )
+
+
+def _moved(time: datetime, by: timedelta) -> datetime:
+    try:
+        return time + by
+    except OverflowError:
+        return time
 
 
 def _is_used(key: Key) -> bool:
@@ -57,7 +63,9 @@ def _is_another_users(asked: CreateKeysRequest, key: Key) -> bool:
     return isinstance(key.external_user, str) and key.external_user != user
 
 
-def told_apart(keys: Sequence[Key], doubts: Iterable[Doubt]) -> tuple[list[Key], list[Key]]:
+def told_apart(
+    keys: Sequence[Key], doubts: Iterable[Doubt], skew: Skew
+) -> tuple[list[Key], list[Key]]:
     """Return which keys of a name are provably those of creates without an answer, and which not.
 
     Each key must have a create of its own that can have made it. If there are not enough, somebody
@@ -66,10 +74,15 @@ def told_apart(keys: Sequence[Key], doubts: Iterable[Doubt]) -> tuple[list[Key],
     Args:
         keys: the keys of one name and workspace that nobody is known to hold.
         doubts: the creates of that name and workspace.
+        skew: how the service stamps its keys.
     """
     kinds = _kinds(doubts)
     makers = [
-        [place for place, kind in enumerate(kinds) if any(doubt.proves(key) for doubt in kind)]
+        [
+            place
+            for place, kind in enumerate(kinds)
+            if any(doubt.proves(key, skew) for doubt in kind)
+        ]
         for key in keys
     ]
     creates = [sum(doubt.creates for doubt in kind) for kind in kinds]

@@ -22,6 +22,7 @@ from openrouter_keys.paging import Pager
 from openrouter_keys.removal import Removal, remove
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.stamps import Skew, Stamp, skew_of
 from openrouter_keys.transport import Transport
 
 #: How many keys are deleted at once.
@@ -64,6 +65,7 @@ async def reconcile(
     clock: ServiceClock,
     *,
     knows: Callable[[str], Awaitable[bool]],
+    stamps: Iterable[Stamp] = (),
     options: RequestOptions | None = None,
 ) -> Reconciliation:
     """Look for the keys of creates without an answer, then delete those that are provably theirs.
@@ -76,6 +78,7 @@ async def reconcile(
         doubts: the creates.
         clock: learns the service's time from the answers.
         knows: whether a key with this hash is known to have been answered for.
+        stamps: how keys were stamped, besides those that the transport made.
         options: those of the creates; None: the client's.
 
     Raises:
@@ -84,7 +87,8 @@ async def reconcile(
     asked: dict[_Place, list[Doubt]] = defaultdict(list)
     for doubt in doubts:
         asked[doubt.place].append(doubt)
-    candidates = await _candidates(transport, asked, clock, options or {})
+    skew = skew_of([*stamps, *clock.stamps(transport.samples)], clock.unseen)
+    candidates = await _candidates(transport, asked, clock, skew, options or {})
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
     ours: dict[str, Key] = {}
@@ -92,7 +96,7 @@ async def reconcile(
     places: set[tuple[str | None, str]] = set()
     for place, keys in candidates.items():
         unknown = [key for key in keys if not await _is_known(transport, key, knows)]
-        proven, unclear = told_apart(unknown, asked[place]) if all_known else ([], unknown)
+        proven, unclear = told_apart(unknown, asked[place], skew) if all_known else ([], unknown)
         ours |= {key.hash: key for key in proven}
         unproven |= {key.hash: key for key in unclear}
         places |= {(place[0], key.hash) for key in unknown}
@@ -102,7 +106,7 @@ async def reconcile(
     removals = await _delete_all(transport, [*ours], options or {})
     gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
     if missing := removals.keys() - gone:
-        gone |= await _unlisted(transport, missing, asked, clock, options or {})
+        gone |= await _unlisted(transport, missing, asked, clock, skew, options or {})
     return Reconciliation(
         deleted=tuple(key for hash, key in ours.items() if hash in gone),
         left=tuple(key for hash, key in ours.items() if hash not in gone),
@@ -121,10 +125,11 @@ async def _candidates(
     transport: Transport,
     asked: Mapping[_Place, Sequence[Doubt]],
     clock: ServiceClock,
+    skew: Skew,
     options: RequestOptions,
 ) -> Mapping[_Place, list[Key]]:
     """Collect every key that a doubt may be about; nothing is changed before all is seen."""
-    begins = {place: min(doubt.begins for doubt in doubts) for place, doubts in asked.items()}
+    begins = {place: min(one.begins(skew) for one in doubts) for place, doubts in asked.items()}
     found: dict[_Place, list[Key]] = defaultdict(list)
     for workspace_id in {workspace_id for workspace_id, _ in asked}:
         since = min(time for (of, _), time in begins.items() if of == workspace_id)
@@ -180,10 +185,11 @@ async def _unlisted(
     missing: Set[str],
     asked: Mapping[_Place, Sequence[Doubt]],
     clock: ServiceClock,
+    skew: Skew,
     options: RequestOptions,
 ) -> Set[str]:
     """Return which keys the list, which had them a moment ago, does not have any more."""
-    listed = await attempt(_candidates(transport, asked, clock, options))
+    listed = await attempt(_candidates(transport, asked, clock, skew, options))
     if isinstance(listed, Err):
         _log.warning("the keys %s may be left over: %s", ", ".join(missing), listed.error)
         return frozenset()

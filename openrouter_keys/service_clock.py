@@ -1,13 +1,19 @@
 """The service's time of day, told by the `Date` of its answers. No waiting."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Final
 
 from openrouter_keys.retries import read_date
+from openrouter_keys.stamps import Sample, Stamp
 
-#: Seconds by which the clocks inside the service may differ from its `Date`, which has whole ones.
-MARGIN = 5.0
+#: A `Date` that is further from this machine's clock is not believed.
+PLAUSIBLE: Final = timedelta(days=1)
+#: By how much earlier than its create a key may be stamped where no key shows it: against a
+#: `Date`, and against this machine's clock.
+UNSEEN: Final = timedelta(minutes=2)
+UNSEEN_HERE: Final = timedelta(hours=1)
 _HALF = timedelta(seconds=0.5)
 
 
@@ -27,6 +33,8 @@ class ServiceClock:
         self._now = now
         self._monotonic = monotonic
         self._known = now(), monotonic()
+        self._dated = False
+        self._disputed = False
 
     def now(self) -> datetime:
         """Return the service's time, in UTC."""
@@ -38,7 +46,39 @@ class ServiceClock:
         return time + (self.now() - self._now())
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Learn from an answer that has just come."""
+        """Learn from an answer that has just come, if what it tells can be."""
         date = read_date(headers.get("Date"))
-        if date is not None:
-            self._known = date + _HALF, self._monotonic()
+        if date is None:
+            return
+        if self._is_plausible(date, self._now()):
+            self._known, self._dated = (date + _HALF, self._monotonic()), True
+        else:
+            self._disputed = True
+
+    @property
+    def unseen(self) -> timedelta | None:
+        """By how much earlier a key may be stamped where none shows it; None: by any time.
+
+        Where a `Date` and this machine's clock are days apart, nobody can say which one is wrong.
+        """
+        if self._disputed:
+            return None
+        return UNSEEN if self._dated else UNSEEN_HERE
+
+    def stamps(self, samples: Iterable[Sample]) -> list[Stamp]:
+        """Return what samples tell by this clock."""
+        found: list[Stamp] = []
+        for sample in samples:
+            date = read_date(sample.date)
+            if self._dated and date is not None and self._is_plausible(date, sample.ended):
+                ended = date + _HALF
+            elif self._dated:
+                continue
+            else:
+                ended = sample.ended
+            found.append(Stamp(sample.made_at, ended - timedelta(seconds=sample.seconds), ended))
+        return found
+
+    @staticmethod
+    def _is_plausible(date: datetime, now: datetime) -> bool:
+        return abs(date - now) <= PLAUSIBLE

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,14 +26,18 @@ from openrouter_keys.errors import (
     WrongEventLoopError,
 )
 from openrouter_keys.made_keys import MadeKey, MadeKeys
+from openrouter_keys.models import CreateKeysResponse
 from openrouter_keys.operations import Operation
 from openrouter_keys.options import CallOptions, RequestOptions
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.removal import Removal, remove
+from openrouter_keys.stamps import Sample
 from openrouter_keys.wire import Session, Wire
 
 R = TypeVar("R")
 
+# How many answered creates are remembered, to tell by them how the service stamps its keys.
+_SAMPLES = 32
 _UNPROVEN = (
     "the key of a cancelled create is left over: the answer tells the hash {0.hash}, and that of "
     "its secret is {0.secret_hash}, so another's key may be meant: look at both, delete yours"
@@ -61,6 +66,7 @@ class Transport(NeverPickled):
         grace: seconds that what was cancelled gets to finish.
         clockwork: time and chance.
         made: the keys that it made.
+        samples: how the last ones were stamped by the service.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Transport(NeverPickled):
         self._read_timeout = read_timeout
         self.clockwork = Clockwork() if clockwork is None else clockwork
         self.made = MadeKeys(options.server_url)
+        self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._pid = os.getpid()
@@ -124,13 +131,21 @@ class Transport(NeverPickled):
             undone = call.operation.undone
             answer = await (self._run_to_the_end(call) if undone else self._attempts.run(call))
             # Before the create counts as ended, lest a reconcile takes its key for a lost one.
-            self.made.add(made_by(answer))
+            made = made_by(answer)
+            self.made.add(made)
+            if made.proven and isinstance(answer, CreateKeysResponse):
+                self._sample(call, answer)
             return answer
         except CreatedKeyUnreadableError as error:
             self.made.add(MadeKey.of(error.hash, error.key))
             raise
         finally:
             self.made.end(ended)
+
+    def _sample(self, call: Call[Any], answer: CreateKeysResponse) -> None:
+        date, now = answer.http.headers.get("Date"), self.clockwork.now()
+        seconds = self.clockwork.monotonic() - call.started
+        self.samples.append(Sample(answer.data.created_at, date, now, seconds))
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""

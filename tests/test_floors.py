@@ -35,6 +35,7 @@ FLOORS = (
     "paging",
     "answers",
     "made_keys",
+    "stamps",
     "operations",
     "removal",
     "wire",

@@ -17,7 +17,7 @@ from openrouter_keys import (
     ProvisioningStoppedError,
     ProvisionReport,
     ProvisionResult,
-    doubts,
+    stamps,
 )
 from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.emulator import Emulator, Fault, RateLimit, Workspace
@@ -332,7 +332,7 @@ async def test_a_clock_that_is_set_does_not_shorten_the_wait_for_late_commits(
 async def test_creates_that_wait_long_for_a_connection_are_reconciled(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doubts, "_MARGIN", timedelta(seconds=1))
+    monkeypatch.setattr(stamps, "_MARGIN", timedelta(seconds=1))
     slow, lost = (
         Fault("create", "slow", times=5, delay=0.5),
         Fault("create", "closed", phase="after"),

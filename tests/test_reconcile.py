@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.reconcile import Reconciliation, reconcile
-from openrouter_keys.service_clock import MARGIN, ServiceClock
+from openrouter_keys.service_clock import UNSEEN, ServiceClock
+from openrouter_keys.stamps import MARGIN
 from openrouter_keys.transport import Transport
 from tests.clients import FakeTime, api_keys
 
@@ -62,7 +64,8 @@ async def service(emulator: Emulator, fake_time: FakeTime) -> AsyncIterator[Serv
     emulator.account.clock = lambda: LONG_AFTER
     emulator.account.workspaces[ELSEWHERE] = Workspace(ELSEWHERE)
     async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
-        clock = ServiceClock(lambda: datetime.now(UTC))
+        clock = ServiceClock(lambda: LONG_AFTER)
+        clock.observe({"Date": format_datetime(LONG_AFTER)})
         yield Service(emulator, keys._transport, set(), clock)
 
 
@@ -104,6 +107,8 @@ OURS: dict[str, dict[str, Any]] = {
     "disabled since": {"disabled": True},
 }
 UNPROVEN: dict[str, dict[str, Any]] = {
+    "made a little too early": {"at": AT - MARGIN_ - TICK},
+    "made too early, for all that is known": {"at": AT - UNSEEN},
     "made too late": {"at": UNTIL + MARGIN_ + TICK},
     "made long after": {"at": UNTIL + timedelta(hours=3)},
     "it spent": {"usage": 0.001},
@@ -116,7 +121,7 @@ UNPROVEN: dict[str, dict[str, Any]] = {
     "it expires": {"expires_at": AT},
 }
 SOMEBODY_ELSES: dict[str, dict[str, Any]] = {
-    "made before": {"at": AT - MARGIN_ - TICK},
+    "made before": {"at": AT - UNSEEN - TICK},
     "made long before": {"at": AT - timedelta(hours=3)},
     "another name": {"name": "m"},
     "a longer name": {"name": "n "},
@@ -354,7 +359,7 @@ class _Busy(ServiceClock):
     meanwhile: Callable[[], object]
 
     def __attrs_pre_init__(self) -> None:
-        super().__init__(lambda: datetime.now(UTC))
+        super().__init__(lambda: LONG_AFTER)
 
     def observe(self, headers: Mapping[str, str]) -> None:
         self.meanwhile()

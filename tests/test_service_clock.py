@@ -7,7 +7,8 @@ import pytest
 from attrs import define
 
 from openrouter_keys.emulator import Emulator
-from openrouter_keys.service_clock import MARGIN, ServiceClock
+from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.stamps import MARGIN
 from tests.clients import api_keys
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

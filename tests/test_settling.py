@@ -21,8 +21,8 @@ from openrouter_keys.errors import (
     SecretLostError,
 )
 from openrouter_keys.reconcile import Reconciliation
-from openrouter_keys.service_clock import MARGIN
 from openrouter_keys.settling import QUIET_PERIOD
+from openrouter_keys.stamps import MARGIN
 from tests.provisions import JumpingTime
 
 R = TypeVar("R")

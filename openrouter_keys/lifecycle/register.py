@@ -1,7 +1,7 @@
 """The first phase of a rotation: what is planned for each key, once, in the journal."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -17,9 +17,8 @@ from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.provisioning.rotations import Known, OldKey
 from openrouter_keys.provisioning.schema import DOUBTFUL
 from openrouter_keys.provisioning.tally import Problems
-from openrouter_keys.service_clock import MARGIN
+from openrouter_keys.service_clock import UNSEEN
 
-_MARGIN: Final = timedelta(seconds=MARGIN)
 _TAKEN: Final = "is the ref of another key in this journal: rotate it with another journal"
 _SUSPECT: Final = (
     "may be what a create in doubt has made: run again, and leave it out if it is gone by then"
@@ -114,6 +113,6 @@ def _suspected(rotation: Rotation, suspects: Mapping[str, datetime]) -> Rotation
     made_at = rotation.created_at
     # By its name alone: a create that named no workspace was made in the default one.
     since = None if rotation.spec is None else suspects.get(rotation.spec.name)
-    if since is None or made_at is None or made_at < since - _MARGIN:
+    if since is None or made_at is None or made_at < since - UNSEEN:
         return rotation
     return evolve(rotation, spec=None, state=RotationState.REFUSED, problem=_SUSPECT)

@@ -2,6 +2,7 @@
 
 import enum
 import inspect
+from datetime import datetime
 
 from openrouter_keys.agreement import disagreements, unchanged
 from openrouter_keys.converter import encode
@@ -66,8 +67,16 @@ class Delivery:
         self._on_result = on_result
         self._keeps = keeps
 
-    async def keep(self, spec: KeySpec, made: UndeliveredKey, data: Key | None) -> Delivered:
+    async def keep(
+        self, spec: KeySpec, made: UndeliveredKey, data: Key | None, ended_at: datetime
+    ) -> Delivered:
         """Write a new key down, then hand it over, as `deliver` does.
+
+        Args:
+            spec: what was asked for.
+            made: the key.
+            data: the key's record; None: the create's answer could not be read.
+            ended_at: when the create was answered, by the service's clock.
 
         Raises:
             SecretNotKeptError: it could not be written down; the report has the secret.
@@ -78,7 +87,12 @@ class Delivery:
         record = None if data is None else encode(data).decode()
         try:
             await self._journal.keep(
-                spec.ref, secret=made.key, hash=made.hash, record=record, settled=settled
+                spec.ref,
+                secret=made.key,
+                hash=made.hash,
+                record=record,
+                settled=settled,
+                ended_at=ended_at,
             )
         except SecretNotKeptError:
             # The next run takes it for a key that nobody holds, as the report says.

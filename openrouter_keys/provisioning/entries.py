@@ -14,6 +14,7 @@ from openrouter_keys.models import HoldsSecret
 from openrouter_keys.provisioning.errors import DuplicateRefError, JournalError, PlanChangedError
 from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.specs import KeySpec, changed
+from openrouter_keys.stamps import Stamp
 
 #: How many refs are looked up, or rows are read, at once.
 CHUNK = 500
@@ -24,12 +25,14 @@ VALUES (?1, ?2, 'intent', ?3, ?4, ?4) ON CONFLICT (ref) DO NOTHING
 """
 _KEEP = """
 UPDATE keys SET
-    state = ?5, hash = ?2, secret = ?3, record = ?4, reason = NULL, proven = ?6, secret_hash = ?7
+    state = ?5, hash = ?2, secret = ?3, record = ?4, reason = NULL, proven = ?6, secret_hash = ?7,
+    ended_at = ?8
 WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _ACKNOWLEDGE = "UPDATE keys SET state = 'settled' WHERE ref = ?1 AND state = 'made'"
 _DOUBT = """
-UPDATE keys SET state = 'doubt', reason = ?2 WHERE ref = ?1 AND state IN ('intent', 'doubt')
+UPDATE keys SET state = 'doubt', reason = ?2, ended_at = coalesce(?3, ended_at)
+WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _FAIL = """
 UPDATE keys SET state = 'failed', reason = ?2 WHERE ref = ?1 AND state IN ('intent', 'doubt')
@@ -42,7 +45,8 @@ UPDATE keys SET
     first_attempt_at = iif(written_off OR state IN ('intent', 'doubt'), first_attempt_at, ?2),
     last_attempt_at = ?2,
     written_off = written_off + (state IN ('intent', 'doubt')),
-    state = 'intent', hash = NULL, record = NULL, reason = NULL, proven = NULL, secret_hash = NULL
+    state = 'intent', hash = NULL, record = NULL, reason = NULL, proven = NULL, secret_hash = NULL,
+    ended_at = NULL
 WHERE ref = ?1 AND (
     state IN ('intent', 'doubt')
     OR state = 'failed' AND hash IS NULL
@@ -50,7 +54,7 @@ WHERE ref = ?1 AND (
 )
 """
 _BACK_TO_DOUBT = """
-UPDATE keys SET state = 'doubt', written_off = written_off - 1
+UPDATE keys SET state = 'doubt', written_off = written_off - 1, ended_at = last_attempt_at
 WHERE ref = ?1 AND state = 'intent' AND written_off
 """
 _FORGET = "DELETE FROM keys WHERE ref = ?1 AND state = 'intent'"
@@ -79,6 +83,11 @@ WHERE state <> 'settled' AND id > ?1 AND state IN (SELECT value FROM json_each(?
 ORDER BY id LIMIT ?2
 """
 _EVERY = "SELECT * FROM keys WHERE id > ?1 ORDER BY id LIMIT ?2"
+_STAMPS = """
+SELECT json_extract(record, '$.created_at'), last_attempt_at, ended_at FROM keys
+WHERE id > (SELECT max(id) FROM keys) - 1000 AND proven AND ended_at IS NOT NULL
+ORDER BY id DESC LIMIT 32
+"""
 _WRITTEN_OFF = """
 SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > ?1 ORDER BY id LIMIT ?2
 """
@@ -96,6 +105,8 @@ class Entry(HoldsSecret):
         written_off: how many creates of it were never answered, and no key of theirs was found.
         first_attempt_at: when the first create was sent whose key may still exist.
         last_attempt_at: when the last one was.
+        ended_at: when that one's exchange ended; None: nobody knows, it may have been under way
+            when its run ended.
         hash: the key's hash, as the answer told it; None: not made.
         proven: whether that is the SHA-256 of its secret, and so cannot be another key's.
         secret_hash: the SHA-256 of its secret, where the hash is another one; None: it is not, or
@@ -113,6 +124,7 @@ class Entry(HoldsSecret):
     written_off: int
     first_attempt_at: datetime
     last_attempt_at: datetime
+    ended_at: datetime | None
     hash: str | None
     proven: bool
     secret_hash: str | None
@@ -189,10 +201,11 @@ def keep(
     secret: str | bytes | None,
     record: str | None,
     state: State,
+    ended_at: str | None = None,
 ) -> None:
     """Write down a key that was made."""
     secret_hash = None if made.proven else made.secret_hash
-    values = (made.hash, secret, record, state, made.proven, secret_hash)
+    values = (made.hash, secret, record, state, made.proven, secret_hash, ended_at)
     _change(connection, "keep", _KEEP, ref, *values)
 
 
@@ -201,9 +214,11 @@ def acknowledge(connection: sqlite3.Connection, ref: str) -> None:
     _change(connection, "acknowledge", _ACKNOWLEDGE, ref)
 
 
-def doubt(connection: sqlite3.Connection, ref: str, reason: str) -> None:
-    """Nobody can say whether a key was made."""
-    _change(connection, "doubt", _DOUBT, ref, reason)
+def doubt(
+    connection: sqlite3.Connection, ref: str, reason: str, ended_at: str | None = None
+) -> None:
+    """Nobody can say whether a key was made; None: its exchange ended when it did before."""
+    _change(connection, "doubt", _DOUBT, ref, reason, ended_at)
 
 
 def fail(connection: sqlite3.Connection, ref: str, reason: str) -> None:
@@ -280,6 +295,7 @@ def _read(connection: sqlite3.Connection, query: str, *values: str | int) -> lis
 def _entry(row: sqlite3.Row) -> Entry:
     secret, columns = row["secret"], row.keys()
     # A journal of version 1 that is only read has not got all columns.
+    ended_at = row["ended_at"] if "ended_at" in columns else None
     proven = row["proven"] if "proven" in columns else None
     if proven is None and isinstance(secret, str):
         proven = hash_of(secret) == row["hash"]
@@ -291,6 +307,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         written_off=row["written_off"],
         first_attempt_at=datetime.fromisoformat(row["first_attempt_at"]),
         last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
+        ended_at=datetime.fromisoformat(ended_at) if ended_at else None,
         hash=row["hash"],
         proven=bool(proven),
         secret_hash=row["secret_hash"] if "secret_hash" in columns else None,
@@ -299,6 +316,15 @@ def _entry(row: sqlite3.Row) -> Entry:
         record=row["record"],
         reason=row["reason"],
     )
+
+
+def stamps(connection: sqlite3.Connection) -> list[Stamp]:
+    """Return how the last keys were stamped whose creates were answered."""
+    return [
+        Stamp(*map(datetime.fromisoformat, row))
+        for row in connection.execute(_STAMPS)
+        if all(isinstance(time, str) for time in row)
+    ]
 
 
 def counts(connection: sqlite3.Connection) -> dict[State, int]:

@@ -31,6 +31,7 @@ from openrouter_keys.provisioning.files import held
 from openrouter_keys.provisioning.schema import APPLICATION, READABLE, VERSION, State, connect
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.writer import Opened, Work, Writer
+from openrouter_keys.stamps import Stamp
 
 T = TypeVar("T")
 
@@ -196,6 +197,7 @@ class Journal(NeverPickled):
         hash: str,
         record: str | None = None,
         settled: bool = False,
+        ended_at: datetime | None = None,
     ) -> None:
         """Write down a key that was made, before anybody is told.
 
@@ -205,17 +207,25 @@ class Journal(NeverPickled):
             hash: the key's hash.
             record: the key's record as JSON; None: it could not be read.
             settled: nobody has to acknowledge it.
+            ended_at: when its create was answered, by the service's clock; None: not told.
 
         Raises:
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
         state = State.SETTLED if settled else State.MADE
         made = MadeKey.of(hash, secret)
+        ended = None if ended_at is None else write_time(ended_at)
         stored = self._storing(secret)
         try:
             await self._writer.submit(
                 lambda c: entries.keep(
-                    c, ref, made=made, secret=stored(), record=record, state=state
+                    c,
+                    ref,
+                    made=made,
+                    secret=stored(),
+                    record=record,
+                    state=state,
+                    ended_at=ended,
                 ),
                 urgent=True,
             )
@@ -238,10 +248,16 @@ class Journal(NeverPickled):
         """The caller has the secret."""
         await self._writer.submit(lambda c: entries.acknowledge(c, ref))
 
-    async def doubt(self, ref: str, reason: str) -> None:
-        """Nobody can say whether a key was made; the reason is kept without secrets."""
-        told = scrub(reason)
-        await self._writer.submit(lambda c: entries.doubt(c, ref, told))
+    async def doubt(self, ref: str, reason: str, ended_at: datetime | None = None) -> None:
+        """Nobody can say whether a key was made; the reason is kept without secrets.
+
+        Args:
+            ref: the caller's own id for it.
+            reason: why.
+            ended_at: when its exchange ended, by the service's clock; None: not now.
+        """
+        told, ended = scrub(reason), None if ended_at is None else write_time(ended_at)
+        await self._writer.submit(lambda c: entries.doubt(c, ref, told, ended))
 
     async def fail(self, ref: str, reason: str) -> None:
         """The service refused to make the key; the reason is kept without secrets."""
@@ -314,6 +330,10 @@ class Journal(NeverPickled):
             for entry in found:
                 yield entry
             after = found[-1].id
+
+    async def stamps(self) -> list[Stamp]:
+        """Return how the service stamped the last keys that it made."""
+        return await self._writer.submit(entries.stamps)
 
     async def counts(self) -> dict[State, int]:
         """Return how many keys there are in each state."""

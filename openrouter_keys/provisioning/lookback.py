@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from attrs import evolve, frozen
@@ -13,11 +13,13 @@ from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import ProvisionProblem
-from openrouter_keys.provisioning.schema import DOUBTFUL
+from openrouter_keys.provisioning.schema import DOUBTFUL, State
 from openrouter_keys.reconcile import Reconciliation, reconcile
-from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.service_clock import PLAUSIBLE, ServiceClock
 from openrouter_keys.transport import Transport
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_NOTHING = "its creates without an answer ended long ago, and no key of theirs was there"
 _OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
 _RESOLVED = "a create without an answer had made its key, which was deleted"
 _UNPROVEN = (
@@ -70,6 +72,7 @@ class Lookback:
         self._quiet = quiet_period
         self._begin = self._now()
         self._last: datetime | None = None
+        self._own: set[str] = set()
         # By a clock that nobody sets.
         self._given_up: float | None = None
 
@@ -80,8 +83,9 @@ class Lookback:
         """The run begins: whatever was under way in an earlier one has been given up."""
         self._begin = self._now()
 
-    def given_up(self) -> None:
-        """A create was given up just now."""
+    def given_up(self, ref: str) -> None:
+        """A create of a ref was given up just now."""
+        self._own.add(ref)
         self._last, self._given_up = self._now()
 
     async def due(self, quiet_periods: int) -> float | None:
@@ -100,7 +104,7 @@ class Lookback:
 
     def _ended(self, entry: Entry) -> datetime:
         """When its creates had been given up, if it is an earlier run's."""
-        return min(self._begin[0], self._longest(entry))
+        return min(self._begin[0], self._until(entry))
 
     def _longest(self, entry: Entry) -> datetime:
         return entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)
@@ -113,8 +117,11 @@ class Lookback:
             if entry.state not in DOUBTFUL:
                 yield entry
 
-    async def look(self) -> Findings:
+    async def look(self, *, last: bool = False) -> Findings:
         """Reconcile all that is in doubt, and what was written off; nothing may be under way.
+
+        Args:
+            last: whether nothing is made anew after it, so that doubts stay for the next run.
 
         Raises:
             OpenRouterError: the service's keys could not be listed.
@@ -124,20 +131,26 @@ class Lookback:
             return Findings(cleared=frozenset(), unproven=(), left=(), beside=(), deleted=0)
         _, began = self._now()
         found = await reconcile(
-            self._transport, map(self._doubt, entries), self._clock, knows=self._journal.holds
+            self._transport,
+            map(self._doubt, entries),
+            self._clock,
+            knows=self._journal.holds,
+            stamps=await self._journal.stamps(),
         )
         findings = _sorted_out(entries, found)
         await self._resolve(entries, found)
         for problem in findings.unproven:
             await self._journal.doubt(problem.ref, f"{problem.reason}: {', '.join(problem.hashes)}")
-        await self._clear(entries, findings, began)
+        settled = evolve(findings, cleared=frozenset()) if last else findings
+        await self._clear(entries, settled, began)
         return findings
 
     def _doubt(self, entry: Entry) -> Doubt:
+        believed = self._is_believed(entry)
         return Doubt(
             request=_request(entry),
-            since=entry.first_attempt_at,
-            until=self._until(entry) + timedelta(seconds=self._quiet),
+            since=min(entry.first_attempt_at, entry.last_attempt_at) if believed else _NEVER,
+            until=self._until(entry) + timedelta(seconds=self._quiet) if believed else _NEVER,
             creates=entry.written_off + (entry.state in DOUBTFUL),
         )
 
@@ -152,7 +165,13 @@ class Lookback:
                 await self._journal.resolve(entry.ref, _RESOLVED)
 
     def _until(self, entry: Entry) -> datetime:
-        """When its last create was given up at the latest."""
+        """When its last create without an answer was given up at the latest."""
+        if not self._is_believed(entry):
+            return self._begin[0]
+        if entry.state not in DOUBTFUL:
+            return entry.last_attempt_at  # which was sent after that
+        if entry.state is State.DOUBT and entry.ended_at is not None:
+            return entry.ended_at
         ours = self._last is not None and entry.last_attempt_at >= self._begin[0]
         # It may have waited for a connection longer than it could then be under way.
         return (
@@ -160,16 +179,31 @@ class Lookback:
         )
 
     async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
-        """Forget creates that were written off so long ago that nothing of them can land."""
+        """Forget creates that ended so long ago that nothing of them can land."""
         kept = {problem.ref for problem in (*findings.left, *findings.beside)}
         for entry in entries:
-            if entry.state not in DOUBTFUL and entry.ref not in kept and self._is_old(entry, began):
+            if not self._is_old(entry, began):
+                continue
+            if entry.ref in findings.cleared:
+                # Or the window of the next create would begin with this one's.
+                await self._journal.resolve(entry.ref, _NOTHING)
+            elif entry.state not in DOUBTFUL and entry.ref not in kept:
                 await self._journal.clear(entry.ref)
 
     def _is_old(self, entry: Entry, began: float) -> bool:
-        quiet = timedelta(seconds=2 * self._quiet)
-        all_old = self._given_up is None or began >= self._given_up + 2 * self._quiet
-        return all_old or self._clock.now() >= self._longest(entry) + quiet
+        quiet = 2 * self._quiet
+        if self._given_up is None or began >= self._given_up + quiet:
+            return True
+        if entry.ref in self._own:
+            return False  # whoever sets the service's clock must not make it old
+        began_at, at = self._begin
+        age = (began_at - self._until(entry)).total_seconds()
+        return age >= 0 and age + began - at >= quiet
+
+    def _is_believed(self, entry: Entry) -> bool:
+        """Whether its times can be: earlier versions took any `Date` for the service's time."""
+        last = max(entry.first_attempt_at, entry.last_attempt_at)
+        return last <= self._begin[0] + PLAUSIBLE
 
 
 def _request(entry: Entry) -> CreateKeysRequest:

@@ -87,7 +87,8 @@ class Making:
             self._tally.settled_before += 1
             return None
         if job.made is not None:
-            return await self._created(job.spec, job.made, None, kept=True)
+            delivered = await self._delivery.deliver(job.spec, job.made, None)
+            return self._told(job.spec, job.made, delivered)
         if job.state in (State.MADE, State.FAILED):
             return await self._go_on(job)
         return await self._create(job)
@@ -193,19 +194,19 @@ class Making:
             else:
                 self._patience.succeeded()
 
-    async def _created(
-        self, spec: KeySpec, made: UndeliveredKey, data: Key | None, *, kept: bool = False
-    ) -> Job | None:
-        deliver = self._delivery.deliver if kept else self._delivery.keep
-        delivered = await deliver(spec, made, data)
+    async def _created(self, spec: KeySpec, made: UndeliveredKey, data: Key | None) -> Job | None:
+        delivered = await self._delivery.keep(spec, made, data, self._clock.now())
+        return self._told(spec, made, delivered)
+
+    def _told(self, spec: KeySpec, made: UndeliveredKey, delivered: Delivered) -> Job | None:
         self._tally.created += delivered is Delivered.TAKEN
         return Job(spec, State.MADE, made) if delivered is Delivered.WAITS else None
 
     async def _not_made(self, spec: KeySpec, error: OpenRouterError) -> Job | None:
         what = verdict(error)
         if what is Verdict.DOUBT:
-            self._lookback.given_up()
-            await self._journal.doubt(spec.ref, str(error))
+            self._lookback.given_up(spec.ref)
+            await self._journal.doubt(spec.ref, str(error), self._clock.now())
             return Job(spec, State.DOUBT)
         if what is Verdict.FAILED:
             await self._journal.fail(spec.ref, str(error))

@@ -243,7 +243,7 @@ class Run:
                 raise outcome.error
             _log.warning("provision: the reconcile waits for another round: %s", outcome.error)
 
-    async def _look(self, *, quiet_periods: int) -> Findings | None:
+    async def _look(self, *, quiet_periods: int, last: bool = False) -> Findings | None:
         wait = await self._lookback.due(quiet_periods)
         if wait is None:
             return None
@@ -251,7 +251,7 @@ class Run:
             self._tally.enter("waiting")
             await self._transport.clockwork.sleep(wait)
         self._tally.enter("reconciling")
-        findings = await self._lookback.look()
+        findings = await self._lookback.look(last=last)
         self._tally.deleted += findings.deleted
         self._cleared = set(findings.cleared)
         self._unproven = {problem.ref for problem in findings.unproven}
@@ -275,7 +275,7 @@ class Run:
 
     async def _look_once_more(self) -> None:
         """Look for late commits of creates that were made anew."""
-        findings = await self._look(quiet_periods=2)
+        findings = await self._look(quiet_periods=2, last=True)
         if findings is not None:
             for problem in (*findings.left, *findings.beside):
                 self._tally.unproven.append(problem)

@@ -42,10 +42,13 @@ class Happening(enum.Enum):
     FAILED = "the service failed, maybe after it was applied"
     OVERLOADED = "the service is overloaded, maybe after it was applied"
     NOT_REACHED = "the edge could not reach the service"
+    UNCLEAR = "an answer that does not say whether it was applied"
 
 
 #: After these the service may have carried the request out.
-MAYBE_APPLIED = frozenset({Happening.NO_ANSWER, Happening.FAILED, Happening.OVERLOADED})
+MAYBE_APPLIED = frozenset(
+    {Happening.NO_ANSWER, Happening.FAILED, Happening.OVERLOADED, Happening.UNCLEAR}
+)
 #: These pause every request of the client until `Retry-After` is over.
 PAUSES_ALL = frozenset({Happening.RATE_LIMITED, Happening.OVERLOADED})
 _CONNECTION = frozenset({Happening.NOT_SENT, Happening.NO_ANSWER})
@@ -64,6 +67,7 @@ _ATTEMPTS: Mapping[Happening, tuple[int, int, int, int]] = {
     Happening.FAILED: (3, 1, 2, 3),
     Happening.OVERLOADED: (3, 1, 2, 3),
     Happening.NOT_REACHED: (3, 3, 3, 3),
+    Happening.UNCLEAR: (1, 1, 1, 1),
 }
 
 _BY_STATUS: Mapping[int, Happening] = {
@@ -76,6 +80,12 @@ _BY_STATUS: Mapping[int, Happening] = {
     **dict.fromkeys((521, 523, 525, 526, 530), Happening.NOT_REACHED),
 }
 
+# These say that the request was not carried out (https://www.rfc-editor.org/rfc/rfc9110#section-15.5,
+# https://www.iana.org/assignments/http-status-codes). All that is left is unclear: a redirect may
+# follow a create that was carried out, 425 and 499 are said by something in between, and what
+# nobody has defined says nothing.
+_REFUSALS = frozenset({*range(400, 419), *range(421, 425), 426, 428, 431, 451} - {408})
+
 
 def happening(status: int) -> Happening:
     """Tell what an answer's status says about its request.
@@ -87,7 +97,9 @@ def happening(status: int) -> Happening:
         return Happening.DONE
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    return Happening.FAILED if status >= 500 else Happening.REJECTED
+    if status >= 500:
+        return Happening.FAILED
+    return Happening.REJECTED if status in _REFUSALS else Happening.UNCLEAR
 
 
 @frozen

@@ -68,11 +68,12 @@ REFUSED: dict[int, type[errors.OpenRouterError]] = {
     409: errors.ConflictResponseError,
     413: DEFAULT,
     422: DEFAULT,
-    # Not in the matrix by number; any 3xx and any other 4xx is an error all the same.
-    301: DEFAULT,
-    307: DEFAULT,
+    # Not in the matrix by number; any other 4xx that says no is an error all the same.
+    405: DEFAULT,
     418: DEFAULT,
+    451: DEFAULT,
 }
+UNCLEAR = same(1, DEFAULT) | {"create": Cell(1, errors.CreateOutcomeUnknownError)}
 UNREADABLE = row(
     Cell(3, errors.MalformedBodyError),
     Cell(1, errors.SecretLostError),
@@ -105,6 +106,11 @@ ANSWERED: dict[str, tuple[Fault, Row]] = {
             maybe_applied(errors.InternalServerResponseError if status == 500 else DEFAULT),
         )
         for status in (408, 500, 502, 503, 504, 520, 522, 524, 527, 529, 599)
+        for phase in ("before", "after")
+    },
+    **{
+        f"{status} {phase} it is applied": (Fault(status=status, phase=phase), UNCLEAR)
+        for status in (301, 302, 303, 307, 308, 425, 499, 420)
         for phase in ("before", "after")
     },
     **{

@@ -37,6 +37,11 @@ MATRIX: list[tuple[tuple[int, ...] | str, int, int, int, int]] = [
     ((408, 500, 502, 504, 520, 522, 524, 527, 529), 3, 1, 2, 3),
     ((503,), 3, 1, 2, 3),
     ((521, 523, 525, 526, 530), 3, 3, 3, 3),
+    ((405, 406, 410, 411, 412, 414, 415, 417, 418, 421, 424, 426, 428, 431, 451), 1, 1, 1, 1),
+    ((101, 103, 300, 301, 302, 303, 304, 307, 308, 399), 1, 1, 1, 1),
+    ((419, 420, 425, 430, 440, 444, 449, 460, 494, 498, 499), 1, 1, 1, 1),
+    ((0, 1, 99), 1, 1, 1, 1),
+    ((600, 602, 700, 999), 3, 1, 2, 3),
 ]
 COLUMNS = (Effect.READ, Effect.CREATE, Effect.UPDATE, Effect.DELETE)
 CELLS = [
@@ -84,13 +89,20 @@ def test_every_happening_of_a_failure_is_a_row_of_the_matrix() -> None:
     assert rows == set(Happening) - {Happening.DONE}
 
 
-@pytest.mark.parametrize("what", [400, 403, 429, 521, 523, 525, 526, 530, "NOT_SENT"])
+@pytest.mark.parametrize(
+    "what", [400, 403, 405, 418, 424, 429, 451, 521, 523, 525, 526, 530, "NOT_SENT"]
+)
 def test_what_was_not_processed_leaves_no_doubt(what: int | str) -> None:
     assert happened(what) not in MAYBE_APPLIED
 
 
 @pytest.mark.parametrize(
-    "what", [408, 500, 502, 503, 504, 520, 522, 524, 527, 529, 501, 599, "NO_ANSWER"]
+    "what",
+    [
+        *(408, 500, 502, 503, 504, 520, 522, 524, 527, 529, 501, 599, 600, 999, "NO_ANSWER"),
+        *(0, 99, 101, 102, 103, 199, 300, 301, 302, 303, 304, 305, 307, 308, 399),
+        *(419, 420, 425, 427, 430, 440, 444, 449, 450, 452, 460, 494, 498, 499),
+    ],
 )
 def test_what_may_have_been_applied_is_in_doubt_and_a_create_is_sent_once(what: int | str) -> None:
     assert happened(what) in MAYBE_APPLIED
@@ -102,17 +114,19 @@ def test_everybody_pauses_for_a_429_and_a_503() -> None:
 
 
 STATUSES: dict[int, str] = (
-    dict.fromkeys(range(100, 200), "REJECTED")
+    dict.fromkeys(range(200), "UNCLEAR")
     | dict.fromkeys(range(200, 300), "DONE")
-    | dict.fromkeys(range(300, 500), "REJECTED")  # a redirect is an error: it is never followed
-    | dict.fromkeys(range(500, 600), "FAILED")
+    | dict.fromkeys(range(300, 500), "UNCLEAR")  # a redirect is an error: it is never followed
+    | dict.fromkeys((*range(400, 408), *range(409, 419)), "REJECTED")
+    | dict.fromkeys((421, 422, 423, 424, 426, 428, 431, 451), "REJECTED")
+    | dict.fromkeys(range(500, 1000), "FAILED")
     | {401: "UNAUTHORIZED", 408: "FAILED", 429: "RATE_LIMITED", 503: "OVERLOADED"}
     | dict.fromkeys((521, 523, 525, 526, 530), "NOT_REACHED")
 )
 
 
 def test_every_status_is_classified() -> None:
-    assert {status: happening(status).name for status in range(100, 600)} == STATUSES
+    assert {status: happening(status).name for status in range(1000)} == STATUSES
 
 
 @pytest.mark.parametrize("what", [what for what in Happening if what is not Happening.DONE])

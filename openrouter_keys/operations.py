@@ -6,7 +6,6 @@ The rules are those of https://openrouter.ai/docs/api-reference (API keys).
 """
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 from urllib.parse import urlencode
@@ -20,7 +19,6 @@ from openrouter_keys.errors import (
     JSON,
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
-    MalformedBodyError,
     ResponseValidationError,
     SecretLostError,
 )
@@ -41,6 +39,7 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
 )
 from openrouter_keys.retries import Effect
+from openrouter_keys.salvage import Salvage, salvage
 from openrouter_keys.unset import left_out
 
 __all__ = [
@@ -78,10 +77,7 @@ A = TypeVar(
 
 _log = logging.getLogger("openrouter_keys")
 
-# A secret's place in the bytes of an answer that is no JSON; its closing quote proves it whole.
-_SECRET = re.compile(rb'"key"\s*:\s*"([^"\\]+)"')
 _UNTOLD = "nothing proves that the key was deleted: delete it again"
-_HASH = re.compile(rb'"hash"\s*:\s*"([0-9a-f]{64})"')
 
 
 @define(kw_only=True, eq=False)  # frozen, it would take twice as long to make
@@ -272,57 +268,57 @@ def _made(created: CreateKeysResponse) -> MadeKey:
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
     created = decode_ordinary(answer.body, CreateKeysResponse, answer.http)
-    if created is None or not created.key:
+    if created is None or created.data.hash != hash_of(created.key):
         created = _salvaged(answer, request)
-    if created.data.hash != hash_of(created.key):
-        _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
+        if created.data.hash != hash_of(created.key):
+            _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
     return created
 
 
 def _salvaged(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
     """Take the secret out first, so that nothing that is wrong with the rest can lose it."""
-    secret, hash, rest = _make_out(answer.body)
-    if secret is None:
+    found = salvage(answer.body)
+    if found.secret is None:
         refuse_error(answer.body)
-        raise _secret_lost(request, hash)
+        raise _secret_lost(request, found)
     try:
-        read = structure(rest, GetKeyResponse)
-        return CreateKeysResponse(data=read.data, key=secret, extra=read.extra, http=answer.http)
+        read = structure(_record(found.rest), GetKeyResponse)
+        return CreateKeysResponse(
+            data=read.data, key=found.secret, extra=read.extra, http=answer.http
+        )
     except ResponseValidationError as error:
-        unreadable = CreatedKeyUnreadableError(error.message, secret, hash or hash_of(secret))
+        hash = found.hash or hash_of(found.secret)
+        unreadable = CreatedKeyUnreadableError(error.message, found.secret, hash)
     finally:
-        del secret  # crash reporters send local variables home
+        del found  # crash reporters send local variables home
     raise unreadable
 
 
-def _make_out(body: bytes) -> tuple[str | None, str | None, JSON]:
-    """Return the secret and the hash in a create's answer, and the answer without the secret."""
-    try:
-        value = parse(body)
-    except MalformedBodyError:
-        return _first(_SECRET, body), _first(_HASH, body), None
-    rest = _object(value)
-    data = _object(rest.get("data"))
-    found = [key for holder in (rest, data) if isinstance(key := holder.pop("key", None), str)]
-    hash = data.get("hash")
-    secret = next(filter(None, found), None)
-    return secret, hash if isinstance(hash, str) else None, {**rest, "data": data}
+def _record(rest: bytes | None) -> JSON:
+    """Return an answer without what stands where a secret does."""
+    if rest is None:
+        return None
+    whole = _object(parse(rest))
+    data = _object(whole.get("data"))
+    for holder in (whole, data):
+        holder.pop("key", None)
+    return {**whole, "data": data}
 
 
 def _object(value: JSON) -> dict[str, JSON]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _first(pattern: re.Pattern[bytes], body: bytes) -> str | None:
-    found = pattern.search(body)
-    return found[1].decode(errors="replace") if found else None
-
-
-def _secret_lost(request: CreateKeysRequest, hash: str | None) -> SecretLostError:
+def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
+    hash = found.hash
     which = f"the key {hash}" if hash else f"the newest unused key named {request.name!r}"
+    holds = (
+        f"nothing proves which of {found.doubtful} texts in the answer is its secret"
+        if found.doubtful
+        else "the answer does not hold its secret"
+    )
     error = SecretLostError(
-        "a key was made, and the answer does not hold its secret, which is shown only once: "
-        f"delete {which}, then create anew"
+        f"a key was made, and {holds}, which is shown only once: delete {which}, then create anew"
     )
     error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
     return error

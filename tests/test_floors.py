@@ -34,6 +34,7 @@ FLOORS = (
     "utils",
     "paging",
     "answers",
+    "salvage",
     "made_keys",
     "stamps",
     "operations",

@@ -437,6 +437,7 @@ def test_a_create_whose_secret_is_lost_ends_in_doubt(command: Command) -> None:
     assert (ran.code, ran.out) == (5, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_name_that_an_output_cannot_show_breaks_nothing(command: Command, encoding: str) -> None:
     words = ("create", "日本", "--show-secret", "--json")
@@ -451,6 +452,7 @@ def test_a_name_that_an_output_cannot_show_breaks_nothing(command: Command, enco
         assert process.stdout.read() == "name\n\\u65e5\\u672c\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 def test_a_stream_that_is_closed_is_no_traceback(command: Command, closed: str) -> None:
     line = f"{sys.executable} -m openrouter_keys create a --show-secret {closed}"
@@ -585,6 +587,7 @@ def test_no_service_is_told_in_one_line(command: Command) -> None:
     assert "127.0.0.1:9" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", ["0", "1"])
 def test_debugging_shows_a_traceback_and_no_secret(command: Command, debug: str) -> None:
     command.emulator.faults.append(Fault("list", status=409))
@@ -594,6 +597,7 @@ def test_debugging_shows_a_traceback_and_no_secret(command: Command, debug: str)
     assert command.emulator.api_key not in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(command: Command) -> None:
     made(command.emulator, *(f"key-{n}" for n in range(3_000)))
     with command.process("list", "--jsonl") as process:
@@ -605,6 +609,7 @@ def test_a_reader_that_goes_away_is_no_error(command: Command) -> None:
         assert process.wait(PATIENCE) == 141
 
 
+@pytest.mark.slow
 def test_a_full_disk_below_a_redirection_is_told(command: Command) -> None:
     made(command.emulator, "a")
     with Path("/dev/full").open("w") as full:
@@ -614,6 +619,7 @@ def test_a_full_disk_below_a_redirection_is_told(command: Command) -> None:
     assert err == "openrouter-keys: cannot write: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_a_secret_that_a_full_disk_swallows_is_that_of_no_key(command: Command) -> None:
     with Path("/dev/full").open("w") as full:
         process = command.process("create", "a", "--show-secret", stdout=full.fileno())
@@ -623,6 +629,7 @@ def test_a_secret_that_a_full_disk_swallows_is_that_of_no_key(command: Command) 
     assert command.emulator.account.keys == {}
 
 
+@pytest.mark.slow
 def test_ten_thousand_keys_come_as_a_stream(command: Command) -> None:
     made(command.emulator, *(f"key-{n}" for n in range(10_000)))
     with command.process("list", "--jsonl") as process:

@@ -150,6 +150,7 @@ def test_a_plan_shows_no_external_key(command: Command) -> None:
         assert key not in ran.out + ran.err
 
 
+@pytest.mark.slow
 def test_people_see_a_table_of_the_first_rows_and_the_sums(command: Command) -> None:
     rows = "".join(f"c-{n},Kunde [b]{n} 日本,{n},monthly\n" for n in range(1000))
     (command.folder / "customers.csv").write_text("ref,name,limit,limit_reset\n" + rows)

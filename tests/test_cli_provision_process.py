@@ -20,7 +20,10 @@ from tests.commands import Command
 from tests.journals import written
 from tests.terminals import PATIENCE, Terminal
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and terminals"),
+]
 
 QUICK = ("--quiet-period", "0.3s")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

@@ -169,6 +169,7 @@ def test_some_that_cannot_be_rotated_do_not_stop_the_others(command: Command) ->
     assert f"failed: {'0' * 64}: is not there" in ran.err
 
 
+@pytest.mark.slow
 def test_what_is_in_doubt_ends_with_5(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     command.emulator.faults.append(Fault("create", kind="reset", phase="after"))
@@ -365,6 +366,7 @@ def test_finish_shows_what_it_would_delete_and_deletes_nothing_without_a_yes(
     assert all(works(command.emulator, key) for key in old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 4), ("", 1, 4), ("y", 0, 2)])
 def test_finish_asks_at_a_terminal_with_a_list(
     command: Command, answer: str, code: int, left: int
@@ -409,6 +411,7 @@ def test_an_old_key_that_cannot_be_deleted_ends_with_3_and_goes_the_next_time(
     assert len(command.emulator.account.keys) == 2
 
 
+@pytest.mark.slow
 def test_a_grace_lets_both_keys_work_and_then_deletes_the_old_one(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     words = ("rotate", *hashes(old), *JOURNAL, "--secret-file", "k.csv", "--grace", "2s")
@@ -481,6 +484,7 @@ def test_a_refusal_says_what_to_give(command: Command, words: Sequence[str], tol
     assert command.emulator.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_old_keys_are_deleted_is_told_at_once(command: Command, number: int) -> None:
     old = old_keys(command.emulator, "a")
@@ -502,6 +506,7 @@ def test_a_signal_while_old_keys_are_deleted_is_told_at_once(command: Command, n
 # interrupted
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_grace_keeps_the_old_keys_and_the_same_command_goes_on(
     command: Command,
 ) -> None:
@@ -526,6 +531,7 @@ def test_ctrl_c_in_the_grace_keeps_the_old_keys_and_the_same_command_goes_on(
     assert "no new secret was handed over, so k-2.csv was not made" in again.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_what_is_under_way_end_and_the_next_run_makes_the_rest(
     command: Command, number: int
@@ -550,6 +556,7 @@ def test_a_signal_lets_what_is_under_way_end_and_the_next_run_makes_the_rest(
     assert exported == {key.hash for key in twins(command.emulator, *old).values()}
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     command.emulator.faults.append(Fault("create", kind="stalled", phase="after"))
@@ -571,6 +578,7 @@ def test_a_second_signal_stops_at_once(command: Command) -> None:
 # at a terminal
 
 
+@pytest.mark.slow
 def test_the_table_fits_80_columns_and_tells_what_each_twin_may_spend(command: Command) -> None:
     old = [
         *old_keys(command.emulator, "[red]spent[/red]", limit=100, usage=60),
@@ -593,6 +601,7 @@ def test_the_table_fits_80_columns_and_tells_what_each_twin_may_spend(command: C
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 def test_nobody_reads_the_table(command: Command) -> None:
     old = old_keys(command.emulator, "a", "b")
     assert command("rotate", *hashes(old), *JOURNAL).code == 0

@@ -23,6 +23,7 @@ def plain(text: str) -> list[str]:
     return [line.rstrip() for line in ESCAPE.sub("", text).splitlines()]
 
 
+@pytest.mark.slow
 def test_list_is_a_table_that_fits_and_shows_names_as_they_are(command: Command) -> None:
     account = command.emulator.account
     account.create({"name": "[b]no markup", "limit": 1234.5, "limit_reset": "monthly"})
@@ -43,17 +44,20 @@ def test_list_is_a_table_that_fits_and_shows_names_as_they_are(command: Command)
     assert lines[-1] == "4 keys"
 
 
+@pytest.mark.slow
 def test_colours_are_left_out_where_nobody_wants_them(command: Command) -> None:
     command.emulator.account.create({"name": "a"})
     shown = command.at_a_terminal("list", NO_COLOR="1").out
     assert not re.search(r"\x1b\[(3|4|9)\d", shown)
 
 
+@pytest.mark.slow
 def test_a_format_that_is_asked_for_is_no_table(command: Command) -> None:
     command.emulator.account.create({"name": "a"})
     assert command.at_a_terminal("list", "--csv", "--columns", "name").out == "name\r\na\r\n"
 
 
+@pytest.mark.slow
 def test_create_shows_the_secret_and_says_that_it_is_the_only_time(command: Command) -> None:
     ran = command.at_a_terminal("create", "customer-42", "--limit", "50", columns=60)
     (key,) = command.emulator.account.keys.values()
@@ -65,6 +69,7 @@ def test_create_shows_the_secret_and_says_that_it_is_the_only_time(command: Comm
     assert "The secret is shown this once: keep it now." in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "left"), [("y", 0), ("yes", 0), ("n", 1), ("", 1), ("maybe", 1)]
 )
@@ -77,6 +82,7 @@ def test_delete_asks_and_takes_only_a_yes(command: Command, answer: str, left: i
     assert len(command.emulator.account.keys) == left
 
 
+@pytest.mark.slow
 def test_a_secret_that_is_typed_is_not_shown(command: Command) -> None:
     secret = "sk-or-v1-" + "5e" * 32
     shown = command.terminal("hash")
@@ -87,6 +93,7 @@ def test_a_secret_that_is_typed_is_not_shown(command: Command) -> None:
     assert shown.wait() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [30, 40, 60, 200])
 def test_a_narrow_terminal_gets_fewer_columns_and_never_half_an_amount(
     command: Command, columns: int
@@ -101,6 +108,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_never_half_an_amount(
     assert (len(amounts) == 3) == (columns >= 60)
 
 
+@pytest.mark.slow
 def test_times_are_told_in_utc(command: Command) -> None:
     key = command.emulator.account.create({"name": "a", "expires_at": "2099-12-31T22:00:00Z"})
     key.created_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -114,6 +122,7 @@ def wait_for_a_request(command: Command) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
     command: Command, number: signal.Signals
@@ -128,6 +137,7 @@ def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
     assert command.emulator.account.keys == {}
 
 
+@pytest.mark.slow
 def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=30.0))
     shown = command.terminal("create", "a b")
@@ -139,6 +149,7 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
     assert shown.wait() == 130
 
 
+@pytest.mark.slow
 def test_an_interrupted_delete_says_what_may_be_there_still(command: Command) -> None:
     key = command.emulator.account.create({"name": "a"})
     command.emulator.faults.append(Fault("delete", "slow", delay=30.0))
@@ -166,6 +177,7 @@ sys.exit(main(["list"]))
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_modules_are_loaded_shows_no_traceback() -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_AT_AN_IMPORT],

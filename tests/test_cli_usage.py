@@ -263,6 +263,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_asked(
 # at a terminal
 
 
+@pytest.mark.slow
 def test_at_80_columns_there_is_a_bar_for_each_limit_and_a_total(command: Command) -> None:
     three(command.emulator)
 
@@ -279,6 +280,7 @@ def test_at_80_columns_there_is_a_bar_for_each_limit_and_a_total(command: Comman
     ]
 
 
+@pytest.mark.slow
 def test_at_140_columns_there_is_more(command: Command) -> None:
     _, large, _ = three(command.emulator)
     command.emulator.account.spend(large.hash, 3.0, byok=True)
@@ -293,6 +295,7 @@ def test_at_140_columns_there_is_more(command: Command) -> None:
     assert lines[-1] == "own provider keys (BYOK): $3.00 this month, $3.00 of all time"
 
 
+@pytest.mark.slow
 def test_those_that_are_not_shown_are_one_line(command: Command) -> None:
     three(command.emulator)
     lines = plain(command.at_a_terminal("usage", "--top", "1", columns=80).out)
@@ -307,6 +310,7 @@ def test_a_bar_is_full_or_empty_only_where_that_is_so() -> None:
     assert [percent(share) for share in shares] == told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 140])
 def test_every_line_fits(command: Command, columns: int) -> None:
     account = command.emulator.account
@@ -324,6 +328,7 @@ def test_every_line_fits(command: Command, columns: int) -> None:
         assert "$12,345.67/month" in table
 
 
+@pytest.mark.slow
 def test_names_steer_no_terminal_and_are_no_markup(command: Command) -> None:
     command.emulator.account.add("[red]x[/red] \x1b[31m\a :smile:")
     shown = command.at_a_terminal("usage", columns=140).out
@@ -332,6 +337,7 @@ def test_names_steer_no_terminal_and_are_no_markup(command: Command) -> None:
     assert r"[red]x[/red] \x1b[31m\x07 :smile:" in shown
 
 
+@pytest.mark.slow
 def test_without_colours_marks_are_words_and_bars_are_characters(command: Command) -> None:
     three(command.emulator)
     coloured = command.at_a_terminal("usage").out
@@ -341,6 +347,7 @@ def test_without_colours_marks_are_words_and_bars_are_characters(command: Comman
     assert plain(shown) == plain(coloured)
 
 
+@pytest.mark.slow
 def test_a_terminal_of_few_characters_gets_those(command: Command) -> None:
     three(command.emulator)
     shown = command.at_a_terminal("usage", PYTHONIOENCODING="ascii").out
@@ -348,12 +355,14 @@ def test_a_terminal_of_few_characters_gets_those(command: Command) -> None:
     assert "##############..  90%" in ESCAPE.sub("", shown)
 
 
+@pytest.mark.slow
 def test_no_keys_are_no_table(command: Command) -> None:
     assert plain(command.at_a_terminal("usage").out) == ["0 keys"]
     assert json.loads(command("usage", "--json").out)["data"] == []
     assert command("usage", "--fail-near").code == 0
 
 
+@pytest.mark.slow
 def test_thousands_of_keys_are_read_and_shown(command: Command) -> None:
     for number in range(3000):
         command.emulator.account.add(f"customer-{number}", limit=10, usage=number % 11)

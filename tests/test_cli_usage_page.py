@@ -202,6 +202,7 @@ def hostile_page(command: Command) -> str:
     return (command.folder / "page.html").as_uri()
 
 
+@pytest.mark.slow
 async def test_the_keys_are_filtered_and_sorted(page: str, tab: Tab) -> None:
     await tab.open(page)
     assert await tab.value(NAMES) == ["Bob", "Zoe", "Ann"]
@@ -223,6 +224,7 @@ async def test_the_keys_are_filtered_and_sorted(page: str, tab: Tab) -> None:
     assert await tab.text("#shown") == "1 of 3 shown"
 
 
+@pytest.mark.slow
 async def test_the_page_is_whole_without_its_script(page: str, tab: Tab) -> None:
     await tab.send("Emulation.setScriptExecutionDisabled", value=True)
     await tab.open(page)
@@ -231,6 +233,7 @@ async def test_the_page_is_whole_without_its_script(page: str, tab: Tab) -> None
     assert "$9.00 of $10.00 a month" in await tab.text("tbody")
 
 
+@pytest.mark.slow
 async def test_bars_are_as_long_as_their_numbers(page: str, tab: Tab) -> None:
     await tab.open(page)
     length = "parseFloat(getComputedStyle(bar, '::before').width)"
@@ -246,6 +249,7 @@ async def test_bars_are_as_long_as_their_numbers(page: str, tab: Tab) -> None:
     ]
 
 
+@pytest.mark.slow
 async def test_foreign_text_is_shown_as_the_text_that_it_is(hostile_page: str, tab: Tab) -> None:
     await tab.open(hostile_page)
     shown = HOSTILE.replace("\u202e", "\\u202e").replace("\x1b", "\\x1b")
@@ -256,6 +260,7 @@ async def test_foreign_text_is_shown_as_the_text_that_it_is(hostile_page: str, t
     assert await tab.value(strange) == 0
 
 
+@pytest.mark.slow
 async def test_a_script_that_got_into_the_page_would_not_run(page: str, tab: Tab) -> None:
     await tab.open(page)
     await tab.value(
@@ -268,6 +273,7 @@ async def test_a_script_that_got_into_the_page_would_not_run(page: str, tab: Tab
     assert await tab.value("window.hit") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 500, 900, 1400])
 async def test_nothing_is_wider_than_its_window(hostile_page: str, tab: Tab, width: int) -> None:
     await tab.send(
@@ -278,6 +284,7 @@ async def test_nothing_is_wider_than_its_window(hostile_page: str, tab: Tab, wid
     assert await tab.value("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_all_text_stands_out(hostile_page: str, tab: Tab, scheme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]

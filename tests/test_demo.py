@@ -15,6 +15,8 @@ from openrouter_keys.cli.demo import tour
 from openrouter_keys.cli.transcript import Transcript
 from openrouter_keys.emulator import Account, StoredKey
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "openrouter_keys" / "cli" / "customers.csv"
 CUSTOMERS = [KeySpec(ref="a", name="Ada", limit=5.0), KeySpec(ref="b", name="Bo")]

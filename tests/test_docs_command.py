@@ -12,6 +12,8 @@ from pexpect import EOF
 from tests.commands import ROOT, Command
 from tests.terminals import Terminal
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTS = ("README.md", "docs/command.md", "docs/provisioning.md", "docs/rotation.md")
 CONSOLES = [
     block

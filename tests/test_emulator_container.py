@@ -9,8 +9,12 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from openrouter_keys.cli.app import app
 from openrouter_keys.cli.emulator import emulator
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "Containerfile").read_text().splitlines()

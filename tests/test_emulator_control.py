@@ -676,6 +676,7 @@ threading.Event().wait()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hold",
     [

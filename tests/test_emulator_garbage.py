@@ -100,6 +100,7 @@ almost_http = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(garbage=st.binary(max_size=2000) | st.lists(almost_http, max_size=3).map(b"".join))
 def test_whatever_comes_it_goes_on_serving(served: Emulator, garbage: bytes) -> None:

@@ -208,6 +208,7 @@ async def test_a_link_on_any_site_may_lead_to_the_page_and_to_nothing_else(
     assert [(await get(url, headers)).status for url in urls] == [200, 403, 403]
 
 
+@pytest.mark.slow
 async def test_one_who_is_turned_away_leaves_no_trace(emulator: Emulator) -> None:
     emulator.rate_limit = RateLimit(0.001, 1)
     emulator.faults.append(Fault())
@@ -250,6 +251,7 @@ async def create(emulator: Emulator, name: str) -> None:
             await session.post(f"{emulator.base_url}/keys", json={"name": name})
 
 
+@pytest.mark.slow
 async def test_the_page_shows_keys_and_what_they_spent(emulator: Emulator, tab: Tab) -> None:
     account = emulator.account
     half = account.add("half", limit=5.0, limit_reset="daily", label="sk-1")
@@ -273,6 +275,7 @@ async def test_the_page_shows_keys_and_what_they_spent(emulator: Emulator, tab: 
     assert "Spent by them\n$8.5001" in await tab.text("#tiles")
 
 
+@pytest.mark.slow
 async def test_the_page_marks_what_a_fault_struck_and_whom_nobody_told(
     emulator: Emulator, tab: Tab
 ) -> None:
@@ -299,6 +302,7 @@ async def test_the_page_marks_what_a_fault_struck_and_whom_nobody_told(
     assert "503, before it is applied, 30 %, 2 pass first, without end" in await tab.text("#faults")
 
 
+@pytest.mark.slow
 async def test_foreign_names_are_shown_as_the_text_that_they_are(
     emulator: Emulator, tab: Tab
 ) -> None:
@@ -320,6 +324,7 @@ async def test_foreign_names_are_shown_as_the_text_that_they_are(
     assert await tab.value("window.hit") is None
 
 
+@pytest.mark.slow
 async def test_even_a_script_that_got_into_the_page_would_not_run(
     emulator: Emulator, tab: Tab
 ) -> None:
@@ -337,6 +342,7 @@ async def test_even_a_script_that_got_into_the_page_would_not_run(
     assert await tab.value("window.hit") is None
 
 
+@pytest.mark.slow
 async def test_the_page_follows_what_happens(emulator: Emulator, tab: Tab) -> None:
     await look(tab, emulator)
     assert "No key yet" in await tab.text("#no-keys")
@@ -355,6 +361,7 @@ async def test_the_page_follows_what_happens(emulator: Emulator, tab: Tab) -> No
     await tab.until("document.querySelector('#no-keys').checkVisibility()")
 
 
+@pytest.mark.slow
 async def test_looking_is_no_request_to_the_service(emulator: Emulator, tab: Tab) -> None:
     await look(tab, emulator)
 
@@ -363,6 +370,7 @@ async def test_looking_is_no_request_to_the_service(emulator: Emulator, tab: Tab
     assert (await tab.value("document.querySelector('[rel=icon]').href")).startswith("data:")
 
 
+@pytest.mark.slow
 async def test_the_key_leaves_the_address_and_is_remembered_by_the_tab_alone(
     emulator: Emulator, tab: Tab, browser: str
 ) -> None:
@@ -380,6 +388,7 @@ async def test_the_key_leaves_the_address_and_is_remembered_by_the_tab_alone(
         assert not await other.value("document.querySelector('#main').checkVisibility()")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["sk-or-v1-unknown", "", "\u00e9"])
 async def test_a_wrong_key_is_asked_for_again(emulator: Emulator, tab: Tab, wrong: str) -> None:
     emulator.account.add("private")
@@ -395,6 +404,7 @@ async def test_a_wrong_key_is_asked_for_again(emulator: Emulator, tab: Tab, wron
     assert await tab.value("document.querySelector('#key').value") == ""
 
 
+@pytest.mark.slow
 async def test_the_page_outlives_its_emulator_and_finds_it_again(tab: Tab) -> None:
     emulator = Emulator()
     async with emulator:
@@ -408,6 +418,7 @@ async def test_the_page_outlives_its_emulator_and_finds_it_again(tab: Tab) -> No
         assert "back" in await tab.text("#keys")
 
 
+@pytest.mark.slow
 async def test_one_of_five_hundred_keys_is_found(emulator: Emulator, tab: Tab) -> None:
     for number in range(500):
         emulator.account.add(f"customer-{number}", limit=number)
@@ -423,6 +434,7 @@ async def test_one_of_five_hundred_keys_is_found(emulator: Emulator, tab: Tab) -
     assert await tab.value("document.documentElement.scrollHeight <= innerHeight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1200, 1400, 2400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_page_is_as_wide_as_its_window_and_readable(
@@ -496,6 +508,7 @@ FETCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fetch", FETCHES)
 async def test_another_site_gets_nothing_to_see(
     emulator: Emulator, tab: Tab, site: str, fetch: str
@@ -510,6 +523,7 @@ async def test_another_site_gets_nothing_to_see(
     assert (emulator.requests, emulator.account.keys) == ([], {})
 
 
+@pytest.mark.slow
 async def test_another_site_does_not_get_into_the_ledger(
     emulator: Emulator, tab: Tab, site: str
 ) -> None:
@@ -523,6 +537,7 @@ async def test_another_site_does_not_get_into_the_ledger(
     assert len(emulator.faults) == 1
 
 
+@pytest.mark.slow
 async def test_another_site_cannot_put_the_page_into_a_frame(
     emulator: Emulator, tab: Tab, site: str
 ) -> None:
@@ -535,6 +550,7 @@ async def test_another_site_cannot_put_the_page_into_a_frame(
     assert inside["frame"]["url"].startswith("chrome-error:")
 
 
+@pytest.mark.slow
 async def test_a_site_whose_name_leads_here_is_turned_away(emulator: Emulator, tab: Tab) -> None:
     origin = emulator.base_url.removesuffix("/api/v1").replace("127.0.0.1", REBOUND)
     await tab.open(f"{origin}/_emulator/")

@@ -8,6 +8,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DECLARED: dict[str, str] = PROJECT["entry-points"]["pytest11"]

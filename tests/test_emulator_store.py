@@ -111,6 +111,7 @@ def hash_of(secret: str) -> str:
 # what a killed process leaves
 
 
+@pytest.mark.slow
 async def test_every_key_that_was_answered_outlives_a_kill_in_the_midst_of_creates(
     path: Path, session: aiohttp.ClientSession
 ) -> None:
@@ -148,6 +149,7 @@ UNTOLD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", UNTOLD, ids=lambda fault: fault.kind)
 async def test_a_key_whose_secret_never_came_outlives_a_kill(
     path: Path, session: aiohttp.ClientSession, fault: Fault
@@ -166,6 +168,7 @@ async def test_a_key_whose_secret_never_came_outlives_a_kill(
     assert [*after.account.keys] == [request.hash]
 
 
+@pytest.mark.slow
 async def test_what_has_not_landed_yet_is_only_in_the_ledger(
     path: Path, session: aiohttp.ClientSession
 ) -> None:
@@ -181,6 +184,7 @@ async def test_what_has_not_landed_yet_is_only_in_the_ledger(
     assert after.account.keys == {}
 
 
+@pytest.mark.slow
 async def test_a_killed_emulator_is_gone_on_with(
     path: Path, session: aiohttp.ClientSession
 ) -> None:
@@ -288,6 +292,7 @@ async def test_a_ledger_that_has_grown_too_long_comes_back_in_part_and_counted(
     assert after.count("create") == 5
 
 
+@pytest.mark.slow
 async def test_what_was_before_a_reset_does_not_come_back_after_a_kill(
     path: Path, session: aiohttp.ClientSession
 ) -> None:

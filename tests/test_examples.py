@@ -9,6 +9,8 @@ import pytest
 
 from openrouter_keys.emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 

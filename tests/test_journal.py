@@ -267,6 +267,7 @@ async def test_reading_is_no_run_and_changes_nothing(path: Path) -> None:
     assert runs(path) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["nothing", "-shm"])
 async def test_reading_finds_what_a_killed_process_left(path: Path, lost: str) -> None:
     die = """

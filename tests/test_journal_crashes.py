@@ -30,6 +30,8 @@ from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.writer import Opened, Writer
 from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec
 
+pytestmark = pytest.mark.slow
+
 # A journal is slow to write, by design.
 HEALTHY = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

@@ -133,6 +133,7 @@ async def test_a_second_writer_in_this_process_is_told_so(path: Path, journal: J
     assert await journal.intend(spec(), AT) is None
 
 
+@pytest.mark.slow
 async def test_a_second_process_is_told_who_holds_the_journal(path: Path) -> None:
     hold = """
 async def main():

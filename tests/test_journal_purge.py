@@ -65,6 +65,7 @@ def found(path: Path, wanted: Iterable[str]) -> int:
     )
 
 
+@pytest.mark.slow
 async def test_no_byte_of_a_settled_keys_secret_is_left(path: Path) -> None:
     await fill(path)
     assert found(path, refs("settled")) == 2 * MANY
@@ -74,6 +75,7 @@ async def test_no_byte_of_a_settled_keys_secret_is_left(path: Path) -> None:
     assert (path.stat().st_mode & 0o777) == 0o600
 
 
+@pytest.mark.slow
 async def test_what_a_killed_process_left_in_the_log_goes_too(path: Path) -> None:
     await fill(path)
     script = """
@@ -142,6 +144,7 @@ async def test_a_purged_plan_stays_done(path: Path) -> None:
         assert emulator.count("create") == 5
 
 
+@pytest.mark.slow
 async def test_a_second_purge_ends_what_the_first_could_not(path: Path) -> None:
     await fill(path)
     # A purge that ended after its first step: the rows are clean, and the file is not.
@@ -154,6 +157,7 @@ async def test_a_second_purge_ends_what_the_first_could_not(path: Path) -> None:
     assert found(path, refs("settled")) == 0
 
 
+@pytest.mark.slow
 async def test_another_programs_look_keeps_it_from_being_purged_and_is_told(path: Path) -> None:
     await fill(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -165,6 +169,7 @@ async def test_another_programs_look_keeps_it_from_being_purged_and_is_told(path
     assert found(path, refs("settled")) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
 async def test_a_full_disk_is_told_and_the_next_purge_is_whole(path: Path) -> None:
     await fill(path)

@@ -16,6 +16,8 @@ from openrouter_keys import OpenRouter
 from openrouter_keys.__main__ import main
 from openrouter_keys.errors import UnauthorizedResponseError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60
 

@@ -163,6 +163,7 @@ def raised(cls: type[OpenRouterError]) -> None:
     raise made(cls)
 
 
+@pytest.mark.slow
 def test_every_error_comes_out_of_a_pool_of_processes() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         for cls, future in [(cls, pool.submit(raised, cls)) for cls in ERRORS]:

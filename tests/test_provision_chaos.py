@@ -32,6 +32,8 @@ from tests.provisioners import (
     customers,
 )
 
+pytestmark = pytest.mark.slow
+
 SHARE = 0.3  # of the creates that are struck
 TIMEOUT = 0.3  # seconds after which a call is given up
 LATE = 0.12  # seconds after that, in which a create still lands

@@ -34,6 +34,8 @@ from tests.provisioners import (
     orphans,
 )
 
+pytestmark = pytest.mark.slow
+
 SOON = 30.0  # seconds within which something comes; it takes a fraction of one
 COUNT = 40  # keys
 LATE = 0.1  # seconds that a create takes at most once its client has gone

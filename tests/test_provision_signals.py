@@ -16,7 +16,10 @@ from openrouter_keys.emulator import Emulator, Fault
 from tests.journals import written
 from tests.provisions import JumpingTime, client_of, counts, specs
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process"),
+]
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 20.0

@@ -10,6 +10,8 @@ import pytest
 
 from openrouter_keys.emulator import Emulator, Fault
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)

@@ -256,6 +256,7 @@ async def test_a_journal_of_provisioning_can_hold_rotations_too(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 async def test_two_thousand_keys_take_five_requests_each_and_no_more(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:

@@ -26,6 +26,8 @@ from tests.rotations import (
     states,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 20.0
 COUNT = 8

@@ -446,6 +446,7 @@ def rows(name: str, count: int) -> Iterator[str]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_ten_thousand_rows_need_little_memory(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name, "".join(rows(name, 10_000)))

@@ -18,7 +18,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
+from openrouter_keys.emulator.faults import OperationName
+from openrouter_keys.errors import JSON
 from tests.commands import Command, Ran
+from tests.removals import ALIEN_404, NOT_DELETED, not_deleted
 from tests.terminals import PATIENCE
 
 
@@ -653,3 +656,90 @@ def test_the_extra_that_is_missing_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "openrouter-keys[cli]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# what is not proven
+
+
+@pytest.mark.parametrize("answer", NOT_DELETED)
+def test_a_delete_that_is_not_proven_ends_with_1(command: Command, answer: str) -> None:
+    (key,) = made(command.emulator, "a")
+    command.emulator.faults.append(not_deleted(answer))
+    ran = command("delete", key.hash, "--yes", "--jsonl", "--timeout", "5")
+    assert (ran.code, [*command.emulator.account.keys]) == (1, [key.hash])
+    (row,) = lines_of(ran)
+    assert row["outcome"] != "deleted"
+    assert (row["outcome"] == "not found") == (answer == "404")
+
+
+def test_a_key_whose_secret_nobody_took_is_told_if_the_service_keeps_it(command: Command) -> None:
+    command.emulator.faults.append(not_deleted("deleted: false"))
+    ran = command("create", "a", "--to-command", "false")
+    (hash,) = command.emulator.account.keys
+    assert ran.code == 1
+    assert f"delete the key {hash}" in ran.err
+
+
+def answered_with_another_key(command: Command, operation: OperationName) -> StoredKey:
+    key, other = made(command.emulator, "a", "b", limit=5)
+    record = json.dumps(asked(command.emulator, f"/keys/{other.hash}")).encode()
+    fault = Fault(operation, status=200, body=record, times=None)
+    command.emulator.faults.append(fault)
+    return key
+
+
+@pytest.mark.parametrize("words", [("get",), ("delete", "--yes"), ("delete", "--dry-run")])
+def test_another_keys_record_is_not_shown_for_the_key(
+    command: Command, words: tuple[str, ...]
+) -> None:
+    key = answered_with_another_key(command, "get")
+    ran = command(*words, key.hash)
+    assert ran.code == 1
+    assert "another key" in ran.out + ran.err
+    assert command.emulator.count("delete") == 0
+
+
+def test_a_leaked_secret_is_not_taken_for_another_keys(command: Command) -> None:
+    secret = answered_with_another_key(command, "get").secret
+    ran = command("find", stdin=secret or "")
+    assert (ran.code, ran.out) == (1, "")
+    assert "another key" in ran.err
+
+
+@pytest.mark.parametrize("answer", ALIEN_404)
+def test_a_proxys_404_does_not_say_that_a_leaked_secret_is_nobodys(
+    command: Command, answer: str
+) -> None:
+    secret = secret_of(command.emulator, "a")
+    command.emulator.faults.append(not_deleted(answer, "get"))
+    ran = command("find", stdin=secret)
+    assert (ran.code, ran.out) == (1, "")
+    assert "404" in ran.err
+    assert "somebody else's" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--disabled"], {"disabled": False}),
+        (["--limit", "3"], {"limit": 5}),
+        (["--limit", "none"], {"limit": 5}),
+        (["--name", "b"], {"name": "a"}),
+        (["--limit-reset", "daily"], {"limit_reset": None}),
+    ],
+)
+def test_an_update_that_the_answer_does_not_show_ends_with_1(
+    command: Command, words: list[str], shown: dict[str, JSON]
+) -> None:
+    (key,) = made(command.emulator, "a", limit=5)
+    command.emulator.account.extra_fields |= shown
+    ran = command("update", key.hash, *words)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"shows no change of {next(iter(shown))}" in ran.err
+
+
+def test_an_update_that_is_answered_with_another_key_ends_with_1(command: Command) -> None:
+    key = answered_with_another_key(command, "update")
+    ran = command("update", key.hash, "--limit", "5")
+    assert (ran.code, ran.out) == (1, "")
+    assert "another key" in ran.err

@@ -6,7 +6,8 @@ from typing import Annotated
 from attrs import asdict
 from cyclopts import Parameter
 
-from openrouter_keys.cli import connection, output
+from openrouter_keys.agreement import unchanged
+from openrouter_keys.cli import CommandError, connection, output
 from openrouter_keys.cli.asking import DryRun
 from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.looking import data_of
@@ -54,4 +55,7 @@ async def update(
             sys.stderr.write(f"openrouter-keys: would change {whole}\n")
             print_json(unstructure(request))
         else:
-            print_record(data_of(await client.api_keys.update(whole, **asdict(request))), out)
+            changed = await client.api_keys.update(whole, **asdict(request))
+            if problem := unchanged(whole, request, changed.data):
+                raise CommandError(f"{problem}: look at it, and change it again")
+            print_record(data_of(changed), out)

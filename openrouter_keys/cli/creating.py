@@ -23,6 +23,7 @@ from openrouter_keys.cli import (
 )
 from openrouter_keys.cli.asking import DryRun
 from openrouter_keys.cli.connection import Connection
+from openrouter_keys.cli.deleting import NOT_DELETED
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker
 from openrouter_keys.cli.interrupts import interrupts
@@ -191,9 +192,11 @@ async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
         told = f"the answer tells the hash {made.hash}, and that of the secret is"
         return f"delete the key, whose secret nobody holds: {told} {made.secret_hash}"
     try:
-        await api_keys.delete(made.hash)
+        done = await api_keys.delete(made.hash)
     except OpenRouterError as error:
         return f"delete the key {made.hash}, whose secret nobody holds ({error})"
+    if not done.deleted:
+        return f"delete the key {made.hash}, whose secret nobody holds ({NOT_DELETED})"
     return f"the key {made.hash} was deleted again"
 
 

@@ -9,15 +9,16 @@ import anyio
 from attrs import define
 from cyclopts import Parameter
 
+from openrouter_keys.answers import is_api_404
 from openrouter_keys.cli import DONE, FAILED, SOME_FAILED, connection, output
 from openrouter_keys.cli.asking import DryRun, Yes, confirm
 from openrouter_keys.cli.connection import Connection
+from openrouter_keys.cli.looking import ANOTHER
 from openrouter_keys.cli.matching import hashes_given, whole_hashes
 from openrouter_keys.cli.output import Output, Record, print_records
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import (
     ForbiddenResponseError,
-    NotFoundResponseError,
     OpenRouterError,
     UnauthorizedResponseError,
 )
@@ -27,6 +28,7 @@ _COLUMNS: Final = ("hash", "name", "outcome")
 _AT_ONCE: Final = 16
 _NAMED: Final = 3
 _DELETED: Final = "deleted"
+NOT_DELETED: Final = "the service says that it did not delete it: delete it again"
 
 
 @define
@@ -42,8 +44,11 @@ class _Doomed:
         """It is not deleted; an error that all others would have too is raised."""
         if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):
             raise error
-        missing = isinstance(error, NotFoundResponseError)
-        self.outcome, self.failed = "not found" if missing else str(error), True
+        self.leave("not found" if is_api_404(error) else str(error))
+
+    def leave(self, why: str) -> None:
+        """It is not deleted."""
+        self.outcome, self.failed = why, True
 
     def record(self) -> Record:
         """Return what is printed of it."""
@@ -118,6 +123,8 @@ async def _look_up(client: AsyncOpenRouter, key: _Doomed) -> None:
     found = await attempt(client.api_keys.get(key.hash))
     if isinstance(found, Err):
         key.fail(found.error)
+    elif found.value.data.hash != key.hash:
+        key.leave(ANOTHER.format(key.hash))
     else:
         key.name, key.outcome = found.value.data.name, "would be deleted"
 
@@ -126,6 +133,8 @@ async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
     done = await attempt(client.api_keys.delete(key.hash))
     if isinstance(done, Err):
         key.fail(done.error)
+    elif not done.value.deleted:
+        key.leave(NOT_DELETED)
     else:
         key.outcome = _DELETED
 

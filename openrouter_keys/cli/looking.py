@@ -2,10 +2,11 @@
 
 import sys
 from hashlib import sha256
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 from cyclopts import Parameter
 
+from openrouter_keys.answers import is_api_404
 from openrouter_keys.cli import USAGE, CommandError, connection, output
 from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.matching import Hash, whole_hashes
@@ -14,6 +15,9 @@ from openrouter_keys.cli.secret_files import STANDARD, find_secret
 from openrouter_keys.cli.values import File
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import NotFoundResponseError
+from openrouter_keys.models import GetKeyResponse
+
+ANOTHER: Final = "the service answered with another key than {}: nothing is known of that one"
 
 SecretFile = Annotated[
     File, Parameter(name="--file", help="A file with the secret; - for standard input.")
@@ -26,7 +30,7 @@ async def get(
     """Show one key."""
     async with connection.client() as client:
         (whole,) = await whole_hashes(client, [hash])
-        print_record(data_of(await client.api_keys.get(whole)), out)
+        print_record(_of(whole, await client.api_keys.get(whole)), out)
 
 
 async def current(
@@ -55,10 +59,12 @@ async def find(
     async with connection.client() as client:
         try:
             found = await client.api_keys.get(hash)
-        except NotFoundResponseError:
+        except NotFoundResponseError as error:
+            if not is_api_404(error):
+                raise
             message = f"no key of this account has the hash {hash}: deleted, or somebody else's"
             raise CommandError(message) from None
-    print_record(data_of(found), out)
+    print_record(_of(hash, found), out)
 
 
 def hash_secret(*, file: SecretFile = STANDARD) -> None:
@@ -68,6 +74,12 @@ def hash_secret(*, file: SecretFile = STANDARD) -> None:
 
 def _hash_of(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
+
+
+def _of(hash: str, answer: GetKeyResponse) -> Record:
+    if answer.data.hash != hash:
+        raise CommandError(ANOTHER.format(hash))
+    return data_of(answer)
 
 
 def data_of(answer: object) -> Record:

@@ -106,7 +106,8 @@ async def reconcile(
     removals = await _delete_all(transport, [*ours], options or {})
     gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
     if missing := removals.keys() - gone:
-        gone |= await _unlisted(transport, missing, asked, clock, skew, options or {})
+        again = _candidates(transport, asked, clock, skew, options or {})
+        gone |= await _unlisted(missing, again)
     return Reconciliation(
         deleted=tuple(key for hash, key in ours.items() if hash in gone),
         left=tuple(key for hash, key in ours.items() if hash not in gone),
@@ -181,15 +182,10 @@ async def _delete_all(
 
 
 async def _unlisted(
-    transport: Transport,
-    missing: Set[str],
-    asked: Mapping[_Place, Sequence[Doubt]],
-    clock: ServiceClock,
-    skew: Skew,
-    options: RequestOptions,
+    missing: Set[str], listing: Awaitable[Mapping[_Place, Sequence[Key]]]
 ) -> Set[str]:
     """Return which keys the list, which had them a moment ago, does not have any more."""
-    listed = await attempt(_candidates(transport, asked, clock, skew, options))
+    listed = await attempt(listing)
     if isinstance(listed, Err):
         _log.warning("the keys %s may be left over: %s", ", ".join(missing), listed.error)
         return frozenset()

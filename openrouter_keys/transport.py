@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from openrouter_keys.options import CallOptions, RequestOptions
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.removal import Removal, remove
 from openrouter_keys.stamps import Sample
+from openrouter_keys.tracebacks import strip
 from openrouter_keys.wire import Session, Wire
 
 R = TypeVar("R")
@@ -109,16 +111,21 @@ class Transport(NeverPickled):
             OpenRouterError: see `errors`; it tells how many attempts were made, and whether the
                 request may have been applied.
         """
-        self._guard()
-        checked = self.options.with_(options)
-        await self._turns.acquire()
+        handled = sys.exception()
         try:
-            call = self._begin(operation, checked)
-            if operation.made is None:
-                return await self._attempts.run(call)
-            return await self._make(call, operation.made)
-        finally:
-            self._turns.release()
+            self._guard()
+            checked = self.options.with_(options)
+            await self._turns.acquire()
+            try:
+                call = self._begin(operation, checked)
+                if operation.made is None:
+                    return await self._attempts.run(call)
+                return await self._make(call, operation.made)
+            finally:
+                self._turns.release()
+        except BaseException as error:
+            strip(error, handled)
+            raise
 
     def ready(self) -> int:
         """Settle in this event loop, and return how many calls may be under way at once."""

@@ -15,6 +15,7 @@ FLOORS = (
     "version",
     "masking",
     "pickling",
+    "tracebacks",
     "errors",
     "checks",
     "proxies",

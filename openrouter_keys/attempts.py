@@ -4,6 +4,7 @@ No aiohttp (see `wire`), and no rule of when to repeat (see `retries`).
 """
 
 import logging
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from openrouter_keys.answers import Answer, ErrorInSuccessError, is_api_404, refusal
@@ -76,9 +77,8 @@ class Attempts(NeverPickled):
                 await self._wait_for_gate(call)
             if self.closed and not call.undoing:
                 raise told(ClientClosedError("the client was closed meanwhile"), call)
-            outcome = self._judge(call, await self._send(call))
+            outcome = self._judged(call, await self._send(call))
             if not isinstance(outcome, Failure):
-                self._quota.refund()
                 return outcome
             if outcome.what is Happening.UNREADABLE and call.operation.read_back is not None:
                 return await self._read_back(call, call.operation.read_back, outcome.error)
@@ -104,9 +104,10 @@ class Attempts(NeverPickled):
             patient=operation.effect is Effect.CREATE,  # asking again is impossible
             departure=call.departure,
         )
-        if _log.isEnabledFor(logging.DEBUG):
-            self._log_attempt(call, reply, self._clockwork.monotonic() - began)
         call.departure = None
+        with suppress(Exception):  # a handler of the log may raise, and the reply hold a secret
+            if _log.isEnabledFor(logging.DEBUG):
+                self._log_attempt(call, reply, self._clockwork.monotonic() - began)
         return reply
 
     def _log_attempt(self, call: Call[Any], reply: Reply | NoReply, seconds: float) -> None:
@@ -124,9 +125,22 @@ class Attempts(NeverPickled):
             call.attempt,
         )
 
-    def _judge(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+    def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+        """Return what a reply means; whatever else is raised on the way becomes our error."""
         if isinstance(reply, NoReply):
             return self._unanswered(call, reply)
+        try:
+            outcome = self._judge(call, reply)
+            if not isinstance(outcome, Failure):
+                self._quota.refund()
+            return outcome
+        except OpenRouterError:
+            raise
+        except Exception as foreign:  # noqa: BLE001 - none may come between a key and its secret
+            error = _unexpected(call, reply, foreign)
+        raise error
+
+    def _judge(self, call: Call[R], reply: Reply) -> R | Failure:
         answer = Answer(
             reply.body,
             HTTPMeta(
@@ -295,3 +309,16 @@ class Attempts(NeverPickled):
             raise refused from unasked
         call.fresh_key = key if key != call.api_key else None
         return call.fresh_key is not None
+
+
+def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouterError:
+    """Return the error for a reply that could not be judged; a create's holds the secret."""
+    salvage = call.operation.salvage
+    if salvage is not None and 200 <= reply.status < 300:
+        error = salvage(reply.body, foreign)
+    else:
+        error = ResponseValidationError(f"reading the answer raised {type(foreign).__name__}")
+        error.maybe_applied = call.operation.effect is not Effect.READ
+    error.operation, error.attempts = call.operation.name, call.attempt
+    error.status_code, error.headers = reply.status, reply.headers
+    return error

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.preconf.json import make_converter
 
 from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
-from openrouter_keys.flat import AnswerReader, FlatReader, has_flat_data, is_flat
+from openrouter_keys.fast_reader import FastReader, is_flat
 from openrouter_keys.unset import Unset
 
 R = TypeVar("R")
@@ -38,35 +38,19 @@ def encode(record: object) -> bytes:
     return _encoder.encode(_converter.unstructure(record)).encode("ascii")
 
 
-def decode(body: bytes, cls: type[R]) -> R:
+def decode(body: bytes, cls: type[R], **ours: object) -> R:
     """Read a record from JSON.
+
+    Args:
+        body: JSON.
+        cls: what to read.
+        **ours: values of fields that are not the wire's, such as `http`.
 
     Raises:
         MalformedBodyError: the bytes are no JSON.
         ResponseValidationError: the JSON is no such record; the message names the fields.
     """
-    return structure(parse(body), cls)
-
-
-def decode_ordinary(body: bytes, cls: type[R], http: object) -> R | None:
-    """Read an answer at once, as long as nothing about it is out of the ordinary.
-
-    Args:
-        body: JSON.
-        cls: what to read.
-        http: what happened on the wire.
-
-    Returns:
-        The answer; None: `decode` has to look at it.
-    """
-    if cls not in _answer_readers:
-        _answer_readers[cls] = _answer_reader(cls)
-    reader = _answer_readers[cls]
-    return None if reader is None else reader.read(body, http=http)
-
-
-def _answer_reader(cls: type[Any]) -> AnswerReader[Any] | None:
-    return AnswerReader(cls, _OURS) if has_flat_data(cls, _OURS) else None
+    return structure(parse(body), cls, **ours)
 
 
 def parse(body: bytes) -> JSON:
@@ -79,8 +63,8 @@ def parse(body: bytes) -> JSON:
     for read in (msgspec.json.decode, _decode_leniently):
         try:
             value: JSON = read(body)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue  # the reason given may quote the body, which can hold a secret
+        except Exception:  # noqa: BLE001, S112 - it may quote the body, which can hold a secret
+            continue
         return value
     raise MalformedBodyError(f"the body ({len(body)} bytes) is cut short, or is no JSON")
 
@@ -91,17 +75,33 @@ def _decode_leniently(body: bytes) -> JSON:
     return value
 
 
-def structure(value: JSON, cls: type[R]) -> R:
+def structure(value: JSON, cls: type[R], **ours: object) -> R:
     """Make a record from plain JSON values.
+
+    Args:
+        value: plain JSON values.
+        cls: what to make.
+        **ours: values of fields that are not the wire's, such as `http`.
 
     Raises:
         ResponseValidationError: they are no such record; the message names the fields.
     """
     try:
-        return _converter.structure(value, cls)
+        record = _converter.structure(value, cls)
+        for name, given in ours.items():
+            object.__setattr__(record, name, given)  # frozen, but new: nobody else has it yet
     except Exception as error:  # noqa: BLE001 - whatever a generated hook raises ends here
-        wrong = "; ".join(transform_error(error, path="$", format_exception=_describe))
+        wrong = _told(error)
+    else:
+        return record
     raise ResponseValidationError(f"not a readable {cls.__name__}: {wrong}")
+
+
+def _told(error: Exception) -> str:
+    try:
+        return "; ".join(transform_error(error, path="$", format_exception=_describe))
+    except Exception:  # noqa: BLE001 - the record is as unreadable as before
+        return type(error).__name__
 
 
 def unstructure(record: object) -> JSON:
@@ -123,8 +123,10 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _describe(error: BaseException, _: type | None) -> str:
-    # Never the value itself: it may be a secret.
-    return f"no field {error}" if isinstance(error, KeyError) else str(error) or "not readable"
+    # Never the value itself, which may be a secret, and which another's error may quote.
+    if isinstance(error, KeyError):
+        return f"no field {error}"
+    return str(error) if isinstance(error, ValueError) else type(error).__name__
 
 
 # `json.loads` and `json.dumps` would make another one for each body.
@@ -183,12 +185,12 @@ def _without_unset(cls: Any, converter: Converter) -> Structure:
 def _strict_list(cls: Any, converter: BaseConverter) -> Structure:
     items = list_structure_factory(cls, converter)
     reader = converter.get_structure_hook(get_args(cls)[0])
-    flat = reader.flat if isinstance(reader, _RecordReader) else None
+    fast = reader.fast if isinstance(reader, _RecordReader) else None
 
     def structure_list(value: object, _: object) -> object:
         if type(value) is not list:
             raise ValueError("is not a list")
-        read = None if flat is None else flat.read_all(cast("list[object]", value))
+        read = None if fast is None else fast.read_all(cast("list[object]", value))
         return items(value, cls) if read is None else read
 
     return structure_list
@@ -208,7 +210,7 @@ class _RecordReader:
     def __init__(self, cls: type[Any], converter: Converter) -> None:
         omitted: dict[str, Any] = _omitted(cls)
         self._cls = cls
-        self.flat = FlatReader(cls, _OURS) if is_flat(cls, _OURS) else None
+        self.fast: FastReader[Any] | None = FastReader(cls) if is_flat(cls) else None
         self._read = make_dict_structure_fn(cls, converter, **omitted)
         fields = {f.name: f for f in attrs.fields(cls) if f.name not in _OURS}
         self._names = fields.keys()
@@ -224,10 +226,9 @@ class _RecordReader:
         if type(given) is not dict:
             raise ValueError("is not an object")
         value = cast("dict[str, Any]", given)
-        if self.flat is not None and (record := self.flat.read(value)) is not None:
+        if self.fast is not None and (record := self.fast.read(value)) is not None:
             return record
-        unknown = () if self._names >= value.keys() else value.keys() - self._names
-        extra = {name: value[name] for name in unknown}
+        extra = {name: item for name, item in value.items() if name not in self._names}
         # Null where the contract has none: None would mean "left out".
         for name in self._not_null:
             if value.get(name, 0) is None:
@@ -285,4 +286,3 @@ def _make() -> Converter:
 
 
 _converter = _make()
-_answer_readers: dict[type[Any], AnswerReader[Any] | None] = {}

@@ -153,6 +153,10 @@ def _nothing() -> dict[str, JSON]:
     return {}  # a fifth of what `dict[str, JSON]()` takes, a hundred times a page
 
 
+def _no_headers() -> dict[str, str]:
+    return {}
+
+
 def _own_first(cls: type, fields: "list[Attribute[Any]]") -> "list[Attribute[Any]]":
     """Order fields so that a `repr` begins with what is a record's own."""
     return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
@@ -279,7 +283,7 @@ class HTTPMeta:
     """
 
     status: int = 0
-    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+    headers: Mapping[str, str] = field(factory=_no_headers, repr=False)
     attempts: int = 0
     elapsed: float = 0.0
 

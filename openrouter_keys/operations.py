@@ -7,6 +7,7 @@ The rules are those of https://openrouter.ai/docs/api-reference (API keys).
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from attrs import define, field
 
 from openrouter_keys import checks
 from openrouter_keys.answers import Answer, refuse_error
-from openrouter_keys.converter import decode, decode_ordinary, encode, parse, structure
+from openrouter_keys.converter import decode, encode, parse, structure
 from openrouter_keys.errors import (
     JSON,
     CreatedKeyUnreadableError,
@@ -39,7 +40,7 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
 )
 from openrouter_keys.retries import Effect
-from openrouter_keys.salvage import Salvage, salvage
+from openrouter_keys.salvage import Salvage, documented, salvage
 from openrouter_keys.unset import left_out
 
 __all__ = [
@@ -98,6 +99,8 @@ class Operation(Generic[R]):
             repeated.
         made: the key that a success made; None: it makes none.
         undone: whether that key is deleted again when nobody is left to take its secret.
+        salvage: the error for a success that `read` never got, or that failed in another way; it
+            holds what can still be made out.
     """
 
     name: str
@@ -114,6 +117,9 @@ class Operation(Generic[R]):
     )
     made: Callable[[R], MadeKey] | None = field(default=None, repr=False)
     undone: bool = True
+    salvage: Callable[[bytes, Exception], ResponseValidationError] | None = field(
+        default=None, repr=False
+    )
 
 
 def current() -> Operation[GetCurrentKeyResponse]:
@@ -195,6 +201,7 @@ def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[Crea
         outcome_unknown=outcome_unknown,
         made=_made,
         undone=undone,
+        salvage=lambda body, error: _salvaged(body, request, error),
     )
 
 
@@ -237,17 +244,20 @@ def delete(hash: str) -> Operation[DeleteKeysResponse]:
 
 
 def _read(answer: Answer, cls: type[A]) -> A:
-    ordinary = decode_ordinary(answer.body, cls, answer.http)
-    if ordinary is not None:
-        return ordinary
-    refuse_error(answer.body)
-    return decode(answer.body, cls).over(answer.http)
+    try:
+        read = decode(answer.body, cls, http=answer.http)
+    except ResponseValidationError:
+        refuse_error(answer.body)
+        raise
+    if "error" in read.extra:
+        refuse_error(answer.body)
+    return read
 
 
 def _read_deleted(answer: Answer) -> DeleteKeysResponse:
     """Believe `{"deleted": true}`, whatever else is there, and nothing less: no status, no 404."""
     try:
-        deleted = decode(answer.body, DeleteKeysResponse).over(answer.http)
+        deleted = decode(answer.body, DeleteKeysResponse, http=answer.http)
     except ResponseValidationError as error:
         refuse_error(answer.body)
         raise type(error)(f"{error.message}; {_UNTOLD}") from None
@@ -267,31 +277,37 @@ def _made(created: CreateKeysResponse) -> MadeKey:
 
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
-    created = decode_ordinary(answer.body, CreateKeysResponse, answer.http)
-    if created is None or created.data.hash != hash_of(created.key):
-        created = _salvaged(answer, request)
-        if created.data.hash != hash_of(created.key):
-            _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
-    return created
-
-
-def _salvaged(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
-    """Take the secret out first, so that nothing that is wrong with the rest can lose it."""
-    found = salvage(answer.body)
+    """Believe a secret that the hash proves, and look for any other one in the bytes."""
+    with suppress(Exception):  # none may come between a key and its secret
+        created = decode(answer.body, CreateKeysResponse, http=answer.http)
+        # Anywhere else, it would show in `extra`.
+        once = answer.body.count(created.key.encode()) == 1 and "key" not in created.data.extra
+        if once and created.data.hash == hash_of(created.key):
+            return created
+    found = _found(answer.body)
     if found.secret is None:
         refuse_error(answer.body)
         raise _secret_lost(request, found)
     try:
         read = structure(_record(found.rest), GetKeyResponse)
-        return CreateKeysResponse(
+        created = CreateKeysResponse(
             data=read.data, key=found.secret, extra=read.extra, http=answer.http
         )
-    except ResponseValidationError as error:
-        hash = found.hash or hash_of(found.secret)
-        unreadable = CreatedKeyUnreadableError(error.message, found.secret, hash)
+    except Exception as error:  # noqa: BLE001 - as above
+        unreadable = _unreadable(error, found)
+    else:
+        _compare(created)
+        return created
     finally:
         del found  # crash reporters send local variables home
     raise unreadable
+
+
+def _found(body: bytes) -> Salvage:
+    try:
+        return salvage(body)
+    except Exception:  # noqa: BLE001 - whatever it is, the secret may be there all the same
+        return documented(body)
 
 
 def _record(rest: bytes | None) -> JSON:
@@ -303,6 +319,32 @@ def _record(rest: bytes | None) -> JSON:
     for holder in (whole, data):
         holder.pop("key", None)
     return {**whole, "data": data}
+
+
+def _compare(created: CreateKeysResponse) -> None:
+    with suppress(Exception):  # a handler of the log may raise
+        if created.data.hash != hash_of(created.key):
+            _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
+
+
+def _salvaged(body: bytes, request: CreateKeysRequest, error: Exception) -> ResponseValidationError:
+    """Return what holds the secret of a key whose answer could not be read at all."""
+    found = _found(body)
+    return _secret_lost(request, found) if found.secret is None else _unreadable(error, found)
+
+
+def _unreadable(error: Exception, found: Salvage) -> CreatedKeyUnreadableError:
+    # Another error's text may quote the answer.
+    wrong = f"reading the answer raised {type(error).__name__}"
+    if isinstance(error, ResponseValidationError):
+        wrong = error.message
+    hash, secret = found.hash, found.secret or ""
+    with suppress(Exception):
+        hash = hash or hash_of(secret)
+    try:
+        return CreatedKeyUnreadableError(wrong, secret, hash or "")
+    finally:
+        del secret  # crash reporters send local variables home
 
 
 def _object(value: JSON) -> dict[str, JSON]:

@@ -75,6 +75,12 @@ def salvage(body: bytes) -> Salvage:
     return Salvage(secret, hash, _without(text, spans) if whole else None)
 
 
+def documented(body: bytes) -> Salvage:
+    """Look for nothing but a secret of the documented form, by itself after its name."""
+    found = {each[1] for each in _MEMBER.finditer(body[:MOST].decode(errors="replace"))}
+    return Salvage(found.pop() if len(found) == 1 else None, None, None, len(found))
+
+
 def _is_json(body: bytes) -> bool:
     try:
         parse(body)
@@ -166,8 +172,10 @@ def _string(token: str) -> str | None:
     """Return a string's text; None: it is no string, or not closed."""
     if token[0] != '"':
         return None
+    if "\\" not in token:
+        return token[1:-1] if len(token) > 1 and token[-1] == '"' else None
     try:
         value: str = json.loads(token, strict=False)
-    except ValueError:
+    except Exception:  # noqa: BLE001 - it is none that can be read
         return None
     return value

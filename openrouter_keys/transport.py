@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -138,13 +139,15 @@ class Transport(NeverPickled):
             undone = call.operation.undone
             answer = await (self._run_to_the_end(call) if undone else self._attempts.run(call))
             # Before the create counts as ended, lest a reconcile takes its key for a lost one.
-            made = made_by(answer)
-            self.made.add(made)
-            if made.proven and isinstance(answer, CreateKeysResponse):
-                self._sample(call, answer)
+            with suppress(Exception):  # the answer holds the secret
+                made = made_by(answer)
+                self.made.add(made)
+                if made.proven and isinstance(answer, CreateKeysResponse):
+                    self._sample(call, answer)
             return answer
         except CreatedKeyUnreadableError as error:
-            self.made.add(MadeKey.of(error.hash, error.key))
+            with suppress(Exception):
+                self.made.add(MadeKey.of(error.hash, error.key))
             raise
         finally:
             self.made.end(ended)

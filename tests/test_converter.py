@@ -1,5 +1,9 @@
+import copy
 import json
 import math
+import pickle
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -9,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openrouter_keys import converter
 from openrouter_keys.converter import decode, encode, parse, structure, unstructure, write_time
 from openrouter_keys.errors import (
     JSON,
@@ -480,3 +485,135 @@ def test_a_time_is_written_in_utc_with_seconds_and_z(time: datetime, text: str) 
 def test_a_number_beyond_all_bounds_is_no_json() -> None:
     with pytest.raises(MalformedBodyError):
         parse(b'{"new": 1e999}')
+
+
+# --- the fast way and the careful way ---
+
+TIME_NAMES = ("created_at", "updated_at", "expires_at", "last_used_at")
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=1),
+    st.sampled_from(
+        [
+            "2025-08-24T10:30:00Z",
+            "2025-08-24T10:30:00.123456+00:00",
+            "2025-08-24T12:30:00+02:00",
+            "2025-08-24T10:30:00-00:30",
+            "2025-08-24T10:30:00",
+            "2025-08-24 10:30Z",
+            "2025-08-24",
+            "0001-01-01T00:00:00+14:00",
+            "2025-02-30T10:30:00Z",
+            "2025-08-24T10:30:60Z",
+        ]
+    ),
+)
+NEW = st.sampled_from(["a_new_field", "extra", "http", "__class__", "self"])
+CHANGED = st.dictionaries(st.sampled_from([*key_json()]) | NEW, ODD, max_size=4)
+LEFT_OUT = st.sets(st.sampled_from([*key_json()]), max_size=3)
+FLAT = [Key, Budget, RateLimit, FreeModelDailyRequests]
+
+
+def reader_of(cls: type[Any]) -> Any:
+    return converter._converter.get_structure_hook(cls)
+
+
+@contextmanager
+def read_carefully() -> Generator[None]:
+    """Keep msgspec from reading records."""
+    fast = {cls: reader_of(cls).fast for cls in FLAT}
+
+    def never(_: object) -> None: ...
+
+    with pytest.MonkeyPatch.context() as patched:
+        for reader in fast.values():
+            patched.setattr(reader, "read", never)
+            patched.setattr(reader, "read_all", never)
+        yield
+
+
+def outcome(value: Any, cls: type[Any]) -> object:
+    try:
+        read: Any = structure(value, cls)
+    except ResponseValidationError as error:
+        return "refused", error.message
+    keys: list[Any] = read.data if cls is ListResponse else [read]
+    times = [repr(getattr(key, name, None)) for key in keys for name in TIME_NAMES]
+    extras = [repr(sorted(key.extra.items())) for key in keys]
+    written: Any = unstructure(read)
+    plain = [repr(sorted(key.items())) for key in written.get("data", [written])]
+    return cls, repr(read), extras, times, plain
+
+
+@patient
+@given(changed=CHANGED, left_out=LEFT_OUT)
+def test_both_ways_come_to_the_same(changed: Object, left_out: set[str]) -> None:
+    value = without(key_json(**changed), *left_out)
+    fast = outcome(value, Key)
+    with read_carefully():
+        assert outcome(value, Key) == fast
+
+
+@patient
+@given(st.lists(st.tuples(CHANGED, LEFT_OUT), max_size=3))
+def test_both_ways_come_to_the_same_for_a_page(keys: list[tuple[Object, set[str]]]) -> None:
+    page: Any = {"data": [without(key_json(**changed), *names) for changed, names in keys]}
+    fast = outcome(page, ListResponse)
+    with read_carefully():
+        assert outcome(page, ListResponse) == fast
+
+
+@pytest.mark.parametrize("cls", FLAT)
+@pytest.mark.parametrize(
+    "beside", [{}, {"a_new_field": [1]}, {"extra": {}, "http": 7}, {"__class__": "other"}]
+)
+def test_an_ordinary_record_is_read_the_fast_way_and_so_is_one_with_new_fields(
+    cls: type[Any], beside: Object
+) -> None:
+    record = reader_of(cls).fast.read({**RECORDS[cls], **beside})
+    assert type(record) is cls
+    assert record == attrs.evolve(structure(RECORDS[cls], cls), extra=beside)
+    assert record.extra == beside
+    assert hash(record) == hash(copy.copy(record))
+    assert pickle.loads(pickle.dumps(record)) == record
+
+
+@pytest.mark.parametrize("odd", [{"expires_at": "2025-08-24T12:30:00+02:00"}, {"usage": None}])
+def test_what_is_odd_is_left_to_the_careful_way(odd: Object) -> None:
+    assert reader_of(Key).fast.read(key_json(**odd)) is None
+    assert reader_of(Key).fast.read_all([key_json(), key_json(**odd)]) is None
+
+
+def test_records_with_records_inside_are_read_the_careful_way() -> None:
+    assert reader_of(CurrentKey).fast is None
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError, RuntimeError, RecursionError, MemoryError, AttributeError]
+)
+@pytest.mark.parametrize("where", ["msgspec.convert", "openrouter_keys.fast_reader._set"])
+def test_whatever_the_fast_way_raises_the_careful_way_reads(
+    monkeypatch: pytest.MonkeyPatch, where: str, error: type[Exception]
+) -> None:
+    page: Any = {"data": [key_json(), key_json(later=1)]}
+    ordinary = structure(page, ListResponse)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    assert structure(page, ListResponse) == ordinary
+
+
+def test_reading_leaves_the_annotations_as_they_were_written() -> None:
+    structure(key_json(), Key)
+    assert "Unset" in str(Key.__annotations__["expires_at"])
+
+
+def test_an_answer_gets_what_happened_on_the_wire() -> None:
+    http = HTTPMeta(status=207)
+    assert decode(b'{"deleted":true,"http":1}', DeleteKeysResponse, http=http).http is http

@@ -29,7 +29,7 @@ FLOORS = (
     "models",
     "agreement",
     "options",
-    "flat",
+    "fast_reader",
     "converter",
     "results",
     "utils",

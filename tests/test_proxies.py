@@ -607,6 +607,7 @@ def test_the_command_refuses_a_bad_proxy(bad: str, option: str, command: Command
         ("no PEM", "no certificate"),
         (trustme.CA().private_key_pem.bytes().decode(), "no certificate"),
     ],
+    ids=["missing", "empty", "no PEM", "private key"],  # this one differs from run to run
 )
 def test_the_command_refuses_a_bad_ca_file(
     content: str | None, problem: str, command: Command, tmp_path: Path

@@ -11,10 +11,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import IO
+from unittest.mock import patch
 
 import pytest
 
@@ -93,17 +95,32 @@ def summary(output: Path) -> str:
     return f"openrouter-keys: exported 3 keys to {output}{REST}"
 
 
-def run(
+def run(*arguments: object, given: str = "") -> "subprocess.CompletedProcess[str]":
+    """In this process; secrets for standard output go past `sys.stdout`, so `start` shows those."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
+    source = io.TextIOWrapper(io.BytesIO(given.encode()), "utf-8")
+    words = ["journal", *map(str, arguments)]
+    with redirect_stdout(out), redirect_stderr(err), patch.object(sys, "stdin", source):
+        code = main(words)
+    return subprocess.CompletedProcess(words, code, written_to(out), written_to(err))
+
+
+def written_to(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def start(
     *arguments: object,
-    given: str = "",
     out: int | IO[bytes] = subprocess.PIPE,
     within: Sequence[str] = (),
     umask: int = -1,
 ) -> "subprocess.CompletedProcess[str]":
+    """In a process of its own."""
     return subprocess.run(
         [*within, *COMMAND, *map(str, arguments)],
         env=ENVIRONMENT,
-        input=given,
+        stdin=subprocess.DEVNULL,
         stdout=out,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -131,10 +148,11 @@ def problem(process: "subprocess.CompletedProcess[str]", code: int) -> str:
 # --- export ---
 
 
+@pytest.mark.slow
 def test_every_key_whose_secret_is_there_is_exported_to_a_private_file(
     path: Path, output: Path
 ) -> None:
-    process = run("export", path, "--output", output, "--secret-format", "jsonl", umask=0)
+    process = start("export", path, "--output", output, "--secret-format", "jsonl", umask=0)
     assert outcome(process) == (0, "", summary(output))
     assert [json.loads(line) for line in output.read_text().splitlines()] == ROWS
     assert output.stat().st_mode & 0o777 == 0o600
@@ -165,6 +183,7 @@ def test_a_file_that_cannot_be_made_is_told(path: Path, output: Path) -> None:
     assert f"cannot make {output}/nowhere: there is no folder {output}\n" in said
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_part_of_the_export(tmp_path: Path, output: Path) -> None:
     path = tmp_path / "many.journal"
 
@@ -175,7 +194,7 @@ def test_a_full_disk_leaves_no_part_of_the_export(tmp_path: Path, output: Path) 
     asyncio.run(fill_with_many())
     # Of what it may write, in blocks; coverage's own file in a child would be too large as well.
     limit = ("sh", "-c", 'ulimit -f 80; unset COVERAGE_PROCESS_CONFIG; exec "$@"', "sh")
-    process = run("export", path, "--output", output, within=limit)
+    process = start("export", path, "--output", output, within=limit)
     assert "cannot write the keys: File too large" in problem(process, 1)
     assert not output.exists()
 
@@ -229,21 +248,24 @@ def test_a_program_that_fails_ends_the_export(path: Path, output: Path) -> None:
 # --- to standard output ---
 
 
+@pytest.mark.slow
 def test_secrets_go_into_a_pipe_only_when_asked_for(path: Path) -> None:
     assert "--show-secret" in problem(run("export", path), 2)
-    process = run("export", path, "--show-secret", "--secret-format", "jsonl")
+    process = start("export", path, "--show-secret", "--secret-format", "jsonl")
     assert (process.returncode, process.stderr) == (0, SUMMARY)
     assert [json.loads(line) for line in process.stdout.splitlines()] == ROWS
 
 
+@pytest.mark.slow
 def test_secrets_are_shown_on_a_terminal(path: Path) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as shown:
-        process = run("export", path, out=shown)
+        process = start("export", path, out=shown)
         assert secret("settled").encode() in terminal.read(4096)
     assert (process.returncode, process.stderr) == (0, SUMMARY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "jsonl", "env"])
 def test_no_name_steers_a_terminal(tmp_path: Path, format: str) -> None:
     path = tmp_path / "odd.journal"
@@ -255,16 +277,17 @@ def test_no_name_steers_a_terminal(tmp_path: Path, format: str) -> None:
     asyncio.run(fill_oddly())
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as shown:
-        assert run("export", path, "--secret-format", format, out=shown).returncode == 0
+        assert start("export", path, "--secret-format", format, out=shown).returncode == 0
         told = terminal.read(4096).decode()
     assert told.replace("\r", "").replace("\n", "").isprintable()
     assert secret("\x1b[31mref") in told
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_a_pipe_that_cannot_be_written_to_is_told_in_one_line(path: Path) -> None:
     with open("/dev/full", "wb") as full:
-        process = run("export", path, "--show-secret", out=full)
+        process = start("export", path, "--show-secret", out=full)
     said = "openrouter-keys: cannot write the keys: No space left on device\n"
     assert (process.returncode, process.stderr) == (1, said)
 
@@ -426,11 +449,12 @@ def test_a_journal_that_holds_no_secret_has_nothing_to_export(path: Path, output
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_what_the_help_lists_is_taken(path: Path) -> None:
     shown = run("export", "--help").stdout
     assert "--jsonl" in shown
     assert "--json " not in shown
-    process = run("export", path, "--jsonl", "--show-secret")
+    process = start("export", path, "--jsonl", "--show-secret")
     assert [json.loads(line) for line in process.stdout.splitlines()] == ROWS
 
 
@@ -472,10 +496,11 @@ def test_a_journal_that_is_not_there_is_told_and_not_made(tmp_path: Path, action
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_journal_in_use_is_told_with_its_user(path: Path) -> None:
     async def look(action: str) -> str:
         async with Journal.open(path):
-            return problem(run(action, path), 1)
+            return problem(start(action, path), 1)
 
     for action in ("status", "purge"):
         assert f"is in use by process {os.getpid()}" in asyncio.run(look(action))

@@ -1,16 +1,21 @@
 """What can be asked of this tree; `nox` asks it all, `nox -s tests` one thing."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.default_venv_backend = "virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "coverage", "compat", "bench"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "coverage", "lowest", "compat", "bench"]
+
+# uv trusts the certificates that the system trusts, as pip does.
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
 OLDEST = (3, 11)
 
@@ -40,6 +45,17 @@ FOUND = interpreters()
 PYTHONS = [nox.param(path, id="{}.{}".format(*(version_of(path) or ()))) for path in FOUND]
 
 
+# What can break with an old dependency: each of them is used here, in both faces.
+LOWEST = [
+    f"tests/test_{name}.py"
+    for name in (
+        *("transport", "client", "sync", "blocking", "converter", "mocking", "emulator_app"),
+        *("journal", "sealing", "provision", "provision_resume", "rotation", "spec_file"),
+        *("cli_keys", "cli_provision", "cli_usage"),
+    )
+]
+
+
 def install(session: nox.Session, *groups: str) -> None:
     project = nox.project.load_toml("pyproject.toml")
     session.install("-q", "-e", ".", *nox.project.dependency_groups(project, *groups))
@@ -58,8 +74,10 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Do four type checkers agree with it, and find the mistakes that callers make?"""
     install(session, "typing", "test")
-    session.run("mypy")
-    session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
+    pyright = ("pyright", "--pythonpath", str(Path(session.bin) / "python"))
+    with ThreadPoolExecutor() as pool:  # each of them uses one core
+        for done in [pool.submit(session.run, *words) for words in (("mypy",), pyright)]:
+            done.result()
     session.run("python", "tests/typing/check.py")
 
 
@@ -86,6 +104,18 @@ def coverage(session: nox.Session) -> None:
     folder = Path(session.cache_dir) / "coverage"
     session.run("coverage", "combine", "-q", "--data-file=.coverage", str(folder))
     session.run("coverage", "report", "--fail-under=95")
+
+
+@nox.session
+@nox.parametrize("python", PYTHONS[:1])
+def lowest(session: nox.Session) -> None:
+    """Does it work with the oldest dependencies that pyproject.toml allows?"""
+    project = nox.project.load_toml("pyproject.toml")
+    extras = project["project"]["optional-dependencies"].values()
+    wanted = [*project["project"]["dependencies"], *(each for extra in extras for each in extra)]
+    wanted += nox.project.dependency_groups(project, "test")
+    session.install("-q", "-e", ".", *(each.replace(">=", "==") for each in wanted if ">=" in each))
+    session.run("pytest", "-n", "auto", "-m", "not slow", *LOWEST, *session.posargs)
 
 
 @nox.session

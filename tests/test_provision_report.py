@@ -119,6 +119,8 @@ def report_of(**given: Any) -> ProvisionReport:
         ({"pending": 1}, False, "1 not handed over"),
         ({"unproven": (problem,)}, False, "1 unproven"),
         ({"undelivered": (lost,)}, False, "1 undelivered"),
+        ({"stopped": True}, False, "nothing"),
+        ({"created": 2, "stopped": True}, False, "2 created"),
     ],
 )
 def test_a_report_says_in_a_line_how_it_went(given: dict[str, Any], ok: bool, text: str) -> None:

@@ -2,15 +2,17 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TraceConfig, TraceRequestEndParams
+from attrs import evolve
 
 from openrouter_keys import (
     AsyncOpenRouter,
+    KeySpec,
     ProvisionProgress,
     ProvisionResult,
     ServiceOutageError,
@@ -287,6 +289,92 @@ async def test_an_outage_ends_the_run_and_a_later_one_puts_all_right(
     report = await client.provision(specs(count), journal=path, on_result=taken.append)
     assert (report.created, report.ok) == (count, True)
     assert_whole(emulator, specs(count), taken)
+
+
+LOST = Fault("create", "closed", phase="after")
+UNDELETED: dict[str, Fault] = {
+    "502": Fault("delete", status=502, times=None),
+    "closed": Fault("delete", "closed", times=None),
+    "refused": Fault("delete", status=403, times=None),
+    "not deleted": Fault("delete", status=200, body=b'{"deleted": false}', times=None),
+    "a page's 404": Fault("delete", status=404, body=b"<html>", times=None),
+}
+
+
+@pytest.mark.parametrize("name", UNDELETED)
+async def test_keys_that_cannot_be_deleted_are_not_told_as_creates_that_fail(
+    name: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    emulator.faults += [evolve(LOST), UNDELETED[name]]
+    error = await stopped(client.provision(specs(1), journal=path))
+    assert isinstance(error.__cause__, ServiceOutageError)
+    (hash,) = emulator.account.keys
+    assert f"these keys could not be deleted: {hash}" in str(error)
+    assert "no create succeeded" not in str(error)
+
+
+async def test_a_list_that_fails_is_not_told_as_creates_that_fail(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    emulator.faults += [evolve(LOST), Fault("list", status=502, skip=1, times=None)]
+    error = await stopped(client.provision(specs(1), journal=path))
+    assert "the keys could not be listed: list answered 502" in str(error)
+
+
+async def test_a_record_that_cannot_be_read_is_not_told_as_a_create_that_fails(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    cut = Fault("create", "cut", phase="after", portion=0.999)
+    emulator.faults += [cut, Fault("get", status=502, times=None)]
+    run = client.provision(specs(1), journal=path, on_result=print)
+    assert "the records of keys that were made could not be asked for" in str(await stopped(run))
+
+
+STOPS: dict[str, tuple[list[Fault], dict[str, Any]]] = {
+    "the key may not list": ([Fault("list", status=403)], {}),
+    "the key may not create": ([Fault("create", status=403)], {}),
+    "no money": ([Fault("create", status=402)], {}),
+    "too much is handed out": ([], {"max_total_limit": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+async def test_the_report_of_a_stopped_run_is_never_ok(
+    name: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    faults, given = STOPS[name]
+    emulator.faults += faults
+    told: list[ProvisionProgress] = []
+    run = client.provision(specs(2, limit=1), journal=path, on_progress=told.append, **given)
+    report = (await stopped(run)).report
+    assert (report.stopped, report.ok, told[-1].report) == (True, False, report)
+
+
+async def test_the_report_of_a_run_whose_specs_end_early_is_not_ok(
+    client: AsyncOpenRouter, path: Path
+) -> None:
+    def broken() -> Iterator[KeySpec]:
+        yield from specs(3)
+        raise ConnectionError
+
+    report = (await stopped(client.provision(broken(), journal=path))).report
+    assert (report.stopped, report.ok) == (True, False)
+
+
+async def test_the_report_of_a_cancelled_run_is_not_ok(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    emulator.faults.append(Fault("list", "stalled"))
+    told: list[ProvisionProgress] = []
+    run = asyncio.create_task(client.provision(specs(3), journal=path, on_progress=told.append))
+    while not emulator.requests:
+        await asyncio.sleep(0.01)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    report = told[-1].report
+    assert report is not None
+    assert (report.stopped, report.ok) == (True, False)
 
 
 async def test_a_service_that_cannot_be_reached_stops_the_run_before_the_first_create(

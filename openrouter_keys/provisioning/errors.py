@@ -4,7 +4,7 @@
 
     AllowanceExceededError      a spec would hand out more than `max_total_limit`
     TooManyFailuresError        more keys were refused than `max_failures`
-    ServiceOutageError          no create succeeded for too long
+    ServiceOutageError          no create succeeded, or nothing was settled, for too long
     JournalError
     ├── JournalInUseError       another process, or this one, is writing to it
     ├── JournalInsecureError    others could read or replace it, or it is no plain file
@@ -42,13 +42,16 @@ class TooManyFailuresError(OpenRouterError):
 
 
 class ServiceOutageError(OpenRouterError):
-    """No create succeeded in round after round."""
+    """Round after round, no create succeeded, or nothing of what it left could be settled."""
 
-    def __init__(self, rounds: int, last: OpenRouterError | None = None) -> None:
+    def __init__(
+        self, rounds: int, last: OpenRouterError | None = None, obstacle: str | None = None
+    ) -> None:
         # Of an unknown outcome, what made it so.
         why = None if last is None else last.__cause__ or last
         said = "" if why is None else f" (the last one: {why})"
-        super().__init__(f"no create succeeded in {rounds} rounds: is the service up?{said}")
+        what = obstacle or f"no create succeeded: is the service up?{said}"
+        super().__init__(f"{rounds} rounds went by without a key: {what}")
         self.__cause__ = last
 
 

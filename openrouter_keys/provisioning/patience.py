@@ -17,7 +17,7 @@ class Patience:
         concurrency: how many creates are under way at once, at most.
 
     Attributes:
-        last: why the last create had no answer; None: it had one.
+        last: why the last create of this round had no answer; None: each had one.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -28,6 +28,7 @@ class Patience:
     def succeeded(self) -> None:
         """The service processed a create."""
         self._unanswered = self._rejected = self._rounds = 0
+        self.last = None
 
     def unanswered(self, error: OpenRouterError | None = None) -> None:
         """A create had no answer that tells, or could not be sent."""
@@ -42,6 +43,7 @@ class Patience:
         """Another round begins."""
         self._unanswered = 0
         self._rounds += 1
+        self.last = None
 
     @property
     def rounds(self) -> int:

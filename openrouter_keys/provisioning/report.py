@@ -91,6 +91,7 @@ class ProvisionReport(HoldsSecret):
         deleted: how many keys a reconcile deleted, since nobody held their secrets.
         undelivered: keys whose secrets are nowhere but here: take them.
         elapsed: seconds.
+        stopped: whether the run ended before it was through: stopped, or cancelled.
     """
 
     created: int
@@ -107,12 +108,13 @@ class ProvisionReport(HoldsSecret):
     deleted: int
     undelivered: tuple[UndeliveredKey, ...]
     elapsed: float
+    stopped: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed or is left to do, and no other key is left."""
+        """Whether the run is through, nothing failed or is left to do, and no other key is left."""
         problems = self.failed + self.mismatched + self.in_doubt + self.pending
-        return not (problems or self.unproven or self.undelivered)
+        return not (self.stopped or problems or self.unproven or self.undelivered)
 
     def __str__(self) -> str:
         told = {

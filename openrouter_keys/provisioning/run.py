@@ -97,6 +97,7 @@ class Run:
         self._cleared: set[str] = set()
         self._unproven: set[str] = set()
         self._undecided: set[str] = set()
+        self._unsettled: str | None = None
         self._hashes: dict[str, tuple[str, ...]] = {}
 
     async def report(self) -> ProvisionReport:
@@ -225,7 +226,8 @@ class Run:
 
     async def _next_round(self) -> None:
         if self._patience.is_over:
-            self._halt.stop(ServiceOutageError(self._patience.rounds, self._patience.last))
+            error = ServiceOutageError(self._patience.rounds, self._patience.last, self._obstacle())
+            self._halt.stop(error)
             return
         self._patience.next_round()
         if any(job.state in DOUBTFUL for job in self._waiting.values()):
@@ -238,10 +240,23 @@ class Run:
 
     async def _try_to_look(self) -> None:
         outcome = await attempt(self._look(quiet_periods=1))
+        self._unsettled = None
         if isinstance(outcome, Err):
+            self._unsettled = f"the keys could not be listed: {outcome.error}"
             if verdict(outcome.error) is Verdict.STOP:
                 raise outcome.error
             _log.warning("provision: the reconcile waits for another round: %s", outcome.error)
+        elif outcome.value is not None and outcome.value.left:
+            hashes = {hash for problem in outcome.value.left for hash in problem.hashes}
+            self._unsettled = f"these keys could not be deleted: {', '.join(sorted(hashes))}"
+
+    def _obstacle(self) -> str | None:
+        """Return what kept the last round from going on, if it was no create."""
+        if self._patience.last is not None:
+            return None
+        if any(job.state is State.MADE for job in self._waiting.values()):
+            return "the records of keys that were made could not be asked for"
+        return self._unsettled
 
     async def _look(self, *, quiet_periods: int, last: bool = False) -> Findings | None:
         wait = await self._lookback.due(quiet_periods)
@@ -290,7 +305,7 @@ class Run:
             self._halt.stop(error)  # the report tells what is known without it
         with suppress(JournalError):
             await self._making.salvage()
-        return self._tally.report(doubts, pending=pending)
+        return self._tally.report(doubts, pending=pending, stopped=self._halt.stopped)
 
     async def _count_doubts(self, doubts: Problems) -> None:
         async for entry in self._journal.unfinished(*DOUBTFUL):

@@ -84,12 +84,13 @@ class Tally:
         if self.on_progress is not None and self.clock() - self._told_at >= EVERY:
             self._tell()
 
-    def report(self, doubts: Problems, *, pending: int) -> ProvisionReport:
+    def report(self, doubts: Problems, *, pending: int, stopped: bool = False) -> ProvisionReport:
         """Return how the run ended, and tell it.
 
         Args:
             doubts: what is in doubt.
             pending: how many keys wait to be handed over.
+            stopped: whether it ended before it was through.
         """
         report = ProvisionReport(
             created=self.created,
@@ -106,6 +107,7 @@ class Tally:
             deleted=self.deleted,
             undelivered=tuple(self.held.values()),
             elapsed=self.clock() - self._began,
+            stopped=stopped,
         )
         self._phase, self.in_doubt = "ended", doubts.count
         try:

@@ -56,6 +56,11 @@ class ServiceClock:
             self._disputed = True
 
     @property
+    def disputed(self) -> bool:
+        """Whether a `Date` and this machine's clock were days apart: one of them is wrong."""
+        return self._disputed
+
+    @property
     def unseen(self) -> timedelta | None:
         """By how much earlier a key may be stamped where none shows it; None: by any time.
 

@@ -34,6 +34,25 @@ class JumpingTime(FakeTime):
         return evolve(super().clockwork(), now=self.now)
 
 
+@define
+class SetTime:
+    """The time of a machine whose clock somebody sets; that of the service goes right.
+
+    Attributes:
+        true: the right time.
+        set_by: by how many seconds the clock is wrong.
+    """
+
+    true: JumpingTime
+    set_by: float = 0.0
+
+    def now(self) -> datetime:
+        return self.true.now() + timedelta(seconds=self.set_by)
+
+    def clockwork(self) -> Clockwork:
+        return evolve(self.true.clockwork(), now=self.now)
+
+
 @asynccontextmanager
 async def client_of(
     emulator: Emulator, time: JumpingTime | None = None, **given: Any

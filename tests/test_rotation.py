@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from openrouter_keys import AsyncOpenRouter, OpenRouter, ProvisionResult, RotationReport
-from openrouter_keys.emulator import Emulator, Workspace
-from openrouter_keys.errors import InvalidArgumentError
-from tests.provisions import JumpingTime, client_of, specs
+from openrouter_keys.emulator import Emulator, Fault, Workspace
+from openrouter_keys.errors import ForbiddenResponseError, InvalidArgumentError
+from tests.provisions import JumpingTime, SetTime, client_of, specs
 from tests.rotations import (
     Taker,
     assert_none_retired_too_early,
@@ -158,7 +158,86 @@ async def test_the_grace_counts_from_the_hand_over_whoever_waits(
 
     assert (await client.rotate((), journal=path, retire_after=2 * HOUR)).retired == 1
 
-    assert HOUR - 10 < sum(time.slept) - before <= HOUR
+    # A `Date` has whole seconds.
+    assert HOUR - 10 < sum(time.slept) - before <= HOUR + 1
+
+
+#: By how much somebody sets this machine's clock, in seconds.
+SETTINGS = [-HOUR, HOUR, -100 * HOUR, 100 * HOUR, 0.9 * HOUR]
+
+
+@pytest.fixture
+def true_time(emulator: Emulator, time: JumpingTime, client: AsyncOpenRouter) -> SetTime:
+    """The service's clock goes right, whatever happens to that of the client's machine."""
+    set_time = SetTime(time)
+    client._transport.clockwork = set_time.clockwork()
+    return set_time
+
+
+@pytest.mark.parametrize("by", SETTINGS)
+async def test_a_clock_that_is_set_in_the_grace_changes_nothing(
+    *,
+    by: float,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    true_time: SetTime,
+    time: JumpingTime,
+) -> None:
+    (old,) = old_keys(emulator, 1)
+
+    def take(_: ProvisionResult) -> None:
+        true_time.set_by = by
+
+    await client.rotate([old.hash], journal=path, on_result=take, retire_after=HOUR)
+    assert HOUR - 10 < sum(time.slept) < HOUR + 10
+    assert old.hash not in emulator.account.keys
+
+
+@pytest.mark.parametrize("by", SETTINGS)
+async def test_a_clock_that_is_set_between_two_calls_changes_nothing(
+    *,
+    by: float,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    true_time: SetTime,
+    time: JumpingTime,
+) -> None:
+    (old,) = old_keys(emulator, 1)
+    await client.rotate([old.hash], journal=path)
+    true_time.set_by = by
+    await time.sleep(HOUR / 2)
+    before = sum(time.slept)
+    assert (await client.rotate((), journal=path, retire_after=HOUR)).retired == 1
+    # By days, and nobody can say which clock is wrong: the grace begins anew.
+    wait = HOUR if abs(by) > 24 * HOUR else HOUR / 2
+    assert wait - 10 < sum(time.slept) - before < wait + 10
+
+
+async def test_a_service_without_a_clock_is_timed_by_this_machines(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path, true_time: SetTime, time: JumpingTime
+) -> None:
+    (old,) = old_keys(emulator, 1)
+    emulator.faults.append(
+        Fault("list", phase="after", status=200, headers={"Date": "soon"}, times=None)
+    )
+    await client.rotate([old.hash], journal=path)
+    true_time.set_by = -HOUR
+    assert (await client.rotate((), journal=path, retire_after=HOUR)).retired == 1
+    assert HOUR - 10 < sum(time.slept) <= HOUR + 1  # and no longer
+
+
+async def test_a_grace_is_not_counted_while_nobody_says_what_time_it_is(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    (old,) = old_keys(emulator, 1)
+    await client.rotate([old.hash], journal=path)
+    emulator.faults.append(Fault("list", status=403))
+    with pytest.raises(ForbiddenResponseError):
+        await client.rotate((), journal=path, retire_after=HOUR)
+    assert old.hash in emulator.account.keys
+    assert (await client.rotate((), journal=path, retire_after=0)).retired == 1
 
 
 async def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(

@@ -10,11 +10,19 @@ from openrouter_keys.lifecycle.register import Register
 from openrouter_keys.lifecycle.report import Rotation, RotationReport
 from openrouter_keys.lifecycle.retiring import Retiring
 from openrouter_keys.lifecycle.stored import Unmade
+from openrouter_keys.operations import list_
 from openrouter_keys.provisioning import rotations
-from openrouter_keys.provisioning.engine import Settings, opened, pacer_of, provision_in
+from openrouter_keys.provisioning.engine import (
+    Settings,
+    clock_of,
+    opened,
+    pacer_of,
+    provision_in,
+)
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import ProvisionReport
 from openrouter_keys.provisioning.tally import TOLD, Problems
+from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
 _NOBODY = (
@@ -60,14 +68,20 @@ async def rotate(
         checks.refuse("on_result", _NOBODY)
     async with opened(transport, settings) as journal:
         pacer = pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
-        problems = Problems()
+        problems, clock = Problems(), clock_of(transport)
         register = Register(journal, Planning(transport, pacer, budget), budget, problems)
         provision = (
-            None if confirms else await _make(journal, transport, settings, register, wanted)
+            None
+            if confirms
+            else await _make(journal, transport, settings, register, wanted, clock=clock)
         )
         retired = 0
         if retire_after is not None:
-            retiring = Retiring(transport, journal, pacer, after=retire_after, problems=problems)
+            if confirms and retire_after:  # otherwise it is known, or nobody need know
+                clock.observe((await transport.perform(list_(), {})).http.headers)
+            retiring = Retiring(
+                transport, journal, pacer, clock=clock, after=retire_after, problems=problems
+            )
             retired = await retiring.retire_all()
         return await _report(journal, provision, retired, register.skipped, problems)
 
@@ -78,15 +92,16 @@ async def _make(
     settings: Settings,
     register: Register,
     hashes: Sequence[str],
+    *,
+    clock: ServiceClock,
 ) -> ProvisionReport:
     """Plan what is new, then make and hand over every twin of the journal that was not."""
     await register.look_again()
     await register.enter(hashes)
-    now = transport.clockwork.now
-    await journal.do(lambda c: rotations.follow(c, lambda: write_time(now())))
+    await journal.do(lambda c: rotations.follow(c, lambda: write_time(clock.now())))
     _, pending = await journal.do(rotations.counts)
     unmade = Unmade(journal, pending - len(register.left_out), register.left_out)
-    return await provision_in(journal, transport, unmade, settings)
+    return await provision_in(journal, transport, unmade, settings, clock=clock)
 
 
 async def _report(

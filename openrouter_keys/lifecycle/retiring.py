@@ -22,6 +22,7 @@ from openrouter_keys.provisioning.rotations import OldKey, RotationEntry
 from openrouter_keys.provisioning.tally import Problems
 from openrouter_keys.removal import remove, unless_missing
 from openrouter_keys.results import Err, attempt
+from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
 R = TypeVar("R")
@@ -44,6 +45,7 @@ class Retiring:
         transport: what to ask.
         journal: what is known, and where each step becomes durable.
         pacer: the gate.
+        clock: the service's, by which the journal tells when a twin was handed over.
         after: seconds from the hand-over of a twin for which its old key goes on working.
         problems: where it is told which old keys could not be retired.
     """
@@ -54,12 +56,15 @@ class Retiring:
         journal: Journal,
         pacer: Pacer,
         *,
+        clock: ServiceClock,
         after: float,
         problems: Problems,
     ) -> None:
         self._transport = transport
         self._journal = journal
         self._pacer = pacer
+        self._clock = clock
+        self._began = transport.clockwork.monotonic()
         self._after = after
         self._problems = problems
 
@@ -85,9 +90,12 @@ class Retiring:
         """Return the seconds until its old key may be retired."""
         if entry.handed_over_at is None:
             return math.inf
-        passed = self._transport.clockwork.now() - entry.handed_over_at
-        # A clock that was set back must not make it longer.
-        return min(self._after, self._after - passed.total_seconds())
+        # So much at least, also if what an earlier call took the time from was set back since.
+        passed = self._transport.clockwork.monotonic() - self._began
+        if not self._clock.disputed:  # otherwise this machine's clock may be ahead by days
+            told = (self._clock.now() - entry.handed_over_at).total_seconds()
+            passed = max(passed, told)
+        return self._after - passed
 
     async def _retire(self, entries: Sequence[RotationEntry]) -> int:
         outcomes = await asyncio.gather(*(attempt(self._retire_one(entry)) for entry in entries))

@@ -84,14 +84,34 @@ async def opened(transport: Transport, settings: Settings) -> AsyncGenerator[Jou
 
 
 async def provision_in(
-    journal: Journal, transport: Transport, specs: Specs, settings: Settings
+    journal: Journal,
+    transport: Transport,
+    specs: Specs,
+    settings: Settings,
+    *,
+    clock: ServiceClock | None = None,
 ) -> ProvisionReport:
-    """Make a key for each spec, as `provision` does, with a journal that is open already."""
+    """Make a key for each spec, as `provision` does, with a journal that is open already.
+
+    Args:
+        journal: the journal.
+        transport: the client's.
+        specs: what is to be made.
+        settings: the caller's.
+        clock: learns the service's time before anything is made; None: one of its own.
+    """
     # Creates queue at the run's own gate, where their time does not count.
     settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
     pacer = pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
-    run = await _run(transport, journal, specs, settings, pacer)
+    run = await _run(
+        transport, journal, specs, settings, pacer=pacer, clock=clock or clock_of(transport)
+    )
     return await run.report()
+
+
+def clock_of(transport: Transport) -> ServiceClock:
+    """Return a clock that has yet to learn the service's time."""
+    return ServiceClock(transport.clockwork.now, transport.clockwork.monotonic)
 
 
 def pacer_of(transport: Transport, *, concurrency: int, rate: float | None) -> Pacer:
@@ -107,11 +127,16 @@ def pacer_of(transport: Transport, *, concurrency: int, rate: float | None) -> P
 
 
 async def _run(
-    transport: Transport, journal: Journal, specs: Specs, settings: Settings, pacer: Pacer
+    transport: Transport,
+    journal: Journal,
+    specs: Specs,
+    settings: Settings,
+    *,
+    pacer: Pacer,
+    clock: ServiceClock,
 ) -> Run:
     known = sum((await journal.counts()).values()) > 0
-    clockwork, halt = transport.clockwork, Halt()
-    clock = ServiceClock(clockwork.now, clockwork.monotonic)
+    halt = Halt()
     patience = Patience(settings.concurrency)
     lookback = Lookback(transport, journal, clock, quiet_period=settings.quiet_period)
     tally = Tally(

@@ -208,7 +208,8 @@ class AsyncAPIKeys(NeverPickled):
 
         A key is deleted only if it is provably that create's: it has the name, was made while the
         create was under way, by the service's clock, and was never used; and there are not more
-        such keys than creates. Anything else of that name and time is returned as `unproven`.
+        such keys than creates. Anything else of that name and time is returned as `unproven`, and a
+        list that may not be whole as `incomplete`: then nothing is settled.
 
         Args:
             error: what the create raised.

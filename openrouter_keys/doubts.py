@@ -1,7 +1,11 @@
 """Creates without an answer, and which keys are provably theirs. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
+from typing import Final
+from unicodedata import normalize
 
 from attrs import field, frozen
 
@@ -9,6 +13,8 @@ from openrouter_keys.agreement import disagreements
 from openrouter_keys.models import CreateKeysRequest, Key
 from openrouter_keys.stamps import Skew
 
+# Bytes of a character in UTF-8, but one.
+_CUT_THROUGH: Final = 3
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -61,6 +67,42 @@ def _is_used(key: Key) -> bool:
 def _is_another_users(asked: CreateKeysRequest, key: Key) -> bool:
     user = None if asked.external is None else asked.external.user
     return isinstance(key.external_user, str) and key.external_user != user
+
+
+class Names:
+    """Finds which of the names asked for a key's name can stand for, however it was written.
+
+    Args:
+        asked: the names asked for.
+        listed: keys of the same workspace: one with a longer name shows that none was cut to less.
+    """
+
+    def __init__(self, asked: Iterable[str], listed: Iterable[Key]) -> None:
+        self._asked = frozenset(asked)
+        self._plain: dict[str, list[str]] = {}
+        for name in self._asked:
+            self._plain.setdefault(_plain(name), []).append(name)
+        self._longest = max((len(key.name.encode()) for key in listed), default=0)
+        self._sorted = sorted(self._plain)
+
+    def meant_by(self, name: str) -> Sequence[str]:
+        """Return the names asked for that a key's name can stand for."""
+        if name in self._asked:
+            return (name,)
+        plain = _plain(name)
+        if plain in self._plain:
+            return self._plain[plain]
+        # A cut may go through a character.
+        if not plain or len(name.encode()) < self._longest - _CUT_THROUGH:
+            return ()
+        start = bisect_left(self._sorted, plain)
+        cut = takewhile(lambda one: one.startswith(plain), islice(self._sorted, start, None))
+        return [asked for one in cut for asked in self._plain[one]]
+
+
+def _plain(name: str) -> str:
+    """A name without what services change: its form in Unicode, its case, its white space."""
+    return " ".join(normalize("NFKC", name).casefold().split())
 
 
 def told_apart(

@@ -7,18 +7,18 @@ landed.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from datetime import datetime
 from typing import TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-from openrouter_keys.doubts import Doubt, told_apart
-from openrouter_keys.errors import NotFoundResponseError, OpenRouterError
+from openrouter_keys.doubts import Doubt, Names, told_apart
+from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.listing import Lister
 from openrouter_keys.models import Key
-from openrouter_keys.operations import Operation, list_
+from openrouter_keys.operations import Operation
 from openrouter_keys.options import RequestOptions
-from openrouter_keys.paging import Pager
 from openrouter_keys.removal import Removal, remove
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.service_clock import ServiceClock
@@ -30,6 +30,9 @@ _AT_ONCE = 8
 
 R = TypeVar("R")
 _Place: TypeAlias = tuple[str | None, str]
+_Candidates: TypeAlias = tuple[Mapping[_Place, Sequence[Key]], Mapping[str | None, str]]
+#: Returns the hashes of keys of a workspace that were made since a time.
+Known: TypeAlias = Callable[[str | None, datetime], Awaitable[Set[str]]]
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -44,19 +47,27 @@ class Reconciliation:
         left: such keys that could not be deleted, or of which nothing proves that they were.
         unproven: keys that may have been made so, and are not deleted: used already, changed, made
             too late, or more of them than there were creates.
-        places: the workspace as it was asked for, and the hash, of each of these keys; a key's own
-            `workspace_id` does not tell which it is that was left out, and may be missing.
+        incomplete: workspaces of which nobody can say whether all keys were listed, each with the
+            reason; nothing of theirs was deleted.
+        places: the workspace and the name as they were asked for, and the hash, of each of these
+            keys; a key's own `workspace_id` does not tell which it is that was left out, and may
+            be missing, and its name may be written otherwise.
     """
 
     deleted: tuple[Key, ...] = ()
     left: tuple[Key, ...] = ()
     unproven: tuple[Key, ...] = ()
-    places: frozenset[tuple[str | None, str]] = field(default=frozenset(), repr=False)
+    incomplete: tuple[tuple[str | None, str], ...] = ()
+    places: frozenset[tuple[str | None, str, str]] = field(default=frozenset(), repr=False)
 
     @property
     def settled(self) -> bool:
-        """Whether no key is left that may have been made by these creates."""
-        return not self.left and not self.unproven
+        """Whether it is proven that no key is left that may have been made by these creates."""
+        return not (self.left or self.unproven or self.incomplete)
+
+
+async def _none(_: str | None, __: datetime) -> Set[str]:
+    return frozenset()
 
 
 async def reconcile(
@@ -66,6 +77,7 @@ async def reconcile(
     *,
     knows: Callable[[str], Awaitable[bool]],
     stamps: Iterable[Stamp] = (),
+    known: Known = _none,
     options: RequestOptions | None = None,
 ) -> Reconciliation:
     """Look for the keys of creates without an answer, then delete those that are provably theirs.
@@ -79,6 +91,8 @@ async def reconcile(
         clock: learns the service's time from the answers.
         knows: whether a key with this hash is known to have been answered for.
         stamps: how keys were stamped, besides those that the transport made.
+        known: returns the hashes of keys of a workspace that were made since a time, and must be
+            listed unless they were deleted: they show whether a list is whole.
         options: those of the creates; None: the client's.
 
     Raises:
@@ -88,31 +102,35 @@ async def reconcile(
     for doubt in doubts:
         asked[doubt.place].append(doubt)
     skew = skew_of([*stamps, *clock.stamps(transport.samples)], clock.unseen)
-    candidates = await _candidates(transport, asked, clock, skew, options or {})
+    lister = Lister(transport, clock, options or {})
+    candidates, incomplete = await _candidates(lister, asked, skew, known)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
     ours: dict[str, Key] = {}
     unproven: dict[str, Key] = {}
-    places: set[tuple[str | None, str]] = set()
+    places: set[tuple[str | None, str, str]] = set()
     for place, keys in candidates.items():
         unknown = [key for key in keys if not await _is_known(transport, key, knows)]
-        proven, unclear = told_apart(unknown, asked[place], skew) if all_known else ([], unknown)
+        if all_known and place[0] not in incomplete:
+            proven, unclear = told_apart(unknown, asked[place], skew)
+        else:
+            proven, unclear = [], unknown
         ours |= {key.hash: key for key in proven}
         unproven |= {key.hash: key for key in unclear}
-        places |= {(place[0], key.hash) for key in unknown}
+        places |= {(*place, key.hash) for key in unknown}
     # The default workspace may have been asked for by its name, too: what one doubt alone would
     # prove, another can make unclear.
     ours = {hash: key for hash, key in ours.items() if hash not in unproven}
     removals = await _delete_all(transport, [*ours], options or {})
     gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
     if missing := removals.keys() - gone:
-        again = _candidates(transport, asked, clock, skew, options or {})
-        gone |= await _unlisted(missing, again)
+        gone |= await _unlisted(missing, _candidates(lister, asked, skew, known))
     return Reconciliation(
         deleted=tuple(key for hash, key in ours.items() if hash in gone),
         left=tuple(key for hash, key in ours.items() if hash not in gone),
         unproven=tuple(unproven.values()),
         places=frozenset(places),
+        incomplete=tuple(incomplete.items()),
     )
 
 
@@ -123,49 +141,28 @@ async def _is_known(
 
 
 async def _candidates(
-    transport: Transport,
-    asked: Mapping[_Place, Sequence[Doubt]],
-    clock: ServiceClock,
-    skew: Skew,
-    options: RequestOptions,
-) -> Mapping[_Place, list[Key]]:
-    """Collect every key that a doubt may be about; nothing is changed before all is seen."""
+    lister: Lister, asked: Mapping[_Place, Sequence[Doubt]], skew: Skew, known: Known
+) -> _Candidates:
+    """Collect every key that a doubt may be about; nothing is changed before all is seen.
+
+    Returns:
+        The keys; and the workspaces whose list is not proven to be whole, each with the reason.
+    """
     begins = {place: min(one.begins(skew) for one in doubts) for place, doubts in asked.items()}
     found: dict[_Place, list[Key]] = defaultdict(list)
+    incomplete: dict[str | None, str] = {}
     for workspace_id in {workspace_id for workspace_id, _ in asked}:
         since = min(time for (of, _), time in begins.items() if of == workspace_id)
-        try:
-            async with aclosing(_newest(transport, workspace_id, clock, options)) as keys:
-                async for key in keys:
-                    place = workspace_id, key.name
-                    if key.created_at < since:
-                        break
-                    if place in begins and key.created_at >= begins[place]:
-                        found[place].append(key)
-        except NotFoundResponseError:
-            if workspace_id is None:
-                raise
-            # A workspace that is gone took its keys along.
-    return found
-
-
-async def _newest(
-    transport: Transport, workspace_id: str | None, clock: ServiceClock, options: RequestOptions
-) -> AsyncGenerator[Key, None]:
-    pager = Pager()
-    while not pager.done:
-        if pager.wait:
-            await transport.clockwork.sleep(pager.wait)
-        operation = list_(
-            include_disabled=True,
-            include_expired=True,
-            offset=pager.offset,
-            workspace_id=workspace_id,
-        )
-        page = await transport.perform(operation, options)
-        clock.observe(page.http.headers)
-        for key in pager.take(page.data):
-            yield key
+        must = await known(workspace_id, since)
+        listing = await lister.list(workspace_id, since, must)
+        if listing.problem is not None:
+            incomplete[workspace_id] = listing.problem
+        names = Names([name for of, name in asked if of == workspace_id], listing.keys.values())
+        for key in listing.keys.values():
+            for name in names.meant_by(key.name):
+                if key.created_at >= begins[workspace_id, name]:
+                    found[workspace_id, name].append(key)
+    return found, incomplete
 
 
 async def _delete_all(
@@ -181,15 +178,14 @@ async def _delete_all(
     return {hash: removal for hash, removal in outcomes if removal is not None}
 
 
-async def _unlisted(
-    missing: Set[str], listing: Awaitable[Mapping[_Place, Sequence[Key]]]
-) -> Set[str]:
+async def _unlisted(missing: Set[str], listing: Awaitable[_Candidates]) -> Set[str]:
     """Return which keys the list, which had them a moment ago, does not have any more."""
     listed = await attempt(listing)
-    if isinstance(listed, Err):
-        _log.warning("the keys %s may be left over: %s", ", ".join(missing), listed.error)
+    problem: object = listed.error if isinstance(listed, Err) else [*listed.value[1].values()]
+    if isinstance(listed, Err) or problem:
+        _log.warning("the keys %s may be left over: %s", ", ".join(missing), problem)
         return frozenset()
-    still = {key.hash for keys in listed.value.values() for key in keys} & missing
+    still = {key.hash for keys in listed.value[0].values() for key in keys} & missing
     for hash in still:
         _log.warning("the key %s is left over: it is listed, and told to be missing", hash)
     return missing - still

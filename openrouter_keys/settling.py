@@ -94,8 +94,7 @@ class Settler:
             await clockwork.sleep(wait)
         clock = ServiceClock(clockwork.now, clockwork.monotonic)
         # Only an answer tells by how much the service's clock differs from this machine's.
-        first = list_(workspace_id=request.workspace_id)
-        clock.observe((await self.transport.perform(first, self.options)).http.headers)
+        clock.observe((await self.transport.perform(list_(), self.options)).http.headers)
         doubt = Doubt(
             request=request,
             since=clock.now() - timedelta(seconds=max(self._passed(began))),
@@ -130,4 +129,6 @@ def _told(found: Reconciliation) -> str:
     if found.settled:
         return f"nothing is left of it ({len(found.deleted)} keys deleted)"
     hashes = ", ".join(key.hash for key in (*found.left, *found.unproven))
-    return f"these keys may be its own, and were not deleted: {hashes}"
+    told = [f"these keys may be its own, and were not deleted: {hashes}"] if hashes else []
+    told += [f"nothing proves that all keys were listed: {why}" for _, why in found.incomplete]
+    return "; ".join(told)

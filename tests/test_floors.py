@@ -46,6 +46,7 @@ FLOORS = (
     "transport",
     "service_clock",
     "doubts",
+    "listing",
     "reconcile",
     "settling",
     "api_keys",

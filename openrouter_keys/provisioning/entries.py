@@ -88,6 +88,11 @@ SELECT json_extract(record, '$.created_at'), last_attempt_at, ended_at FROM keys
 WHERE id > (SELECT max(id) FROM keys) - 1000 AND proven AND ended_at IS NOT NULL
 ORDER BY id DESC LIMIT 32
 """
+_KNOWN = """
+SELECT hash FROM keys
+WHERE proven AND last_attempt_at >= ?2 AND json_extract(plan, '$.workspace_id') IS ?1
+ORDER BY id DESC LIMIT 5000
+"""
 _WRITTEN_OFF = """
 SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > ?1 ORDER BY id LIMIT ?2
 """
@@ -325,6 +330,12 @@ def stamps(connection: sqlite3.Connection) -> list[Stamp]:
         for row in connection.execute(_STAMPS)
         if all(isinstance(time, str) for time in row)
     ]
+
+
+def known(connection: sqlite3.Connection, workspace_id: str | None, since: str) -> frozenset[str]:
+    """Return the hashes of keys of a workspace that were made since a time, the last ones."""
+    rows = connection.execute(_KNOWN, _numbered(workspace_id, since))
+    return frozenset(hash for (hash,) in rows)
 
 
 def counts(connection: sqlite3.Connection) -> dict[State, int]:

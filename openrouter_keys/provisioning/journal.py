@@ -335,6 +335,16 @@ class Journal(NeverPickled):
         """Return how the service stamped the last keys that it made."""
         return await self._writer.submit(entries.stamps)
 
+    async def known(self, workspace_id: str | None, since: datetime) -> frozenset[str]:
+        """Return the hashes of keys of a workspace that were made since a time, the last ones.
+
+        Args:
+            workspace_id: the workspace that was asked for; None: the default one.
+            since: by the service's clock.
+        """
+        time = write_time(since)
+        return await self._writer.submit(lambda c: entries.known(c, workspace_id, time))
+
     async def counts(self) -> dict[State, int]:
         """Return how many keys there are in each state."""
         return await self._writer.submit(entries.counts)

@@ -1,7 +1,7 @@
 """What the journal is in doubt about, brought before the service: one pass settles all of it."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -20,6 +20,11 @@ from openrouter_keys.transport import Transport
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _NOTHING = "its creates without an answer ended long ago, and no key of theirs was there"
+_INCOMPLETE = (
+    "nothing proves that all keys were listed ({}), so a create without an answer may have made "
+    "one: run again later"
+)
+_ALL_LISTED: Mapping[str | None, str] = {}
 _OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
 _RESOLVED = "a create without an answer had made its key, which was deleted"
 _UNPROVEN = (
@@ -136,6 +141,7 @@ class Lookback:
             self._clock,
             knows=self._journal.holds,
             stamps=await self._journal.stamps(),
+            known=self._journal.known,
         )
         findings = _sorted_out(entries, found)
         await self._resolve(entries, found)
@@ -224,12 +230,13 @@ def _place(entry: Entry) -> _Place:
 
 def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
     left, unproven = _by_place(found.left, found), _by_place(found.unproven, found)
+    incomplete = dict(found.incomplete)
     doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
     settled = [entry for entry in entries if entry.state not in DOUBTFUL]
     problems = {
         "left": _problems(entries, left, _OURS_AND_LEFT),
-        "unproven": _problems(doubtful, unproven, _UNPROVEN),
-        "beside": _problems(settled, unproven, _UNPROVEN),
+        "unproven": _problems(doubtful, unproven, _UNPROVEN, incomplete),
+        "beside": _problems(settled, unproven, _UNPROVEN, incomplete),
     }
     concerned = {problem.ref for kind in problems.values() for problem in kind}
     return Findings(
@@ -240,19 +247,36 @@ def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
 
 
 def _by_place(keys: Sequence[Key], found: Reconciliation) -> dict[_Place, list[str]]:
-    names = {key.hash: key.name for key in keys}
+    hashes = {key.hash for key in keys}
     placed: dict[_Place, list[str]] = defaultdict(list)
-    for workspace_id, hash in sorted(found.places, key=str):
-        if hash in names:
-            placed[workspace_id, names[hash]].append(hash)
+    for workspace_id, name, hash in sorted(found.places, key=str):
+        if hash in hashes:
+            placed[workspace_id, name].append(hash)
     return placed
 
 
 def _problems(
-    entries: Sequence[Entry], placed: dict[_Place, list[str]], reason: str
+    entries: Sequence[Entry],
+    placed: Mapping[_Place, Sequence[str]],
+    reason: str,
+    incomplete: Mapping[str | None, str] = _ALL_LISTED,
 ) -> tuple[ProvisionProblem, ...]:
-    return tuple(
-        ProvisionProblem(ref=entry.ref, reason=reason, hashes=tuple(placed[_place(entry)]))
-        for entry in entries
-        if _place(entry) in placed
-    )
+    """Return a problem for each entry of which there are keys, or may be some that are not listed.
+
+    Args:
+        entries: the entries.
+        placed: the keys, by the place that they were looked for in.
+        reason: what is told of them.
+        incomplete: the workspaces whose list is not proven to be whole, and why.
+    """
+    problems: list[ProvisionProblem] = []
+    for entry in entries:
+        hashes = tuple(placed.get(_place(entry), ()))
+        if entry.workspace_id in incomplete:
+            why = _INCOMPLETE.format(incomplete[entry.workspace_id])
+        elif hashes:
+            why = reason
+        else:
+            continue
+        problems.append(ProvisionProblem(ref=entry.ref, reason=why, hashes=hashes))
+    return tuple(problems)

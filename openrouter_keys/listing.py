@@ -1,0 +1,172 @@
+"""A workspace's keys, listed until it is proven that none is missing, or cannot be proven.
+
+A list proves that a key is not there only if it is whole, and nothing in it says so. What
+does: keys that must be in it, or another look that shows the same.
+"""
+
+from collections.abc import Mapping, Set
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from attrs import define, field, frozen
+
+from openrouter_keys.answers import is_api_404
+from openrouter_keys.errors import IncompleteListingError, NotFoundResponseError
+from openrouter_keys.models import Key
+from openrouter_keys.operations import get, list_
+from openrouter_keys.options import RequestOptions
+from openrouter_keys.paging import Pager
+from openrouter_keys.results import Err, attempt
+from openrouter_keys.service_clock import ServiceClock
+from openrouter_keys.transport import Transport
+
+#: Seconds between looks; so many are made, and one more, before nothing is concluded.
+WAITS: Final = (1.0, 3.0, 10.0)
+#: So many keys in a row that are too old end a walk, if none before it was out of order.
+ENOUGH_OLD: Final = 50
+#: So many keys that are not listed are asked for by themselves: they may be deleted.
+MOST_ASKED: Final = 20
+
+
+@frozen
+class Listing:
+    """What was listed of a workspace.
+
+    Attributes:
+        keys: all keys that any look showed, by their hashes.
+        problem: why some may be missing; None: it is proven that none is.
+    """
+
+    keys: Mapping[str, Key]
+    problem: str | None
+
+
+@define
+class _Walk:
+    """One look at the list, newest first.
+
+    Attributes:
+        since: what is older need not be seen.
+        keys: the keys, by their hashes.
+        passed: whether it came to a key that is older than that, after all that are not.
+    """
+
+    since: datetime
+    keys: dict[str, Key] = field(factory=dict[str, Key])
+    passed: bool = False
+    _old: int = 0
+    _last: datetime | None = None
+    _ordered: bool = True
+
+    def add(self, key: Key) -> None:
+        self.keys[key.hash] = key
+        self._ordered = self._ordered and (self._last is None or key.created_at <= self._last)
+        self._last, self.passed = key.created_at, key.created_at < self.since
+        self._old = self._old + 1 if self.passed else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing but older keys can follow."""
+        return self._ordered and self._old >= ENOUGH_OLD
+
+
+@define
+class Lister:
+    """Lists workspaces.
+
+    Args:
+        transport: what to ask.
+        clock: learns the service's time from the answers.
+        options: of each request.
+    """
+
+    transport: Transport
+    clock: ServiceClock
+    options: RequestOptions
+
+    async def list(self, workspace_id: str | None, since: datetime, known: Set[str]) -> Listing:
+        """List a workspace's keys, again and again while some may be missing.
+
+        Args:
+            workspace_id: the workspace; None: the default one.
+            since: keys that are older need not be listed.
+            known: hashes of keys that must be in it, unless they were deleted.
+
+        Raises:
+            OpenRouterError: the service refused to list, or could not.
+        """
+        seen: dict[str, Key] = {}
+        before: _Walk | None = None
+        problem: str | None = None
+        for wait in (0.0, *WAITS):
+            if wait:
+                await self.transport.clockwork.sleep(wait)
+            walk = _Walk(since)
+            try:
+                await self._walk(workspace_id, walk)
+                problem = await self._problem(workspace_id, walk, before, known)
+                before = walk
+            except IncompleteListingError as error:
+                problem = error.why
+            except NotFoundResponseError as error:
+                if workspace_id is None:
+                    raise
+                # Gone with its keys, or not to be seen any more, or an error: nobody can say.
+                problem = f"the service says that there is no such workspace ({error.message})"
+            finally:
+                seen |= walk.keys
+            if problem is None:
+                return Listing(seen, None)
+        return Listing(seen, problem)
+
+    async def _walk(self, workspace_id: str | None, walk: _Walk) -> None:
+        pager = Pager()
+        while not (pager.done or walk.is_over):
+            if pager.wait:
+                await self.transport.clockwork.sleep(pager.wait)
+            operation = list_(
+                include_disabled=True,
+                include_expired=True,
+                offset=pager.offset,
+                workspace_id=workspace_id,
+            )
+            page = await self.transport.perform(operation, self.options)
+            self.clock.observe(page.http.headers)
+            for key in pager.take(page.data):
+                walk.add(key)
+
+    async def _problem(
+        self, workspace_id: str | None, walk: _Walk, before: _Walk | None, known: Set[str]
+    ) -> str | None:
+        """Return why keys may be missing on a walk; None: something proves that none is."""
+        listed = known & walk.keys.keys()
+        hidden = await self._hidden(workspace_id, walk, known - listed)
+        if hidden is not None:
+            return f"the key {hidden} is there, and is not listed"
+        if walk.passed and listed:
+            return None
+        if before is None:
+            return "one look alone proves nothing"
+        newest = max((key.created_at for key in before.keys.values()), default=None)
+        for hash, key in walk.keys.items():
+            made_meanwhile = newest is not None and key.created_at > newest
+            if hash not in before.keys and not made_meanwhile:
+                return f"the key {hash} was not listed at first"
+        hidden = await self._hidden(workspace_id, walk, before.keys.keys() - walk.keys.keys())
+        return None if hidden is None else f"the key {hidden} is there, and is listed no more"
+
+    async def _hidden(self, workspace_id: str | None, walk: _Walk, hashes: Set[str]) -> str | None:
+        """Return one of these keys that is there; of many, some are asked for."""
+        listed = {key.workspace_id for key in walk.keys.values()}
+        here = listed if workspace_id is None else listed | {workspace_id}
+        for hash in islice(hashes, MOST_ASKED):
+            found = await attempt(self.transport.perform(get(hash), self.options))
+            if isinstance(found, Err):
+                deleted = is_api_404(found.error)
+            else:
+                home = found.value.data.workspace_id
+                deleted = bool(home and here) and home not in here  # moved to another workspace
+            if not deleted:
+                return hash
+        return None

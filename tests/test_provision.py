@@ -20,6 +20,7 @@ from aiohttp import (
 from openrouter_keys import AsyncOpenRouter, KeySpec, ProvisionProgress, ProvisionResult
 from openrouter_keys.emulator import Emulator, Fault, Workspace
 from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.provisioning import sources
 from openrouter_keys.provisioning.report import OnResult
 from openrouter_keys.provisioning.sources import BATCH
 from openrouter_keys.unset import UNSET
@@ -176,6 +177,7 @@ async def _generated(wanted: Iterable[KeySpec]) -> AsyncIterator[KeySpec]:
         yield each
 
 
+FEW = 20  # specs in a batch, so that several batches are few specs
 SOURCES: dict[str, Callable[[list[KeySpec]], Any]] = {
     "list": list,
     "tuple": tuple,
@@ -187,7 +189,13 @@ SOURCES: dict[str, Callable[[list[KeySpec]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("count", [0, 1, 2 * BATCH + 1])
+@pytest.fixture
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BATCH", FEW)
+
+
+@pytest.mark.usefixtures("_small_batches")
+@pytest.mark.parametrize("count", [0, 1, 2 * FEW + 1])
 @pytest.mark.parametrize("kind", SOURCES)
 async def test_specs_come_from_any_iterable(
     kind: str, count: int, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -222,6 +230,7 @@ async def test_a_spec_does_not_wait_for_those_that_come_later(
     assert report.created == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
 async def test_a_source_is_read_a_few_hundred_ahead_and_no_further(
     kind: str, client: AsyncOpenRouter, path: Path

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from openrouter_keys import AsyncOpenRouter, OpenRouter, ProvisionResult, RotationReport
+from openrouter_keys import (
+    AsyncOpenRouter,
+    OpenRouter,
+    ProvisionProgress,
+    ProvisionResult,
+    RotationReport,
+)
 from openrouter_keys.emulator import Emulator, Fault, Workspace
 from openrouter_keys.errors import ForbiddenResponseError, InvalidArgumentError
 from tests.provisions import JumpingTime, SetTime, client_of, specs
@@ -186,10 +192,13 @@ async def test_a_clock_that_is_set_in_the_grace_changes_nothing(
 ) -> None:
     (old,) = old_keys(emulator, 1)
 
-    def take(_: ProvisionResult) -> None:
-        true_time.set_by = by
+    def set_the_clock(progress: ProvisionProgress) -> None:
+        if progress.report is not None:  # all twins are handed over
+            true_time.set_by = by
 
-    await client.rotate([old.hash], journal=path, on_result=take, retire_after=HOUR)
+    await client.rotate(
+        [old.hash], journal=path, on_result=print, on_progress=set_the_clock, retire_after=HOUR
+    )
     assert HOUR - 10 < sum(time.slept) < HOUR + 10
     assert old.hash not in emulator.account.keys
 

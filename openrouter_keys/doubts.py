@@ -1,9 +1,10 @@
 """Creates without an answer, and which keys are provably theirs. Pure."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice, takewhile
+from heapq import heappop, heappush
+from itertools import accumulate, islice, takewhile
 from typing import Final
 from unicodedata import normalize
 
@@ -43,14 +44,14 @@ class Doubt:
         """Return before what time no key can be its own, as keys are stamped."""
         return _FIRST if skew.earliest is None else _moved(self.since, skew.earliest)
 
+    def window(self, skew: Skew) -> tuple[datetime, datetime]:
+        """Return between which times, as keys are stamped, its own were made."""
+        return _moved(self.since, skew.low), _moved(self.until, skew.high)
+
     def proves(self, key: Key, skew: Skew) -> bool:
         """Whether a key of its name, that nobody is known to hold, can only be its own."""
-        return (
-            _moved(self.since, skew.low) <= key.created_at <= _moved(self.until, skew.high)
-            and not _is_used(key)
-            and not disagreements(self.request, key)
-            and not _is_another_users(self.request, key)
-        )
+        begins, ends = self.window(skew)
+        return begins <= key.created_at <= ends and _agrees(self.request, key)
 
 
 def _moved(time: datetime, by: timedelta) -> datetime:
@@ -58,6 +59,11 @@ def _moved(time: datetime, by: timedelta) -> datetime:
         return time + by
     except OverflowError:
         return time
+
+
+def _agrees(asked: CreateKeysRequest, key: Key) -> bool:
+    """Whether a key is as it was asked for, and nobody has used it."""
+    return not (_is_used(key) or disagreements(asked, key) or _is_another_users(asked, key))
 
 
 def _is_used(key: Key) -> bool:
@@ -119,29 +125,91 @@ def told_apart(
         skew: how the service stamps its keys.
     """
     kinds = _kinds(doubts)
+    covers = [_Cover(kind, skew) for kind in kinds.values()]
     makers = [
-        [
+        frozenset(
             place
-            for place, kind in enumerate(kinds)
-            if any(doubt.proves(key, skew) for doubt in kind)
-        ]
+            for place, request in enumerate(kinds)
+            if covers[place].has(key.created_at) and _agrees(request, key)
+        )
         for key in keys
     ]
-    creates = [sum(doubt.creates for doubt in kind) for kind in kinds]
-    proven = _enough(creates, [places for places in makers if places])
-    ours = [key for key, places in zip(keys, makers, strict=True) if places and proven]
-    return ours, [key for key, places in zip(keys, makers, strict=True) if not (places and proven)]
+    found = [(key, places) for key, places in zip(keys, makers, strict=True) if places]
+    if not _enough(found, [*kinds.values()], skew):
+        return [], [*keys]
+    ours = [key for key, _ in found]
+    return ours, [key for key, places in zip(keys, makers, strict=True) if not places]
 
 
-def _kinds(doubts: Iterable[Doubt]) -> list[list[Doubt]]:
-    """Put together those that asked for the same: their keys cannot be told apart."""
+def _kinds(doubts: Iterable[Doubt]) -> dict[CreateKeysRequest, list[Doubt]]:
+    """Put together those that asked for the same."""
     kinds: dict[CreateKeysRequest, list[Doubt]] = {}
     for doubt in doubts:
         kinds.setdefault(doubt.request, []).append(doubt)
-    return [*kinds.values()]
+    return kinds
 
 
-def _enough(creates: Sequence[int], makers: Sequence[Sequence[int]]) -> bool:
+class _Cover:
+    """The times that lie in one of many windows."""
+
+    def __init__(self, doubts: Iterable[Doubt], skew: Skew) -> None:
+        windows = sorted(doubt.window(skew) for doubt in doubts)
+        self._begins = [begins for begins, _ in windows]
+        self._ends = [*accumulate((ends for _, ends in windows), max)]
+
+    def has(self, time: datetime) -> bool:
+        place = bisect_right(self._begins, time)
+        return place > 0 and time <= self._ends[place - 1]
+
+
+def _enough(
+    found: Sequence[tuple[Key, frozenset[int]]], kinds: Sequence[Sequence[Doubt]], skew: Skew
+) -> bool:
+    """Whether each key can have a create of its own.
+
+    Args:
+        found: keys, each with the kinds of creates that can have made it.
+        kinds: the creates, by what they asked for.
+        skew: how the service stamps its keys.
+    """
+    together: dict[frozenset[int], list[Key]] = {}
+    for key, places in found:
+        together.setdefault(places, []).append(key)
+    if sum(map(len, together)) == len(frozenset[int]().union(*together)):
+        # No kind is shared by keys that differ: each has keys and windows to itself.
+        return all(
+            _each_in_a_window(keys, [doubt for place in places for doubt in kinds[place]], skew)
+            for places, keys in together.items()
+        )
+    doubts = [doubt for kind in kinds for doubt in kind]
+    able = [
+        [place for place, doubt in enumerate(doubts) if doubt.proves(key, skew)] for key, _ in found
+    ]
+    return _matched([doubt.creates for doubt in doubts], able)
+
+
+def _each_in_a_window(keys: Iterable[Key], doubts: Iterable[Doubt], skew: Skew) -> bool:
+    """Whether each key can have a create of its own of these, any of which can have made it.
+
+    In the order of time, each key takes the window that ends first: that is exact for intervals.
+    """
+    waiting = sorted(((*doubt.window(skew), doubt.creates) for doubt in doubts), reverse=True)
+    opened: list[tuple[datetime, int]] = []
+    for time in sorted(key.created_at for key in keys):
+        while waiting and waiting[-1][0] <= time:
+            _, ends, creates = waiting.pop()
+            heappush(opened, (ends, creates))
+        while opened and opened[0][0] < time:
+            heappop(opened)
+        if not opened:
+            return False
+        ends, creates = heappop(opened)
+        if creates > 1:
+            heappush(opened, (ends, creates - 1))
+    return True
+
+
+def _matched(creates: Sequence[int], makers: Sequence[Sequence[int]]) -> bool:
     """Whether each key can have a create of its own (a bipartite matching, by augmenting paths)."""
     taken: dict[int, list[int]] = {place: [] for place in range(len(creates))}
 

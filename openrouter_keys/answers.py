@@ -19,7 +19,7 @@ from openrouter_keys.errors import (
     ResponseError,
     ResponseValidationError,
 )
-from openrouter_keys.masking import scrub
+from openrouter_keys.masking import escaped, scrub
 from openrouter_keys.models import HTTPMeta
 
 
@@ -128,8 +128,7 @@ def _error_detail(told: JSON, status: int) -> ErrorDetail:
     means = code if _is_success(status) else status
     return ErrorDetail(
         code=code,
-        # Half a surrogate pair, which JSON can escape, cannot be printed.
-        message=_printable(message) if isinstance(message, str) and message else _phrase(means),
+        message=escaped(message) if isinstance(message, str) and message else _phrase(means),
         metadata=metadata if isinstance(metadata, dict) else None,
     )
 

@@ -152,7 +152,7 @@ class Attempts(NeverPickled):
         )
         what = happening(reply.status)
         if what is Happening.DONE:
-            return self._read(call, answer)
+            return self._read(call, answer, reply)
         error = self._refusal(call, answer)
         gone = call.operation.gone
         if call.maybe_applied and gone is not None and is_api_404(error):
@@ -164,8 +164,10 @@ class Attempts(NeverPickled):
         error.retry_after = read_retry_after(answer.http.headers, self._clockwork.now)
         return told(error, call, answer)
 
-    def _read(self, call: Call[R], answer: Answer) -> R | Failure:
+    def _read(self, call: Call[R], answer: Answer, reply: Reply) -> R | Failure:
         try:
+            if reply.too_long and call.operation.effect is not Effect.CREATE:
+                raise MalformedBodyError(f"the body is longer than {len(reply.body):,} bytes")
             return call.operation.read(answer)
         except ErrorInSuccessError:
             return self._refused(call, answer)
@@ -174,6 +176,7 @@ class Attempts(NeverPickled):
         read_only = call.operation.effect is Effect.READ
         call.maybe_applied = call.maybe_applied or not read_only
         told(error, call, answer)
+        error.headers = reply.shown_headers()
         if isinstance(error, MalformedBodyError) or call.operation.read_back is not None:
             if read_only and self._is_over(call):
                 return Failure(Happening.UNREADABLE, self._too_late(call, error.message))

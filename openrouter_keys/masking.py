@@ -9,6 +9,21 @@ _SECRET = re.compile(r"sk-or-[A-Za-z0-9_-]{16,}")
 _SHORT = 20
 _HEAD, _TAIL = 12, 4
 
+# What steers a terminal, forges a line of a log, or turns a line's order around: C0, DEL, C1, the
+# separators of lines, marks of direction, half a surrogate pair.
+_STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def escaped(text: str) -> str:
+    """Return a text from elsewhere as it may stand in an error or a line of a log.
+
+    Args:
+        text: what a server or a library said; what steers is escaped as in Python's `repr`.
+    """
+    return _STEERING.sub(lambda found: repr(found.group())[1:-1], text)
+
 
 def mask(secret: str | None) -> str:
     """Show a secret as the service's own labels do: `sk-or-v1-0e6...1c96`.

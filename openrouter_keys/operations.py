@@ -24,7 +24,7 @@ from openrouter_keys.errors import (
     SecretLostError,
 )
 from openrouter_keys.made_keys import MadeKey
-from openrouter_keys.masking import hash_of
+from openrouter_keys.masking import escaped, hash_of
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -353,7 +353,7 @@ def _object(value: JSON) -> dict[str, JSON]:
 
 def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
     hash = found.hash
-    which = f"the key {hash}" if hash else f"the newest unused key named {request.name!r}"
+    which = f"the key {escaped(hash)}" if hash else f"the newest unused key named {request.name!r}"
     holds = (
         f"nothing proves which of {found.doubtful} texts in the answer is its secret"
         if found.doubtful

@@ -16,9 +16,9 @@ from attrs import define, field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from openrouter_keys import checks
+from openrouter_keys import bodies, checks
 from openrouter_keys.deadlines import Deadlines
-from openrouter_keys.masking import mask, scrub
+from openrouter_keys.masking import escaped, mask, scrub
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.proxies import TO_PROXY, Proxy, shown_forms
 from openrouter_keys.retries import Happening
@@ -44,13 +44,36 @@ _CANNOT_SEND = (
 _CREDENTIALS = re.compile(r"//\S*@")
 
 
+# Limits of a line and of the number of headers: another client reads what aiohttp's would refuse.
+_MOST_OF_LINE, _MOST_HEADERS = 64 * 2**10, 512
+
+
 @define(eq=False)
 class Reply:
-    """What came back: a status at least; the body as far as it came."""
+    """What came back: a status at least; the body as far as it came.
+
+    Attributes:
+        status: the HTTP status.
+        headers: its headers; of an answer that is no success as `shown_headers` has them.
+        body: the body, unpacked.
+        too_long: whether there was more of it than is read.
+    """
 
     status: int
     headers: CIMultiDict[str] = field(repr=False)
     body: bytes = field(repr=False)
+    too_long: bool = False
+    _secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def shown_headers(self) -> CIMultiDict[str]:
+        """Return the headers as an error may show them: secrets masked, and not too many."""
+        left, shown = bodies.MOST_OF_ERROR, CIMultiDict[str]()
+        for name, value in self.headers.items():
+            masked = scrub(value, *self._secrets)
+            if len(name) + len(masked) <= left:
+                left -= len(name) + len(masked)
+                shown.add(name, masked)
+        return shown
 
 
 @frozen
@@ -168,7 +191,7 @@ class Wire(NeverPickled):
             sock_connect=connect_timeout,
         )
         self._silence = read_timeout
-        self._made_of: tuple[Mapping[str, str], str, bool, Proxy | None] | None = None
+        self._made_of: tuple[Mapping[str, str], str, bool, Proxy | None, bool] | None = None
         self._made: CIMultiDict[str]
 
     @property
@@ -226,6 +249,7 @@ class Wire(NeverPickled):
         status = 0
         received: CIMultiDict[str] = CIMultiDict()
         chunks: list[bytes] = []
+        most = left = bodies.MOST
         if self._session.trust_env:
             # aiohttp reads `.netrc` for the host, and refuses this header beside what it finds.
             departure.authorization = f"Bearer {api_key}"
@@ -236,41 +260,61 @@ class Wire(NeverPickled):
                     method,
                     URL(url, encoded=True),
                     data=body,
-                    headers=self._headers(headers, api_key, body, relayed),
+                    headers=self._headers(
+                        headers, api_key, body, relayed, creates=method == "POST"
+                    ),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=None if proxy is None else proxy.headers,
                     timeout=self._timeout,
                     # A 301 would turn a POST into a GET, and the key would travel along.
                     allow_redirects=False,
                     raise_for_status=False,
-                    auto_decompress=True,
+                    auto_decompress=False,  # it stops at a wrong label, and at no size
                     middlewares=(*self._middlewares, departure),
                 )
                 try:
                     status, received = response.status, response.headers.copy()
+                    if status >= 300:
+                        most = left = bodies.MOST_OF_ERROR
                     # Read piece by piece: what came before a cut may hold a secret.
-                    while not response.content.at_eof():
-                        chunks.append(await response.content.readany())
+                    while left >= 0 and not response.content.at_eof():
+                        chunk = await response.content.readany()
+                        left -= len(chunk)
+                        chunks.append(chunk)
                 finally:
                     response.release()
         except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
             if not status:
                 return _no_reply(error, departure, (api_key, *secrets))
         content = b"".join(chunks)
+        if "Content-Encoding" in received:
+            content = bodies.content(content, received.getall("Content-Encoding"), most)
+        of_proxy = departure.proxy_secrets()
+        reply = Reply(
+            status, received, content[:most], len(content) > most, (api_key, *secrets, *of_proxy)
+        )
         if status >= 300:  # these end in an error, which shows its headers
-            of_proxy = departure.proxy_secrets()
-            received = _scrubbed(received, (api_key, *secrets, *of_proxy))
+            reply.headers = reply.shown_headers()
             for secret in of_proxy:
-                content = content.replace(secret.encode(), mask(secret).encode())
-        return Reply(status, received, content)
+                reply.body = reply.body.replace(secret.encode(), mask(secret).encode())
+        return reply
 
     def _headers(
-        self, others: Mapping[str, str], api_key: str, body: bytes | None, relayed: Proxy | None
+        self,
+        others: Mapping[str, str],
+        api_key: str,
+        body: bytes | None,
+        relayed: Proxy | None,
+        *,
+        creates: bool,
     ) -> CIMultiDict[str]:
         """Return all headers; those of the request before, where they are the same."""
-        made_of = (others, api_key, body is None, relayed)
+        made_of = (others, api_key, body is None, relayed, creates)
         if made_of != self._made_of:
             headers = CIMultiDict(others, **({} if relayed is None else relayed.headers))
+            # Nothing may come between a create and its secret.
+            accepted = "identity" if creates else bodies.ACCEPTED
+            headers.setdefault("Accept-Encoding", accepted)
             if not self._session.trust_env:
                 headers["Authorization"] = f"Bearer {api_key}"
             if body is not None:
@@ -286,6 +330,9 @@ def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
             limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or _default_trust()
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=_MOST_OF_LINE,
+        max_field_size=_MOST_OF_LINE,
+        max_headers=_MOST_HEADERS,
     )
 
 
@@ -295,12 +342,8 @@ def _default_trust() -> ssl.SSLContext | bool:
     return ssl.create_default_context() if named else True
 
 
-def _scrubbed(headers: CIMultiDict[str], secrets: tuple[str, ...]) -> CIMultiDict[str]:
-    return CIMultiDict((name, scrub(value, *secrets)) for name, value in headers.items())
-
-
 def _no_reply(error: Exception, departure: Departure, secrets: tuple[str, ...]) -> NoReply:
-    reason = _reason(error, (*secrets, *departure.proxy_secrets()))
+    reason = escaped(_reason(error, (*secrets, *departure.proxy_secrets())))
     if departure.unsent:
         hopeless = isinstance(error, _CANNOT_SEND)
         return NoReply(Happening.CANNOT_SEND if hopeless else Happening.NOT_SENT, reason)

@@ -80,5 +80,7 @@ def answer(body: "JSON | bytes", *headers: str, status: str = "200 OK") -> bytes
         status: code and phrase.
     """
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = (f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(content)}", "", "")
+    # Told, or the client might send its next request into a connection that is just closing.
+    last = ("Connection: close", f"Content-Length: {len(content)}", "", "")
+    lines = (f"HTTP/1.1 {status}", *headers, *last)
     return "\r\n".join(lines).encode(errors="surrogateescape") + content

@@ -36,6 +36,7 @@ FLOORS = (
     "paging",
     "answers",
     "salvage",
+    "bodies",
     "made_keys",
     "stamps",
     "operations",

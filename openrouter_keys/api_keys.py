@@ -51,7 +51,7 @@ class AsyncAPIKeys(NeverPickled):
     * a `ResponseError` whose class is that of the status, such as `UnauthorizedResponseError`.
     * a `NoResponseError`: no answer came; `maybe_applied` tells whether it was proven unsent.
     * `ResponseValidationError`: the answer does not read as documented.
-    * `ClientStateError`: the client is closed, in another event loop, or was forked.
+    * `ClientStateError`: the client is closed, in another event loop or in none, or was forked.
 
     Errors say how many attempts were made; which failures are repeated is told in the README.
     Source: https://openrouter.ai/docs/api-reference (API keys).

@@ -116,7 +116,7 @@ class WrongEventLoopError(ClientStateError):
 
 
 class ForkedClientError(ClientStateError):
-    """The client was made before `fork()`; make a new one in the child."""
+    """The client was used before `fork()`; make a new one in the child."""
 
 
 class APIKeyError(OpenRouterError):

@@ -25,6 +25,10 @@ T = TypeVar("T")
 PATIENCE_AT_EXIT = 15.0
 
 
+_TOO_LATE = (
+    "the interpreter is ending: call the client before that, or close it in an atexit handler"
+)
+
 _running: "set[_Loop]" = set()
 
 
@@ -35,13 +39,26 @@ class _Loop(NeverPickled):
         self.pid = os.getpid()
         self.ready: Future[None] = Future()
         self.ended: Future[None] = Future()
-        self.thread = threading.Thread(target=self._run, name="blocking-calls", daemon=True)
+        self.join: Callable[[], object]
         self._last = last
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         # The calls whose outcome may be open: whoever takes one out of here settles it.
         self._calls: set[_Call[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def start_thread(self) -> None:
+        """Start the loop's thread.
+
+        Raises:
+            ClientStateError: the interpreter is ending, or there are too many threads.
+        """
+        if not threading.main_thread().is_alive():
+            raise ClientStateError(_TOO_LATE)
+        try:
+            self.join = _start_thread(self._run)
+        except RuntimeError as error:
+            raise ClientStateError(f"the client's thread could not be started: {error}") from None
 
     def run(self, call: "_Call[Any]") -> None:
         """Start a call in the loop. Whatever happens on its way, its outcome is settled."""
@@ -201,6 +218,25 @@ class _Executor(ThreadPoolExecutor):
         return done
 
 
+def _start_thread(function: Callable[[], None]) -> Callable[[], object]:
+    """Run a function in a thread of the system; return what waits for its end."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        # Its threads share one of the system's, and that can run one event loop.
+        gevent.get_original("_thread", "start_new_thread")(_run_beside_gevent, (function,))
+        return lambda: None
+    thread = threading.Thread(target=function, name="blocking-calls", daemon=True)
+    thread.start()
+    return thread.join
+
+
+def _run_beside_gevent(function: Callable[[], None]) -> None:
+    try:
+        function()
+    finally:
+        sys.modules["gevent"].get_hub().destroy(destroy_loop=True)  # it holds files open
+
+
 def _tell_sniffio() -> None:
     """Say that asyncio runs in this thread: sniffio finds no task in a callback of the loop.
 
@@ -237,7 +273,7 @@ class LoopThread(NeverPickled):
         self._last = last
         # A signal handler may close the client in the middle of its first call.
         self._lock = threading.RLock()
-        self._pid = os.getpid()
+        self._pid: int | None = None  # that of the first call, or of closing
         self._loop: _Loop | None = None
         self._forgotten: weakref.finalize[..., LoopThread] | None = None
         self._closed = False
@@ -303,7 +339,7 @@ class LoopThread(NeverPickled):
 
     def close(self) -> None:
         """Let end what is still running, await `last` in the loop, then stop the thread."""
-        if self._pid != os.getpid():
+        if not self._belongs_here():
             return
         self._refuse_inside()
         with self._lock:
@@ -312,14 +348,20 @@ class LoopThread(NeverPickled):
             self._forgotten.detach()
             self._loop.stop(hurry=False)
             error = self._loop.ended.exception()
-            self._loop.thread.join()
+            self._loop.join()
             if first and error is not None:
                 raise error
 
+    def _belongs_here(self) -> bool:
+        """Whether the first call was made in this process, or can be."""
+        if self._pid is None:
+            self._pid = os.getpid()
+        return self._pid == os.getpid()
+
     def _started(self) -> _Loop:
         # Before the lock, which a thread of the parent may have held when it was forked.
-        if self._pid != os.getpid():
-            raise ForkedClientError("the client was made before fork(); make one in the child")
+        if not self._closed and not self._belongs_here():
+            raise ForkedClientError("the client was used before fork(); make one in the child")
         self._refuse_inside()
         with self._lock:
             loop = self._start() if self._loop is None and not self._closed else self._loop
@@ -330,7 +372,7 @@ class LoopThread(NeverPickled):
     def _start(self) -> _Loop:
         loop = _Loop(self._last)
         try:
-            loop.thread.start()
+            loop.start_thread()
             loop.ready.result()
         finally:
             # Interrupted meanwhile, it either never comes to be ready, or is there for the next.

@@ -21,6 +21,7 @@ from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.credentials import Credentials
 from openrouter_keys.errors import (
     ClientClosedError,
+    ClientStateError,
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     ForkedClientError,
@@ -98,7 +99,7 @@ class Transport(NeverPickled):
         self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self._pid = os.getpid()
+        self._pid: int | None = None  # that of the first call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wire: Wire
         self._attempts: Attempts
@@ -192,7 +193,7 @@ class Transport(NeverPickled):
         if self._loop is None or self._pid != os.getpid():
             self._closed = True
             return
-        if self._loop is not asyncio.get_running_loop():
+        if self._loop is not _running_loop():
             raise WrongEventLoopError("the client is closed in another event loop than its own")
         self._closed = self._attempts.closed = True
         with anyio.move_on_after(self.grace):
@@ -206,9 +207,9 @@ class Transport(NeverPickled):
     def _guard(self) -> None:
         if self._closed:
             raise ClientClosedError("the client is closed; make a new one")
-        if self._pid != os.getpid():
-            raise ForkedClientError("the client was made before fork(); make one in the child")
-        loop = asyncio.get_running_loop()
+        if self._pid not in (None, os.getpid()):
+            raise ForkedClientError("the client was used before fork(); make one in the child")
+        loop = _running_loop()
         if self._loop is None:
             self._settle_in(loop)
         if self._loop is not loop:
@@ -227,7 +228,7 @@ class Transport(NeverPickled):
         )
         if not wire.lives_in(loop):
             raise WrongEventLoopError("the session was made in another event loop than this one")
-        self._wire, self._loop = wire, loop
+        self._wire, self._loop, self._pid = wire, loop, os.getpid()
         self._attempts = Attempts(wire, self._credentials, clockwork=self.clockwork)
         self._most = int(min(self.max_connections, self._wire.connections))
         self._turns = asyncio.Semaphore(self._most)
@@ -283,6 +284,18 @@ class Transport(NeverPickled):
         error.maybe_applied = True
         _log.warning("%s", told(error, call))
         return str(error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """Return asyncio's loop, if it is what runs the caller: trio's tasks may run inside it."""
+    with suppress(RuntimeError):
+        task = asyncio.current_task()
+        if task is not None:
+            return task.get_loop()
+    raise ClientStateError(
+        "AsyncOpenRouter works in asyncio only, and no asyncio task is running here: under trio, "
+        "call the blocking OpenRouter in a worker thread (trio.to_thread.run_sync)"
+    )
 
 
 def _held(tasks: set[asyncio.Task[Any]], task: asyncio.Task[R]) -> asyncio.Task[R]:

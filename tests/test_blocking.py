@@ -22,7 +22,13 @@ import pytest
 
 from openrouter_keys.blocking import Facade, blocking, iterating
 from openrouter_keys.errands import Errands
-from openrouter_keys.errors import ClientClosedError, ClientStateError
+from openrouter_keys.errors import (
+    ClientClosedError,
+    ClientStateError,
+    CreateOutcomeUnknownError,
+    NoResponseError,
+    SecretLostError,
+)
 from openrouter_keys.loop_thread import LoopThread, _Call, _Loop
 
 PATIENCE = 20.0
@@ -761,6 +767,47 @@ def test_a_result_that_ctrl_c_keeps_from_its_caller_is_undone(
     assert undone == [6]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        CreateOutcomeUnknownError("a key may be there"),
+        SecretLostError("its secret is gone"),
+        NoResponseError("no answer came"),
+        ValueError("seven"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_ctrl_c_keeps_from_its_caller_is_told_with_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Future[None]):
+        """An outcome that is an error when Ctrl-C comes."""
+
+        def result(self, timeout: float | None = None) -> None:
+            super().exception(timeout)
+            raise KeyboardInterrupt
+
+    dropped: list[BaseException | None] = []
+
+    async def drop(twin: AsyncThings, came: BaseException | None) -> None:
+        dropped.append(came)
+
+    class Dropping(Facade[AsyncThings]):
+        add = blocking(AsyncThings.add)
+        fail = blocking(AsyncThings.fail, dropped=drop)
+
+    loop = LoopThread(nothing)
+    things = Dropping(AsyncThings(), loop)
+    assert things.add(1) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("openrouter_keys.loop_thread.Future", Interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            things.fail(error)
+    loop.close()
+    assert caught.value.__notes__ == [str(error)]
+    assert dropped == [error]
+
+
 def test_ctrl_c_in_an_iteration_closes_its_generator() -> None:
     script = Script("""
         try:
@@ -860,7 +907,36 @@ FORK = """
 
 def test_a_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
     out, err, code = Script(FORK.format(before="things.add(1)")).end()
-    assert out[0].startswith("refused the client was made before fork()")
+    assert out[0].startswith("refused the client was used before fork()")
+    assert (out[1:], err, code) == (["child closed", "status 7", "3", "closed"], "", 0)
+
+
+def test_a_client_that_no_call_used_before_the_fork_works_in_both_processes() -> None:
+    out, err, code = Script(FORK.format(before="pass")).end()
+    told = ["child 2", "closed", "child closed", "status 7", "3", "closed"]
+    assert (out, err, code) == (told, "", 0)
+
+
+def test_a_client_that_was_closed_before_the_fork_says_so() -> None:
+    out, _, code = Script(FORK.format(before="loop.close()") + "    sys.exit()\n").end()
+    assert out[0] == "refused the client is closed; make a new one"
+    assert code == 1  # the parent's own call
+
+
+def test_a_thread_that_calls_while_another_one_forks_leaves_the_child_no_lock() -> None:
+    script = Script(FORK.format(before="""run, go = module._run_to_the_end, threading.Event()
+    begun = threading.Event()
+    def held(main):
+        begun.set()
+        go.wait()
+        return run(main)
+    module._run_to_the_end = held
+    threading.Thread(target=things.add, args=(1,)).start()
+    begun.wait()
+    os.register_at_fork(after_in_parent=go.set)
+    """))  # fmt: skip
+    out, err, code = script.end()
+    assert out[0].startswith("refused the client was used before fork()")
     assert (out[1:], err, code) == (["child closed", "status 7", "3", "closed"], "", 0)
 
 
@@ -919,3 +995,35 @@ def test_a_call_after_the_interpreters_end_has_begun_is_refused() -> None:
         module._stop_all()
     """)
     assert script.end() == (["2", "closed", "ClientClosedError"], "", 0)
+
+
+@pytest.mark.parametrize("used", ["", "Things(twin, first).add(1)"])
+def test_a_first_call_at_the_interpreters_end_is_refused_in_a_sentence(used: str) -> None:
+    script = Script(f"""
+        import atexit
+        first = LoopThread(twin.close)
+        {used}
+        def call():
+            try:
+                things.add(1)
+            except Exception as error:
+                say(type(error).__name__, error)
+        atexit.register(call)
+    """)
+    out, err, code = script.end()
+    assert out[0].startswith("ClientStateError the interpreter is ending")
+    assert (err, code) == ("", 0)
+
+
+def test_the_last_coroutine_may_use_the_executor_at_the_interpreters_end() -> None:
+    script = Script("""
+        async def look_up():
+            found = await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+            say("found", bool(found))
+        async def last():
+            await look_up()
+            await asyncio.to_thread(say, "in a thread")
+        loop = LoopThread(last)
+        loop.call(look_up)
+    """)
+    assert script.end() == (["found True", "found True", "in a thread"], "", 0)

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 
 import aiohttp
 import anyio
@@ -74,6 +75,62 @@ async def test_a_client_in_a_forked_child_says_so(emulator: Emulator) -> None:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         await keys.list()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_client_that_no_call_used_before_the_fork_works_in_the_child() -> None:
+    with Emulator() as emulator:
+        client = AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url)
+
+        async def use() -> None:
+            async with client:
+                await client.api_keys.list()
+
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.run(use())
+                os._exit(7)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        asyncio.run(use())
+
+
+CALLS: dict[str, Callable[[AsyncOpenRouter], Coroutine[object, object, object]]] = {
+    "list": lambda client: client.api_keys.list(),
+    "create": lambda client: client.api_keys.create(name="new"),
+    "get": lambda client: client.api_keys.get(HASH),
+    "update": lambda client: client.api_keys.update(HASH, limit=1),
+    "delete": lambda client: client.api_keys.delete(HASH),
+    "current": lambda client: client.api_keys.get_current_key_metadata(),
+    "iterate": lambda client: client.api_keys.iterate().__anext__(),
+    "provision": lambda client: client.provision([], journal="a.journal"),
+    "rotate": lambda client: client.rotate([HASH], journal="a.journal"),
+    "plan_rotation": lambda client: client.plan_rotation([HASH]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_call_outside_of_an_asyncio_task_says_so(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def drive() -> None:
+        CALLS[name](AsyncOpenRouter("key")).send(None)
+
+    with pytest.raises(errors.ClientStateError, match=r"asyncio only.*blocking OpenRouter"):
+        await asyncio.to_thread(drive)  # no loop at all
+    ended = asyncio.get_running_loop().create_future()
+
+    def drive_in_a_callback() -> None:  # trio as a guest of asyncio does so
+        with pytest.raises(errors.ClientStateError, match=r"asyncio only.*blocking OpenRouter"):
+            drive()
+        ended.set_result(None)
+
+    asyncio.get_running_loop().call_soon(drive_in_a_callback)
+    await ended
 
 
 async def test_an_answer_after_closing_is_an_error_of_ours(emulator: Emulator) -> None:

@@ -1,6 +1,7 @@
 """Fixtures for all tests, and a stopgap for aioresponses."""
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,9 @@ from openrouter_keys.emulator import Emulator
 from openrouter_keys.options import warn_unencrypted
 from tests.clients import FakeTime
 from tests.commands import Command
+
+# What a script starts by `pytest &` ignores Ctrl-C, and so does all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _MockedResponse(ClientResponse):

@@ -131,9 +131,8 @@ def test_what_an_iterable_raises_is_raised(things: tuple[BlockingThings, Things]
 def test_an_interrupt_waits_for_what_it_cancels_and_tells_its_notes(
     things: tuple[BlockingThings, Things],
 ) -> None:
-    def begun() -> None:
-        # Later than the callback's own end: in the midst of the wait.
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    async def begun() -> None:  # in the loop: the callback itself has ended
+        os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as raised:
         things[0].wait(begun)

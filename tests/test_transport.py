@@ -247,10 +247,12 @@ async def test_redirects_are_not_followed(emulator: Emulator) -> None:
     emulator.faults.append(Fault(status=301, headers={"Location": elsewhere}, times=None))
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
         with pytest.raises(errors.OpenRouterDefaultError) as caught:
+            await keys.list()
+        with pytest.raises(errors.CreateOutcomeUnknownError):
             await keys.create(name="new")
 
     assert caught.value.status_code == 301
-    assert len(emulator.requests) == 1
+    assert [request.method for request in emulator.requests] == ["GET", "POST"]
 
 
 # --- the user's own session ---

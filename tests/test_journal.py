@@ -423,8 +423,10 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     traced: list[str] = []
     opening = schema.connect
 
-    def connect(path: str | None, server_url: str | None) -> sqlite3.Connection:
-        connection = opening(path, server_url)
+    def connect(
+        path: str | None, server_url: str | None, refuse: Callable[[sqlite3.Connection], None]
+    ) -> sqlite3.Connection:
+        connection = opening(path, server_url, refuse)
         connection.set_trace_callback(traced.append)
         return connection
 

@@ -191,8 +191,10 @@ async def test_a_file_that_is_planted_just_before_sqlite_opens_it_is_refused(
 ) -> None:
     opening = schema.connect
 
-    def plant(file: str | None, server_url: str | None) -> sqlite3.Connection:
-        connection = opening(file, server_url)
+    def plant(
+        file: str | None, server_url: str | None, refuse: Callable[[sqlite3.Connection], None]
+    ) -> sqlite3.Connection:
+        connection = opening(file, server_url, refuse)
         bare = path.with_name(path.name + suffix)
         content = bare.read_bytes()
         bare.unlink()

@@ -1,7 +1,7 @@
 """A disk that is full: nothing more is sent, and no secret is lost."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,12 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     given: list[int] = []
     opening = schema.connect
 
-    def connect(path: str | None, server_url: str | None) -> sqlite3.Connection:
-        connection = opening(path, server_url)
+    def connect(
+        path: str | None,
+        server_url: str | None,
+        refuse: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> sqlite3.Connection:
+        connection = opening(path, server_url, refuse)
         for number in given:
             connection.execute(f"PRAGMA max_page_count = {number}")
         return connection

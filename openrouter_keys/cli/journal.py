@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -121,5 +121,38 @@ async def _purgeable(path: Path) -> int:
 async def _purged(path: Path) -> int:
     try:
         return await Journal.purge(path)
+    except JournalError as error:
+        raise CommandError(str(error)) from error
+
+
+# --- copies ---
+
+
+@journal.command
+async def backup(
+    path: JournalFile,
+    to: Annotated[Path, Parameter(name="COPY", help="A new file, which only this user may read.")],
+    /,
+) -> None:
+    """Copy a whole journal, while no run is under way: its file alone may lack the last keys."""
+    await _or_told(Journal.backup(path, to))
+    sys.stderr.write(f"openrouter-keys: copied {path} to {to}\n")
+
+
+@journal.command
+def accept(path: JournalFile, /, *, yes: Yes = False) -> None:
+    """Go on with an older copy of a journal, or with one that lacks its log.
+
+    Keys that were made after it was copied are unknown to it, and are made once more: list the
+    newest keys first, and delete those of them that nobody uses.
+    """
+    confirm(f"go on with {path}, and make again the keys that it does not know", yes=yes)
+    asyncio.run(_or_told(Journal.accept(path)))
+    sys.stderr.write(f"openrouter-keys: {path} can be gone on with\n")
+
+
+async def _or_told(done: Awaitable[object]) -> None:
+    try:
+        await done
     except JournalError as error:
         raise CommandError(str(error)) from error

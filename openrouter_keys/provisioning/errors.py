@@ -9,6 +9,7 @@
     ├── JournalInUseError       another process, or this one, is writing to it
     ├── JournalInsecureError    others could read or replace it, or it is no plain file
     ├── JournalMismatchError    no journal, a newer version's, or another server's
+    │   └── JournalOutdatedError    an older copy of it, or half of one
     ├── JournalFullError        it cannot be written, so nothing more is sent
     ├── JournalLostError        its file was taken away from under a run
     ├── PlanChangedError        a known ref came with other fields
@@ -95,6 +96,21 @@ class JournalMismatchError(JournalError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path} {problem}")
         self.path = path
+
+
+class JournalOutdatedError(JournalMismatchError):
+    """The file is an older copy of the journal, or lacks its log: it knows less than was sent.
+
+    What it does not know would be made once more.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        way = f"openrouter-keys journal accept {path}"
+        super().__init__(
+            path,
+            f"{problem}; keys that it does not know would be made twice. Bring the newest one "
+            f"back, or go on with this one: {way}",
+        )
 
 
 class JournalFullError(JournalError):

@@ -25,6 +25,7 @@ from openrouter_keys.provisioning.folders import refuse_shared
 _LOCK = ".lock"
 _SUFFIXES = ("", "-wal", "-shm", _LOCK)
 _PID = 32
+_NOTE = 48
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 # What file systems answer that do not sync a folder.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -88,11 +89,32 @@ class Held:
 
     Args:
         path: the journal's file.
+        lock: its lock, open.
+
+    Attributes:
+        path: the journal's file.
+        had_log: whether there was something in its log before SQLite opened it.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, lock: int) -> None:
+        self.path = path
+        self.had_log = os.path.getsize(path + "-wal") > 0
+        self._lock = lock
         self._known: dict[str, os.stat_result] = {}
+
+    def noted(self) -> tuple[str, int] | None:
+        """Return what was noted in the lock; None: nothing that can be read."""
+        os.lseek(self._lock, _PID, os.SEEK_SET)
+        words = os.read(self._lock, _NOTE).split()
+        if len(words) == 2 and words[1].isdigit():
+            return words[0].decode("ascii", "replace"), int(words[1])
+        return None
+
+    def note(self, instance: str, commits: int) -> None:
+        """Note in the lock which journal it locks, and how many commits that has."""
+        with suppress(OSError):  # it is there for mishaps that may never come
+            os.lseek(self._lock, _PID, os.SEEK_SET)
+            os.write(self._lock, f"{instance} {commits}".encode().ljust(_NOTE))
 
     def opened(self) -> None:
         """SQLite has opened them: see whether it got the ones that were made here.
@@ -103,7 +125,7 @@ class Held:
         """
         for suffix in _SUFFIXES:
             found = self._found(suffix)
-            _refuse(self._path + suffix, found)
+            _refuse(self.path + suffix, found)
             self._known[suffix] = found
 
     def check(self) -> None:
@@ -115,16 +137,16 @@ class Held:
         for suffix, known in self._known.items():
             found = self._found(suffix)
             if not os.path.samestat(found, known):
-                raise JournalLostError(self._path + suffix, "was replaced")
+                raise JournalLostError(self.path + suffix, "was replaced")
             if found.st_size < known.st_size:
-                raise JournalLostError(self._path + suffix, "was cut short")
+                raise JournalLostError(self.path + suffix, "was cut short")
             self._known[suffix] = found
 
     def _found(self, suffix: str) -> os.stat_result:
         try:
-            return os.lstat(self._path + suffix)
+            return os.lstat(self.path + suffix)
         except OSError as error:
-            raise JournalLostError(self._path + suffix, "was removed or renamed") from error
+            raise JournalLostError(self.path + suffix, "was removed or renamed") from error
 
 
 @contextmanager
@@ -142,11 +164,23 @@ def held(path: str) -> Generator[Held]:
     except OSError as error:
         raise JournalError(f"{path} cannot be opened or made: {error.strerror}") from error
     try:
-        yield Held(path)
+        yield Held(path, lock)
     finally:
         if lock in _locks:  # not in a forked child
             _locks.discard(lock)
             os.close(lock)
+
+
+def remove(path: str) -> None:
+    """Remove a journal that is held, and came to nothing."""
+    for suffix in _SUFFIXES:
+        with suppress(FileNotFoundError):
+            os.unlink(path + suffix)
+
+
+def remove_lock(path: str) -> None:
+    """Remove the lock of a journal that is held, and that nobody has used yet."""
+    os.unlink(path + _LOCK)
 
 
 def _locked(path: str) -> int:

@@ -19,7 +19,8 @@ from openrouter_keys.converter import write_time
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.masking import scrub
 from openrouter_keys.pickling import NeverPickled
-from openrouter_keys.provisioning import entries
+from openrouter_keys.provisioning import copies, entries
+from openrouter_keys.provisioning.copies import Copy, refuse_outdated
 from openrouter_keys.provisioning.entries import CHUNK, Entry
 from openrouter_keys.provisioning.errors import (
     DuplicateRefError,
@@ -27,10 +28,10 @@ from openrouter_keys.provisioning.errors import (
     JournalMismatchError,
     SecretNotKeptError,
 )
-from openrouter_keys.provisioning.files import held
+from openrouter_keys.provisioning.files import Held, held, remove, remove_lock
 from openrouter_keys.provisioning.schema import APPLICATION, READABLE, VERSION, State, connect
 from openrouter_keys.provisioning.specs import KeySpec
-from openrouter_keys.provisioning.writer import Opened, Work, Writer
+from openrouter_keys.provisioning.writer import Store, Work, Writer
 from openrouter_keys.stamps import Stamp
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ class Journal(NeverPickled):
             JournalMismatchError: it is no journal, or another version's.
             JournalError: it is not there, or cannot be opened.
         """
-        writer = Writer(lambda: _existing(path, "ro"))
+        writer = Writer(lambda: _looked_into(path))
         await writer.start()
         async with _stopping(writer):
             yield cls(writer, 0, store_secrets=False, seal=None)
@@ -140,6 +141,43 @@ class Journal(NeverPickled):
             JournalError: it is not there, or cannot be written; then purge it again.
         """
         return await asyncio.to_thread(_purged, path)
+
+    @classmethod
+    async def backup(cls, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
+        """Copy a whole journal, with what is in its log, into a new private file.
+
+        A copy of its main file alone may lack what a killed run wrote last. What a later run
+        writes is not in the copy: do not go on with both.
+
+        Args:
+            path: its file, never made; nobody else may use it meanwhile.
+            to: the copy, which must not be there.
+
+        Raises:
+            JournalInUseError: somebody else uses it.
+            JournalInsecureError: others could read or replace it, or the copy.
+            JournalMismatchError: it is no journal, another version's, or outdated.
+            JournalError: it is not there, the copy is, or cannot be written.
+        """
+        await asyncio.to_thread(_backed_up, path, to)
+
+    @classmethod
+    async def accept(cls, path: str | os.PathLike[str]) -> None:
+        """Let a copy be gone on with that raises `JournalOutdatedError`.
+
+        Keys that it does not know are made once more. First delete those that are left of the ones
+        that were made after it was copied, if nobody uses them.
+
+        Args:
+            path: its file; nobody else may use it meanwhile.
+
+        Raises:
+            JournalInUseError: somebody else uses it.
+            JournalInsecureError: others could read or replace it.
+            JournalMismatchError: it is no journal, or another version's.
+            JournalError: it is not there, or cannot be written.
+        """
+        await asyncio.to_thread(_accepted, path)
 
     async def purgeable(self) -> int:
         """Return how many secrets `purge` would forget."""
@@ -383,19 +421,28 @@ async def _stopping(writer: Writer) -> AsyncGenerator[None]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Generator[Opened]:
+def _opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Generator[Store]:
     if path is None:
         with closing(connect(None, server_url)) as connection:
-            yield connection, lambda: None
+            yield Store(connection)
         return
     file = os.path.abspath(path)
-    with held(file) as files, closing(connect(file, server_url)) as connection:
+    with (
+        held(file) as files,
+        closing(connect(file, server_url, lambda c: refuse_outdated(c, files))) as connection,
+    ):
         files.opened()
-        yield connection, files.check
+        copy = Copy(connection, files)
+        copy.begin()
+        yield copy
+        copy.check()
+        copy.end()
 
 
 @contextmanager
-def _existing(path: str | os.PathLike[str], mode: Literal["ro", "rw"]) -> Generator[Opened]:
+def _existing(
+    path: str | os.PathLike[str], mode: Literal["ro", "rw"]
+) -> Generator[tuple[sqlite3.Connection, Held]]:
     file = os.path.abspath(path)
     if not os.path.lexists(file):
         raise JournalError(f"{file} is not there: give the path of a journal")
@@ -406,17 +453,25 @@ def _existing(path: str | os.PathLike[str], mode: Literal["ro", "rw"]) -> Genera
     ):
         _refuse_others(connection, file)
         files.opened()
-        yield connection, files.check
+        yield connection, files
+
+
+@contextmanager
+def _looked_into(path: str | os.PathLike[str]) -> Generator[Store]:
+    with _existing(path, "ro") as (connection, _):
+        yield Store(connection)
 
 
 def _purged(path: str | os.PathLike[str]) -> int:
-    with _existing(path, "rw") as (connection, _):
+    with _existing(path, "rw") as (connection, files):
+        refuse_outdated(connection, files)
         try:
             # What is deleted is overwritten; what earlier changes left between the rows goes with
             # the old pages, which are copied in memory and not to yet another file.
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
             forgotten = entries.purge(connection)
+            copies.close(connection)
             connection.execute("VACUUM")
             (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
@@ -426,6 +481,34 @@ def _purged(path: str | os.PathLike[str]) -> int:
         problem = f"{os.fspath(path)} is being read by another program"
         raise JournalError(f"{problem}, and still holds secrets: end it, then purge it again")
     return forgotten
+
+
+def _backed_up(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
+    copy = os.path.abspath(to)
+    if os.path.lexists(copy):
+        raise JournalError(f"{copy} is there already: give a new file")
+    with _existing(path, "rw") as (connection, files):
+        refuse_outdated(connection, files)
+        with held(copy):
+            try:
+                with closing(sqlite3.connect(copy, isolation_level=None)) as target:
+                    connection.backup(target)
+                    target.execute("PRAGMA synchronous = FULL")
+                    copies.close(target)
+            except BaseException as error:
+                remove(copy)
+                if isinstance(error, sqlite3.Error):
+                    raise JournalError(f"{copy} cannot be written: {error}") from error
+                raise
+            remove_lock(copy)
+
+
+def _accepted(path: str | os.PathLike[str]) -> None:
+    with _existing(path, "rw") as (connection, files):
+        try:
+            copies.accept(connection, files)
+        except sqlite3.Error as error:
+            raise JournalError(f"{os.fspath(path)} cannot be written: {error}") from error
 
 
 def _refuse_others(connection: sqlite3.Connection, path: str) -> None:

@@ -17,6 +17,7 @@ written off.
 
 import enum
 import sqlite3
+from collections.abc import Callable
 
 from openrouter_keys.provisioning.errors import JournalError, JournalMismatchError
 
@@ -110,12 +111,17 @@ UPDATE meta SET version = 2
 """
 
 
-def connect(path: str | None, server_url: str | None) -> sqlite3.Connection:
+def connect(
+    path: str | None,
+    server_url: str | None,
+    refuse: Callable[[sqlite3.Connection], None] = lambda _: None,
+) -> sqlite3.Connection:
     """Open a journal that is held already, made anew if the file is empty.
 
     Args:
         path: the file; None: in memory.
         server_url: the service that the keys are made at; None: any.
+        refuse: called before anything is written; what it raises is raised.
 
     Raises:
         JournalMismatchError: it is no journal, or a newer version's, or another server's.
@@ -125,6 +131,8 @@ def connect(path: str | None, server_url: str | None) -> sqlite3.Connection:
     where = path or ":memory:"
     try:
         connection = sqlite3.connect(where, isolation_level=None)
+        _refuse_others(connection, where)
+        refuse(connection)
         _prepare(connection, where, server_url)
     except BaseException as error:
         if connection is not None:
@@ -142,7 +150,6 @@ def _translated(error: sqlite3.Error, path: str) -> JournalError:
 
 
 def _prepare(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
-    _refuse_others(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode not in ("wal", "memory"):
         raise JournalError(f"{path}: its file system cannot hold a write-ahead log: move it")

@@ -22,8 +22,31 @@ T = TypeVar("T")
 
 #: What is to be done in a group's transaction; where it raises, it has not written.
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
-#: A connection, and what is called around each commit: it raises if that is worth nothing.
-Opened: TypeAlias = tuple[sqlite3.Connection, Callable[[], None]]
+
+
+class Store:
+    """A connection, and what has to be done around its commits: nothing.
+
+    Args:
+        connection: SQLite's.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def count(self) -> None:
+        """Something was changed, in a transaction that is about to be committed."""
+
+    def committed(self) -> None:
+        """It was."""
+
+    def check(self) -> None:
+        """See whether what is committed will be there tomorrow.
+
+        Raises:
+            JournalLostError: it will not.
+        """
+
 
 _CANNOT_WRITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -69,7 +92,7 @@ class Writer(NeverPickled):
         lost: why nothing of it will be there tomorrow; None: it will.
     """
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[Opened]]) -> None:
+    def __init__(self, opened: Callable[[], AbstractContextManager[Store]]) -> None:
         self.lost: JournalLostError | None = None
         self._opened = opened
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -117,10 +140,10 @@ class Writer(NeverPickled):
     def _live(self) -> None:
         awaited = self._ready
         try:
-            with self._opened() as (connection, check):
+            with self._opened() as store:
                 self._tell(self._ready, None)
                 awaited = self._over
-                while self._serve(connection, check):
+                while self._serve(store):
                     pass
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._tell(awaited, error)
@@ -138,22 +161,22 @@ class Writer(NeverPickled):
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(act)
 
-    def _serve(self, connection: sqlite3.Connection, check: Callable[[], None]) -> bool:
+    def _serve(self, store: Store) -> bool:
         """Commit one group; False: it was the last."""
         waiting = self._waiting()
         group = [job for job in waiting if job is not None]
-        self._look(check)  # a log that is cut short is as long as before once more is written
-        _commit(connection, [job for job in group if self.lost is None or job.salvages])
-        self._look(check)
+        self._look(store)  # a log that is cut short is as long as before once more is written
+        _commit(store, [job for job in group if self.lost is None or job.salvages])
+        self._look(store)
         if self.lost is not None:
             for job in group:
                 job.error = job.error if job.salvages else self.lost
         self._in_loop(lambda: _answer(group))  # one wake-up for all of them
         return len(group) == len(waiting)
 
-    def _look(self, check: Callable[[], None]) -> None:
+    def _look(self, store: Store) -> None:
         try:
-            check()
+            store.check()
         except JournalLostError as error:
             self.lost = self.lost or error
 
@@ -170,22 +193,30 @@ def _answer(group: Iterable[_Job]) -> None:
         job.answer()
 
 
-def _commit(connection: sqlite3.Connection, group: list[_Job]) -> None:
+def _commit(store: Store, group: list[_Job]) -> None:
+    connection = store.connection
     try:
         connection.execute("BEGIN IMMEDIATE")
+        before = connection.total_changes
         for job in group:
             job.attempt(connection)
+        changed = connection.total_changes != before
+        if changed:
+            store.count()
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
             connection.rollback()
-        _fall_back(connection, group, error)
+        _fall_back(store, group, error)
+    else:
+        if changed:
+            store.committed()
 
 
-def _fall_back(connection: sqlite3.Connection, group: list[_Job], error: sqlite3.Error) -> None:
+def _fall_back(store: Store, group: list[_Job], error: sqlite3.Error) -> None:
     for job in group:
         if job.urgent and len(group) > 1:
-            _commit(connection, [job])  # by itself it may still fit
+            _commit(store, [job])  # by itself it may still fit
         else:
             job.error = _translated(error)
 

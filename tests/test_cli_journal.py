@@ -86,13 +86,13 @@ def row(ref: str, name: str = "a customer", state: str = "made") -> dict[str, st
     return {"ref": ref, "name": name, "hash": hash_of(ref), "key": secret(ref), "state": state}
 
 
-ROWS = [row("settled", ODD_NAME, "settled"), row("made"), row("rejected", state="failed")]
-REST = "; without a secret here: 3 (1 refused, 2 not stored, or purged)\n"
-SUMMARY = f"openrouter-keys: exported 3 keys{REST}"
+ROWS = [row("settled", ODD_NAME, "settled"), row("made")]
+REST = "; without a secret here: 4 (1 refused, 2 not as asked for, 1 not stored, or purged)\n"
+SUMMARY = f"openrouter-keys: exported 2 keys{REST}"
 
 
 def summary(output: Path) -> str:
-    return f"openrouter-keys: exported 3 keys to {output}{REST}"
+    return f"openrouter-keys: exported 2 keys to {output}{REST}"
 
 
 def run(*arguments: object, given: str = "") -> "subprocess.CompletedProcess[str]":
@@ -216,7 +216,7 @@ def test_an_environment_file_has_a_variable_for_each_key(path: Path, output: Pat
     assert run("export", path, "-o", output).returncode == 0
     lines = dict(line.split("=") for line in output.read_text().splitlines())
     assert lines == {
-        f"OPENROUTER_API_KEY_{ref.upper()}": secret(ref) for ref in ("settled", "made", "rejected")
+        f"OPENROUTER_API_KEY_{ref.upper()}": secret(ref) for ref in ("settled", "made")
     }
 
 
@@ -234,15 +234,15 @@ if os.environ["OPENROUTER_KEY_REF"] == sys.argv[2]:
 def test_a_program_gets_each_secret_on_its_standard_input(path: Path, output: Path) -> None:
     words = shlex.join([sys.executable, "-c", TAKES, str(output), "none"])
     assert outcome(run("export", path, "--to-command", words)) == (0, "", SUMMARY)
-    refs = ("settled", "made", "rejected")
+    refs = ("settled", "made")
     assert output.read_text() == "".join(f"{ref} {secret(ref)}\n" for ref in refs)
 
 
 def test_a_program_that_fails_ends_the_export(path: Path, output: Path) -> None:
-    words = shlex.join([sys.executable, "-c", TAKES, str(output), "made"])
+    words = shlex.join([sys.executable, "-c", TAKES, str(output), "settled"])
     said = problem(run("export", path, "--to-command", words), 1)
-    assert "exited with 7 and did not take the key 'made'" in said
-    assert "rejected" not in output.read_text()
+    assert "exited with 7 and did not take the key 'settled'" in said
+    assert "made" not in output.read_text()
 
 
 # --- to standard output ---
@@ -355,7 +355,7 @@ TABLE = """\
 server_url   https://one  the service that its keys are made at
 created_at   2026-11-21 12:00:00 UTC  when it was begun
 written_off  0          made anew after a create without an answer, whose key may still turn up
-purgeable    1          settled keys whose secrets it holds: export or purge them
+purgeable    2          secrets of keys that need nothing more: export them, or purge them
 intent       0          in doubt: under way when its run ended
 made         2          made, and handed over by the next run
 settled      1          made, and nothing is left to do
@@ -371,7 +371,7 @@ def test_the_status_counts_keys_by_state(path: Path, capsys: pytest.CaptureFixtu
         "server_url": "https://one",
         "created_at": told["created_at"],
         "written_off": 0,
-        "purgeable": 1,
+        "purgeable": 2,
         "keys": {"intent": 0, "made": 2, "settled": 1, "failed": 3, "doubt": 0},
     }
     assert main(["journal", "status", str(path)]) == 0
@@ -402,8 +402,8 @@ def test_a_key_in_doubt_has_no_secret_to_export(path: Path, output: Path) -> Non
     asyncio.run(doubt(path, crashed=True))
     process = run("export", path, "--output", output)
     assert process.returncode == 0
-    assert "exported 3 keys" in process.stderr
-    assert "without a secret here: 4 (" in process.stderr
+    assert "exported 2 keys" in process.stderr
+    assert "without a secret here: 5 (" in process.stderr
     assert "1 in doubt" in process.stderr
 
 
@@ -413,23 +413,23 @@ def test_a_key_in_doubt_has_no_secret_to_export(path: Path, output: Path) -> Non
 def test_a_purge_asks_and_forgets_nothing_without_an_answer(path: Path) -> None:
     before = path.read_bytes()
     said = problem(run("purge", path), 2)
-    assert "would forget the secrets of 1 key in " in said
+    assert "would forget the secrets of 2 keys in " in said
     assert said.endswith("and there is no terminal to ask: --yes\n")
     assert path.read_bytes() == before
-    told = "openrouter-keys: would forget the secrets of 1 key\n"
+    told = "openrouter-keys: would forget the secrets of 2 keys\n"
     assert outcome(run("purge", path, "--dry-run")) == (0, "", told)
     assert path.read_bytes() == before
 
 
 def test_a_purge_forgets_what_is_settled_and_keeps_what_is_not(path: Path, output: Path) -> None:
-    told = "openrouter-keys: forgot the secrets of 1 key\n"
+    told = "openrouter-keys: forgot the secrets of 2 keys\n"
     assert outcome(run("purge", path, "--yes")) == (0, "", told)
-    assert secret("settled").encode() not in written(path)
-    for ref in ("made", "rejected"):
-        assert secret(ref).encode() in written(path)
+    for ref in ("settled", "rejected"):
+        assert secret(ref).encode() not in written(path)
+    assert secret("made").encode() in written(path)
     assert json.loads(run("status", path, "--json").stdout)["purgeable"] == 0
     process = run("export", path, "-o", output, *JSONL)
-    assert "exported 2 keys" in process.stderr
+    assert "exported 1 key to" in process.stderr
     assert [json.loads(line) for line in output.read_text().splitlines()] == ROWS[1:]
     again = "openrouter-keys: forgot the secrets of 0 keys\n"
     assert outcome(run("purge", path)) == (0, "", again)

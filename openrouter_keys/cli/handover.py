@@ -154,7 +154,7 @@ def _environment(handed: Handed) -> dict[str, str]:
 def new_file(
     path: str, format: SecretFormat, *, durable: bool = False, whole: bool = False
 ) -> Generator[TextTaker]:
-    """Make a private file that takes keys; a file that took none is removed again.
+    """Make a private file that takes keys, each whole; one that took none is removed again.
 
     Args:
         path: a file that is not there yet.
@@ -171,26 +171,29 @@ def new_file(
         raise CommandError(_taken(path), USAGE) from error
     except OSError as error:
         raise CommandError(f"cannot make {path}: {error.strerror}", USAGE) from error
-    keep = False
+    # What was taken, in bytes: after a line that did not fit, the file ends where that began.
+    keep, taken, spare = False, 0, os.dup(descriptor)
     try:
         with text_of(descriptor) as file:
             write = writer(format, file)
 
-            def take(handed: Handed) -> None:
-                nonlocal keep
-                keep = not whole
-                write(handed)
-
             def flush() -> None:
+                nonlocal keep, taken
                 file.flush()
                 if durable:
                     os.fsync(descriptor)
+                taken = os.fstat(descriptor).st_size
+                keep = not whole
 
-            yield TextTaker(take, flush)
+            yield TextTaker(write, flush)
             file.flush()
             os.fsync(descriptor)
         keep = keep or whole
+    except BaseException:
+        os.ftruncate(spare, taken)
+        raise
     finally:
+        os.close(spare)
         if not keep:
             os.unlink(path)
 

@@ -30,7 +30,7 @@ _FACTS: Final[Mapping[str, str]] = {
     "server_url": "the service that its keys are made at",
     "created_at": "when it was begun",
     "written_off": "made anew after a create without an answer, whose key may still turn up",
-    "purgeable": "settled keys whose secrets it holds: export or purge them",
+    "purgeable": "secrets of keys that need nothing more: export them, or purge them",
 }
 
 journal: Final = App(
@@ -95,7 +95,7 @@ def _as_text(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
 
 @journal.command
 def purge(path: JournalFile, /, *, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Forget the secrets of settled keys: no byte of them is left in the journal.
+    """Forget the secrets of settled keys, and of those not as asked for: no byte of them is left.
 
     Its keys stay known, and are not made again. What was not handed over yet stays, too.
     """

@@ -1,5 +1,6 @@
 """`journal export`: the secrets that a journal holds, to a terminal, a file or a program."""
 
+import json
 import os
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Annotated, Final, TypeAlias
 from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
+from openrouter_keys.agreement import disagreements
 from openrouter_keys.cli import USAGE, CommandError, destination
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker, TextTaker, text_of, writer
@@ -18,11 +20,14 @@ from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import File, Flag
-from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.converter import decode
+from openrouter_keys.errors import InvalidArgumentError, ResponseValidationError
+from openrouter_keys.lifecycle.twins import stored_spec
+from openrouter_keys.models import Key
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.errors import JournalError
 from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.schema import DOUBTFUL
+from openrouter_keys.provisioning.schema import DOUBTFUL, State
 from openrouter_keys.provisioning.sealing import unsealing
 
 Unseal: TypeAlias = Callable[[bytes], bytes]
@@ -54,7 +59,10 @@ async def export(
     ] = None,
     out: Lines = _UNASKED,
 ) -> None:
-    """Take out each key whose secret the journal holds: to a terminal, a file, or a program."""
+    """Take out each key whose secret the journal holds: to a terminal, a file, or a program.
+
+    Keys that are not as they were asked for are left out: they are handed over to nobody.
+    """
     unseal = None if identity is None else _unsealing(identity)
     to = _as_asked(to, out)
     async with reading(path) as found:
@@ -103,7 +111,7 @@ async def _hand_over(
 ) -> tuple[int, Counter[str]]:
     exported, missing = 0, Counter[str]()
     async for entry in found.every():
-        key = _secret(entry, unseal)
+        key = _secret(entry, unseal) if _is_as_asked(entry) else None
         if key is None or entry.hash is None:
             missing[_why_missing(entry)] += 1
         else:
@@ -113,6 +121,20 @@ async def _hand_over(
             await taker.take(handed)
             exported += 1
     return exported, missing
+
+
+def _is_as_asked(entry: Entry) -> bool:
+    """Whether a key may be handed over: what is not as it was asked for can cost money."""
+    if entry.state is State.FAILED:
+        return False
+    if entry.state is not State.MADE or entry.record is None:
+        return True
+    # No run has compared it yet, or it could not be disabled.
+    spec = stored_spec(entry.ref, json.dumps(dict(entry.plan)))
+    try:
+        return not disagreements(spec.request(), decode(entry.record.encode(), Key))
+    except ResponseValidationError:
+        return True
 
 
 def _secret(entry: Entry, unseal: Unseal | None) -> str | None:
@@ -132,7 +154,9 @@ def _without(missing: Counter[str]) -> str:
 def _why_missing(entry: Entry) -> str:
     if entry.state in DOUBTFUL:
         return "in doubt"
-    return "refused" if entry.hash is None else "not stored, or purged"
+    if entry.hash is None:
+        return "refused"
+    return "not stored, or purged" if _is_as_asked(entry) else "not as asked for"
 
 
 def _unsealing(identity: str) -> Unseal:
@@ -151,6 +175,8 @@ async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
     """Refuse, before anything is written, what would come to nothing."""
     holds = False
     async for entry in found.every():
+        if not _is_as_asked(entry):
+            continue
         if entry.sealed is not None and unseal is None:
             raise CommandError("its secrets are sealed: give --identity, a file", USAGE)
         holds = holds or entry.secret is not None or entry.sealed is not None

@@ -4,12 +4,13 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from attrs import field, frozen
 
 from openrouter_keys.errors import JSON
 from openrouter_keys.made_keys import MadeKey
-from openrouter_keys.masking import hash_of, mask
+from openrouter_keys.masking import hash_of, mask, scrub
 from openrouter_keys.models import HoldsSecret
 from openrouter_keys.provisioning.errors import DuplicateRefError, JournalError, PlanChangedError
 from openrouter_keys.provisioning.schema import State
@@ -75,8 +76,10 @@ UNION ALL SELECT 1 FROM keys INDEXED BY secret_hashes WHERE secret_hash = ?1
 UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
 """
 _CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
-_PURGEABLE = "SELECT count(*) FROM keys WHERE state = 'settled' AND secret IS NOT NULL"
-_PURGE = "UPDATE keys SET secret = NULL WHERE state = 'settled' AND secret IS NOT NULL"
+# Failed with a secret: made, and not as asked for. It is never handed over.
+_OVER = "state IN ('settled', 'failed') AND secret IS NOT NULL"
+_PURGEABLE = f"SELECT count(*) FROM keys WHERE {_OVER}"  # noqa: S608 - words of our own
+_PURGE = f"UPDATE keys SET secret = NULL WHERE {_OVER}"  # noqa: S608
 _UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
 WHERE state <> 'settled' AND id > ?1 AND state IN (SELECT value FROM json_each(?3))
@@ -183,19 +186,23 @@ def states(
     """Return what is known of each spec, at most `CHUNK` of them; None: nothing."""
     marks = ", ".join("?" * len(specs))
     rows = connection.execute(
-        f"SELECT ref, state, plan, run FROM keys WHERE ref IN ({marks})",  # noqa: S608 - only "?"
+        f"SELECT ref, state, plan, run, id FROM keys WHERE ref IN ({marks})",  # noqa: S608 - only "?"
         [spec.ref for spec in specs],
     )
-    known = {ref: (state, plan, first_run) for ref, state, plan, first_run in rows}
-    return [_state(spec, run, *known[spec.ref]) if spec.ref in known else None for spec in specs]
+    known = {ref: facts for ref, *facts in rows}
+    return [_state(spec, run, known[spec.ref]) if spec.ref in known else None for spec in specs]
 
 
-def _state(spec: KeySpec, run: int, state: str, plan: str, first_run: int) -> State:
+def _state(spec: KeySpec, run: int, facts: Sequence[Any]) -> State:
+    state, plan, first_run, id = facts
     if first_run == run:
         raise DuplicateRefError(spec.ref)
-    if plan != spec.plan:
-        raise PlanChangedError(spec.ref, changed(plan, spec.plan))
-    return State(state)
+    try:
+        if plan != spec.plan:
+            raise PlanChangedError(spec.ref, changed(plan, spec.plan))
+        return State(state)
+    except (AttributeError, TypeError, ValueError):
+        raise damaged("keys", id, spec.ref) from None
 
 
 def keep(
@@ -298,6 +305,21 @@ def _read(connection: sqlite3.Connection, query: str, *values: str | int) -> lis
 
 
 def _entry(row: sqlite3.Row) -> Entry:
+    try:
+        return _parsed(row)
+    except (TypeError, ValueError):
+        raise damaged("keys", row["id"], row["ref"]) from None  # its text may quote a secret
+
+
+def damaged(table: str, id: int, ref: object) -> JournalError:
+    """Return the error of a row that cannot be read."""
+    return JournalError(
+        f"row {id} of {table} ({scrub(repr(ref))}) is damaged: bring a backup of the journal back, "
+        "or look at the row with sqlite3, see to its key by hand, and delete it"
+    )
+
+
+def _parsed(row: sqlite3.Row) -> Entry:
     secret, columns = row["secret"], row.keys()
     # A journal of version 1 that is only read has not got all columns.
     ended_at = row["ended_at"] if "ended_at" in columns else None
@@ -308,7 +330,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         id=row["id"],
         ref=row["ref"],
         state=State(row["state"]),
-        plan=json.loads(row["plan"]),
+        plan=_object(row["plan"]),
         written_off=row["written_off"],
         first_attempt_at=datetime.fromisoformat(row["first_attempt_at"]),
         last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
@@ -338,26 +360,39 @@ def known(connection: sqlite3.Connection, workspace_id: str | None, since: str) 
     return frozenset(hash for (hash,) in rows)
 
 
+def _object(text: str) -> dict[str, JSON]:
+    found: JSON = json.loads(text)
+    if not isinstance(found, dict) or "name" not in found:
+        raise ValueError("no plan")
+    return found
+
+
 def counts(connection: sqlite3.Connection) -> dict[State, int]:
     """Return how many rows there are in each state; settled ones are counted, not read."""
     rows = connection.execute(
         "SELECT state, count(*) FROM keys INDEXED BY unfinished WHERE state <> 'settled' "
         "GROUP BY state"
     )
-    found = {State(state): int(count) for state, count in rows}
+    found: dict[State, int] = {}
+    for state, count in rows:
+        try:
+            found[State(state)] = int(count)
+        except ValueError:
+            query = "SELECT id, ref FROM keys WHERE state IS ? LIMIT 1"
+            raise damaged("keys", *connection.execute(query, (state,)).fetchone()) from None
     (total,) = connection.execute("SELECT count(*) FROM keys").fetchone()
     settled = int(total) - sum(found.values())
     return {state: found.get(state, 0) for state in State} | {State.SETTLED: settled}
 
 
 def purgeable(connection: sqlite3.Connection) -> int:
-    """Return how many secrets of settled keys there are."""
+    """Return how many secrets of keys there are that nobody is to get from here any more."""
     (count,) = connection.execute(_PURGEABLE).fetchone()
     return int(count)
 
 
 def purge(connection: sqlite3.Connection) -> int:
-    """Forget the secrets of settled keys, and return how many there were."""
+    """Forget those secrets, and return how many there were."""
     return connection.execute(_PURGE).rowcount
 
 

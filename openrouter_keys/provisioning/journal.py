@@ -124,7 +124,8 @@ class Journal(NeverPickled):
     async def purge(cls, path: str | os.PathLike[str]) -> int:
         """Forget the secrets of settled keys: no byte of them is left in the journal's files.
 
-        The keys stay known, and are never made again. A secret that was not handed over stays.
+        So it does those of keys that are not as they were asked for, which nobody ever gets. The
+        keys stay known, and are never made again. A secret that is yet to be handed over stays.
         What a file system or a drive keeps of bytes that were overwritten is beyond its reach.
 
         Args:

@@ -5,6 +5,7 @@ from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
+    ResponseValidationError,
     SecretLostError,
     TooManyRequestsResponseError,
 )
@@ -122,7 +123,7 @@ class Making:
     async def _resume(self, job: Job, entry: Entry, secret: str, hash: str) -> Job | None:
         made = UndeliveredKey(ref=entry.ref, key=secret, hash=hash)
         del secret  # crash reporters send local variables home
-        data = None if entry.record is None else decode(entry.record.encode(), Key)
+        data = None if entry.record is None else _read(entry.record)
         delivered = await self._delivery.deliver(job.spec, made, data)
         self._tally.resumed += delivered is Delivered.TAKEN
         return job if delivered is Delivered.WAITS else None
@@ -218,6 +219,13 @@ class Making:
         """Take back an intent of which nothing came; return what is left of its row."""
         in_doubt = await self._journal.forget_intent(spec.ref)
         return State.DOUBT if in_doubt else None
+
+
+def _read(record: str) -> Key | None:
+    try:
+        return decode(record.encode(), Key)
+    except ResponseValidationError:
+        return None  # it was damaged: the service is asked
 
 
 def _is_trouble(error: OpenRouterError) -> bool:

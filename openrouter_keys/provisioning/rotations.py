@@ -12,7 +12,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from openrouter_keys.provisioning.entries import CHUNK
+from openrouter_keys.provisioning.entries import CHUNK, damaged
 from openrouter_keys.provisioning.schema import State
 
 
@@ -179,6 +179,13 @@ def _read(connection: sqlite3.Connection, query: str, *after: str | int) -> list
 
 
 def _entry(row: sqlite3.Row) -> RotationEntry:
+    try:
+        return _parsed(row)
+    except (TypeError, ValueError):
+        raise damaged("rotations", row["id"], row["hash"]) from None
+
+
+def _parsed(row: sqlite3.Row) -> RotationEntry:
     at = row["handed_over_at"]
     return RotationEntry(
         id=row["id"],

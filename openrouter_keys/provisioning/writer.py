@@ -226,4 +226,6 @@ def _translated(error: sqlite3.Error) -> JournalError:
         return JournalFullError(
             f"the journal cannot be written ({error}): make room on its disk, then run again"
         )
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+        return JournalError(f"the journal is damaged ({error}): bring a backup of it back")
     return JournalError(f"the journal cannot be used ({error})")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from openrouter_keys.options import RequestOptions
     from openrouter_keys.provisioning.errors import (
+        AccountChangedError,
         AllowanceExceededError,
         DuplicateRefError,
         JournalError,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNSET",
     "APIKeys",
+    "AccountChangedError",
     "AllowanceExceededError",
     "AsyncAPIKeys",
     "AsyncOpenRouter",
@@ -151,6 +153,7 @@ _MODULES = {
     ),
     "options": ("RequestOptions",),
     "provisioning.errors": (
+        "AccountChangedError",
         "AllowanceExceededError",
         "DuplicateRefError",
         "JournalError",

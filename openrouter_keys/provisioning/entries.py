@@ -385,6 +385,16 @@ def counts(connection: sqlite3.Connection) -> dict[State, int]:
     return {state: found.get(state, 0) for state in State} | {State.SETTLED: settled}
 
 
+def default_workspace(connection: sqlite3.Connection) -> str | None:
+    """Return the workspace of the last key that was made without naming one; None: not known."""
+    found = connection.execute(
+        "SELECT json_extract(record, '$.workspace_id') FROM keys "
+        "WHERE json_valid(record) AND json_valid(plan) "
+        "AND json_extract(plan, '$.workspace_id') IS NULL ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return found[0] if found is not None and isinstance(found[0], str) else None
+
+
 def purgeable(connection: sqlite3.Connection) -> int:
     """Return how many secrets of keys there are that nobody is to get from here any more."""
     (count,) = connection.execute(_PURGEABLE).fetchone()

@@ -10,6 +10,7 @@
     ├── JournalInsecureError    others could read or replace it, or it is no plain file
     ├── JournalMismatchError    no journal, a newer version's, or another server's
     │   └── JournalOutdatedError    an older copy of it, or half of one
+    ├── AccountChangedError     its keys belong to another account
     ├── JournalFullError        it cannot be written, so nothing more is sent
     ├── JournalLostError        its file was taken away from under a run
     ├── PlanChangedError        a known ref came with other fields
@@ -111,6 +112,22 @@ class JournalOutdatedError(JournalMismatchError):
             f"{problem}; keys that it does not know would be made twice. Bring the newest one "
             f"back, or go on with this one: {way}",
         )
+
+
+class AccountChangedError(JournalError):
+    """The management key's default workspace is not the one that the journal's keys are in.
+
+    Attributes:
+        known: the workspace that the journal's keys were made in.
+        found: the default workspace of the management key.
+    """
+
+    def __init__(self, known: str, found: str) -> None:
+        super().__init__(
+            f"the journal's keys are in the workspace {known}, and this management key lists "
+            f"{found}: give the key of the account that they belong to, or another journal"
+        )
+        self.known, self.found = known, found
 
 
 class JournalFullError(JournalError):

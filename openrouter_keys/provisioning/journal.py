@@ -392,6 +392,10 @@ class Journal(NeverPickled):
         """Return when it was made, and the service that its keys are made at; None: never told."""
         return await self._writer.submit(_origin)
 
+    async def default_workspace(self) -> str | None:
+        """Return where its keys were made that named no workspace; None: not known."""
+        return await self._writer.submit(entries.default_workspace)
+
     async def do(self, work: Work[T]) -> T:
         """Have something else done in its file, durably, such as what is in `rotations`."""
         return await self._writer.submit(work)

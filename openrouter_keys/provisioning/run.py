@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import anyio
 
+from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
 from openrouter_keys.provisioning.errors import (
+    AccountChangedError,
     JournalError,
     ServiceOutageError,
     TooManyFailuresError,
@@ -221,8 +223,19 @@ class Run:
         """Ask whether the key may manage keys, and what time it is; settle what was left."""
         page = await self._transport.perform(list_(), {})
         self._clock.observe(page.http.headers)
+        await self._refuse_another_account(page.data)
         self._lookback.begin()
         await self._look(quiet_periods=1)
+
+    async def _refuse_another_account(self, listed: Sequence[Key]) -> None:
+        """Refuse a key whose default workspace is not where the journal's keys were made.
+
+        A reconcile would look in the wrong one, find nothing, and forget what is in doubt.
+        """
+        known = await self._journal.default_workspace()
+        found = {key.workspace_id for key in listed if isinstance(key.workspace_id, str)}
+        if known is not None and found and known not in found:
+            raise AccountChangedError(known, min(found))
 
     async def _next_round(self) -> None:
         if self._patience.is_over:

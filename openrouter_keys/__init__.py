@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from openrouter_keys import converter, errors, models, operations, utils
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
-    from openrouter_keys.errors import IncompleteListingError, OpenRouterError
+    from openrouter_keys.errors import (
+        IncompleteListingError,
+        OpenRouterError,
+        QuotaExhaustedError,
+    )
     from openrouter_keys.lifecycle.report import Rotation, RotationReport
     from openrouter_keys.models import (
         Budget,
@@ -108,6 +112,7 @@ __all__ = [
     "ProvisionReport",
     "ProvisionResult",
     "ProvisioningStoppedError",
+    "QuotaExhaustedError",
     "RateLimit",
     "Reconciliation",
     "RequestOptions",
@@ -133,7 +138,7 @@ __all__ = [
 _MODULES = {
     "api_keys": ("AsyncAPIKeys",),
     "client": ("AsyncOpenRouter",),
-    "errors": ("IncompleteListingError", "OpenRouterError"),
+    "errors": ("IncompleteListingError", "OpenRouterError", "QuotaExhaustedError"),
     "lifecycle.report": ("Rotation", "RotationReport"),
     "models": (
         "Budget",

@@ -18,6 +18,7 @@ from openrouter_keys.errors import (
     NoResponseError,
     NotSentError,
     OpenRouterError,
+    QuotaExhaustedError,
     ResponseError,
     ResponseValidationError,
 )
@@ -25,6 +26,7 @@ from openrouter_keys.masking import scrub
 from openrouter_keys.models import HTTPMeta
 from openrouter_keys.operations import Operation
 from openrouter_keys.pickling import NeverPickled
+from openrouter_keys.quota import SpentQuota, exhausted
 from openrouter_keys.retries import (
     MAYBE_APPLIED,
     PAUSES_ALL,
@@ -47,7 +49,9 @@ _log = logging.getLogger("openrouter_keys")
 
 
 class Attempts(NeverPickled):
-    """Makes the attempts of a client's calls; they share a quota of retries, and the pauses.
+    """Makes the attempts of a client's calls.
+
+    They share a quota of retries, the pauses, and what is known of the service's daily quota.
 
     Args:
         wire: what to send over.
@@ -65,6 +69,7 @@ class Attempts(NeverPickled):
         self._clockwork = clockwork
         self._quota = RetryQuota()
         self._paused_until = 0.0
+        self._spent = SpentQuota()
 
     async def run(self, call: Call[R]) -> R:
         """Send a call, again where that is safe, and return what its answer means.
@@ -77,6 +82,7 @@ class Attempts(NeverPickled):
                 await self._wait_for_gate(call)
             if self.closed and not call.undoing:
                 raise told(ClientClosedError("the client was closed meanwhile"), call)
+            self._refuse_what_is_spent(call)
             outcome = self._judged(call, await self._send(call))
             if not isinstance(outcome, Failure):
                 return outcome
@@ -133,6 +139,8 @@ class Attempts(NeverPickled):
             outcome = self._judge(call, reply)
             if not isinstance(outcome, Failure):
                 self._quota.refund()
+                if call.operation.effect is not Effect.READ:
+                    self._spent.forget()
             return outcome
         except OpenRouterError:
             raise
@@ -157,10 +165,13 @@ class Attempts(NeverPickled):
         gone = call.operation.gone
         if call.maybe_applied and gone is not None and is_api_404(error):
             return gone(answer)
-        return Failure(what, error)
+        return _failure(what, error)
 
     def _refusal(self, call: Call[Any], answer: Answer) -> ResponseError:
         error = refusal(answer, (call.api_key, *call.operation.secrets))
+        spent = exhausted(error, answer.http.headers, self._clockwork.now())
+        if spent is not None:
+            return told(spent, call, answer)
         error.retry_after = read_retry_after(answer.http.headers, self._clockwork.now)
         return told(error, call, answer)
 
@@ -192,7 +203,7 @@ class Attempts(NeverPickled):
         code = error.data.error.code
         if effect is Effect.CREATE or not isinstance(code, int) or not 400 <= code < 600:
             return Failure(Happening.FAILED, error)
-        return Failure(happening(code), error)
+        return _failure(happening(code), error)
 
     def _unanswered(self, call: Call[Any], reply: NoReply) -> Failure:
         if self._is_over(call):
@@ -233,6 +244,8 @@ class Attempts(NeverPickled):
         if what in MAYBE_APPLIED and call.operation.effect is not Effect.READ:
             call.maybe_applied = True
         error.maybe_applied = call.maybe_applied
+        if isinstance(error, QuotaExhaustedError) and call.operation.effect is not Effect.READ:
+            self._spent.learn(error, self._clockwork.monotonic())
         if what in PAUSES_ALL and error.retry_after is not None:
             self._pause(error.retry_after)
         if what is Happening.UNAUTHORIZED and await self._has_another_key(call, error):
@@ -283,6 +296,13 @@ class Attempts(NeverPickled):
                 raise told(error, call)
             await self._clockwork.sleep(pause)
 
+    def _refuse_what_is_spent(self, call: Call[Any]) -> None:
+        if call.operation.effect is Effect.READ:
+            return
+        error = self._spent.refusal(self._clockwork.monotonic())
+        if error is not None:
+            raise told(error, call)
+
     def _elapsed(self, call: Call[Any]) -> float:
         return self._clockwork.monotonic() - call.started
 
@@ -312,6 +332,11 @@ class Attempts(NeverPickled):
             raise refused from unasked
         call.fresh_key = key if key != call.api_key else None
         return call.fresh_key is not None
+
+
+def _failure(what: Happening, error: ResponseError) -> Failure:
+    spent = isinstance(error, QuotaExhaustedError)
+    return Failure(Happening.QUOTA_EXHAUSTED if spent else what, error)
 
 
 def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouterError:

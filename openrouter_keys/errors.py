@@ -22,11 +22,12 @@
         ├── BadRequestResponseError 400, UnauthorizedResponseError 401, ForbiddenResponseError 403,
         │   NotFoundResponseError 404, ConflictResponseError 409, TooManyRequestsResponseError 429,
         │   InternalServerResponseError 500
+        ├── QuotaExhaustedError         429 of a daily quota (TooManyRequestsResponseError)
         └── OpenRouterDefaultError      any other status
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NoReturn, TypeAlias
 
@@ -38,6 +39,7 @@ from openrouter_keys.pickling import pickled, restored
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
 _NO_HEADERS: Mapping[str, str] = {}
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class OpenRouterError(Exception):
@@ -295,6 +297,33 @@ class ConflictResponseError(ResponseError):
 
 class TooManyRequestsResponseError(ResponseError):
     """429: too many requests, and the wait asked for does not fit the call's deadline."""
+
+
+class QuotaExhaustedError(TooManyRequestsResponseError):
+    """429: the quota of creates, updates and deletes a day is used up; it is never retried.
+
+    For up to a minute after it, the client refuses further ones without a request (`attempts` is
+    0); then it sends one again, since a quota can be raised. Reads go on.
+
+    Attributes:
+        limit_name: the service's name of the limit, such as `keys-modify-api-rpd-v2`.
+        resets_at: when it is full again, in UTC: as the answer says, or else the next midnight.
+        limit: how many requests a day it is; None: the answer does not say.
+        retry_after: the seconds until then.
+    """
+
+    limit_name: str = ""
+    resets_at: datetime = _END_OF_TIME
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        said = f"answered 429: {self.message}" if self.attempts else "was not sent"
+        size = "" if self.limit is None else f" of {self.limit:,}"
+        return (
+            f"{self.operation or 'request'} {said}; the daily quota{size} for creates, updates and "
+            f"deletes ({self.limit_name}) is used up: go on after "
+            f"{self.resets_at:%Y-%m-%d %H:%M} UTC{self._attempts_told()}"
+        )
 
 
 class InternalServerResponseError(ResponseError):

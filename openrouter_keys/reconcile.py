@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 from attrs import field, frozen
 
 from openrouter_keys.doubts import Doubt, Names, told_apart
-from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.errors import OpenRouterError, QuotaExhaustedError
 from openrouter_keys.listing import Lister
 from openrouter_keys.models import Key
 from openrouter_keys.operations import Operation
@@ -52,6 +52,7 @@ class Reconciliation:
         places: the workspace and the name as they were asked for, and the hash, of each of these
             keys; a key's own `workspace_id` does not tell which it is that was left out, and may
             be missing, and its name may be written otherwise.
+        exhausted: the daily quota that kept keys from being deleted; None: none did.
     """
 
     deleted: tuple[Key, ...] = ()
@@ -59,6 +60,7 @@ class Reconciliation:
     unproven: tuple[Key, ...] = ()
     incomplete: tuple[tuple[str | None, str], ...] = ()
     places: frozenset[tuple[str | None, str, str]] = field(default=frozenset(), repr=False)
+    exhausted: QuotaExhaustedError | None = None
 
     @property
     def settled(self) -> bool:
@@ -121,7 +123,7 @@ async def reconcile(
     # The default workspace may have been asked for by its name, too: what one doubt alone would
     # prove, another can make unclear.
     ours = {hash: key for hash, key in ours.items() if hash not in unproven}
-    removals = await _delete_all(transport, [*ours], options or {})
+    removals, exhausted = await _delete_all(transport, [*ours], options or {})
     gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
     if missing := removals.keys() - gone:
         gone |= await _unlisted(missing, _candidates(lister, asked, skew, known))
@@ -129,6 +131,7 @@ async def reconcile(
         deleted=tuple(key for hash, key in ours.items() if hash in gone),
         left=tuple(key for hash, key in ours.items() if hash not in gone),
         unproven=tuple(unproven.values()),
+        exhausted=exhausted,
         places=frozenset(places),
         incomplete=tuple(incomplete.items()),
     )
@@ -167,15 +170,24 @@ async def _candidates(
 
 async def _delete_all(
     transport: Transport, hashes: Sequence[str], options: RequestOptions
-) -> dict[str, Removal]:
-    gate = asyncio.Semaphore(_AT_ONCE)
+) -> tuple[dict[str, Removal], QuotaExhaustedError | None]:
+    gate, removals = asyncio.Semaphore(_AT_ONCE), dict[str, Removal]()
+    exhausted: QuotaExhaustedError | None = None
 
-    async def gone(hash: str) -> Removal | None:
+    async def delete(hash: str) -> None:
+        nonlocal exhausted
         async with gate:
-            return await removed(transport, hash, options)
+            if exhausted is not None:
+                return
+            try:
+                removal = await removed(transport, hash, options)
+            except QuotaExhaustedError as error:
+                exhausted = error
+            else:
+                removals.update({} if removal is None else {hash: removal})
 
-    outcomes = zip(hashes, await asyncio.gather(*map(gone, hashes)), strict=True)
-    return {hash: removal for hash, removal in outcomes if removal is not None}
+    await asyncio.gather(*map(delete, hashes))
+    return removals, exhausted
 
 
 async def _unlisted(missing: Set[str], listing: Awaitable[_Candidates]) -> Set[str]:
@@ -197,6 +209,9 @@ async def removed(
     """Delete a key whose secret nobody holds; None: nothing proves that it is gone.
 
     What came of it is logged.
+
+    Raises:
+        QuotaExhaustedError: no key can be deleted today.
     """
 
     async def perform(operation: Operation[R]) -> R:
@@ -204,6 +219,8 @@ async def removed(
 
     try:
         removal = await remove(perform, hash)
+    except QuotaExhaustedError:
+        raise
     except OpenRouterError as error:
         _log.warning("the key %s, whose secret nobody holds, is left over: %s", hash, error)
         return None

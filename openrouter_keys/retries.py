@@ -39,6 +39,7 @@ class Happening(enum.Enum):
     REJECTED = "the service refused it"
     UNAUTHORIZED = "the service refused the key"
     RATE_LIMITED = "the service asks to slow down"
+    QUOTA_EXHAUSTED = "the service's daily quota is used up"
     FAILED = "the service failed, maybe after it was applied"
     OVERLOADED = "the service is overloaded, maybe after it was applied"
     NOT_REACHED = "the edge could not reach the service"
@@ -64,6 +65,7 @@ _ATTEMPTS: Mapping[Happening, tuple[int, int, int, int]] = {
     Happening.REJECTED: (1, 1, 1, 1),
     Happening.UNAUTHORIZED: (1, 1, 1, 1),
     Happening.RATE_LIMITED: (UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE),
+    Happening.QUOTA_EXHAUSTED: (1, 1, 1, 1),
     Happening.FAILED: (3, 1, 2, 3),
     Happening.OVERLOADED: (3, 1, 2, 3),
     Happening.NOT_REACHED: (3, 3, 3, 3),

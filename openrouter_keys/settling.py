@@ -131,4 +131,5 @@ def _told(found: Reconciliation) -> str:
     hashes = ", ".join(key.hash for key in (*found.left, *found.unproven))
     told = [f"these keys may be its own, and were not deleted: {hashes}"] if hashes else []
     told += [f"nothing proves that all keys were listed: {why}" for _, why in found.incomplete]
+    told += [] if found.exhausted is None else [str(found.exhausted)]
     return "; ".join(told)

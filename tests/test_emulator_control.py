@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from attrs import define, fields_dict
 
-from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit, Request
+from openrouter_keys.emulator import Account, DailyQuota, Emulator, Fault, RateLimit, Request
 from openrouter_keys.emulator.control import _CONTROLS
 from openrouter_keys.emulator.settings import Settings
 
@@ -277,7 +277,8 @@ async def test_settings_that_are_not_named_stay_as_they_are(
     assert settings == {
         "latency": 0.01,
         "page_size": 7,
-        "rate_limit": {"rate": 0.5, "burst": 1, "retry_after": "seconds"},
+        "rate_limit": {"rate": 0.5, "burst": 1, "retry_after": "seconds", "name": None},
+        "daily_quota": None,
         "contract": "2026-11",
         "max_body": 10_000_000,
         "ledger_size": 100_000,
@@ -298,8 +299,31 @@ async def test_a_rate_limit_from_elsewhere_comes_and_goes(call: Caller) -> None:
     assert await call.create("x") == 201
 
 
+async def test_a_daily_quota_from_elsewhere_counts_on_until_the_next_day(
+    emulator: Emulator, call: Caller
+) -> None:
+    await call.control("PUT", "clock", {"now": "2027-03-31T23:59:00Z"})
+    settings = await call.control("PUT", "settings", {"daily_quota": {"limit": 2}})
+    made = [await call.create("x") for _ in range(3)]
+    await call.control("PUT", "settings", {"latency": 0})
+    made.append(await call.create("x"))
+    await call.control("POST", "clock", {"minutes": 1})
+    made += [await call.create("x") for _ in range(3)]
+    await call.control("POST", "reset")
+
+    assert made == [201, 201, 429, 429, 201, 201, 429]
+    assert cast("dict[str, object]", settings)["daily_quota"] == {
+        "limit": 2,
+        "name": "keys-modify-api-rpd-v2",
+        "named_in": "metadata",
+        "headers_in": "answer",
+        "unit": "ms",
+    }
+    assert emulator.daily_quota is None
+
+
 WRONG_SETTINGS: list[tuple[object, str]] = [
-    ({"seed": 1, "latencies": 2}, "no latencies, seed; it has contract, latency, ledger_size, "),
+    ({"seed": 1, "latencies": 2}, "no latencies, seed; it has contract, daily_quota, latency, "),
     ({"latency": "1"}, "latency"),
     ({"latency": None}, "latency"),
     ({"latency": -1}, "latency"),
@@ -311,7 +335,15 @@ WRONG_SETTINGS: list[tuple[object, str]] = [
     ({"rate_limit": {"rate": "1", "burst": 1}}, "rate"),
     ({"rate_limit": {"rate": 1, "burst": 0}}, "burst"),
     ({"rate_limit": {"rate": 1, "burst": 1, "retry_after": "soon"}}, "retry_after"),
-    ({"rate_limit": {"rate": 1, "burst": 1, "tokens": 1}}, "no tokens; it has burst, rate,"),
+    ({"rate_limit": {"rate": 1, "burst": 1, "tokens": 1}}, "no tokens; it has burst, name, rate,"),
+    ({"daily_quota": 5}, "daily_quota: expected a JSON object"),
+    ({"latency": 60, "daily_quota": {}}, "limit"),
+    ({"daily_quota": {"limit": -1}}, "limit"),
+    ({"daily_quota": {"limit": 1, "name": "two words"}}, "name"),
+    ({"daily_quota": {"limit": 1, "named_in": "headers"}}, "named_in"),
+    ({"daily_quota": {"limit": 1, "headers_in": "body"}}, "headers_in"),
+    ({"daily_quota": {"limit": 1, "unit": "minutes"}}, "unit"),
+    ({"daily_quota": {"limit": 1, "used": 1}}, "no used; it has"),
     ({"contract": "2024-01"}, "contract"),
     ({"contract": ["2026-11"]}, "contract"),
     ({"max_body": -1}, "max_body"),
@@ -516,7 +548,8 @@ def test_everything_there_is_is_documented_and_nothing_else() -> None:
 
 def test_every_field_that_can_be_set_is_documented() -> None:
     page = (ROOT / "docs" / "emulator.md").read_text()
-    names = [*fields_dict(Fault), *fields_dict(Settings), *fields_dict(RateLimit)]
+    limits = (*fields_dict(RateLimit), *fields_dict(DailyQuota))
+    names = [*fields_dict(Fault), *fields_dict(Settings), *limits]
 
     missing = {name for name in names if not name.startswith("_") and f"`{name}`" not in page}
 

@@ -32,6 +32,7 @@ TREE: dict[str, tuple[type[Exception], ...]] = {
     "NotFoundResponseError": (errors.ResponseError,),
     "ConflictResponseError": (errors.ResponseError,),
     "TooManyRequestsResponseError": (errors.ResponseError,),
+    "QuotaExhaustedError": (errors.TooManyRequestsResponseError,),
     "InternalServerResponseError": (errors.ResponseError,),
     "OpenRouterDefaultError": (errors.ResponseError,),
 }

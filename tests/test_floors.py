@@ -26,6 +26,7 @@ FLOORS = (
     "loop_thread",
     "blocking",
     "retries",
+    "quota",
     "models",
     "agreement",
     "options",

@@ -22,7 +22,7 @@ from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import free_name
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.text import printable
-from openrouter_keys.errors import JSON, ResponseError
+from openrouter_keys.errors import JSON, QuotaExhaustedError, ResponseError
 from openrouter_keys.masking import scrub
 from openrouter_keys.provisioning.errors import (
     PlanChangedError,
@@ -184,6 +184,8 @@ def _first(cause: BaseException | None) -> str:
     """Return what is to be mended, since the same command would stop once more."""
     if isinstance(cause, PlanChangedError):
         return "mend the file"
+    if isinstance(cause, QuotaExhaustedError):
+        return f"wait until {cause.resets_at:%Y-%m-%d %H:%M} UTC"
     if isinstance(cause, ResponseError):
         return _REFUSALS.get(cause.status_code or 0, "")
     if isinstance(cause, TooManyFailuresError):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from openrouter_keys.emulator.app import Emulator
     from openrouter_keys.emulator.faults import Fault
     from openrouter_keys.emulator.ledger import Request
-    from openrouter_keys.emulator.limits import RateLimit
+    from openrouter_keys.emulator.limits import DailyQuota, RateLimit
     from openrouter_keys.emulator.refusals import Refusal
     from openrouter_keys.emulator.state import Account
     from openrouter_keys.emulator.store import StateError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Account",
     "Budget",
+    "DailyQuota",
     "Emulator",
     "Fault",
     "RateLimit",
@@ -33,6 +34,7 @@ __all__ = [
 _MODULES = {
     "Account": "state",
     "Budget": "stored",
+    "DailyQuota": "limits",
     "Emulator": "app",
     "Fault": "faults",
     "RateLimit": "limits",

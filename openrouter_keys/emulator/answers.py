@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, unquote
@@ -11,11 +12,13 @@ from attrs import Factory, evolve, frozen
 from openrouter_keys.emulator.bodies import list_query
 from openrouter_keys.emulator.contracts import NEWEST, Contract
 from openrouter_keys.emulator.ledger import Request
+from openrouter_keys.emulator.limits import DailyQuota
 from openrouter_keys.emulator.records import current_record, key_record
 from openrouter_keys.emulator.refusals import JSON, Refusal
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.stored import StoredKey
 
+_CHANGES: Final = ("create", "update", "delete")
 _JSON: Final = "application/json"
 _KEYS: Final = "/api/v1/keys"
 _ROUTES: Final = {
@@ -74,6 +77,12 @@ def error_answer(status: int, body: bytes | None = None) -> Answer:
     return answer if body is None else evolve(answer, body=body)
 
 
+def limited(metadata: Mapping[str, JSON], message: str = "Rate limit exceeded") -> Answer:
+    """The answer to a request beyond a limit, with what else is in the error's metadata."""
+    told = {"error_type": "rate_limit_exceeded", **metadata}
+    return json_answer(429, {"error": {"code": 429, "message": message, "metadata": told}})
+
+
 def success_status(operation: str) -> int:
     """The status with which the service says that it did as asked."""
     return 201 if operation == "create" else 200
@@ -90,19 +99,38 @@ def parse(method: str, target: str) -> tuple[str, str | None, dict[str, str]]:
 
 
 def perform(
-    account: Account, request: Request, *, page_size: int, contract: Contract = NEWEST
+    account: Account,
+    request: Request,
+    *,
+    page_size: int,
+    contract: Contract = NEWEST,
+    quota: DailyQuota | None = None,
 ) -> Answer:
     """Do as the request asks and note in it what became of it."""
     if request.operation == "unknown":
         return html_answer(404, "404: this page could not be found")
     try:
         _authorize(account, request)
+        if quota and request.operation in _CHANGES and not quota.take(account.clock()):
+            return _exhausted(quota, account.clock())
         value = _OPERATIONS[request.operation](_Call(account, request, page_size, contract))
     except Refusal as refusal:
         status = contract.status(request.operation, refusal.status)
         return json_answer(status, Refusal(status, refusal.message, refusal.error_type).body)
     request.applied = True
     return json_answer(success_status(request.operation), value)
+
+
+def _exhausted(quota: DailyQuota, now: datetime) -> Answer:
+    headers, metadata, message = quota.headers(now), dict[str, JSON](), "Rate limit exceeded"
+    if quota.named_in == "metadata":
+        metadata["limit_name"] = quota.name
+    else:
+        message = f"{message}: {quota.name}"
+    if quota.headers_in == "metadata":
+        metadata["headers"] = headers
+    answer = limited(metadata, message)
+    return answer.with_headers(headers) if quota.headers_in == "answer" else answer
 
 
 def _authorize(account: Account, request: Request) -> None:

@@ -9,16 +9,15 @@ from types import TracebackType
 from typing import Self
 
 from anyio.from_thread import start_blocking_portal
-from attrs import evolve
 
 from openrouter_keys.emulator.contracts import ContractName
 from openrouter_keys.emulator.control import CONTROL
 from openrouter_keys.emulator.exchange import Exchange
 from openrouter_keys.emulator.faults import Fault
 from openrouter_keys.emulator.ledger import Request, drop_oldest
-from openrouter_keys.emulator.limits import RateLimit
+from openrouter_keys.emulator.limits import DailyQuota, RateLimit
 from openrouter_keys.emulator.serving import Serving
-from openrouter_keys.emulator.settings import apply, settings_of
+from openrouter_keys.emulator.settings import apply, fresh, settings_of
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.store import Store
 
@@ -38,6 +37,7 @@ class Emulator:
         port: the port to listen on; 0 for a free one, another at each start.
         latency: seconds that pass before a request is applied and answered.
         rate_limit: how many requests are let in; None for all of them.
+        daily_quota: how many creates, updates and deletes a day are let in; None for all of them.
         faults: what is to go wrong, first one first; used up as they strike.
         page_size: how many keys a list answers at most.
         contract: the date of the service's contract that answers follow.
@@ -64,6 +64,7 @@ class Emulator:
         port: int = 0,
         latency: float = 0.0,
         rate_limit: RateLimit | None = None,
+        daily_quota: DailyQuota | None = None,
         faults: Iterable[Fault] = (),
         page_size: int = 100,
         contract: ContractName = "2026-11",
@@ -77,6 +78,7 @@ class Emulator:
         self.account = Account() if account is None else account
         self.latency = latency
         self.rate_limit = rate_limit
+        self.daily_quota = daily_quota
         self.faults = [*faults]
         self.page_size = page_size
         self.contract: ContractName = contract
@@ -132,8 +134,7 @@ class Emulator:
         the account is (management key, workspaces, members, budgets, clock) stays as it is.
         """
         settings, faults = self._made_with
-        limit = settings.rate_limit
-        apply(evolve(settings, rate_limit=evolve(limit) if limit else None), self)
+        apply(fresh(settings), self)
         self.faults[:] = faults
         self._exchange.start_anew()
 

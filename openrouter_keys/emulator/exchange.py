@@ -13,6 +13,7 @@ from openrouter_keys.emulator.answers import (
     Answer,
     error_answer,
     json_answer,
+    limited,
     parse,
     perform,
     success_status,
@@ -129,7 +130,10 @@ class Exchange:
         seen.body, seen.name = body, _name_in(body)
         limit, now = self._emulator.rate_limit, self._emulator.account.clock()
         wait = limit.wait(now) if limit else 0
-        return error_answer(429).with_headers(limit.headers(wait, now)) if limit and wait else None
+        if not (limit and wait):
+            return None
+        named = {} if limit.name is None else {"limit_name": limit.name}
+        return limited(named).with_headers(limit.headers(wait, now))
 
     def _strike(self, seen: Request) -> Fault | None:
         fault = strike(self._emulator.faults, seen.operation, self._random)
@@ -154,7 +158,11 @@ class Exchange:
         if applies(fault):
             contract = CONTRACTS[emulator.contract]
             answer = perform(
-                emulator.account, seen, page_size=emulator.page_size, contract=contract
+                emulator.account,
+                seen,
+                page_size=emulator.page_size,
+                contract=contract,
+                quota=emulator.daily_quota,
             )
         else:
             answer = json_answer(success_status(seen.operation), {"data": {}})

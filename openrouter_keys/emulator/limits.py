@@ -1,15 +1,20 @@
-"""A token bucket and what a request that finds it empty is told. No I/O."""
+"""Limits on requests, and what a request that meets one is told. No I/O."""
 
 import math
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from attrs import Factory, define, field, validators
 
 from openrouter_keys.emulator.bounds import integer, number
-from openrouter_keys.emulator.times import http_form
+from openrouter_keys.emulator.times import http_form, period_end, period_start
 
 RetryAfter: TypeAlias = Literal["none", "seconds", "date", "ms"]
+Unit: TypeAlias = Literal["seconds", "ms"]
+Place: TypeAlias = Literal["metadata", "message"]
+HeadersPlace: TypeAlias = Literal["answer", "metadata", "none"]
+
+_NAME: Final = validators.matches_re(r"[\w-]{1,100}")
 
 
 @define(eq=False)
@@ -21,6 +26,7 @@ class RateLimit:
         burst: how many at once.
         retry_after: how a 429 says when to come back: not at all, ``Retry-After`` in seconds or as
             a date, or ``retry-after-ms``.
+        name: the limit's, which a 429 tells, such as ``keys-modify-api-rpm-v2``; None: it does not.
     """
 
     rate: float = field(validator=[number(0), validators.gt(0)])
@@ -28,6 +34,7 @@ class RateLimit:
     retry_after: RetryAfter = field(
         default="seconds", validator=validators.in_(get_args(RetryAfter))
     )
+    name: str | None = field(default=None, validator=validators.optional(_NAME))
     _tokens: float = field(init=False, default=Factory(lambda self: self.burst, takes_self=True))
     _filled_at: datetime | None = field(init=False, default=None)
 
@@ -60,3 +67,48 @@ class RateLimit:
             "date": {"Retry-After": http_form(date)},
             "ms": {"retry-after-ms": str(math.ceil(wait * 1000))},
         }[self.retry_after]
+
+
+@define(eq=False)
+class DailyQuota:
+    """A limit on creates, updates and deletes a day, by the account's clock; reads are not counted.
+
+    Each that is let in counts, whatever becomes of it; what is turned away does not.
+
+    Args:
+        limit: how many a day, which begins at 00:00 UTC.
+        name: the limit's, which a 429 tells.
+        named_in: where a 429 tells it: in the error's metadata, or in its message.
+        headers_in: where the ``X-RateLimit-`` headers are: in the answer's own, in the error's
+            metadata, or nowhere.
+        unit: of ``X-RateLimit-Reset``.
+    """
+
+    limit: int = field(validator=integer(0))
+    name: str = field(default="keys-modify-api-rpd-v2", validator=_NAME)
+    named_in: Place = field(default="metadata", validator=validators.in_(get_args(Place)))
+    headers_in: HeadersPlace = field(
+        default="answer", validator=validators.in_(get_args(HeadersPlace))
+    )
+    unit: Unit = field(default="ms", validator=validators.in_(get_args(Unit)))
+    _used: int = field(init=False, default=0)
+    _day: datetime | None = field(init=False, default=None)
+
+    def take(self, now: datetime) -> bool:
+        """Count a request; False: there are no more today."""
+        today = period_start("daily", now)
+        if self._day != today:
+            self._day, self._used = today, 0
+        if self._used >= self.limit:
+            return False
+        self._used += 1
+        return True
+
+    def headers(self, now: datetime) -> dict[str, str]:
+        """What a 429 tells of the limit."""
+        reset = int(period_end("daily", now).timestamp())
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": "0",
+            "X-RateLimit-Reset": str(reset * 1000 if self.unit == "ms" else reset),
+        }

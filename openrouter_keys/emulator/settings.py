@@ -1,16 +1,21 @@
 """What of an emulator and its account can be set over HTTP, there and back. No sockets."""
 
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
-from attrs import Attribute, field, fields_dict, frozen, validators
+from attrs import Attribute, evolve, field, fields, fields_dict, frozen, validators
 
 from openrouter_keys.emulator.bounds import integer, number
 from openrouter_keys.emulator.contracts import CONTRACT_NAMES, ContractName
 from openrouter_keys.emulator.fields import fields_of, made
-from openrouter_keys.emulator.limits import RateLimit
+from openrouter_keys.emulator.limits import DailyQuota, RateLimit
 from openrouter_keys.emulator.refusals import JSON
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.stored import Workspace
+
+_LIMITS: Final[dict[str, type[RateLimit] | type[DailyQuota]]] = {
+    "rate_limit": RateLimit,
+    "daily_quota": DailyQuota,
+}
 
 
 class Settable(Protocol):
@@ -20,6 +25,7 @@ class Settable(Protocol):
     latency: float
     page_size: int
     rate_limit: RateLimit | None
+    daily_quota: DailyQuota | None
     contract: ContractName
     max_body: int
     ledger_size: int
@@ -36,6 +42,7 @@ class Settings:
     latency: float = field(validator=number(0))
     page_size: int = field(validator=integer(1))
     rate_limit: RateLimit | None
+    daily_quota: DailyQuota | None
     contract: ContractName = field(validator=validators.in_(CONTRACT_NAMES))
     max_body: int = field(validator=integer(0))
     ledger_size: int = field(validator=integer(0))
@@ -60,14 +67,22 @@ def apply(settings: Settings, emulator: Settable) -> None:
         setattr(emulator, name, getattr(settings, name))
 
 
+def fresh(settings: Settings) -> Settings:
+    """The same settings, with nothing used up of their limits."""
+    limits = {name: getattr(settings, name) for name in _LIMITS}
+    return evolve(settings, **{name: limit and evolve(limit) for name, limit in limits.items()})
+
+
 def told_settings(emulator: Settable) -> JSON:
     """The settings in JSON."""
-    limit = emulator.rate_limit
-    return {**_current(emulator), "rate_limit": None if limit is None else _told_limit(limit)}
+    limits = {name: _told_limit(getattr(emulator, name)) for name in _LIMITS}
+    return {**_current(emulator), **limits}
 
 
-def _told_limit(limit: RateLimit) -> JSON:
-    return {"rate": limit.rate, "burst": limit.burst, "retry_after": limit.retry_after}
+def _told_limit(limit: RateLimit | DailyQuota | None) -> JSON:
+    if limit is None:
+        return None
+    return {each.name: getattr(limit, each.name) for each in fields(type(limit)) if each.init}
 
 
 def change_settings(emulator: Settable, value: object) -> None:
@@ -77,10 +92,10 @@ def change_settings(emulator: Settable, value: object) -> None:
         Refusal: 400, something is wrong; nothing is changed.
     """
     given = fields_of("settings", value)
-    if given.get("rate_limit") is not None:
-        limit = fields_of("rate_limit", given["rate_limit"])
-        given["rate_limit"] = made(RateLimit, "rate_limit", limit)
-    # What was not given stays the very same: a rate limit knows how much of it is used up.
+    for name, kind in _LIMITS.items():
+        if given.get(name) is not None:
+            given[name] = made(kind, name, fields_of(name, given[name]))
+    # What was not given stays the very same: a limit knows how much of it is used up.
     apply(made(Settings, "settings", _current(emulator) | given), emulator)
 
 

@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from openrouter_keys.converter import structure
 from openrouter_keys.doubts import Doubt
+from openrouter_keys.errors import QuotaExhaustedError
 from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.journal import Journal
@@ -43,6 +44,7 @@ class Findings:
         left: refs of which a key is left that could not be deleted: to be looked at again.
         beside: keys that may belong to refs that are not in doubt any more.
         deleted: how many keys were deleted.
+        exhausted: the daily quota that kept keys from being deleted; None: none did.
     """
 
     cleared: frozenset[str]
@@ -50,6 +52,7 @@ class Findings:
     left: tuple[ProvisionProblem, ...]
     beside: tuple[ProvisionProblem, ...]
     deleted: int
+    exhausted: QuotaExhaustedError | None = None
 
 
 class Lookback:
@@ -242,6 +245,7 @@ def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
     return Findings(
         cleared=frozenset(entry.ref for entry in doubtful) - concerned,
         deleted=len(found.deleted),
+        exhausted=found.exhausted,
         **problems,
     )
 

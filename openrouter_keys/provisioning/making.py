@@ -5,6 +5,7 @@ from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
+    QuotaExhaustedError,
     ResponseValidationError,
     SecretLostError,
     TooManyRequestsResponseError,
@@ -182,6 +183,8 @@ class Making:
 
     def _tell_pacer(self, outcome: Ok[CreateKeysResponse] | Err) -> None:
         error = outcome.error if isinstance(outcome, Err) else None
+        if isinstance(error, QuotaExhaustedError):
+            return  # it says nothing about the pace, and stops the run
         if isinstance(error, TooManyRequestsResponseError):
             self._pacer.rejected(error.retry_after)
         elif error is not None and _is_trouble(error):

@@ -245,6 +245,8 @@ class Run:
         self._patience.next_round()
         if any(job.state in DOUBTFUL for job in self._waiting.values()):
             await self._try_to_look()
+        if self._halt.stopped:
+            return
         if self._patience.rounds > 1 or not self._tally.in_doubt:
             self._tally.enter("waiting")
             clockwork = self._transport.clockwork
@@ -285,6 +287,8 @@ class Run:
         self._unproven = {problem.ref for problem in findings.unproven}
         told = (*findings.unproven, *findings.left)
         self._hashes = {problem.ref: problem.hashes for problem in told}
+        if findings.exhausted is not None:
+            self._halt.stop(findings.exhausted)
         return findings
 
     def _requeue(self) -> None:

@@ -5,6 +5,7 @@ import enum
 from openrouter_keys.errors import (
     NoResponseError,
     OpenRouterError,
+    QuotaExhaustedError,
     ResponseError,
     TooManyRequestsResponseError,
 )
@@ -29,6 +30,8 @@ def verdict(error: OpenRouterError) -> Verdict:
     """Return what follows on the error of a create that was sent once."""
     if error.maybe_applied:
         return Verdict.DOUBT
+    if isinstance(error, QuotaExhaustedError):
+        return Verdict.STOP
     if isinstance(error, TooManyRequestsResponseError):
         too_long = (error.retry_after or 0) > RETRY_AFTER_CAP
         return Verdict.STOP if too_long else Verdict.AGAIN

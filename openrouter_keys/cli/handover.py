@@ -1,7 +1,6 @@
 """Where secrets go: a new private file, or another program's standard input, one at a time."""
 
 import asyncio
-import csv
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Final, Literal, Protocol, TextIO, TypeAlias
 from attrs import asdict, define, field, frozen
 
 from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.csv_cells import csv_row
 from openrouter_keys.masking import mask
 from openrouter_keys.models import HoldsSecret
 
@@ -28,6 +28,8 @@ _BY_EXTENSION: Final[dict[str, SecretFormat]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+# RFC 4180's.
+_CSV_END: Final = "\r\n"
 _STDOUT: Final = 1
 
 
@@ -252,9 +254,8 @@ def writer(format: SecretFormat, file: TextIO) -> Callable[[Handed], object]:
     if format == "env":
         variables = _Variables()
         return lambda handed: file.write(f"{variables.name(handed)}={handed.key}\n")
-    table = csv.writer(file)
-    table.writerow(COLUMNS)
-    return lambda handed: table.writerow(tuple(asdict(handed).values()))
+    file.write(csv_row(COLUMNS, _CSV_END))
+    return lambda handed: file.write(csv_row(asdict(handed).values(), _CSV_END))
 
 
 class _Variables:

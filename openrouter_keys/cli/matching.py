@@ -1,8 +1,10 @@
 """Which key is meant: a whole hash, or as much of its beginning as no other key's has."""
 
+import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
@@ -33,9 +35,23 @@ def hashes_given(given: Sequence[str], connection: Connection) -> list[str]:
     if connection.api_key_file == STANDARD:
         message = "hashes and the key cannot both come from standard input: give the key as a file"
         raise CommandError(message, USAGE)
-    # The first word of each line, so that what `list` prints does as well, with `--csv` too.
-    hashes = [words[0] for line in sys.stdin if (words := line.replace(",", " ").split())]
+    # The first word of each row, so that what `list` prints does as well, with `--csv` too.
+    hashes = [words[0] for row in _rows(sys.stdin) if (words := row.split())]
     return [hash for hash in hashes if hash.lower() != "hash"]
+
+
+def _rows(lines: Iterable[str]) -> Iterator[str]:
+    """Each line, or the first cell of each row of CSV: a line of a key's name is no hash."""
+    lines = iter(lines)
+    first = next(lines, "")
+    if "," not in first:
+        yield first
+        yield from lines
+        return
+    try:
+        yield from (row[0] for row in csv.reader(chain([first], lines), strict=True) if row)
+    except csv.Error as error:
+        raise CommandError(f"standard input is not readable as CSV: {error}", USAGE) from None
 
 
 async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[str]:

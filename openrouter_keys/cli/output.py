@@ -3,7 +3,6 @@
 A standard output that is no terminal gets tab-separated values with a header.
 """
 
-import csv
 import json
 import sys
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.csv_cells import csv_row
 from openrouter_keys.cli.streams import speaks_unicode
 from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import Flag
@@ -127,11 +127,12 @@ def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], ob
         return lambda record: sys.stdout.write(f"{_json(dict(record))}\n")
     if format == "csv":
         # The line ends of this system: the file that it is redirected to is a local one.
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(columns)
+        sys.stdout.write(csv_row(columns))
         # A terminal would do what a name tells it to.
         show = printable if sys.stdout.isatty() else str
-        return lambda record: table.writerow([show(cell(record.get(name))) for name in columns])
+        return lambda record: sys.stdout.write(
+            csv_row(show(cell(record.get(name))) for name in columns)
+        )
     sys.stdout.write("\t".join(columns) + "\n")
     return lambda record: sys.stdout.write(
         "\t".join(printable(cell(record.get(name))) for name in columns) + "\n"

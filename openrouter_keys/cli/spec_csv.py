@@ -6,6 +6,7 @@ from itertools import chain, islice
 from typing import Final, TextIO
 
 from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.csv_cells import restored
 from openrouter_keys.cli.spec_rows import NULLABLE, FieldError, Row, spec_of
 from openrouter_keys.provisioning.specs import KeySpec
 
@@ -62,7 +63,8 @@ def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
         if len(cells) != len(header):
             message = f"{name}, line {line}: {len(cells)} cells under {len(header)} columns"
             raise CommandError(message, USAGE)
-        yield CSVRow(f"{name}, line {line}", dict(zip(header, cells, strict=True)))
+        values = map(restored, cells)  # of a file that `list` wrote, say
+        yield CSVRow(f"{name}, line {line}", dict(zip(header, values, strict=True)))
 
 
 def _up_to_header(lines: Iterator[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import Final, TextIO
 
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.cli.csv_cells import restored
-from openrouter_keys.cli.spec_rows import NULLABLE, FieldError, Row, spec_of
+from openrouter_keys.cli.spec_rows import NULLABLE, FieldError, Row, likely, spec_of
+from openrouter_keys.cli.spec_text import Lines
 from openrouter_keys.provisioning.specs import KeySpec
 
 COLUMNS: Final = (
@@ -54,9 +55,9 @@ def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
     Raises:
         CommandError: its header or a row is not usable.
     """
-    lines = iter(file)
+    lines = Lines(file, name)
     head = list(_up_to_header(lines))
-    numbered = _numbered(chain(head, lines), _delimiter(head), name)
+    numbered = _numbered(head, lines, _delimiter(head), name)
     header = [cell.strip().lower() for _, cells in islice(numbered, 1) for cell in cells]
     _check_header(name, header)
     for line, cells in numbered:
@@ -67,7 +68,7 @@ def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
         yield CSVRow(f"{name}, line {line}", dict(zip(header, values, strict=True)))
 
 
-def _up_to_header(lines: Iterator[str]) -> Iterator[str]:
+def _up_to_header(lines: Lines) -> Iterator[str]:
     for line in lines:
         yield line
         if line.strip():
@@ -84,9 +85,11 @@ def _delimiter(head: Sequence[str]) -> str:
     return max(_DELIMITERS, key=known)
 
 
-def _numbered(lines: Iterator[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(
+    head: Sequence[str], lines: Lines, delimiter: str, name: str
+) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the number of its first line: a cell may have several."""
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    reader = csv.reader(chain(head, lines), strict=True, delimiter=delimiter)
     line = 1
     try:
         for cells in reader:
@@ -94,6 +97,7 @@ def _numbered(lines: Iterator[str], delimiter: str, name: str) -> Iterator[tuple
             if any(map(str.strip, cells)):
                 yield line, cells
             line = reader.line_num + 1
+            lines.renew()
     except csv.Error as error:
         # At the end of the file, a quote in this row is still open.
         hint = ": a quote is not closed" if str(error) == _END else ""
@@ -102,11 +106,14 @@ def _numbered(lines: Iterator[str], delimiter: str, name: str) -> Iterator[tuple
 
 
 def _check_header(name: str, header: Sequence[str]) -> None:
-    unknown = [column for column in header if column not in COLUMNS]
     known = ", ".join(COLUMNS)
-    if unknown:
-        hint = "is the header missing? " if len(unknown) == len(header) else ""
-        message = f"{name}, line 1: there is no column {unknown[0]!r}; {hint}columns are {known}"
+    odd = [number for number, column in enumerate(header) if column not in COLUMNS]
+    if odd:
+        # Not what it says: without a header, that is a cell of the first key, maybe a secret.
+        missing = len(odd) == len(header)
+        hint = " is the header missing?" if missing else likely(header[odd[0]], COLUMNS)
+        place = f"{name}, line 1, column {odd[0] + 1}"
+        message = f"{place}: there is no such column;{hint} columns are {known}"
         raise CommandError(message, USAGE)
     if "name" not in header or len({*header}) < len(header):
         message = f"{name}, line 1: `name` must be there, and each column once; columns are {known}"
@@ -144,13 +151,13 @@ def _amount(text: str) -> float:
         return float(text.strip().removeprefix("$"))
     except ValueError:
         hint = ": a point before the cents, and nothing between thousands" if "," in text else ""
-        raise ValueError(f"must be a number or null, not {text!r}{hint}") from None
+        raise ValueError(f"must be a number or null{hint}") from None
 
 
 def _flag(text: str) -> bool:
     # Spreadsheets write them in capitals.
     if text.strip().lower() not in ("true", "false"):
-        raise ValueError(f"must be true or false, not {text!r}")
+        raise ValueError("must be true or false")
     return text.strip().lower() == "true"
 
 

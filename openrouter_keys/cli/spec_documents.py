@@ -1,15 +1,25 @@
 """Keys in JSON, lines of JSON, or YAML: null is null, and what is not there is left out."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import chain
 from typing import Any, Final, NoReturn, Protocol, TextIO, TypeGuard, cast
 
+from attrs import fields_dict
+
 from openrouter_keys.cli import USAGE, CommandError
-from openrouter_keys.cli.spec_rows import Row
+from openrouter_keys.cli.spec_rows import FIELDS, Row
+from openrouter_keys.cli.spec_text import Lines, document
+from openrouter_keys.models import External
 
 _SHAPE: Final = "must be an array of keys, or an object whose `keys` is one"
 _ITEM: Final = "must be an object with a `name`"
+_NAMES: Final = frozenset((*FIELDS, *fields_dict(External), "keys"))
+# In characters: they are read as a whole, and YAML slowly.
+_LARGEST_JSON: Final = 16_000_000
+_LARGEST_YAML: Final = 2_000_000
 
 
 def json_rows(file: TextIO, name: str) -> Iterator[Row]:
@@ -18,7 +28,7 @@ def json_rows(file: TextIO, name: str) -> Iterator[Row]:
     Raises:
         CommandError: it is no such JSON.
     """
-    value = _parsed(file.read(), name)
+    value = _parsed(document(file, name, _LARGEST_JSON), name)
     prefix = ""
     if _is_object(value) and value.keys() == {"keys"}:
         value, prefix = value["keys"], "keys"
@@ -34,7 +44,9 @@ def jsonl_rows(file: TextIO, name: str) -> Iterator[Row]:
     Raises:
         CommandError: a line is none.
     """
-    for number, line in enumerate(file, start=1):
+    lines = Lines(file, name)
+    for number, line in enumerate(lines, start=1):
+        lines.renew()
         if line.strip():
             where = f"{name}, line {number}"
             yield _row(where, _parsed(line.rstrip("\r\n"), where, is_line=True))
@@ -61,29 +73,50 @@ def _parsed(text: str, where: str, *, is_line: bool = False) -> object:
         line = "" if is_line else f", line {error.lineno}"
         place = f"{where}{line}, column {error.colno}"
         raise CommandError(f"{place}: is no JSON: {error.msg}", USAGE) from None
-    except (ValueError, RecursionError) as error:
-        problem = "is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise CommandError(f"{where}: {problem}", USAGE) from None
+    except _OddJSONError as error:
+        raise CommandError(f"{where}: {error}", USAGE) from None
+    except RecursionError:
+        raise CommandError(f"{where}: is nested too deep", USAGE) from None
+    except ValueError:
+        raise CommandError(f"{where}: a number has too many digits", USAGE) from None
     return parsed
+
+
+class _OddJSONError(ValueError):
+    """JSON that says what no key is asked for."""
 
 
 def _each_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the field {name!r} is there twice")
+            raise _OddJSONError(_twice(name))
         found[name] = value
     return found
 
 
+def _twice(name: str) -> str:
+    # What is no field's name may be a secret in the wrong place.
+    return f"the field {name} is there twice" if name in _NAMES else "a field is there twice"
+
+
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number that JSON has")
+    raise _OddJSONError(f"{name} is no number that JSON has")
 
 
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_constant)
 
 
 # --- YAML ---
+
+
+# How many nodes a key may have, those of its aliases with each use: a few lines of aliases can
+# stand for more than any memory.
+_MOST_NODES: Final = 1_000
+# PyYAML's time for each bracket grows with those that are open.
+_MOST_OPEN: Final = 20
+_TEXT: Final = "tag:yaml.org,2002:str"
+_OBJECT: Final = "tag:yaml.org,2002:map"
 
 
 # PyYAML has no types of its own: this much of it is used.
@@ -93,14 +126,18 @@ class _Mark(Protocol):
 
 class _Node(Protocol):
     id: str
+    tag: str
     value: Any
     start_mark: _Mark
 
 
 class _Loader(Protocol):
+    flow_level: int
+    fetch_flow_collection_start: Callable[[object], None]
+
     def get_single_node(self) -> _Node | None: ...
+    def flatten_mapping(self, node: _Node, /) -> None: ...
     def construct_document(self, node: _Node, /) -> object: ...
-    def dispose(self) -> None: ...
 
 
 class _Yaml(Protocol):
@@ -117,15 +154,31 @@ def yaml_rows(file: TextIO, name: str) -> Iterator[Row]:
     """
     yaml = _yaml()
     try:
-        loader = yaml.SafeLoader(file.read())
+        loader = yaml.SafeLoader(document(file, name, _LARGEST_YAML))
+        _bound_depth(loader)
+        sizes: dict[int, int] = {}
         for node in _items(loader.get_single_node(), name):
             where = f"{name}, line {node.start_mark.line + 1}"
-            _refuse_twice(node, where)
-            yield _row(where, loader.construct_document(node))
+            if _size(node, sizes) > _MOST_NODES:
+                problem = "has too many fields, or aliases that stand for too many"
+                raise CommandError(f"{where}: {problem}", USAGE)
+            yield Row(where, _fields(loader, node, where))
     except yaml.YAMLError as error:
-        raise CommandError(f"{name}: is no YAML: {_told(error)}", USAGE) from None
+        # Not its text: that shows tags, and names of aliases, which may be secrets.
+        raise CommandError(f"{name}{_place(error)}: is no YAML", USAGE) from None
     except RecursionError:
         raise CommandError(f"{name}: is nested too deep", USAGE) from None
+
+
+def _bound_depth(loader: _Loader) -> None:
+    begin = loader.fetch_flow_collection_start
+
+    def begin_shallow(token: object) -> None:
+        if loader.flow_level >= _MOST_OPEN:
+            raise RecursionError
+        begin(token)
+
+    loader.fetch_flow_collection_start = begin_shallow
 
 
 def _items(root: _Node | None, name: str) -> Sequence[_Node]:
@@ -140,19 +193,49 @@ def _items(root: _Node | None, name: str) -> Sequence[_Node]:
     return cast("Sequence[_Node]", root.value)
 
 
-def _refuse_twice(node: _Node, where: str) -> None:
-    if node.id == "mapping":
-        names = [str(key.value) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise CommandError(f"{where}: the field {name!r} is there twice", USAGE)
+def _size(node: _Node, sizes: dict[int, int]) -> int:
+    """Return how many nodes there are in one; more than `_MOST_NODES`: too many."""
+    if id(node) not in sizes:
+        sizes[id(node)] = _MOST_NODES + 1  # of what is within itself
+        within: Iterable[_Node] = ()
+        if node.id == "mapping":
+            within = chain.from_iterable(node.value)
+        elif node.id == "sequence":
+            within = node.value
+        size = 1
+        for each in within:
+            size += _size(each, sizes)
+            if size > _MOST_NODES:
+                break
+        sizes[id(node)] = size
+    return sizes[id(node)]
 
 
-def _told(error: Exception) -> str:
-    # Never the text around the problem: it may hold a secret.
+def _fields(loader: _Loader, node: _Node, where: str) -> dict[str, object]:
+    if node.tag != _OBJECT:
+        raise CommandError(f"{where}: {_ITEM}", USAGE)
+    names = [str(key.value) for key, _ in node.value]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise CommandError(f"{where}: {_twice(name)}", USAGE)
+    loader.flatten_mapping(node)
+    fields: dict[str, object] = {}
+    for number, (key, value) in enumerate(node.value, start=1):
+        # YAML has other keys than texts.
+        if key.id != "scalar" or key.tag != _TEXT:
+            raise CommandError(f"{where}: {_ITEM}", USAGE)
+        try:
+            fields[key.value] = loader.construct_document(value)
+        except (ValueError, OverflowError):
+            field = key.value if key.value in _NAMES else number
+            problem = "is no number that is taken, and no time that there is"
+            raise CommandError(f"{where}, field {field}: {problem}", USAGE) from None
+    return fields
+
+
+def _place(error: Exception) -> str:
     mark = cast("_Mark | None", getattr(error, "problem_mark", None))
-    place = f" (line {mark.line + 1})" if mark is not None else ""
-    return f"{getattr(error, 'problem', None) or 'not readable'}{place}"
+    return f", line {mark.line + 1}" if mark is not None else ""
 
 
 def _yaml() -> _Yaml:

@@ -41,6 +41,11 @@ _BY_EXTENSION: Final[Mapping[str, FileFormat]] = {
     ".yml": "yaml",
 }
 _STANDARD_INPUT: Final = "standard input"
+# In bytes: what is no file is kept in memory, since it can be read only once.
+_LARGEST_PIPE: Final = 100_000_000
+# More than a line may have that anything is said of, in bytes.
+_PART: Final = 16_000_000
+_BLOCK: Final = 1_000_000
 
 
 def read_specs(path: str | os.PathLike[str]) -> list[KeySpec]:
@@ -100,7 +105,7 @@ class SpecFile:
             if ref in places:
                 first = places[ref].removeprefix(f"{self.name}, ")
                 what = "ref" if row.fields.get("ref") else "name"
-                problem = f"the {what} {ref!r} is that of {first} too: give each a ref of its own"
+                problem = f"the {what} is that of {first} too: give each a ref of its own"
                 raise CommandError(f"{row.where}: {problem}", USAGE)
             places[ref] = row.where
 
@@ -123,7 +128,8 @@ class SpecFile:
 
     def _not_utf8(self) -> str:
         self._file.seek(0)
-        for number, line in enumerate(self._file, start=1):
+        lines = iter(lambda: self._file.readline(_PART), b"")
+        for number, line in enumerate(lines, start=1):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
@@ -134,7 +140,9 @@ class SpecFile:
     def refuse_empty(self) -> None:
         """Refuse what has nothing in it, which is no row, array or mapping of any format."""
         self._file.seek(0)
-        if not any(line.removeprefix(codecs.BOM_UTF8).strip() for line in self._file):
+        if self._file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            self._file.seek(0)
+        if not any(map(bytes.strip, iter(lambda: self._file.read(_BLOCK), b""))):
             raise CommandError(f"{self.name} is empty: add a key, with a name", USAGE)
 
     def refuse_utf16(self) -> None:
@@ -183,9 +191,17 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
 
 def _opened(path: str) -> BinaryIO:
     if path == STANDARD:
-        return io.BytesIO(sys.stdin.buffer.read())
+        return _kept(sys.stdin.buffer, _STANDARD_INPUT)
     file = open(path, "rb")  # noqa: SIM115 - closed by whoever asked for it
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     with file:
-        return io.BytesIO(file.read())  # a pipe can be read only once
+        return _kept(file, path)
+
+
+def _kept(pipe: BinaryIO, name: str) -> BinaryIO:
+    text = pipe.read(_LARGEST_PIPE + 1)
+    if len(text) > _LARGEST_PIPE:
+        problem = f"has more than {_LARGEST_PIPE:,} bytes, and can be read only once"
+        raise CommandError(f"{name} {problem}: give a file of keys to be made", USAGE)
+    return io.BytesIO(text)

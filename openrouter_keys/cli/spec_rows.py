@@ -1,12 +1,14 @@
 """One row of a file of keys, made a spec, or refused with its place and field. No file."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, Final
 from uuid import UUID
 
 from attrs import field, fields_dict, frozen
 
+from openrouter_keys.checks import EXTERNAL_API_KEY_MIN, EXTERNAL_USER_MAX
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.models import CreateKeysRequest
@@ -17,13 +19,15 @@ from openrouter_keys.utils import parse_datetime
 FIELDS: Final = ("ref", *fields_dict(CreateKeysRequest))
 #: What the service takes null for.
 NULLABLE: Final = frozenset(("limit", "limit_reset", "expires_at", "creator_user_id"))
+# No name of a field has as many characters.
+_LONGEST: Final = 40
 
 
 class FieldError(ValueError):
     """A field is not usable.
 
     Attributes:
-        field: which.
+        field: which; one that there is none of: its number.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -60,40 +64,68 @@ def spec_of(fields: Mapping[str, object]) -> KeySpec:
     """Make a spec; one without a `ref` has its name for one.
 
     Raises:
-        FieldError: a field is unknown, missing or not usable.
+        FieldError: a field is unknown, missing or not usable; no value is in its text.
     """
-    for name, value in fields.items():
-        _refuse_unknown(name, value)
+    for number, (name, value) in enumerate(fields.items(), start=1):
+        _refuse_unknown(number, name, value)
     given: dict[str, Any] = {"name": "", **fields}
     given.setdefault("ref", given["name"] or "?")  # one without a name is refused for that
     try:
-        if isinstance(given.get("expires_at"), str):
-            given["expires_at"] = _time(given["expires_at"])
-        if isinstance(given.get("workspace_id"), str):
-            given["workspace_id"] = _uuid(given["workspace_id"])
+        for name, read in _READ.items():
+            if isinstance(given.get(name), str):
+                given[name] = read(given[name])
         return KeySpec(**given)
     except InvalidArgumentError as error:
-        problem = str(error).removeprefix(f"{error.argument}: ")
-        raise FieldError(error.argument, problem) from None
+        # Its own text shows the value, which may be a secret in the wrong place.
+        field = _ARGUMENTS.get(error.argument, error.argument)
+    raise FieldError(field, _MUST[field])
 
 
-def _refuse_unknown(name: str, value: object) -> None:
+def _refuse_unknown(number: int, name: str, value: object) -> None:
     if name not in FIELDS:
-        raise FieldError(name, f"there is no such field; fields are {', '.join(FIELDS)}")
+        hint = f"{likely(name, FIELDS)} fields are {', '.join(FIELDS)}"
+        raise FieldError(str(number), f"there is no such field;{hint}")
     if value is None and name not in NULLABLE:
         raise FieldError(name, "cannot be null: leave it out")
 
 
-def _time(text: str) -> datetime:
-    try:
-        return parse_datetime(text)
-    except InvalidArgumentError as error:
-        problem = str(error).removeprefix(f"{error.argument}: ")
-        raise FieldError("expires_at", problem) from None
+def likely(name: str, known: Sequence[str]) -> str:
+    """Return a hint on what is no name of a field, without that, since it may be a secret.
+
+    Args:
+        name: what a file says.
+        known: the names that there are.
+    """
+    found = get_close_matches(name[:_LONGEST], known, n=1)
+    return f" did you mean {found[0]}?" if found else ""
 
 
 def _uuid(text: str) -> str:
-    try:
+    with suppress(ValueError):
         return str(UUID(text))
-    except ValueError:
-        raise FieldError("workspace_id", f"must be a UUID, not {text!r}") from None
+    raise InvalidArgumentError("must be a UUID", "workspace_id")
+
+
+_READ: Final[Mapping[str, Callable[[str], object]]] = {
+    "expires_at": parse_datetime,
+    "workspace_id": _uuid,
+}
+# What `parse_datetime` calls its argument.
+_ARGUMENTS: Final = {"text": "expires_at"}
+#: What each field must be, in the words of a file.
+_MUST: Final[Mapping[str, str]] = {
+    "ref": "must be a text of at least 1 character, without half of a surrogate pair",
+    "name": "must be a text of at least 1 character",
+    "limit": "must be a finite number of at least 0, or null",
+    "limit_reset": "must be daily, weekly or monthly, or null",
+    "include_byok_in_limit": "must be true or false",
+    "expires_at": "must be an ISO 8601 time with its zone, as 2027-12-31T23:59:59Z, or null",
+    "creator_user_id": "must be a text of at least 1 character, or null",
+    "workspace_id": "must be a UUID",
+    "external": "must be an object of `user` and maybe `api_key`",
+    "external.user": (
+        f"must be a text of 1 to {EXTERNAL_USER_MAX} characters, "
+        "with no NUL and no white space around it"
+    ),
+    "external.api_key": f"must be a text of at least {EXTERNAL_API_KEY_MIN} characters",
+}

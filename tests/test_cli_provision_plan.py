@@ -65,6 +65,7 @@ def test_a_plan_is_there_for_programs(command: Command) -> None:
     told = json.loads(plan(command, "--json").out)
     assert told["summary"] == {
         "create": 6,
+        "changes": 6,
         "limits": {"monthly": 50.0, "daily": 0.3, "once": 7.0},
         "without_limit": 2,
         "actions": {"create": 6},

@@ -125,8 +125,8 @@ def test_json_has_each_key_its_twin_and_how_it_ended(command: Command) -> None:
         (old[2].hash, "free", made["free"].hash, None, 4, None, False, "handed_over"),
     ]
     assert report == {
-        "ok": True, "rotated": 3, "retired": 0, "waiting": 3, "pending": 0, "skipped": 0,
-        "failed": 0, "in_doubt": 0,
+        "ok": True, "stopped": None, "rotated": 3, "retired": 0, "waiting": 3, "pending": 0,
+        "skipped": 0, "failed": 0, "in_doubt": 0,
     }  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """The daily quota of creates, updates and deletes: no retry, no waste, and when to go on."""
 
 import itertools
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +17,10 @@ from openrouter_keys import (
     AsyncOpenRouter,
     KeySpec,
     OpenRouter,
+    ProvisioningStoppedError,
     ProvisionResult,
     QuotaExhaustedError,
+    RotationReport,
 )
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.emulator import DailyQuota, Emulator, Fault, RateLimit
@@ -30,7 +34,16 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.quota import REMEMBERED, exhausted
 from tests.clients import FakeTime, api_keys
+from tests.commands import Command
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
+from tests.rotations import (
+    Taker,
+    assert_none_retired_too_early,
+    assert_one_twin_each,
+    hashes,
+    live,
+    old_keys,
+)
 
 NOW = datetime(2026, 11, 28, 17, 30, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 11, 29, tzinfo=UTC)
@@ -458,3 +471,156 @@ async def test_a_key_of_the_wrong_form_that_may_not_be_disabled_is_told(
     (key,) = emulator.account.keys.values()
     assert key.disabled
     assert report.mismatched == 1
+
+
+# --- rotate ---
+
+
+@pytest.mark.parametrize("quota", [0, 1, 15, 17, 20, 30, 44])
+async def test_a_rotation_beyond_the_quota_stops_and_goes_on_the_next_day(
+    *, quota: int, emulator: Emulator, client: AsyncOpenRouter, time: JumpingTime, path: Path
+) -> None:
+    old = old_keys(emulator, 15)  # which need 15 creates, updates and deletes
+    emulator.daily_quota = DailyQuota(quota)
+    taker = Taker(emulator)
+    wanted: list[str] = hashes(old)
+    stops = 0
+    report: RotationReport | None = None
+    exhausted: BaseException | None
+
+    while True:
+        before = len(emulator.requests)
+        try:
+            report = await client.rotate(
+                wanted, journal=path, on_result=taker, retire_after=0, concurrency=4
+            )
+            exhausted = report.exhausted
+        except ProvisioningStoppedError as error:
+            exhausted = error.__cause__
+        if exhausted is None:
+            break
+        stops += 1
+        assert isinstance(exhausted, QuotaExhaustedError)
+        changes = [r for r in emulator.requests[before:] if r.operation not in ("list", "get")]
+        # Those that were under way beside the first that was refused.
+        assert sum(request.status == 429 for request in changes) <= 4
+        assert_none_retired_too_early(emulator, wanted, taker)
+        if not quota:
+            return
+        quota = max(quota, 20)
+        emulator.daily_quota = DailyQuota(quota)
+        await tomorrow(time)
+
+    assert stops
+    assert report is not None
+    assert report.ok
+    assert_one_twin_each(emulator, old, taker)
+
+
+async def test_a_retirement_beyond_the_quota_tells_when_to_go_on(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    old = old_keys(emulator, 20)
+    taker = Taker(emulator)
+    await client.rotate(hashes(old), journal=path, on_result=taker)
+    emulator.daily_quota = DailyQuota(0)
+    before = len(emulator.requests)
+
+    report = await client.rotate((), journal=path, retire_after=0, concurrency=1)
+
+    assert isinstance(report.exhausted, QuotaExhaustedError)
+    assert (report.ok, report.retired, report.waiting, report.failed) == (False, 0, 20, 0)
+    assert all(live(emulator, old))
+    # Once each twin was looked at, the first that is disabled ends it.
+    assert [request.operation for request in emulator.requests[before:]].count("update") == 1
+
+
+# --- the command ---
+
+
+def customers(command: Command, count: int) -> None:
+    rows = "".join(f"c{number},Customer {number},5\n" for number in range(count))
+    (command.folder / "customers.csv").write_text(f"ref,name,limit\n{rows}")
+
+
+def test_the_command_says_when_to_go_on(command: Command) -> None:
+    customers(command, 5)
+    command.emulator.daily_quota = DailyQuota(3)
+
+    ran = command("provision", "customers.csv", "--journal", "c.journal")
+
+    assert ran.code == 1
+    assert re.search(r"wait until \d{4}-\d\d-\d\d 00:00 UTC, then go on with: openrouter", ran.err)
+    assert NAME in ran.err
+    assert "3 created" in ran.err
+    command.emulator.account.advance(days=1)
+    ran = command("provision", "customers.csv", "--journal", "c.journal")
+    assert ran.code == 0
+    assert len(command.emulator.account.keys) == 5
+
+
+@pytest.mark.parametrize(
+    "words", ["create one --show-secret", "update {} --limit 3", "delete {} --yes"]
+)
+def test_a_command_that_changes_one_key_says_when_to_go_on(command: Command, words: str) -> None:
+    hash = command.emulator.account.add().hash
+    command.emulator.daily_quota = DailyQuota(0)
+
+    ran = command(*words.format(hash).split())
+
+    assert ran.code == 1
+    assert re.search(r"go on after \d{4}-\d\d-\d\d 00:00 UTC", ran.err)
+    changes = [
+        r for r in command.emulator.requests if r.operation in ("create", "update", "delete")
+    ]
+    assert len(changes) == 1
+
+
+def test_deleting_many_stops_at_the_quota_and_tells_how_far_it_came(command: Command) -> None:
+    for number in range(100):
+        command.emulator.account.add(f"key-{number}")
+    command.emulator.daily_quota = DailyQuota(40)
+
+    ran = command("delete", "-", "--yes", stdin="\n".join(command.emulator.account.keys))
+
+    assert ran.code == 1
+    assert "40 deleted; 60 may be there still: the same command goes on" in ran.err
+    assert "go on after" in ran.err
+    assert command.emulator.count("delete") <= 40 + 16
+
+
+def test_a_rotation_by_the_command_says_when_to_go_on(command: Command) -> None:
+    old = old_keys(command.emulator, 3)
+    command.emulator.daily_quota = DailyQuota(5)
+    assert command("rotate", *hashes(old), "--journal", "r.journal").code == 0
+
+    ran = command("rotate", "--finish", "--journal", "r.journal", "--yes", "--json")
+
+    assert ran.code == 3
+    report = json.loads(ran.out)["report"]
+    assert (report["ok"], report["failed"]) == (False, 0)
+    assert "go on after" in report["stopped"]
+    assert re.search(r"wait until .* 00:00 UTC, then go on with: .* rotate --finish", ran.err)
+
+
+def test_plans_say_how_much_of_a_daily_quota_they_need(command: Command) -> None:
+    customers(command, 100)
+    told = command("provision", "customers.csv", "--plan", "--json")
+    assert json.loads(told.out)["summary"]["changes"] == 100
+    assert "needs up to 100 changes of the service's daily quota" in told.err
+
+    customers(command, 3)
+    command.emulator.faults.append(Fault("create", kind="reset", phase="after", times=None))
+    # The first doubts are settled by deletes, of which there are none left.
+    command.emulator.daily_quota = DailyQuota(3)
+    words = ("customers.csv", "--journal", "c.journal", "--quiet-period", "0")
+    assert command("provision", *words).code == 5
+    told = command("provision", *words, "--plan", "--json")
+    assert json.loads(told.out)["summary"]["changes"] == 6
+
+    command.emulator.daily_quota = None
+    command.emulator.faults.clear()
+    old = old_keys(command.emulator, 2)  # a create, two updates and a delete each
+    forever = old_keys(command.emulator, 1, limit=None)  # whose twin's limit is not lowered
+    ran = command("rotate", *hashes([*old, *forever]), "--dry-run", "--journal", "r.journal")
+    assert "needs up to 11 changes of the service's daily quota" in ran.err

@@ -20,10 +20,12 @@ from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import (
     ForbiddenResponseError,
     OpenRouterError,
+    QuotaExhaustedError,
     UnauthorizedResponseError,
 )
 from openrouter_keys.results import Err, attempt
 
+_FOR_ALL: Final = (UnauthorizedResponseError, ForbiddenResponseError, QuotaExhaustedError)
 _COLUMNS: Final = ("hash", "name", "outcome")
 _AT_ONCE: Final = 16
 _NAMED: Final = 3
@@ -42,7 +44,7 @@ class _Doomed:
 
     def fail(self, error: OpenRouterError) -> None:
         """It is not deleted; an error that all others would have too is raised."""
-        if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):
+        if isinstance(error, _FOR_ALL):
             raise error
         self.leave("not found" if is_api_404(error) else str(error))
 
@@ -83,7 +85,7 @@ async def delete(
             confirm(f"delete {_told(there)}", yes=yes)
             try:
                 await _each(there, lambda key: _delete(client, key))
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, QuotaExhaustedError):
                 _tell_interrupted(there)
                 raise
     await print_records(_records(doomed), out, _COLUMNS, _print)

@@ -22,6 +22,8 @@ _CREATE: Final = "create"
 _HAND_OVER: Final = "hand over"
 _DONE: Final = "done before"
 _REFUSED: Final = "changed"
+# The smallest daily quota that was seen is of 1,000: nobody need count a few.
+_MANY: Final = 100
 # What a run does with a key, by what its journal knows of it.
 _ACTIONS: Final[Mapping[State | None, str]] = {
     None: _CREATE,
@@ -70,10 +72,16 @@ class Plan:
         if step.changed and self.first_changed is None:
             self.first_changed = step
 
+    @property
+    def changes(self) -> int:
+        """How many requests that a daily quota counts are needed at most: creates, and deletes."""
+        return self.new.count + self.actions[_ACTIONS[State.DOUBT]]
+
     def summary(self) -> dict[str, JSON]:
         """Return it for programs."""
         return {
             "create": self.new.count,
+            "changes": self.changes,
             "limits": {reset: float(amount) for reset, amount in self.new.limits.items()},
             "without_limit": self.new.without_limit,
             "actions": {**self.actions},
@@ -84,6 +92,8 @@ class Plan:
         others = {**self.actions}
         others.pop(_CREATE, None)
         told = [f"would create {self.new}"]
+        if self.changes > self.new.count or self.changes >= _MANY:
+            told.append(f"needs up to {self.changes:,} changes of the service's daily quota")
         if others:
             told.append(", ".join(f"{action}: {count:,}" for action, count in others.items()))
         if (step := self.first_changed) is not None:

@@ -11,7 +11,7 @@ from openrouter_keys.cli.grace import counted_down, last_due
 from openrouter_keys.cli.interrupts import interrupts
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.rotation_order import Order, holding, say, stored
-from openrouter_keys.cli.rotation_view import ended, export_of, preview, show
+from openrouter_keys.cli.rotation_view import changes, ended, export_of, preview, show
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
@@ -28,6 +28,7 @@ async def show_due(order: Order) -> int:
     due = await _due(order)
     await show(due, order.out)
     order.tell(f"would delete {keys(len(due))}")
+    order.tell(changes(due))
     return DONE
 
 

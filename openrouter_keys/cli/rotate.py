@@ -15,7 +15,7 @@ from openrouter_keys.cli.matching import hashes_given, whole_hashes
 from openrouter_keys.cli.output import Output
 from openrouter_keys.cli.retirement import finish_rotation, show_due
 from openrouter_keys.cli.rotation_order import Order, is_there, say, stored
-from openrouter_keys.cli.rotation_view import problems_of, show
+from openrouter_keys.cli.rotation_view import changes, problems_of, show
 from openrouter_keys.cli.runs import UNPACED, Pace, check_recipient
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.twin_making import make_twins
@@ -172,5 +172,7 @@ async def _plan(client: AsyncOpenRouter, order: Order) -> int:
     for line in problems_of(refused):
         say(line)
     made = (RotationState.PLANNED, RotationState.MADE)
-    order.tell(f"would rotate {keys(sum(rotation.state in made for rotation in wanted))}")
+    count = keys(sum(rotation.state in made for rotation in wanted))
+    order.tell(f"would rotate {count}")
+    order.tell(changes(wanted))
     return SOME_FAILED if refused else DONE

@@ -31,6 +31,15 @@ _STATES: Final[dict[str, str]] = {
     RotationState.DISABLED: "disabled",
     RotationState.DELETED: "replaced",
 }
+# A create, an update that disables, and a delete; another update may lower the twin's limit.
+_CHANGES: Final[dict[str, int]] = {
+    RotationState.REFUSED: 0,
+    RotationState.PLANNED: 3,
+    RotationState.MADE: 2,
+    RotationState.HANDED_OVER: 2,
+    RotationState.DISABLED: 2,
+    RotationState.DELETED: 0,
+}
 _PERIODS: Final = {"daily": "/day", "weekly": "/week", "monthly": "/month"}
 # As `SHORT_HASH` in `tables`, which programs do not load.
 _SHORT: Final = 8
@@ -66,6 +75,19 @@ async def show(
     else:
         await print_records(_each(records), out, FIELDS, _print)
         sys.stdout.flush()
+
+
+def changes(rotations: Iterable[Rotation]) -> str:
+    """Say how many requests that a daily quota counts are needed at most, until all is done."""
+    count = sum(_changes(rotation) for rotation in rotations)
+    return f"needs up to {count:,} changes of the service's daily quota"
+
+
+def _changes(rotation: Rotation) -> int:
+    needed = _CHANGES[rotation.state]
+    spec = rotation.spec
+    lowers = spec is not None and isinstance(spec.limit, int | float) and spec.limit_reset is None
+    return needed + lowers if needed else 0
 
 
 def preview(rotations: Sequence[Rotation]) -> None:
@@ -115,7 +137,8 @@ def _may_spend(record: Record) -> str:
 
 def _report(report: RotationReport) -> JSON:
     counts = ("rotated", "retired", "waiting", "pending", "skipped", "failed", "in_doubt")
-    return {"ok": report.ok, **{name: getattr(report, name) for name in counts}}
+    stopped = None if report.exhausted is None else str(report.exhausted)
+    return {"ok": report.ok, "stopped": stopped, **{name: getattr(report, name) for name in counts}}
 
 
 def problems_of(rotations: Iterable[Rotation]) -> Iterator[str]:
@@ -141,6 +164,8 @@ def ended(report: RotationReport, rotations: Sequence[Rotation], order: Order) -
     """
     for line in _problems(report, rotations):
         say(line)
+    if report.exhausted is not None:
+        say(printable(f"stopped: {report.exhausted}"))
     told = str(report)
     tell = order.tell if report.ok else say
     tell("nothing is left to do" if told == "nothing" else told)
@@ -162,7 +187,10 @@ def _left(report: RotationReport, order: Order) -> Iterator[str]:
         yield f"the new secrets are in the journal; take them out with: {export_of(order)}"
     if report.waiting > report.pending:
         finish = _command("rotate", "--finish", "--journal", journal)
-        yield f"once the new keys are in use, delete the old ones with: {finish}"
+        when = "once the new keys are in use, delete the old ones"
+        if report.exhausted is not None:
+            when = f"wait until {report.exhausted.resets_at:%Y-%m-%d %H:%M} UTC, then go on"
+        yield f"{when} with: {finish}"
 
 
 def export_of(order: Order) -> str:

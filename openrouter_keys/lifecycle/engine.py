@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from openrouter_keys import checks
 from openrouter_keys.converter import write_time
 from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes, check_budget, distinct
@@ -75,15 +77,16 @@ async def rotate(
             if confirms
             else await _make(journal, transport, settings, register, wanted, clock=clock)
         )
-        retired = 0
+        retired, exhausted = 0, None
         if retire_after is not None:
             if confirms and retire_after:  # otherwise it is known, or nobody need know
                 clock.observe((await transport.perform(list_(), {})).http.headers)
             retiring = Retiring(
                 transport, journal, pacer, clock=clock, after=retire_after, problems=problems
             )
-            retired = await retiring.retire_all()
-        return await _report(journal, provision, retired, register.skipped, problems)
+            retired, exhausted = await retiring.retire_all(), retiring.exhausted
+        report = await _report(journal, provision, retired, register.skipped, problems)
+        return evolve(report, exhausted=exhausted)
 
 
 async def _make(

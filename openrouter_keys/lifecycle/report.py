@@ -5,6 +5,7 @@ from datetime import datetime
 
 from attrs import field, frozen
 
+from openrouter_keys.errors import QuotaExhaustedError
 from openrouter_keys.models import HoldsSecret
 from openrouter_keys.provisioning.report import ProvisionProblem, ProvisionReport
 from openrouter_keys.provisioning.specs import KeySpec
@@ -78,6 +79,8 @@ class RotationReport(HoldsSecret):
         failures: which, by the old key's hash, and why.
         in_doubt: how many twins may have been made, and nobody can say.
         provision: how making the twins ended; None: this call made none, but retired.
+        exhausted: the daily quota that kept old keys from being retired, with when to go on; None:
+            none did.
     """
 
     rotated: int
@@ -89,11 +92,12 @@ class RotationReport(HoldsSecret):
     failures: tuple[ProvisionProblem, ...] = field(repr=False)
     in_doubt: int
     provision: ProvisionReport | None
+    exhausted: QuotaExhaustedError | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed, and every twin was made and handed over."""
-        whole = self.provision is None or self.provision.ok
+        """Whether nothing failed or stopped it, and every twin was made and handed over."""
+        whole = self.exhausted is None and (self.provision is None or self.provision.ok)
         return whole and not (self.failed or self.in_doubt or self.pending)
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
 """The last phase of a rotation: an old key is disabled, its rest settled, and then deleted."""
 
 import asyncio
+import copy
 import math
 from collections.abc import Sequence
 from itertools import takewhile
@@ -8,7 +9,7 @@ from typing import Final, TypeVar
 
 from openrouter_keys.agreement import unchanged
 from openrouter_keys.converter import write_time
-from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.errors import OpenRouterError, QuotaExhaustedError
 from openrouter_keys.lifecycle.twins import lowered
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import Key, UpdateKeysRequest
@@ -48,6 +49,9 @@ class Retiring:
         clock: the service's, by which the journal tells when a twin was handed over.
         after: seconds from the hand-over of a twin for which its old key goes on working.
         problems: where it is told which old keys could not be retired.
+
+    Attributes:
+        exhausted: the daily quota that stopped it; None: none did.
     """
 
     def __init__(
@@ -67,11 +71,15 @@ class Retiring:
         self._began = transport.clockwork.monotonic()
         self._after = after
         self._problems = problems
+        self.exhausted: QuotaExhaustedError | None = None
 
     async def retire_all(self) -> int:
-        """Retire each when its time has come, and return how many were."""
+        """Retire each when its time has come, and return how many were.
+
+        A daily quota that is used up stops it; the next call goes on.
+        """
         retired, last = 0, ("", 0)
-        while entries := await self._unretired(last):
+        while self.exhausted is None and (entries := await self._unretired(last)):
             await self._until_due(entries[0])
             due = [*takewhile(lambda entry: self._wait(entry) <= 0, entries)]
             retired += await self._retire(due)
@@ -107,6 +115,8 @@ class Retiring:
     async def _fail(self, entry: RotationEntry, error: OpenRouterError) -> None:
         if isinstance(error, JournalError):
             raise error
+        if isinstance(error, QuotaExhaustedError):
+            return  # nothing is wrong with this one
         reason = scrub(str(error))
         self._problems.add(ProvisionProblem(ref=entry.hash, reason=reason, hashes=(entry.hash,)))
         await self._journal.do(lambda c: rotations.fail(c, entry.hash, reason))
@@ -150,7 +160,13 @@ class Retiring:
 
     async def _perform(self, operation: Operation[R]) -> R:
         async with self._pacer.turn():
-            return await self._transport.perform(operation, {})
+            if self.exhausted is not None:
+                raise copy.copy(self.exhausted)
+            try:
+                return await self._transport.perform(operation, {})
+            except QuotaExhaustedError as error:
+                self.exhausted = error
+                raise
 
     async def _advance(self, entry: RotationEntry, old_key: OldKey) -> None:
         await self._journal.do(lambda c: rotations.advance(c, entry.hash, old_key))

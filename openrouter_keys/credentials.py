@@ -23,6 +23,7 @@ class Credentials(NeverPickled):
     """
 
     def __init__(self, key: APIKey) -> None:
+        self._asking: set[asyncio.Task[str | BaseException]] = set()
         self._key = key
         self.fixed = key if isinstance(key, str) else None
 
@@ -46,15 +47,39 @@ class Credentials(NeverPickled):
         return asked
 
     async def _called(self, callable: Callable[[], str | Awaitable[str]], seconds: float) -> str:
-        limit = asyncio.timeout(seconds)
         try:
-            async with limit:
-                key = callable()
-                return await key if isawaitable(key) else key
+            key = callable()
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            if limit.expired():
-                raise
-            # A SystemExit too: it would end the event loop under everybody else.
-            raise APIKeyError(f"the api_key callable raised {type(error).__name__}") from error
+            raise _failed(error) from error
+        return await self._awaited(key, seconds) if isawaitable(key) else key
+
+    async def _awaited(self, key: Awaitable[str], seconds: float) -> str:
+        # A task of its own: one that does not let itself be cancelled must not hold the call up.
+        asking = asyncio.create_task(_outcome(key))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            await asyncio.wait({asking}, timeout=seconds)
+            if not asking.done():
+                raise TimeoutError
+            outcome = asking.result()
+            if isinstance(outcome, BaseException):
+                raise _failed(outcome) from outcome
+            return outcome
+        finally:
+            asking.cancel()
+
+
+async def _outcome(key: Awaitable[str]) -> str | BaseException:
+    try:
+        return await key
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a SystemExit too would end the event loop
+        return error
+
+
+def _failed(error: BaseException) -> APIKeyError:
+    return APIKeyError(f"the api_key callable raised {type(error).__name__}")

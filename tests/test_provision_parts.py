@@ -12,7 +12,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.provisioning.halt import Halt
-from openrouter_keys.provisioning.patience import FRUITLESS, OUTAGE, REJECTED, Patience
+from openrouter_keys.provisioning.patience import ENOUGH, FRUITLESS, OUTAGE, REJECTED, Patience
 from openrouter_keys.provisioning.sources import BATCH, batches, check_specs
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from tests.journals import spec
@@ -62,7 +62,7 @@ def test_each_error_of_a_create_has_one_verdict(error: OpenRouterError, fate: Ve
 
 
 def patience(**events: int) -> Patience:
-    counted = Patience(concurrency=8)
+    counted = Patience(concurrency=8, clock=lambda: 0.0)
     for event, times in events.items():
         for _ in range(times):
             getattr(counted, event)()
@@ -92,6 +92,35 @@ def test_patience_ends_after_so_many_failures_in_a_row(
     counted = patience(**events)
     assert (counted.needs_a_pause, counted.is_over) == (pauses, is_over)
     assert counted.rounds == (0 if "succeeded" in events else events.get("next_round", 0))
+
+
+@pytest.mark.parametrize("event", ["unanswered", "rejected"])
+@pytest.mark.parametrize(
+    ("given", "longest"),
+    [
+        ({}, 600.0),
+        ({"timeout": 120.0, "quiet_period": 30.0}, 600.0),
+        ({"timeout": 1000.0}, 2000.0),
+        ({"quiet_period": 900.0}, 7200.0),
+    ],
+)
+def test_patience_ends_after_so_long_without_a_key(
+    event: str, given: dict[str, float], longest: float
+) -> None:
+    now = 1000.0
+    counted = Patience(8, clock=lambda: now, **given)
+    for _ in range(ENOUGH - 1):
+        getattr(counted, event)()
+    now += longest
+    assert not counted.is_over  # a few failures say nothing, however far apart
+    getattr(counted, event)()
+    assert counted.is_over
+    now -= 0.1
+    assert not counted.is_over
+    now += 10_000
+    assert (counted.needs_a_pause, counted.is_over) == (True, True)
+    counted.succeeded()
+    assert (counted.needs_a_pause, counted.is_over) == (False, False)
 
 
 # --- sources ---

@@ -137,7 +137,12 @@ async def _run(
 ) -> Run:
     known = sum((await journal.counts()).values()) > 0
     halt = Halt()
-    patience = Patience(settings.concurrency)
+    patience = Patience(
+        settings.concurrency,
+        clock=transport.clockwork.monotonic,
+        timeout=transport.options.timeout,
+        quiet_period=settings.quiet_period,
+    )
     lookback = Lookback(transport, journal, clock, quiet_period=settings.quiet_period)
     tally = Tally(
         total=len(specs) if isinstance(specs, Sized) else None,

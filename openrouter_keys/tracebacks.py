@@ -6,35 +6,53 @@ Crash reporters send local variables home, of each frame and of the whole chain 
 from collections.abc import Generator
 from types import FrameType, TracebackType
 
-# Where the management key is a local variable.
-_HOLD_SECRETS = ("openrouter_keys.credentials", "openrouter_keys.wire")
+_PACKAGE = "openrouter_keys"
+# Where the management key, or an answer with a created secret in it, is a local variable.
+_HOLD_SECRETS = {
+    f"{_PACKAGE}.{name}"
+    for name in (
+        *("answers", "bodies", "converter", "credentials", "fast_reader", "made_keys"),
+        *("masking", "provisioning.entries", "provisioning.sealing", "salvage", "wire"),
+    )
+}
+# Functions that call one of the user's, which sees no secret but its own.
+_CALL_THE_USER = {(f"{_PACKAGE}.credentials", "_called"), (f"{_PACKAGE}.wire", "__init__")}
 
 
 def strip(error: BaseException, handled: BaseException | None) -> None:
     """Take frames that may hold secrets out of an exception, and of all that it came of.
 
-    Frames of this package that hold none stay, so that an error of its own can be found.
+    Frames of this package that hold none stay, so that an error of its own can be found, and so do
+    those of a user's function that failed.
 
     Args:
         error: the exception, as the function that calls this caught it.
         handled: what its caller was handling already, which is the caller's own; None: nothing.
     """
     seen: set[int] = set()
-    unseen: list[BaseException | None] = [error]
+    unseen: list[tuple[BaseException | None, bool]] = [(error, False)]
     while unseen:
-        one = unseen.pop()
+        one, of_user = unseen.pop()
         if one is None or one is handled or id(one) in seen:
             continue
         seen.add(id(one))
-        one.__traceback__ = _stripped(one.__traceback__)
-        unseen += (one.__cause__, one.__context__)
-        unseen += getattr(one, "exceptions", ())  # of a group
+        of_user = of_user or _is_of_user(one)
+        one.__traceback__ = _stripped(one.__traceback__, of_user=of_user)
+        come_of = (one.__cause__, one.__context__, *getattr(one, "exceptions", ()))  # of a group
+        unseen += [(each, of_user) for each in come_of]
 
 
-def _stripped(traceback: TracebackType | None) -> TracebackType | None:
+def _is_of_user(error: BaseException) -> bool:
+    """Whether a user's function failed by itself, and was not cancelled by whoever called us."""
+    frames = (entry.tb_frame for entry in _entries(error.__traceback__))
+    places = {(_module(frame), frame.f_code.co_name) for frame in frames}
+    return isinstance(error, Exception) and not places.isdisjoint(_CALL_THE_USER)
+
+
+def _stripped(traceback: TracebackType | None, *, of_user: bool) -> TracebackType | None:
     kept: TracebackType | None = None
     for entry in reversed([*_entries(traceback)]):
-        if _is_harmless(entry.tb_frame):
+        if _stays(_module(entry.tb_frame), of_user=of_user):
             kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return kept
 
@@ -45,6 +63,10 @@ def _entries(traceback: TracebackType | None) -> Generator[TracebackType]:
         traceback = traceback.tb_next
 
 
-def _is_harmless(frame: FrameType) -> bool:
-    module = frame.f_globals.get("__name__", "")
-    return module.startswith("openrouter_keys.") and module not in _HOLD_SECRETS
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _stays(module: str, *, of_user: bool) -> bool:
+    ours = module.startswith(f"{_PACKAGE}.")
+    return module not in _HOLD_SECRETS if ours else of_user

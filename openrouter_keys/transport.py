@@ -183,7 +183,7 @@ class Transport(NeverPickled):
         options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
         undo = self._begin(operation, options)
         undo.undoing = True
-        return await self._attempts.run(undo)
+        return await self._run(undo)
 
     async def close(self) -> None:
         """Let creates end, and what was cancelled settle, then close the session if it is ours.
@@ -236,11 +236,20 @@ class Transport(NeverPickled):
     def _begin(self, operation: Operation[R], options: CallOptions) -> Call[R]:
         return Call(operation, options, self.clockwork.monotonic(), self.clockwork.now())
 
+    async def _run(self, call: Call[R]) -> R:
+        """Make the attempts of a call in a task of its own, which event loops may tell of."""
+        handled = sys.exception()
+        try:
+            return await self._attempts.run(call)
+        except BaseException as error:
+            strip(error, handled)
+            raise
+
     # --- a cancelled create ---
 
     async def _run_to_the_end(self, call: Call[R]) -> R:
         """Run a call whose success must not be lost, even when its caller is cancelled."""
-        run = asyncio.create_task(self._attempts.run(call))
+        run = asyncio.create_task(self._run(call))
         ended = asyncio.get_running_loop().create_future()
         run.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
         try:

@@ -1,15 +1,27 @@
 """No exception leaves a call with a frame whose local variables hold a secret."""
 
 import asyncio
+import signal
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from openrouter_keys import AsyncOpenRouter, KeySpec, errors
+from openrouter_keys import AsyncOpenRouter, KeySpec, OpenRouter, ProvisionResult, errors
+from openrouter_keys.credentials import APIKey
 from openrouter_keys.emulator import Account, Emulator, Fault
 from openrouter_keys.emulator.faults import Kind
+from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.sealing import unsealing
+from openrouter_keys.provisioning.writer import Writer
 from openrouter_keys.tracebacks import strip
+from tests.journals import spec
+from tests.provisions import JumpingTime
+from tests.rotations import hashes, old_keys
 
 MANAGEMENT = "canary-management-key-that-has-no-known-prefix"
 PARTNER = "canary-partner-key-of-more-than-32-characters"
@@ -19,6 +31,10 @@ HASH = "ab" * 32
 class Abort(BaseException):
     """What ends a task, and neither the event loop nor the test run."""
 
+
+UNKNOWN = errors.CreateOutcomeUnknownError("no answer")
+UNKNOWN.name = "new"
+UNKNOWN.started_at = UNKNOWN.ended_at = datetime.now(UTC)
 
 CALLS: dict[str, Callable[[AsyncOpenRouter], Awaitable[object]]] = {
     "list": lambda client: client.api_keys.list(),
@@ -34,6 +50,10 @@ CALLS: dict[str, Callable[[AsyncOpenRouter], Awaitable[object]]] = {
         [KeySpec(ref="a", name="a")], on_result=lambda _: None
     ),
     "plan_rotation": lambda client: client.plan_rotation([HASH]),
+    "create, then reconcile": lambda client: client.api_keys.create(
+        name="new", external={"user": "acme-7", "api_key": PARTNER}, on_unknown="reconcile"
+    ),
+    "reconcile": lambda client: client.api_keys.reconcile(UNKNOWN, quiet_period=0),
 }
 
 
@@ -57,6 +77,8 @@ def assert_no_secret(error: BaseException, *secrets: str) -> None:
         shown = traceback.TracebackException.from_exception(one, capture_locals=True)
         frames += len(shown.stack)
         for frame in shown.stack:
+            if frame.name.startswith("test_"):
+                continue  # a test knows the secrets
             for secret in (MANAGEMENT, PARTNER, *secrets):
                 assert secret not in str(frame.locals), (frame.filename, frame.name)
     assert frames
@@ -154,3 +176,349 @@ def test_a_group_and_a_circle_of_exceptions_are_gone_through_once() -> None:
     strip(group, None)
 
     assert [one.__traceback__ for one in (first, second, group)] == [None] * 3
+
+
+# --- a secret that came: on its way to whoever takes it ---
+
+# Where something of ours, or Ctrl-C, may go off between a create's answer and its caller.
+ON_THE_WAY = (
+    "attempts.Answer",
+    "attempts.happening",
+    "converter.parse",
+    "operations.decode",
+    "operations.parse",
+    "operations.hash_of",
+    "made_keys.hash_of",
+    "transport.MadeKeys.add",
+)
+IN_A_RUN = (
+    "converter.parse",
+    "provisioning.making.UndeliveredKey",
+    "provisioning.delivery.encode",
+    "provisioning.delivery.disagreements",
+    "provisioning.delivery.ProvisionResult",
+    "provisioning.journal.MadeKey.of",
+    "provisioning.journal.write_time",
+    "provisioning.journal.Journal._storing",
+    "provisioning.journal.Journal.acknowledge",
+)
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, where: str, bug: type[BaseException]) -> None:
+    def broken(*given: object, **named: object) -> None:
+        del given, named  # it stands for the line that calls it
+        raise bug("broken")
+
+    monkeypatch.setattr(f"openrouter_keys.{where}", broken)
+
+
+class Told:
+    """What event loops tell of errors that nobody took."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(self._take)
+
+    def _take(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "exception" in context:
+            self.errors.append(context["exception"])
+
+
+@pytest.mark.parametrize("bug", [TypeError, asyncio.CancelledError, Abort])
+@pytest.mark.parametrize("where", ON_THE_WAY)
+async def test_a_bug_behind_an_answer_shows_no_created_secret(
+    where: str, bug: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    async with emulator, AsyncOpenRouter(MANAGEMENT, server_url=emulator.base_url) as client:
+        _break(monkeypatch, where, bug)
+        try:
+            await client.api_keys.create(name="new")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is searched
+            told.errors.append(error)
+        monkeypatch.undo()
+
+    secrets = [str(key.secret) for key in emulator.account.keys.values()]
+    for one in told.errors:
+        assert_no_secret(one, *secrets)
+
+
+@pytest.mark.parametrize("bug", [TypeError, asyncio.CancelledError])
+@pytest.mark.parametrize("where", IN_A_RUN)
+async def test_a_bug_in_a_run_shows_no_secret(
+    where: str, bug: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = Told()
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    taken: list[ProvisionResult] = []
+    async with (
+        emulator,
+        AsyncOpenRouter(MANAGEMENT, server_url=emulator.base_url, grace=0.05) as client,
+    ):
+        client._transport.clockwork = JumpingTime().clockwork()
+        old = old_keys(emulator, 1)
+        _break(monkeypatch, where, bug)
+        for run in (
+            client.provision([spec()], on_result=taken.append, concurrency=1),
+            client.rotate(hashes(old), journal=tmp_path / "journal", on_result=taken.append),
+        ):
+            try:
+                async with asyncio.timeout(1):
+                    await run
+            except BaseException as error:  # noqa: BLE001 - as above
+                told.errors.append(error)
+        monkeypatch.undo()
+
+    secrets = [str(key.secret) for key in emulator.account.keys.values()]
+    assert len(told.errors) >= 1
+    for one in told.errors:
+        assert_no_secret(one, *secrets)
+
+
+@pytest.mark.parametrize("bug", [TypeError, asyncio.CancelledError, Abort])
+@pytest.mark.parametrize("where", ["MadeKey.of", "write_time", "Journal._storing", "Writer.submit"])
+async def test_a_journal_that_does_not_come_to_keep_a_secret_shows_none(
+    where: str, bug: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
+        await journal.intend(spec(), datetime.now(UTC))
+        _break(monkeypatch, f"provisioning.journal.{where}", bug)
+        with pytest.raises(bug) as caught:
+            await journal.keep(spec().ref, secret=PARTNER, hash=HASH, ended_at=datetime.now(UTC))
+        monkeypatch.undo()
+
+    assert_no_secret(caught.value)
+
+
+async def test_a_journal_that_is_cancelled_while_it_keeps_a_secret_shows_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
+        never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def submit(*_: object, **__: object) -> asyncio.Future[None]:
+            return never
+
+        monkeypatch.setattr(Writer, "submit", submit)
+        keeping = asyncio.create_task(journal.keep(spec().ref, secret=PARTNER, hash=HASH))
+        await asyncio.sleep(0)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await keeping
+        monkeypatch.undo()
+
+    assert_no_secret(caught.value)
+
+
+async def test_a_writer_that_dies_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Abort) as caught:
+        await _die(monkeypatch)
+
+    assert_no_secret(caught.value)
+
+
+async def _die(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
+        _break(monkeypatch, "provisioning.entries._change", Abort)
+        keeping = asyncio.create_task(journal.keep("r", secret=PARTNER, hash=HASH))
+        await asyncio.sleep(0.05)
+        keeping.cancel()
+
+
+@pytest.mark.parametrize("identity", [PARTNER, f"{PARTNER}\ud800", f"-----BEGIN {PARTNER}"])
+def test_a_refused_identity_is_shown_nowhere(identity: str) -> None:
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        unsealing(identity)
+
+    assert_no_secret(caught.value)
+
+
+# --- Ctrl-C, and tasks of our own ---
+
+BLOCKING: dict[str, Callable[[OpenRouter], object]] = {
+    "list": lambda client: client.api_keys.list(),
+    "iterate": lambda client: next(client.api_keys.iterate()),
+    "create": lambda client: client.api_keys.create(
+        name="new", external={"user": "acme-7", "api_key": PARTNER}
+    ),
+    "update": lambda client: client.api_keys.update(HASH, limit=1),
+    "provision": lambda client: client.provision([spec()], on_result=lambda _: None),
+    "current": lambda client: client.api_keys.get_current_key_metadata(),
+}
+
+
+@pytest.mark.parametrize("way_out", ["Ctrl-C", "too late", "a bug"])
+@pytest.mark.parametrize("operation", BLOCKING)
+def test_a_blocking_call_that_is_left_shows_no_secret(
+    operation: str, way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    emulator.faults.append(Fault(kind="stalled", times=None))
+    if way_out == "a bug":
+        _break(monkeypatch, "wire.Wire.send", TypeError)
+    with emulator:
+        client = OpenRouter(
+            MANAGEMENT,
+            server_url=emulator.base_url,
+            grace=0.05,
+            timeout_ms=100 if way_out == "too late" else 60_000,
+        )
+        here = threading.get_ident()
+        timer = threading.Timer(0.2, lambda: signal.pthread_kill(here, signal.SIGINT))
+        if way_out == "Ctrl-C":
+            timer.start()
+        with pytest.raises((KeyboardInterrupt, TypeError, errors.OpenRouterError)) as caught:
+            BLOCKING[operation](client)
+        client.close()
+
+    assert_no_secret(caught.value)
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_an_interrupt_that_ends_the_event_loop_shows_no_secret(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    loop = asyncio.new_event_loop()
+    told: list[BaseException] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    with emulator:
+        client = AsyncOpenRouter(MANAGEMENT, server_url=emulator.base_url, grace=0.05)
+
+        async def broken(*_: object, **kwargs: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("openrouter_keys.wire.Wire.send", broken)
+        call = loop.create_task(_awaited(CALLS[operation](client)))
+        with pytest.raises(KeyboardInterrupt) as caught:
+            loop.run_until_complete(call)
+        call.cancel()
+        loop.run_until_complete(asyncio.wait({call}))
+        loop.run_until_complete(client.close())
+        if not call.cancelled() and (error := call.exception()) is not None:
+            told.append(error)
+        del call
+    loop.close()
+
+    for one in (caught.value, *told):
+        assert_no_secret(one)
+
+
+async def _awaited(call: Awaitable[object]) -> None:
+    await call
+
+
+async def test_a_create_that_is_taken_back_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    emulator.faults.append(Fault("create", kind="slow", delay=0.2))
+    async with emulator, AsyncOpenRouter(MANAGEMENT, server_url=emulator.base_url) as client:
+        task = asyncio.ensure_future(client.api_keys.create(name="new"))
+        await asyncio.sleep(0.1)
+        _break(monkeypatch, "transport.remove", TypeError)
+        task.cancel()
+        await asyncio.wait({task})
+        monkeypatch.undo()
+
+    (key,) = emulator.account.keys.values()
+    with pytest.raises((asyncio.CancelledError, TypeError)) as caught:
+        task.result()
+    for error in (caught.value, *told.errors):
+        assert_no_secret(error, str(key.secret))
+
+
+async def test_a_close_that_is_cancelled_shows_no_secret() -> None:
+    emulator = Emulator(Account(management_key=MANAGEMENT))
+    emulator.faults.append(Fault(kind="stalled", times=None))
+    async with emulator:
+        client = AsyncOpenRouter(MANAGEMENT, server_url=emulator.base_url, grace=0.2)
+        create = asyncio.ensure_future(CALLS["create"](client))
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        create.cancel()
+        await asyncio.wait({closing, create})
+        await client.close()
+
+    for task in (closing, create):
+        with pytest.raises(asyncio.CancelledError) as caught:
+            task.result()
+        assert_no_secret(caught.value)
+
+
+# --- the user's own functions ---
+
+
+class VaultError(Exception):
+    """What a user's function raises."""
+
+
+def _sealed_vault() -> str:
+    raise VaultError("sealed")
+
+
+async def _sealed_vault_that_came_of_something() -> str:
+    try:
+        _sealed_vault()
+    except VaultError as error:
+        raise VaultError("as ever") from error
+    return MANAGEMENT
+
+
+@pytest.mark.parametrize("api_key", [_sealed_vault, _sealed_vault_that_came_of_something])
+async def test_a_key_callable_that_fails_shows_where(api_key: APIKey) -> None:
+    client = AsyncOpenRouter(api_key, server_url="http://127.0.0.1:1")
+    with pytest.raises(errors.APIKeyError) as caught:
+        await client.api_keys.list()
+    await client.close()
+
+    assert_no_secret(caught.value)
+    names = {
+        frame.name
+        for one in chain(caught.value)
+        for frame in traceback.extract_tb(one.__traceback__)
+    }
+    assert {"_send", "_sealed_vault"} <= names
+
+
+async def test_a_session_factory_that_fails_shows_where() -> None:
+    def make() -> Any:
+        return _sealed_vault()
+
+    client = AsyncOpenRouter(MANAGEMENT, server_url="http://127.0.0.1:1", session=make)
+    with pytest.raises(VaultError) as caught:
+        await client.api_keys.list()
+
+    assert_no_secret(caught.value)
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[-2:] == ["make", "_sealed_vault"]
+
+
+@pytest.mark.parametrize("way_out", WAYS_OUT)
+async def test_a_key_callable_that_is_left_shows_no_secret(way_out: str) -> None:
+    async def slow() -> str:
+        key = MANAGEMENT
+        await asyncio.sleep(60)
+        return key
+
+    client = AsyncOpenRouter(slow, server_url="http://127.0.0.1:1")
+    with pytest.raises((asyncio.CancelledError, TimeoutError, ExceptionGroup)) as caught:
+        await WAYS_OUT[way_out](client.api_keys.list())
+    await client.close()
+
+    assert_no_secret(caught.value)
+
+
+async def test_a_key_callable_that_is_too_slow_shows_no_secret() -> None:
+    async def slow() -> str:
+        key = MANAGEMENT
+        await asyncio.sleep(60)
+        return key
+
+    async with AsyncOpenRouter(slow, server_url="http://127.0.0.1:1", timeout_ms=50) as client:
+        with pytest.raises(errors.DeadlineExceededError) as caught:
+            await client.api_keys.list()
+
+    assert_no_secret(caught.value)

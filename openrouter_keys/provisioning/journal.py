@@ -251,10 +251,12 @@ class Journal(NeverPickled):
         Raises:
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
+        told = _telling(secret)
+        del secret  # crash reporters send local variables home
         state = State.SETTLED if settled else State.MADE
-        made = MadeKey.of(hash, secret)
+        made = MadeKey.of(hash, told())
         ended = None if ended_at is None else write_time(ended_at)
-        stored = self._storing(secret)
+        stored = self._storing(told)
         try:
             await self._writer.submit(
                 lambda c: entries.keep(
@@ -272,16 +274,14 @@ class Journal(NeverPickled):
             problem = error.message
         else:
             return
-        not_kept = SecretNotKeptError(ref, secret, hash, problem)
-        del secret  # crash reporters send local variables home
-        raise not_kept
+        raise SecretNotKeptError(ref, told(), hash, problem)
 
-    def _storing(self, secret: str) -> Callable[[], str | bytes | None]:
-        # A function shows nothing, wherever it is shown, and is called in the writer's thread.
+    def _storing(self, secret: Callable[[], str]) -> Callable[[], str | bytes | None]:
+        # Called in the writer's thread.
         if not self._store_secrets:
             return lambda: None
         seal = self._seal
-        return lambda: secret if seal is None else seal(secret.encode())
+        return secret if seal is None else lambda: seal(secret().encode())
 
     async def acknowledge(self, ref: str) -> None:
         """The caller has the secret."""
@@ -541,6 +541,10 @@ def _origin(connection: sqlite3.Connection) -> tuple[datetime, str | None]:
         "SELECT created_at, server_url FROM meta"
     ).fetchone()
     return datetime.fromisoformat(created_at), server_url
+
+
+def _telling(secret: str) -> Callable[[], str]:
+    return lambda: secret  # a function shows nothing, wherever it is shown
 
 
 def _refuse_duplicates(specs: Sequence[KeySpec]) -> None:

@@ -74,11 +74,14 @@ def unsealing(identity: str) -> Callable[[bytes], bytes]:
     Raises:
         InvalidArgumentError: it holds no identity, or something else, or pyrage is not installed.
     """
-    text = checks.nonempty("identity", identity).strip()
-    pyrage = _pyrage("identity")
     identities: Sequence[object] = ()
-    with suppress(pyrage.IdentityError, UnicodeEncodeError):
-        identities = _identities(pyrage, text)
+    try:
+        identity = checks.nonempty("identity", identity).strip()
+        pyrage = _pyrage("identity")
+        with suppress(pyrage.IdentityError, UnicodeEncodeError):
+            identities = _identities(pyrage, identity)
+    finally:
+        del identity  # crash reporters send local variables home
     if not identities:
         checks.refuse("identity", _NO_IDENTITY)
 

@@ -17,6 +17,7 @@ from attrs import define
 
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.errors import JournalError, JournalFullError, JournalLostError
+from openrouter_keys.tracebacks import strip
 
 T = TypeVar("T")
 
@@ -146,6 +147,7 @@ class Writer(NeverPickled):
                 while self._serve(store):
                     pass
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            strip(error, None)
             self._tell(awaited, error)
         else:
             self._tell(self._over, None)

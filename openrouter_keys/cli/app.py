@@ -20,7 +20,7 @@ from openrouter_keys.cli import (
     CommandError,
     streams,
 )
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import printable, say
 from openrouter_keys.errors import (
     CreateOutcomeUnknownError,
     ForbiddenResponseError,
@@ -140,7 +140,7 @@ def _ended(arguments: Sequence[str]) -> int:
         from openrouter_keys.client import debugging  # noqa: PLC0415
 
         if debugging():
-            traceback.print_exception(error)
+            _trace(error)
         return _told(_worded(error), exit_code(error))
     except KeyboardInterrupt as interrupt:
         return _told("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), INTERRUPTED)
@@ -169,8 +169,14 @@ def _waited_for(result: Awaitable[object]) -> object:
 
 def _told(problem: str, code: int) -> int:
     # What was typed may be a secret; what the service said may be anything.
-    sys.stderr.write(f"openrouter-keys: {printable(scrub(problem))}\n")
+    say(problem)
     return code
+
+
+def _trace(error: BaseException) -> None:
+    for part in traceback.format_exception(error):
+        for line in part.split("\n")[:-1]:
+            sys.stderr.write(f"{printable(scrub(line))}\n")
 
 
 def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from cyclopts import Parameter
 
 from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.text import printable
 from openrouter_keys.cli.values import Flag
 
 Yes: TypeAlias = Annotated[Flag, Parameter(alias="-y", help="Do not ask.")]
@@ -29,7 +30,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError(f"would {question}, and there is no terminal to ask: --yes", USAGE)
-    sys.stderr.write(f"{question[:1].upper()}{question[1:]}? [y/N] ")
+    sys.stderr.write(printable(f"{question[:1].upper()}{question[1:]}? [y/N] "))
     sys.stderr.flush()
     if _answer().strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was done")

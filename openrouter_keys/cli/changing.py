@@ -1,6 +1,5 @@
 """`update`: what is given is changed, and the rest stays as it is."""
 
-import sys
 from typing import Annotated
 
 from attrs import asdict
@@ -13,6 +12,7 @@ from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.looking import data_of
 from openrouter_keys.cli.matching import Hash, whole_hashes
 from openrouter_keys.cli.output import Output, print_json, print_record
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import Limit, Reset
 from openrouter_keys.converter import unstructure
 from openrouter_keys.models import UpdateKeysRequest
@@ -52,7 +52,7 @@ async def update(
     async with connection.client() as client:
         (whole,) = await whole_hashes(client, [hash])
         if dry_run:
-            sys.stderr.write(f"openrouter-keys: would change {whole}\n")
+            say(f"would change {whole}")
             print_json(unstructure(request))
         else:
             changed = await client.api_keys.update(whole, **asdict(request))

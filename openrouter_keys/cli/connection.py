@@ -2,7 +2,6 @@
 
 import os
 import ssl
-import sys
 from typing import Annotated
 
 from attrs import field, frozen
@@ -12,7 +11,7 @@ from cyclopts.validators import Number
 from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.secret_files import read_api_key
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import NONE, File
 from openrouter_keys.client import AsyncOpenRouter
 
@@ -68,8 +67,8 @@ class Connection:
         if self.api_key_file is None and not os.environ.get("OPENROUTER_API_KEY"):
             message = "there is no management key: set OPENROUTER_API_KEY, or give --api-key-file"
             raise CommandError(message, AUTHENTICATION)
-        key = None if self.api_key_file is None else read_api_key(self.api_key_file, _warn)
-        with warnings_to(_warn):
+        key = None if self.api_key_file is None else read_api_key(self.api_key_file, say)
+        with warnings_to(say):
             return AsyncOpenRouter(
                 key,
                 server_url=self.base_url,
@@ -77,10 +76,6 @@ class Connection:
                 proxy="" if self.proxy == NONE else self.proxy,
                 ssl=None if self.ca_file is None else _trusting(self.ca_file),
             )
-
-
-def _warn(told: str) -> None:
-    sys.stderr.write(f"openrouter-keys: {printable(told)}\n")
 
 
 def _trusting(file: str) -> ssl.SSLContext:

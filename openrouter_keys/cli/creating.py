@@ -29,6 +29,7 @@ from openrouter_keys.cli.handover import Handed, Taker
 from openrouter_keys.cli.interrupts import interrupts
 from openrouter_keys.cli.output import Output, Record, print_json, print_record
 from openrouter_keys.cli.secret_files import read_secret
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
@@ -86,7 +87,7 @@ async def create(
     )
     _refuse_senseless(request)
     if dry_run:
-        sys.stderr.write("openrouter-keys: would send\n")
+        say("would send")
         print_json(_shown(request))
         return 0
     with _taker(to) as taker:
@@ -141,7 +142,7 @@ async def _made_or_undone(
 
     def first() -> None:
         told = "waiting for the create to end, to delete its key; Ctrl-C again stops at once"
-        sys.stderr.write(f"openrouter-keys: {told}\n")
+        say(told)
 
     def last_words() -> str:
         look = shlex.join(["openrouter-keys", "list", "--name", request.name])
@@ -184,7 +185,7 @@ async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, o
     if taker is not None:
         _print_answer(made, out)
     if made.problem:
-        sys.stderr.write(f"openrouter-keys: {made.problem}\n")
+        say(made.problem)
 
 
 async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
@@ -214,7 +215,7 @@ def _print_secret(made: _Made, out: Output) -> None:
     if sys.stdout.isatty():
         sys.stderr.write("The secret is shown this once: keep it now.\n")
     elif out.format == "text":
-        sys.stderr.write(f"openrouter-keys: created {made.handed.hash}\n")
+        say(f"created {made.handed.hash}")
 
 
 def _print_answer(made: _Made, out: Output) -> None:

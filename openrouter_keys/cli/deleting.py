@@ -1,7 +1,6 @@
 """`delete`: one key, many, or those whose hashes stand on standard input."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Final
 
@@ -16,6 +15,7 @@ from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.looking import ANOTHER
 from openrouter_keys.cli.matching import hashes_given, whole_hashes
 from openrouter_keys.cli.output import Output, Record, print_records
+from openrouter_keys.cli.text import say
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import (
     ForbiddenResponseError,
@@ -99,7 +99,7 @@ def _tell_interrupted(keys: Sequence[_Doomed]) -> None:
     deleted = sum(key.outcome == _DELETED for key in keys)
     rest = len(keys) - deleted
     told = f"{deleted:,} deleted; {rest:,} may be there still: the same command goes on"
-    sys.stderr.write(f"openrouter-keys: {told}\n")
+    say(told)
 
 
 async def _each(keys: Sequence[_Doomed], do: Callable[[_Doomed], Awaitable[None]]) -> None:

@@ -21,7 +21,7 @@ from openrouter_keys.cli.app import exit_code
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import free_name
 from openrouter_keys.cli.sums import keys
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import say
 from openrouter_keys.errors import JSON, QuotaExhaustedError, ResponseError
 from openrouter_keys.masking import scrub
 from openrouter_keys.provisioning.errors import (
@@ -64,7 +64,7 @@ class Ending:
     def begin(self) -> None:
         """Tell where the journal is."""
         if not self.quiet:
-            _say(f"the journal is {self.journal}")
+            say(f"the journal is {self.journal}")
 
     def see(self, progress: ProvisionProgress) -> None:
         """Look at how far it is; the last look shows the report."""
@@ -101,7 +101,7 @@ class Ending:
         """Tell how far it came."""
         self.stopped_by = "interrupted"
         self._tell(self.stopped_by, self.report)
-        _say(f"go on with: {self.again()}")
+        say(f"go on with: {self.again()}")
 
     # --- ended by itself ---
 
@@ -113,9 +113,9 @@ class Ending:
             self.stopped_by = "nobody reads standard output any more"
         if isinstance(cause, SecretNotKeptError):
             self.stopped_by = "the journal cannot be written: make room on its disk"
-        self._tell(f"stopped: {printable(self.stopped_by)}", error.report)
+        self._tell(f"stopped: {self.stopped_by}", error.report)
         first = _first(cause)
-        _say(f"{first}{', then ' if first else ''}go on with: {self.again()}")
+        say(f"{first}{', then ' if first else ''}go on with: {self.again()}")
         if isinstance(cause, BrokenPipeError):
             return BROKEN_PIPE
         if _doubtful(error.report):
@@ -128,18 +128,18 @@ class Ending:
         self._tell("", report)
         if report.ok:
             return DONE
-        _say(f"try again with: {self.again()}")
+        say(f"try again with: {self.again()}")
         return IN_DOUBT if _doubtful(report) else SOME_FAILED
 
     def _tell(self, why: str, report: ProvisionReport | None) -> None:
         if why:
-            _say(why)
+            say(why)
         if report is None:
             return
         for line in _problems(report):
-            _say(line)
+            say(line)
         if not self.quiet or not report.ok or why:
-            _say(f"{report}, in {report.elapsed:,.1f} s")
+            say(f"{report}, in {report.elapsed:,.1f} s")
         handed = report.created + report.resumed
         told = list[str]()
         if handed and not self.quiet:
@@ -148,7 +148,7 @@ class Ending:
         if not self.quiet or (self.to.secret_file and not handed):
             told += whereabouts.of_earlier(report, self.to, self.journal, stored=self.stored)
         for line in told:
-            _say(line)
+            say(line)
 
     def record(self) -> dict[str, JSON]:
         """Return it for programs."""
@@ -228,11 +228,6 @@ _CLEAR: Final = "which key is its own cannot be told: delete those that are your
 def _listed(what: str, count: int, problems: Sequence[ProvisionProblem]) -> Iterator[str]:
     for problem in problems[:TOLD]:
         hashes = f" ({', '.join(problem.hashes)})" if problem.hashes else ""
-        yield printable(f"{what}: {problem.ref}: {problem.reason}{hashes}")
+        yield f"{what}: {problem.ref}: {problem.reason}{hashes}"
     if count > TOLD:
         yield f"{what}: and {count - TOLD:,} more (--json tells up to 1,000)"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"openrouter-keys: {text}\n")
-    sys.stderr.flush()

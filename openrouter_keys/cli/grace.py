@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from openrouter_keys.cli.text import say
 from openrouter_keys.provisioning import rotations
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.rotations import OldKey, RotationEntry
@@ -62,8 +63,7 @@ async def counted_down(until: datetime | None, *, quiet: bool) -> AsyncGenerator
             with suppress(asyncio.CancelledError):
                 await telling
     else:
-        sys.stderr.write(f"openrouter-keys: {_TOLD.format(in_words(left))}\n")
-        sys.stderr.flush()
+        say(_TOLD.format(in_words(left)))
         yield
 
 

@@ -1,7 +1,6 @@
 """Where secrets go: a new private file, or another program's standard input, one at a time."""
 
 import asyncio
-import json
 import os
 import re
 import shlex
@@ -15,6 +14,7 @@ from attrs import asdict, define, field, frozen
 
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.cli.csv_cells import csv_row
+from openrouter_keys.cli.text import as_json
 from openrouter_keys.masking import mask
 from openrouter_keys.models import HoldsSecret
 
@@ -177,7 +177,7 @@ def new_file(
     keep, taken, spare = False, 0, os.dup(descriptor)
     try:
         with text_of(descriptor) as file:
-            write = writer(format, file)
+            write = writer(format, file.write)
 
             def flush() -> None:
                 nonlocal keep, taken
@@ -245,17 +245,22 @@ def text_of(descriptor: int) -> Generator[TextIO]:
         raise CommandError(f"cannot write the keys: {error.strerror}") from error
 
 
-def writer(format: SecretFormat, file: TextIO) -> Callable[[Handed], object]:
-    """Return what writes a key into a text."""
+def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Handed], object]:
+    """Return what writes a key into a text.
+
+    Args:
+        format: how.
+        write: writes a line.
+    """
     if format == "raw":
-        return lambda handed: file.write(f"{handed.key}\n")
+        return lambda handed: write(f"{handed.key}\n")
     if format == "jsonl":
-        return lambda handed: file.write(json.dumps(asdict(handed), ensure_ascii=False) + "\n")
+        return lambda handed: write(as_json(asdict(handed)) + "\n")
     if format == "env":
         variables = _Variables()
-        return lambda handed: file.write(f"{variables.name(handed)}={handed.key}\n")
-    file.write(csv_row(COLUMNS, _CSV_END))
-    return lambda handed: file.write(csv_row(asdict(handed).values(), _CSV_END))
+        return lambda handed: write(f"{variables.name(handed)}={handed.key}\n")
+    write(csv_row(COLUMNS, _CSV_END))
+    return lambda handed: write(csv_row(asdict(handed).values(), _CSV_END))
 
 
 class _Variables:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from openrouter_keys.cli import INTERRUPTED
+from openrouter_keys.cli.text import printable
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _STDERR: Final = 2
@@ -53,6 +54,6 @@ def interrupts(first: Callable[[], object], last_words: Callable[[], str]) -> Ge
 def _end(words: str) -> None:
     tidy = _TIDY if sys.stderr.isatty() else ""
     try:
-        os.write(_STDERR, f"{tidy}openrouter-keys: {words}\n".encode(errors="replace"))
+        os.write(_STDERR, f"{tidy}openrouter-keys: {printable(words)}\n".encode(errors="replace"))
     finally:
         os._exit(INTERRUPTED)

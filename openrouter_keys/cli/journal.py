@@ -1,7 +1,6 @@
 """`journal`: how a journal's keys stand, and their secrets, taken out or forgotten. No network."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
@@ -13,8 +12,10 @@ from openrouter_keys.cli import DONE, IN_DOUBT, CommandError
 from openrouter_keys.cli.asking import DryRun, Yes, confirm
 from openrouter_keys.cli.journal_export import JournalFile, reading
 from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.text import as_json, printable, say
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.converter import write_time
+from openrouter_keys.errors import JSON
 from openrouter_keys.provisioning.errors import JournalError
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.schema import DOUBTFUL, State
@@ -61,7 +62,7 @@ async def status(
         counts = await found.counts()
         written_off = sum([1 async for _ in found.written_off()])
         purgeable = await found.purgeable()
-    about = {
+    about: dict[str, JSON] = {
         "server_url": server_url,
         "created_at": write_time(created_at),
         "written_off": written_off,
@@ -71,19 +72,20 @@ async def status(
     doubts = sum(counts[state] for state in DOUBTFUL)
     if doubts and not json:
         sys.stdout.flush()
-        sys.stderr.write(f"openrouter-keys: {keys(doubts)} in doubt: {_SETTLE}\n")
+        say(f"{keys(doubts)} in doubt: {_SETTLE}")
     return IN_DOUBT if doubts else DONE
 
 
 _SETTLE: Final = "the same `provision`, or `rotate`, with this journal settles it"
 
 
-def _as_json(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
-    return json.dumps({**about, "keys": counts}) + "\n"
+def _as_json(about: Mapping[str, JSON], counts: Mapping[State, int]) -> str:
+    states: dict[str, JSON] = {state.value: count for state, count in counts.items()}
+    return as_json({**about, "keys": states}) + "\n"
 
 
 def _as_text(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
-    facts = {name: "-" if value is None else str(value) for name, value in about.items()}
+    facts = {name: "-" if value is None else printable(str(value)) for name, value in about.items()}
     facts["created_at"] = facts["created_at"].replace("T", " ").replace("Z", " UTC")
     lines = [f"{name:11}  {value:9}  {_FACTS[name]}" for name, value in facts.items()]
     lines += [f"{state:11}  {counts[state]:<9,}  {_MEANINGS[state]}" for state in State]
@@ -107,7 +109,7 @@ def purge(path: JournalFile, /, *, yes: Yes = False, dry_run: DryRun = False) ->
     # Also where there is none: an earlier purge may have ended half-way.
     forgotten = count if dry_run else asyncio.run(_purged(path))
     would = "would forget" if dry_run else "forgot"
-    sys.stderr.write(f"openrouter-keys: {would} the secrets of {keys(forgotten)}\n")
+    say(f"{would} the secrets of {keys(forgotten)}")
 
 
 _UNLESS: Final = "they were never exported or handed over"
@@ -136,7 +138,7 @@ async def backup(
 ) -> None:
     """Copy a whole journal, while no run is under way: its file alone may lack the last keys."""
     await _or_told(Journal.backup(path, to))
-    sys.stderr.write(f"openrouter-keys: copied {path} to {to}\n")
+    say(f"copied {path} to {to}")
 
 
 @journal.command
@@ -148,7 +150,7 @@ def accept(path: JournalFile, /, *, yes: Yes = False) -> None:
     """
     confirm(f"go on with {path}, and make again the keys that it does not know", yes=yes)
     asyncio.run(_or_told(Journal.accept(path)))
-    sys.stderr.write(f"openrouter-keys: {path} can be gone on with\n")
+    say(f"{path} can be gone on with")
 
 
 async def _or_told(done: Awaitable[object]) -> None:

@@ -18,7 +18,7 @@ from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker, TextTaker, text_of, writer
 from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.sums import keys
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import printable, say
 from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.converter import decode
 from openrouter_keys.errors import InvalidArgumentError, ResponseValidationError
@@ -71,7 +71,7 @@ async def export(
             exported, missing = await _hand_over(found, taker, unseal)
     where = f" to {to.secret_file}" if to.secret_file else ""
     without = f"; {_without(missing)}" if missing else ""
-    sys.stderr.write(f"openrouter-keys: exported {keys(exported)}{where}{without}\n")
+    say(f"exported {keys(exported)}{where}{without}")
 
 
 def _as_asked(to: Destination, out: Lines) -> Destination:
@@ -92,18 +92,16 @@ def _taker(to: Destination) -> Generator[Taker]:
         yield command
     elif os.isatty(_STDOUT) or to.show_secret:
         with text_of(_STDOUT) as text:
-            write = writer(to.format, text)
-            yield TextTaker(_for_people(write) if os.isatty(_STDOUT) else write, text.flush)
+            # Let no name steer a terminal.
+            show = _shown if os.isatty(_STDOUT) else str
+            yield TextTaker(writer(to.format, lambda line: text.write(show(line))), text.flush)
     else:
         message = "the secrets would go into a pipe: give --show-secret, or --secret-file FILE"
         raise CommandError(message, USAGE)
 
 
-def _for_people(write: Callable[[Handed], object]) -> Callable[[Handed], object]:
-    """Let no name steer a terminal."""
-    return lambda handed: write(
-        evolve(handed, ref=printable(handed.ref), name=printable(handed.name))
-    )
+def _shown(line: str) -> str:
+    return printable(line.rstrip("\r\n")) + "\n"
 
 
 async def _hand_over(

@@ -13,8 +13,7 @@ from cyclopts import Group, Parameter
 
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.cli.csv_cells import csv_row
-from openrouter_keys.cli.streams import speaks_unicode
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import as_json, printable
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.errors import JSON
 
@@ -106,7 +105,7 @@ def print_record(record: Record, output: Output) -> None:
         print_json({"data": dict(record)})
     elif output.format == "text":
         for name, value in record.items():
-            sys.stdout.write(f"{name}\t{printable(cell(value))}\n")
+            sys.stdout.write(f"{printable(name)}\t{printable(cell(value))}\n")
     elif output.format == "table":
         # Loaded late: programs need no table.
         from openrouter_keys.cli.tables import print_fields  # noqa: PLC0415
@@ -119,28 +118,24 @@ def print_record(record: Record, output: Output) -> None:
 def print_json(value: JSON) -> None:
     """Print one JSON value: indented on a terminal, in one line elsewhere."""
     indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(f"{_json(value, indent)}\n")
+    sys.stdout.write(f"{as_json(value, indent)}\n")
 
 
 def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], object]:
     if format == "jsonl":
-        return lambda record: sys.stdout.write(f"{_json(dict(record))}\n")
+        return lambda record: sys.stdout.write(f"{as_json(dict(record))}\n")
     if format == "csv":
         # The line ends of this system: the file that it is redirected to is a local one.
-        sys.stdout.write(csv_row(columns))
         # A terminal would do what a name tells it to.
         show = printable if sys.stdout.isatty() else str
+        sys.stdout.write(csv_row(map(show, columns)))
         return lambda record: sys.stdout.write(
             csv_row(show(cell(record.get(name))) for name in columns)
         )
-    sys.stdout.write("\t".join(columns) + "\n")
+    sys.stdout.write("\t".join(map(printable, columns)) + "\n")
     return lambda record: sys.stdout.write(
         "\t".join(printable(cell(record.get(name))) for name in columns) + "\n"
     )
-
-
-def _json(value: JSON, indent: int | None = None) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=not speaks_unicode())
 
 
 def cell(value: JSON) -> str:

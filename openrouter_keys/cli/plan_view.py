@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, cast
 from openrouter_keys.cli import DONE, FAILED
 from openrouter_keys.cli.output import Output, Record, print_json, print_records
 from openrouter_keys.cli.plan import Plan, Step, steps
+from openrouter_keys.cli.text import say
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, IncompleteListingError, NoResponseError
@@ -47,7 +48,8 @@ async def show(
         await print_records(records, out, _COLUMNS, _print)
     sys.stdout.flush()
     told = [*plan.lines(), *_names_told(there)]
-    sys.stderr.write("".join(f"openrouter-keys: {line}\n" for line in told))
+    for line in told:
+        say(line)
     return DONE if plan.first_changed is None else FAILED
 
 
@@ -84,7 +86,7 @@ async def _same_names(
                 if (workspace_id, key.name) in names:
                     found[(workspace_id, key.name), key.hash] = None
     except (IncompleteListingError, NoResponseError) as error:
-        sys.stderr.write(f"openrouter-keys: which names are there already is not known: {error}\n")
+        say(f"which names are there already is not known: {error}")
         return Counter()
     own = await _own(journal) if found and journal else frozenset[str]()
     return Counter(name for name, hash in found if hash not in own)

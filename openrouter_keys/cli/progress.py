@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Protocol
 
+from openrouter_keys.cli.text import printable, say
+from openrouter_keys.masking import scrub
 from openrouter_keys.provisioning.report import Phase, ProvisionProgress
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def teller(*, quiet: bool = False, bar: bool = True) -> Teller:
         return Silence()
     if bar and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Bar()
-    return Lines(sys.stderr.write)
+    return Lines(say)
 
 
 class Silence:
@@ -56,8 +58,7 @@ class Silence:
 
     def say(self, text: str, /) -> None:
         """Say it."""
-        sys.stderr.write(f"openrouter-keys: {text}\n")
-        sys.stderr.flush()
+        say(text)
 
 
 class Pace:
@@ -93,11 +94,11 @@ class Lines:
     """A line at each change of phase, and every few seconds within one.
 
     Args:
-        write: writes them.
+        say: says one.
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
         self._pace = Pace()
         self._phase: Phase | None = None
         self._told_at = -EVERY
@@ -123,8 +124,7 @@ class Lines:
 
     def say(self, text: str, /) -> None:
         """Say it."""
-        self._write(f"openrouter-keys: {text}\n")
-        sys.stderr.flush()
+        self._say(text)
 
 
 class Bar:
@@ -165,7 +165,7 @@ class Bar:
 
     def say(self, text: str, /) -> None:
         """Say it above the bar."""
-        self._bar.console.print(f"openrouter-keys: {text}", soft_wrap=True)
+        self._bar.console.print(f"openrouter-keys: {printable(scrub(text))}", soft_wrap=True)
 
 
 def phase_of(progress: ProvisionProgress) -> str:

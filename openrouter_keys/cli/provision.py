@@ -36,6 +36,7 @@ from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.spec_file import FileFormat, SpecFile, spec_file
 from openrouter_keys.cli.spec_rows import FIELDS
 from openrouter_keys.cli.takers import Results, results_of
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.provisioning.report import (
@@ -160,7 +161,7 @@ def _there(journal: Path) -> Path | None:
 
 
 def _told(problem: str) -> int:
-    sys.stderr.write(f"openrouter-keys: {problem}\n")
+    say(problem)
     return USAGE
 
 
@@ -188,7 +189,7 @@ async def _show_plan(
     except CommandError as error:
         if error.code != AUTHENTICATION:
             raise
-        sys.stderr.write(f"openrouter-keys: the service was not asked: {error}\n")
+        say(f"the service was not asked: {error}")
         return await show(specs, journal, None, out)
     async with client:
         return await show(specs, journal, client, out)

@@ -10,9 +10,10 @@ from openrouter_keys.cli.asking import confirm
 from openrouter_keys.cli.grace import counted_down, last_due
 from openrouter_keys.cli.interrupts import interrupts
 from openrouter_keys.cli.library_warnings import warnings_to
-from openrouter_keys.cli.rotation_order import Order, holding, say, stored
+from openrouter_keys.cli.rotation_order import Order, holding, stored
 from openrouter_keys.cli.rotation_view import changes, ended, export_of, preview, show
 from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.text import say
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
 

@@ -14,10 +14,11 @@ from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.matching import hashes_given, whole_hashes
 from openrouter_keys.cli.output import Output
 from openrouter_keys.cli.retirement import finish_rotation, show_due
-from openrouter_keys.cli.rotation_order import Order, is_there, say, stored
+from openrouter_keys.cli.rotation_order import Order, is_there, stored
 from openrouter_keys.cli.rotation_view import changes, problems_of, show
 from openrouter_keys.cli.runs import UNPACED, Pace, check_recipient
 from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.twin_making import make_twins
 from openrouter_keys.cli.values import Duration, File, Flag
 from openrouter_keys.client import AsyncOpenRouter

@@ -1,6 +1,5 @@
 """What a rotation was told to do, and what its journal holds. Nothing is sent."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.ending import Ending
 from openrouter_keys.cli.output import Output
 from openrouter_keys.cli.runs import Pace
+from openrouter_keys.cli.text import say
 from openrouter_keys.lifecycle import rotations
 from openrouter_keys.lifecycle.arguments import BudgetRule
 from openrouter_keys.lifecycle.report import Rotation
@@ -76,9 +76,3 @@ async def holding(journal: Path) -> frozenset[str]:
 def is_there(journal: Path) -> bool:
     """Return whether there is a journal."""
     return journal.is_file()
-
-
-def say(text: str) -> None:
-    """Tell people something."""
-    sys.stderr.write(f"openrouter-keys: {text}\n")
-    sys.stderr.flush()

@@ -9,9 +9,9 @@ from openrouter_keys.cli import DONE, IN_DOUBT, SOME_FAILED
 from openrouter_keys.cli.ending import TOLD
 from openrouter_keys.cli.handover import free_name
 from openrouter_keys.cli.output import Output, Record, print_json, print_records
-from openrouter_keys.cli.rotation_order import Order, say
+from openrouter_keys.cli.rotation_order import Order
 from openrouter_keys.cli.sums import keys
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.whereabouts import export_command
 from openrouter_keys.errors import JSON
 from openrouter_keys.lifecycle.report import Rotation, RotationReport, RotationState
@@ -145,7 +145,7 @@ def problems_of(rotations: Iterable[Rotation]) -> Iterator[str]:
     """Return what went wrong last, with the names of the keys."""
     stuck = [rotation for rotation in rotations if rotation.problem is not None]
     for rotation in stuck[:TOLD]:
-        yield printable(f"{_key(rotation.hash, rotation.name)}: {rotation.problem}")
+        yield f"{_key(rotation.hash, rotation.name)}: {rotation.problem}"
     if len(stuck) > TOLD:
         yield f"and {keys(len(stuck) - TOLD)} more (--json tells all)"
 
@@ -165,7 +165,7 @@ def ended(report: RotationReport, rotations: Sequence[Rotation], order: Order) -
     for line in _problems(report, rotations):
         say(line)
     if report.exhausted is not None:
-        say(printable(f"stopped: {report.exhausted}"))
+        say(f"stopped: {report.exhausted}")
     told = str(report)
     tell = order.tell if report.ok else say
     tell("nothing is left to do" if told == "nothing" else told)
@@ -212,6 +212,6 @@ def _problems(report: RotationReport, rotations: Iterable[Rotation]) -> Iterator
     ):
         for problem in found[:TOLD]:
             key = _key(problem.ref, names.get(problem.ref))
-            yield printable(f"{what}: {key}: {problem.reason}")
+            yield f"{what}: {key}: {problem.reason}"
         if count > TOLD:
             yield f"{what}: and {keys(count - TOLD)} more (--json tells all)"

@@ -41,7 +41,7 @@ def table_of(
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(
-            headings.get(name, name).upper(),
+            Text(printable(headings.get(name, name).upper())),
             justify="right" if _is_money(name) else "left",
             no_wrap=name != "name",
             min_width=_NAME_WIDTH if name == "name" else None,
@@ -87,9 +87,10 @@ def print_table(
 
 def print_fields(record: Record) -> None:
     """Print one record, a line for each field."""
-    out, width = console(), max(map(len, record), default=0)
+    names = {name: printable(name) for name in record}
+    out, width = console(), max(map(len, names.values()), default=0)
     for name, value in record.items():
-        line = Text.assemble((f"{name:{width}}  ", "dim"), shown(name, value))
+        line = Text.assemble((f"{names[name]:{width}}  ", "dim"), shown(name, value))
         out.print(line, soft_wrap=True)
 
 

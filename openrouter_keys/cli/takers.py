@@ -1,7 +1,6 @@
 """What a run hands its keys to: one at a time, and none after the first that was not taken."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +9,7 @@ from attrs import asdict, define, field
 
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker, TextTaker
+from openrouter_keys.cli.text import as_json
 from openrouter_keys.provisioning.report import ProvisionResult
 from openrouter_keys.provisioning.schema import State
 
@@ -60,7 +60,7 @@ def printed(*, show_secret: bool) -> TextTaker:
         line = asdict(handed)
         if not show_secret:
             del line["key"]
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(as_json(line) + "\n")
 
     return TextTaker(write, sys.stdout.flush)
 

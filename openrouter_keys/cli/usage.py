@@ -14,7 +14,7 @@ from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.output import Output, Record, print_json, print_records
 from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.spending import FIELDS, Sort, Spending, Spendings, ordered, spending
-from openrouter_keys.cli.text import printable
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import JSON
@@ -143,16 +143,16 @@ def _make_page(spendings: Spendings, file: str, *, force: bool) -> None:
     write_page(file, page(spendings), force=force)
     count = len(spendings.every)
     keys = f"{count:,} key{'' if count == 1 else 's'}"
-    sys.stderr.write(f"openrouter-keys: made {printable(file)}: a page on {keys}\n")
+    say(f"made {file}: a page on {keys}")
 
 
 def _alarm(spendings: Spendings) -> int:
     alarming = spendings.alarming
     if not alarming:
         return DONE
-    names = ", ".join(printable(repr(each.name)) for each in alarming[:_NAMED])
+    names = ", ".join(repr(each.name) for each in alarming[:_NAMED])
     more = f" and {len(alarming) - _NAMED:,} more" if len(alarming) > _NAMED else ""
     told = f"{len(alarming):,} of {len(spendings.every):,} keys have spent"
     share = f"{100 * spendings.near:g}% of their limit or more"
-    sys.stderr.write(f"openrouter-keys: {told} {share}: {names}{more}\n")
+    say(f"{told} {share}: {names}{more}")
     return SOME_FAILED

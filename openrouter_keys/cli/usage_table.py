@@ -131,7 +131,9 @@ def _shortened(text: str, width: int, cut: str) -> str:
 
 
 def _hashes(rows: Sequence[_Row]) -> _Column:
-    cells = [Text(row.key.hash[:SHORT_HASH] if row.key else "", style="dim") for row in rows]
+    cells = [
+        Text(printable(row.key.hash[:SHORT_HASH]) if row.key else "", style="dim") for row in rows
+    ]
     return _Column("hash", cells, right=False)
 
 

@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sized
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import islice
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from typing import Any, Generic, TypeVar, cast
+
+from openrouter_keys.greenlets import callers_queue
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -24,7 +26,8 @@ class Errands:
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[_Errand[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Errand[Any] | None] | Queue[_Errand[Any] | None]
+        self._queue = callers_queue()
         self._over = False
 
     def serve(self, until: "Future[Any]") -> None:

@@ -15,6 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientClosedError, ClientStateError, ForkedClientError
+from openrouter_keys.greenlets import start_thread, waiting
 from openrouter_keys.pickling import NeverPickled
 
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ class _Loop(NeverPickled):
         if not threading.main_thread().is_alive():
             raise ClientStateError(_TOO_LATE)
         try:
-            self.join = _start_thread(self._run)
+            self.join = start_thread(self._run, "blocking-calls")
         except RuntimeError as error:
             raise ClientStateError(f"the client's thread could not be started: {error}") from None
 
@@ -218,25 +219,6 @@ class _Executor(ThreadPoolExecutor):
         return done
 
 
-def _start_thread(function: Callable[[], None]) -> Callable[[], object]:
-    """Run a function in a thread of the system; return what waits for its end."""
-    gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None and gevent.is_module_patched("threading"):
-        # Its threads share one of the system's, and that can run one event loop.
-        gevent.get_original("_thread", "start_new_thread")(_run_beside_gevent, (function,))
-        return lambda: None
-    thread = threading.Thread(target=function, name="blocking-calls", daemon=True)
-    thread.start()
-    return thread.join
-
-
-def _run_beside_gevent(function: Callable[[], None]) -> None:
-    try:
-        function()
-    finally:
-        sys.modules["gevent"].get_hub().destroy(destroy_loop=True)  # it holds files open
-
-
 def _tell_sniffio() -> None:
     """Say that asyncio runs in this thread: sniffio finds no task in a callback of the loop.
 
@@ -253,9 +235,12 @@ def _stop_all() -> None:
     ours = [loop for loop in _running if loop.pid == os.getpid()]
     for loop in ours:
         loop.stop(hurry=True)
-    done, _ = concurrent.futures.wait([loop.ended for loop in ours], timeout=PATIENCE_AT_EXIT)
-    for ended in done:
-        ended.result()
+    with waiting():
+        done, _ = concurrent.futures.wait([loop.ended for loop in ours], timeout=PATIENCE_AT_EXIT)
+    for loop in ours:
+        if loop.ended in done:
+            loop.join()
+            loop.ended.result()
 
 
 class LoopThread(NeverPickled):
@@ -300,7 +285,8 @@ class LoopThread(NeverPickled):
         del function  # it may hold a secret, and crash reporters send local variables home
         try:
             loop.run(call)
-            return call.outcome.result()
+            with waiting():
+                return call.outcome.result()
         except BaseException as error:
             if not call.told(error):
                 call.interrupted(error)
@@ -324,18 +310,22 @@ class LoopThread(NeverPickled):
         loop = self._started()
         call = _Call(loop, function)
         try:
-            try:
-                loop.run(call)
-                errands.serve(call.outcome)
-            except BaseException as interrupt:
-                loop.soon(call.cancel)
-                errands.serve(call.outcome)
-                call.annotate(interrupt)
-                raise
+            with waiting():
+                self._serve(loop, call, errands)
             return call.outcome.result()
         finally:
             errands.close()
             del call  # its outcome holds an error, whose traceback holds this frame
+
+    def _serve(self, loop: _Loop, call: "_Call[Any]", errands: Errands) -> None:
+        try:
+            loop.run(call)
+            errands.serve(call.outcome)
+        except BaseException as interrupt:
+            loop.soon(call.cancel)
+            errands.serve(call.outcome)
+            call.annotate(interrupt)
+            raise
 
     def close(self) -> None:
         """Let end what is still running, await `last` in the loop, then stop the thread."""
@@ -347,7 +337,8 @@ class LoopThread(NeverPickled):
         if self._loop is not None and self._forgotten is not None:
             self._forgotten.detach()
             self._loop.stop(hurry=False)
-            error = self._loop.ended.exception()
+            with waiting():
+                error = self._loop.ended.exception()
             self._loop.join()
             if first and error is not None:
                 raise error
@@ -372,8 +363,9 @@ class LoopThread(NeverPickled):
     def _start(self) -> _Loop:
         loop = _Loop(self._last)
         try:
-            loop.start_thread()
-            loop.ready.result()
+            with waiting():
+                loop.start_thread()
+                loop.ready.result()
         finally:
             # Interrupted meanwhile, it either never comes to be ready, or is there for the next.
             if not loop.ready.cancel() and loop.ready.exception() is None:

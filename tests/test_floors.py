@@ -22,6 +22,7 @@ FLOORS = (
     "credentials",
     "clockwork",
     "deadlines",
+    "greenlets",
     "errands",
     "loop_thread",
     "blocking",

@@ -7,7 +7,6 @@ there is to write, the fewer commits it takes; and nobody ever waits for a timer
 import asyncio
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeAlias, TypeVar
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 from attrs import define
 
+from openrouter_keys.greenlets import simple_queue, start_thread
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.errors import JournalError, JournalFullError, JournalLostError
 from openrouter_keys.tracebacks import strip
@@ -96,7 +96,7 @@ class Writer(NeverPickled):
     def __init__(self, opened: Callable[[], AbstractContextManager[Store]]) -> None:
         self.lost: JournalLostError | None = None
         self._opened = opened
-        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Job | None] = simple_queue()
         self._closed = False
 
     async def start(self) -> None:
@@ -105,7 +105,7 @@ class Writer(NeverPickled):
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a journal that is never closed must not keep its process from ending.
-        threading.Thread(target=self._live, name="openrouter-keys-journal", daemon=True).start()
+        start_thread(self._live, "openrouter-keys-journal")
         try:
             await asyncio.shield(self._ready)
         except BaseException:

@@ -91,7 +91,7 @@ class Attempts(NeverPickled):
             await self._wait_or_raise(call, outcome)
 
     async def _send(self, call: Call[R]) -> Reply | NoReply:
-        call.api_key = self._credentials.fixed or await self._ask_api_key(call)
+        call.api_key = self._credentials.fixed() or await self._ask_api_key(call)
         operation, began = call.operation, self._clockwork.monotonic()
         left = call.options.timeout - (began - call.started)
         if left <= 0:
@@ -323,7 +323,7 @@ class Attempts(NeverPickled):
 
     async def _has_another_key(self, call: Call[Any], refused: OpenRouterError) -> bool:
         """Whether a callable `api_key`, asked once more, gives another key than the refused one."""
-        if call.asked_anew or call.abandoned or self._credentials.fixed is not None:
+        if call.asked_anew or call.abandoned or self._credentials.fixed() is not None:
             return False
         call.asked_anew = True
         try:

@@ -13,19 +13,20 @@ APIKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
 class Credentials(NeverPickled):
-    """Where the key comes from; its `repr` shows nothing of it.
+    """Where the key comes from; neither its `repr` nor an attribute shows anything of it.
 
     Args:
         key: the key, or a callable, sync or async, that is asked for it.
 
     Attributes:
-        fixed: the key; None: it has to be asked for, each time anew.
+        fixed: returns the key; None: it has to be asked for, each time anew.
     """
 
     def __init__(self, key: APIKey) -> None:
         self._asking: set[asyncio.Task[str | BaseException]] = set()
-        self._key = key
-        self.fixed = key if isinstance(key, str) else None
+        self._callable = None if isinstance(key, str) else key
+        # A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
+        self.fixed = _returning(key if isinstance(key, str) else None)
 
     async def ask(self, seconds: float) -> str:
         """Return the key.
@@ -37,9 +38,9 @@ class Credentials(NeverPickled):
             APIKeyError: the callable failed, or gave no usable key.
             TimeoutError: it took too long.
         """
-        if isinstance(self._key, str):
-            return self._key
-        asked = await self._called(self._key, seconds)
+        if self._callable is None:
+            return self.fixed() or ""
+        asked = await self._called(self._callable, seconds)
         problem = checks.api_key_problem(asked)
         if problem is not None:
             del asked  # crash reporters send local variables home
@@ -83,3 +84,7 @@ async def _outcome(key: Awaitable[str]) -> str | BaseException:
 
 def _failed(error: BaseException) -> APIKeyError:
     return APIKeyError(f"the api_key callable raised {type(error).__name__}")
+
+
+def _returning(key: str | None) -> Callable[[], str | None]:
+    return lambda: key

@@ -2,18 +2,32 @@
 
 import asyncio
 import copy
+import inspect
+import io
+import json
 import logging
 import pickle
+import pprint
+import reprlib
 import traceback
+import warnings
 from collections.abc import Awaitable, Callable
 
 import pytest
 from attrs import evolve
+from rich import inspect as inspect_by_rich
+from rich.console import Console
+from rich.pretty import pretty_repr
 
-from openrouter_keys import AsyncOpenRouter, External, OpenRouter, errors
+from openrouter_keys import AsyncOpenRouter, External, KeySpec, OpenRouter, errors
 from openrouter_keys.converter import unstructure
+from openrouter_keys.credentials import Credentials
 from openrouter_keys.emulator import Account, Emulator, Fault
+from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import CreateKeysRequest
+from openrouter_keys.operations import create
+from openrouter_keys.provisioning.errors import SecretNotKeptError
+from openrouter_keys.provisioning.report import UndeliveredKey
 from tests.clients import FakeTime, api_keys
 
 MANAGEMENT = "canary-management-key-that-has-no-known-prefix"
@@ -293,3 +307,62 @@ async def test_no_local_variable_of_a_refused_external_holds_its_key(
             await client.api_keys.create(name="new", external=external)  # type: ignore[arg-type]
 
     assert_no_secret(_own_frames(caught.value))
+
+
+# --- whoever shows objects ---
+
+
+def _logged(thing: object) -> str:
+    record = logging.makeLogRecord({"msg": "%s", "args": (thing,), "thing": thing})
+    return f"{record.getMessage()} {vars(record)}"
+
+
+def _warned(thing: object) -> str:
+    return warnings.formatwarning(f"{thing}", UserWarning, "file.py", 1, f"{thing!r}")
+
+
+SHOW: dict[str, Callable[[object], str]] = {
+    "repr": repr,
+    "str": str,
+    "in a list": lambda thing: str([thing, {"a": thing}]),
+    "pprint": pprint.pformat,
+    "reprlib": reprlib.repr,
+    "rich": pretty_repr,
+    "JSON": lambda thing: json.dumps(thing, default=str),
+    "a record of the log": _logged,
+    "a warning": _warned,
+}
+
+
+def _holders() -> dict[str, object]:
+    external = External("acme-7", PARTNER)
+    return {
+        "External": external,
+        "CreateKeysRequest": CreateKeysRequest(name="new", external=external),
+        "KeySpec": KeySpec(ref="a", name="new", external=external),
+        "Operation": create(CreateKeysRequest(name="new", external=external)),
+        "UndeliveredKey": UndeliveredKey(ref="a", key=CREATED, hash=HASH),
+        "SecretNotKeptError": SecretNotKeptError("a", CREATED, HASH, "full"),
+        "Credentials": Credentials(MANAGEMENT),
+        "AsyncOpenRouter": AsyncOpenRouter(MANAGEMENT),
+        "MadeKey": MadeKey.of(HASH, CREATED),
+    }
+
+
+@pytest.mark.parametrize("way", SHOW)
+@pytest.mark.parametrize("name", _holders())
+def test_what_shows_objects_shows_no_secret(name: str, way: str) -> None:
+    assert_no_secret(SHOW[way](_holders()[name]), CREATED)
+
+
+@pytest.mark.parametrize("key", [MANAGEMENT, f"sk-or-v1-{MANAGEMENT}"])
+@pytest.mark.parametrize("look", [vars, inspect.getmembers, dir])
+def test_no_attribute_of_a_clients_credentials_is_the_key(
+    look: Callable[[object], object], key: str
+) -> None:
+    credentials = Credentials(key)
+    console = Console(file=io.StringIO(), record=True, width=1000)
+    inspect_by_rich(credentials, console=console, all=True)
+
+    assert_no_secret(f"{look(credentials)} {console.export_text()}")
+    assert credentials.fixed() == key

@@ -31,6 +31,7 @@ _BY_EXTENSION: Final[dict[str, SecretFormat]] = {
 # RFC 4180's.
 _CSV_END: Final = "\r\n"
 _STDOUT: Final = 1
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
 
 
 @frozen(kw_only=True)
@@ -253,14 +254,35 @@ def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Ha
         write: writes a line.
     """
     if format == "raw":
-        return lambda handed: write(f"{handed.key}\n")
+        return lambda handed: write(f"{_alone(handed.key)}\n")
     if format == "jsonl":
         return lambda handed: write(as_json(asdict(handed)) + "\n")
     if format == "env":
         variables = _Variables()
-        return lambda handed: write(f"{variables.name(handed)}={handed.key}\n")
+        return lambda handed: write(f"{variables.name(handed)}={_assigned(handed.key)}\n")
     write(csv_row(COLUMNS, _CSV_END))
     return lambda handed: write(csv_row(asdict(handed).values(), _CSV_END))
+
+
+def _alone(key: str) -> str:
+    """Return a secret that may stand in a line, which is nothing else's."""
+    if not key.isprintable():
+        problem = "holds characters that no line of a file can have: give --secret-format jsonl"
+        raise CommandError(f"the secret {problem}")
+    return key
+
+
+def _assigned(key: str) -> str:
+    """Return a secret as a variable's value, which shells and readers of `.env` files read alike.
+
+    What nobody takes for anything else has no quotes, since some readers would keep them.
+    """
+    if _PLAIN.fullmatch(key):
+        return key
+    if "'" in _alone(key) or "\\" in key:
+        problem = "has quotes or backslashes, which each reads otherwise in a .env file"
+        raise CommandError(f"the secret {problem}: give --secret-format jsonl")
+    return f"'{key}'"
 
 
 class _Variables:
@@ -274,7 +296,7 @@ class _Variables:
         name = f"OPENROUTER_API_KEY_{re.sub(r'[^A-Z0-9]+', '_', handed.ref.upper()).strip('_')}"
         name = name.rstrip("_")
         if name in self._given:
-            name = f"{name}_{handed.hash[:SHORT].upper()}"
+            name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:SHORT].upper())}"
         self._given.add(name)
         return name
 

@@ -1,9 +1,15 @@
 """The file that a page is written into: a new one, or one in place of another."""
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from openrouter_keys.cli import USAGE, CommandError
+
+_FOR_ALL: Final = 0o644
+_FOR_OWNER: Final = 0o600
 
 
 def check_place(path: str, *, force: bool) -> None:
@@ -32,18 +38,26 @@ def write_page(path: str, page: str, *, force: bool) -> None:
     Args:
         path: the file.
         page: its text.
-        force: whether it may replace a file; that stays as it is if this fails.
+        force: whether it may replace a file, whose mode it then has; that stays as it is if this
+            fails.
 
     Raises:
         CommandError: it cannot be written.
     """
     new = f"{path}.{os.getpid()}.new" if force else path
     try:
-        # It holds no secret: whoever may look into the folder may read it.
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        mode = _mode(path) if force else None
+        # It holds no secret: whoever may look into the folder may read it, as long as nobody was
+        # kept from the one before.
+        first = _FOR_ALL if mode is None else _FOR_OWNER
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, first)
         try:
             with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(page)
+                file.flush()
+                os.fsync(descriptor)
+            if mode is not None:
+                os.chmod(new, mode)
             if force:
                 os.replace(new, path)
         except BaseException:
@@ -55,3 +69,9 @@ def write_page(path: str, page: str, *, force: bool) -> None:
         ) from error
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _mode(path: str) -> int | None:
+    with suppress(FileNotFoundError):
+        return stat.S_IMODE(os.stat(path).st_mode) & 0o777
+    return None

@@ -47,6 +47,7 @@ VALUES: dict[object, Any] = {
     str: "what happened",
     int: 5,
     int | None: None,
+    str | None: "an obstacle",
     float: 2.5,
     tuple[str, ...]: ("limit", "name"),
     BaseException: ValueError("why"),

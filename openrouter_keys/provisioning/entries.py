@@ -78,6 +78,14 @@ UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
 _CLEAR = "UPDATE keys SET written_off = 0 WHERE ref = ?1"
 # Failed with a secret: made, and not as asked for. It is never handed over.
 _OVER = "state IN ('settled', 'failed') AND secret IS NOT NULL"
+# The last keys are enough, and a journal may have a million that all name their workspace.
+_DEFAULT_WORKSPACE = """
+SELECT json_extract(record, '$.workspace_id') FROM (
+    SELECT record, plan FROM keys WHERE record IS NOT NULL ORDER BY id DESC LIMIT 1000
+)
+WHERE json_valid(record) AND json_valid(plan) AND json_extract(plan, '$.workspace_id') IS NULL
+LIMIT 1
+"""
 _PURGEABLE = f"SELECT count(*) FROM keys WHERE {_OVER}"  # noqa: S608 - words of our own
 _PURGE = f"UPDATE keys SET secret = NULL WHERE {_OVER}"  # noqa: S608
 _UNFINISHED = """
@@ -387,11 +395,7 @@ def counts(connection: sqlite3.Connection) -> dict[State, int]:
 
 def default_workspace(connection: sqlite3.Connection) -> str | None:
     """Return the workspace of the last key that was made without naming one; None: not known."""
-    found = connection.execute(
-        "SELECT json_extract(record, '$.workspace_id') FROM keys "
-        "WHERE json_valid(record) AND json_valid(plan) "
-        "AND json_extract(plan, '$.workspace_id') IS NULL ORDER BY id DESC LIMIT 1"
-    ).fetchone()
+    found = connection.execute(_DEFAULT_WORKSPACE).fetchone()
     return found[0] if found is not None and isinstance(found[0], str) else None
 
 

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from openrouter_keys.agreement import disagreements
 from openrouter_keys.models import CreateKeysRequest, Key
 from openrouter_keys.stamps import Skew
+from openrouter_keys.unset import UNSET
 
 # Bytes of a character in UTF-8, but one.
 _CUT_THROUGH: Final = 3
@@ -63,7 +64,17 @@ def _moved(time: datetime, by: timedelta) -> datetime:
 
 def _agrees(asked: CreateKeysRequest, key: Key) -> bool:
     """Whether a key is as it was asked for, and nobody has used it."""
-    return not (_is_used(key) or disagreements(asked, key) or _is_another_users(asked, key))
+    differs = disagreements(asked, key) or _has_more(asked, key)
+    return not (_is_used(key) or differs or _is_another_users(asked, key))
+
+
+def _has_more(asked: CreateKeysRequest, key: Key) -> bool:
+    """Whether it has a limit or an end that was not asked for: the service gives none by itself."""
+    return (
+        (asked.limit is UNSET and key.limit is not None)
+        or (asked.limit_reset is UNSET and key.limit_reset is not None)
+        or (asked.expires_at is UNSET and isinstance(key.expires_at, datetime))
+    )
 
 
 def _is_used(key: Key) -> bool:

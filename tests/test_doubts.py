@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 from openrouter_keys.doubts import Doubt, told_apart
 from openrouter_keys.models import CreateKeysRequest, Key
 from openrouter_keys.stamps import Skew
-from openrouter_keys.unset import UNSET
 from tests import records
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EXACT = Skew(low=timedelta(0), high=timedelta(0), earliest=timedelta(0))
 
 
-def key(second: int, limit: float | None = None) -> Key:
+def key(second: int, byok: bool = False) -> Key:
     unused = evolve(
         records.key("h"), name="n", usage=0, byok_usage=0, last_used_at=None, external_user=None
     )
-    return evolve(unused, created_at=AT + timedelta(seconds=second), limit=limit)
+    plain = evolve(unused, limit=None, limit_reset=None, expires_at=None)
+    return evolve(plain, created_at=AT + timedelta(seconds=second), include_byok_in_limit=byok)
 
 
-def doubt(begins: int, lasts: int, creates: int = 1, *, five: bool = False) -> Doubt:
+def doubt(begins: int, lasts: int, creates: int = 1, *, byok: bool = False) -> Doubt:
     since = AT + timedelta(seconds=begins)
-    request = CreateKeysRequest(name="n", limit=5 if five else UNSET)
+    request = CreateKeysRequest(name="n", include_byok_in_limit=byok or None)
     until = since + timedelta(seconds=lasts)
     return Doubt(request=request, since=since, until=until, creates=creates)
 
@@ -44,10 +44,10 @@ def every_way(keys: Sequence[Key], slots: Sequence[Doubt]) -> bool:
 
 SECONDS = st.integers(0, 12)
 DOUBTS = st.lists(
-    st.builds(doubt, SECONDS, st.integers(0, 6), st.integers(1, 2), five=st.booleans()),
+    st.builds(doubt, SECONDS, st.integers(0, 6), st.integers(1, 2), byok=st.booleans()),
     max_size=4,
 )
-KEYS = st.lists(st.builds(key, SECONDS, st.sampled_from([None, 5.0])), max_size=5)
+KEYS = st.lists(st.builds(key, SECONDS, st.booleans()), max_size=5)
 
 
 @records.patient

@@ -163,6 +163,24 @@ async def test_a_key_that_is_not_provably_ours_is_told_and_never_deleted(
     assert "delete" not in service.asked
 
 
+NOT_ASKED_FOR: dict[str, dict[str, Any]] = {
+    "a limit": {"limit": 999.0},
+    "no money at all": {"limit": 0.0},
+    "a reset": {"limit_reset": "weekly"},
+    "a limit that is renewed": {"limit": 5.0, "limit_reset": "daily"},
+    "an end": {"expires_at": UNTIL},
+}
+
+
+@pytest.mark.parametrize("given", NOT_ASKED_FOR.values(), ids=NOT_ASKED_FOR)
+async def test_a_key_with_more_than_was_asked_for_is_not_provably_ours(
+    given: dict[str, Any], service: Service
+) -> None:
+    key = service.key(**given)
+    assert_found(await service.reconcile(doubt()), unproven=[key.hash])
+    assert service.hashes == {key.hash}
+
+
 @pytest.mark.parametrize("given", SOMEBODY_ELSES.values(), ids=SOMEBODY_ELSES)
 async def test_a_key_that_cannot_be_ours_is_not_even_told(
     given: dict[str, Any], service: Service
@@ -261,11 +279,12 @@ async def test_a_key_between_two_doubts_of_the_same_is_nobodys(service: Service)
 
 async def test_each_key_needs_a_create_of_its_own(service: Service) -> None:
     # A key of the first minute is the first one's; a later one may be either's.
-    doubts = [doubt(), doubt(since=AT + timedelta(minutes=1), limit=5)]
-    early, later = service.key(limit=5.0), service.key(limit=5.0, at=UNTIL)
+    doubts = [doubt(), doubt(since=AT + timedelta(minutes=1), include_byok_in_limit=True)]
+    counts: dict[str, Any] = {"include_byok_in_limit": True}
+    early, later = service.key(**counts), service.key(**counts, at=UNTIL)
     assert_found(await service.reconcile(*doubts), deleted=hashes(early, later))
 
-    both_early = [service.key(limit=5.0), service.key(limit=5.0)]
+    both_early = [service.key(**counts), service.key(**counts)]
     assert_found(await service.reconcile(*doubts), unproven=hashes(*both_early))
 
 

@@ -12,6 +12,8 @@ from openrouter_keys.answers import is_api_404
 from openrouter_keys.errors import NotFoundResponseError, OpenRouterError, ResponseValidationError
 from openrouter_keys.operations import Operation, delete, get
 
+_NOT_FOUND = 404
+
 R = TypeVar("R")
 
 
@@ -27,6 +29,8 @@ class Removal(enum.Enum):
     """What proves that a key is gone."""
 
     DELETED = "the service says that it deleted it"
+    #: No proof of a key that was listed a moment ago either.
+    LOST = "an answer was lost, and then the service says that there is no such key"
     #: No proof of a key that was listed, or made, a moment ago: those who answer may lag behind.
     MISSING = "the service says twice that there is no such key"
 
@@ -42,7 +46,7 @@ async def remove(perform: Perform, hash: str) -> Removal:
         return Removal.MISSING
     if not answer.deleted:
         raise _unproven("delete", "the service says that it did not delete the key")
-    return Removal.DELETED
+    return Removal.LOST if answer.http.status == _NOT_FOUND else Removal.DELETED
 
 
 async def unless_missing(perform: Perform, operation: Operation[R], hash: str) -> R | None:

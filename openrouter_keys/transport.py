@@ -176,7 +176,7 @@ class Transport(NeverPickled):
         # It was there a moment ago.
         missing = f"may be left over, delete it: {removal.value}"
         done = "was deleted: nobody has its secret"
-        told = done if removal is Removal.DELETED else missing
+        told = missing if removal is Removal.MISSING else done
         return f"the key {hash} of a cancelled create {told}"
 
     async def _run_undoing(self, operation: Operation[R]) -> R:

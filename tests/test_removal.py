@@ -237,6 +237,22 @@ async def test_a_listed_key_is_not_missing(emulator: Emulator, fake_time: FakeTi
     assert len(emulator.account.keys) == emulator.count("create") == 1
 
 
+@pytest.mark.parametrize(
+    "answer", ["accepted", "no content", "a login page", "half of it", "a list"]
+)
+async def test_a_listed_key_is_not_gone_because_one_look_does_not_show_it(
+    answer: str, emulator: Emulator, fake_time: FakeTime
+) -> None:
+    lost = Fault("create", "closed", phase="after")
+    emulator.faults += [lost, not_deleted(answer), not_deleted("404", "get")]
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
+        with pytest.raises(CreateOutcomeUnknownError) as caught:
+            await keys.create(name="n", on_unknown="reconcile", quiet_period=0)
+    (hash,) = emulator.account.keys
+    assert hash in caught.value.__notes__[0]
+    assert emulator.count("create") == 1
+
+
 # --- runs ---
 
 

@@ -206,6 +206,31 @@ async def test_ours_is_deleted_and_its_ref_can_be_made_anew(was: State, case: Ca
     assert await state(case.journal) is State.FAILED
 
 
+BESIDE: dict[str, dict[str, Any]] = {
+    "a used key": {"usage": 1.0},
+    "a key with a limit": {"limit": 999.0},
+    "a key that was made later": {"seconds": HOUR},
+    "a key of nearly that name": {"name": "Customer-R"},
+}
+
+
+@DOUBTFUL
+@pytest.mark.parametrize("given", BESIDE.values(), ids=BESIDE)
+async def test_what_is_beside_the_key_of_the_only_create_keeps_nothing_in_doubt(
+    given: dict[str, Any], was: State, case: Case
+) -> None:
+    await _in_doubt(case, was)
+    case.key()
+    other = case.key(**given)
+
+    findings = await case.look()
+
+    assert findings.cleared == {"r"}
+    assert findings.unproven == ()
+    assert case.hashes == {other.hash}
+    assert await state(case.journal) is State.FAILED
+
+
 @DOUBTFUL
 async def test_where_nothing_landed_the_ref_can_be_made_anew(was: State, case: Case) -> None:
     await _in_doubt(case, was)

@@ -1,7 +1,7 @@
 """What the journal is in doubt about, brought before the service: one pass settles all of it."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -146,8 +146,7 @@ class Lookback:
             stamps=await self._journal.stamps(),
             known=self._journal.known,
         )
-        findings = _sorted_out(entries, found)
-        await self._resolve(entries, found)
+        findings = _sorted_out(entries, found, await self._resolve(entries, found))
         for problem in findings.unproven:
             await self._journal.doubt(problem.ref, f"{problem.reason}: {', '.join(problem.hashes)}")
         settled = evolve(findings, cleared=frozenset()) if last else findings
@@ -163,15 +162,20 @@ class Lookback:
             creates=entry.written_off + (entry.state in DOUBTFUL),
         )
 
-    async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> None:
-        """Settle what can land no more: a key was found for each of these creates."""
+    async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> frozenset[str]:
+        """Settle what can land no more, and return its refs: each of its creates had a key."""
         creates: dict[_Place, int] = defaultdict(int)
         for entry in entries:
             creates[_place(entry)] += entry.written_off + (entry.state in DOUBTFUL)
         deleted = _by_place(found.deleted, found)
-        for entry in entries:
-            if creates[_place(entry)] == len(deleted.get(_place(entry), ())):
-                await self._journal.resolve(entry.ref, _RESOLVED)
+        resolved = [
+            entry.ref
+            for entry in entries
+            if creates[_place(entry)] == len(deleted.get(_place(entry), ()))
+        ]
+        for ref in resolved:
+            await self._journal.resolve(ref, _RESOLVED)
+        return frozenset(resolved)
 
     def _until(self, entry: Entry) -> datetime:
         """When its last create without an answer was given up at the latest."""
@@ -231,14 +235,16 @@ def _place(entry: Entry) -> _Place:
     return entry.workspace_id, entry.name
 
 
-def _sorted_out(entries: Sequence[Entry], found: Reconciliation) -> Findings:
+def _sorted_out(entries: Sequence[Entry], found: Reconciliation, resolved: Set[str]) -> Findings:
     left, unproven = _by_place(found.left, found), _by_place(found.unproven, found)
     incomplete = dict(found.incomplete)
     doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
+    # What else is there of that name cannot come of a create whose key was found.
+    open_ = [entry for entry in doubtful if entry.ref not in resolved]
     settled = [entry for entry in entries if entry.state not in DOUBTFUL]
     problems = {
         "left": _problems(entries, left, _OURS_AND_LEFT),
-        "unproven": _problems(doubtful, unproven, _UNPROVEN, incomplete),
+        "unproven": _problems(open_, unproven, _UNPROVEN, incomplete),
         "beside": _problems(settled, unproven, _UNPROVEN, incomplete),
     }
     concerned = {problem.ref for kind in problems.values() for problem in kind}

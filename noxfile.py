@@ -119,6 +119,13 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Does no key get lost, whatever the service does? `-- --seeds 5000` asks for longer."""
+    install(session, "test")
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session
 def compat(session: nox.Session) -> None:
     """Do other people's programs find the emulator as its service is documented?"""
     install(session, "test", "compat")

@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from hashlib import sha256
@@ -36,6 +36,7 @@ class Asked:
     path: str
     query: dict[str, str]
     body: Record
+    headers: dict[str, str] = Factory(dict[str, str])
 
 
 @frozen
@@ -45,6 +46,14 @@ class Answer:
     status: int
     body: object
     headers: dict[str, str] = Factory(dict[str, str])
+    closes: bool = False
+
+
+@frozen
+class Silence:
+    """Nothing is sent back until the client goes away; then this is called."""
+
+    then: Callable[[], object]
 
 
 def hash_of(secret: str) -> str:
@@ -131,7 +140,7 @@ class Misbehaving:
 
     # --- the operations ---
 
-    def _answer(self, asked: Asked) -> Answer | None:
+    def _answer(self, asked: Asked) -> Answer | Silence | None:
         if (told := self.answer(asked)) is not None:
             return told
         hash = asked.path.rpartition("/keys/")[2] if "/keys/" in asked.path else None
@@ -202,10 +211,17 @@ class Misbehaving:
                 self.asked.append(asked)
                 answer = self._answer(asked)
                 await self.pause(asked)
+                if isinstance(answer, Silence):
+                    with suppress(ConnectionError):
+                        await reader.read()
+                    answer.then()
+                    break
                 if answer is None:
                     break
                 writer.write(self._bytes(answer))
                 await writer.drain()
+                if answer.closes:
+                    break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -230,19 +246,27 @@ async def _request(reader: asyncio.StreamReader) -> Asked | None:
     if not line:
         return None
     method, target, _ = line.split()
-    length = 0
-    while (header := (await reader.readline()).decode().strip().lower()) != "":
-        if header.startswith("content-length:"):
-            length = int(header.partition(":")[2])
+    headers: dict[str, str] = {}
+    while header := (await reader.readline()).decode().strip():
+        name, _, text = header.partition(":")
+        headers[name.lower()] = text.strip()
+    length = int(headers.get("content-length", 0))
     body: Record = json.loads(await reader.readexactly(length)) if length else {}
     url = urlsplit(target)
-    return Asked(method, url.path, dict(parse_qsl(url.query)), body)
+    return Asked(method, url.path, dict(parse_qsl(url.query)), body, headers)
 
 
 @asynccontextmanager
 async def misbehaving(**given: Any) -> AsyncGenerator[Misbehaving, None]:
     """A service that answers at its `url`; see `Misbehaving` for what can be given."""
     service = Misbehaving(**given)
+    async with served(service):
+        yield service
+
+
+@asynccontextmanager
+async def served(service: Misbehaving) -> AsyncGenerator[None, None]:
+    """Let a service answer at its `url`."""
     serving: set[asyncio.Task[None]] = set()
 
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -253,7 +277,7 @@ async def misbehaving(**given: Any) -> AsyncGenerator[Misbehaving, None]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
     try:
-        yield service
+        yield
     finally:
         server.close()
         for task in [*serving]:

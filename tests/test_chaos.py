@@ -1,0 +1,112 @@
+"""Chaos: a misbehaving service, and what must hold all the same; and that it can be found not to.
+
+More seeds than here: `nox -s chaos -- --seeds 5000`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from openrouter_keys import doubts, reconcile
+from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
+from openrouter_keys.listing import Lister
+from openrouter_keys.models import Key
+from openrouter_keys.operations import delete
+from openrouter_keys.provisioning import making
+from openrouter_keys.provisioning.lookback import Lookback
+from openrouter_keys.provisioning.verdicts import Verdict, verdict
+from openrouter_keys.removal import Perform, Removal
+from openrouter_keys.results import attempt
+from tests.chaos import SCENARIOS, go, ledger
+
+SEEDS = 20
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "asyncio")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_key_is_live_unnamed_dead_in_hands_or_twice(name: str) -> None:
+    for seed in range(SEEDS):
+        world = go(name, seed)
+        assert not world.wrong, ledger(world)
+
+
+# --- it can fail ---
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def unknown_is_not_made(broken: pytest.MonkeyPatch) -> None:
+    """A create without an answer is sent again."""
+
+    def wrong(error: OpenRouterError) -> Verdict:
+        unknown = isinstance(error, CreateOutcomeUnknownError)
+        return Verdict.LATER if unknown else verdict(error)
+
+    broken.setattr(making, "verdict", wrong)
+
+
+def any_answer_means_deleted(broken: pytest.MonkeyPatch) -> None:
+    """Whatever a delete is answered with, the key counts as deleted."""
+
+    async def wrong(perform: Perform, hash: str) -> Removal:
+        await attempt(perform(delete(hash)))
+        return Removal.DELETED
+
+    broken.setattr(reconcile, "remove", wrong)
+
+
+def a_name_is_a_proof(broken: pytest.MonkeyPatch) -> None:
+    """Every key of a name in doubt is deleted."""
+
+    def wrong(keys: Sequence[Key], *_: object) -> tuple[list[Key], list[Key]]:
+        return [*keys], []
+
+    broken.setattr(reconcile, "told_apart", wrong)
+
+
+def one_look_is_a_proof(broken: pytest.MonkeyPatch) -> None:
+    """What one look does not show is not there."""
+
+    async def wrong(*_: object) -> None:
+        return None
+
+    broken.setattr(Lister, "_problem", wrong)
+
+
+def nothing_lands_late(broken: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for, nor looked for once more."""
+
+    async def due(*_: object) -> float:
+        return 0
+
+    broken.setattr(Lookback, "due", due)
+
+
+def _agree(*_: object) -> bool:
+    return True
+
+
+def a_used_key_is_nobodys(broken: pytest.MonkeyPatch) -> None:
+    """It does not matter whether a key was used, nor what it may spend."""
+    broken.setattr(doubts, "_agrees", _agree)
+
+
+BREAKS: list[Break] = [
+    unknown_is_not_made,
+    any_answer_means_deleted,
+    a_name_is_a_proof,
+    one_look_is_a_proof,
+    nothing_lands_late,
+    a_used_key_is_nobodys,
+]
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_promise_that_is_broken_is_found(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch)
+    assert any(go("provisioning", seed).wrong for seed in range(3 * SEEDS))

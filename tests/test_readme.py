@@ -60,9 +60,11 @@ def test_every_block_is_known() -> None:
 def test_ci_runs_the_test_command_and_nothing_else() -> None:
     script = (ROOT / ".ci" / "run").read_text().splitlines()
     commands = [line for line in script if line and not line.startswith(("#", "set ", "cd "))]
-    browser, *others = commands  # what the page is looked at with, where there is none
+    browser, *newer, last = commands  # what the page is looked at with, where there is none
     assert browser.startswith("command -v chromium ")
-    assert others == [SHELL[1]]
+    assert newer[0].startswith("newer=")  # and Pythons that the system lacks, on the path
+    assert [line.split()[0] for line in newer[1:]] == ["if", "for", "fi"]
+    assert last == SHELL[1]
 
 
 def test_it_is_short() -> None:

@@ -12,12 +12,12 @@ import ssl
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import Factory, define, field
 
@@ -33,8 +33,12 @@ from openrouter_keys import (
 from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
+    CreateOutcomeUnknownError,
     OpenRouterError,
+    SecretLostError,
 )
+from openrouter_keys.lifecycle import rotations
+from openrouter_keys.lifecycle.report import RotationState
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.schema import State
 from tests.chaotic import Chaotic, habits_of
@@ -231,13 +235,7 @@ class Customer:
         """Run once."""
         try:
             async with client:
-                report = await client.provision(
-                    self.wanted,
-                    journal=self.journal,
-                    concurrency=Random(f"{self.world.seed} {title}").randint(1, 5),
-                    on_result=lambda result: self._take(title, result),
-                    quiet_period=QUIET,
-                )
+                await self.run(client, title)
         except ProvisioningStoppedError as stopped:
             if title not in self.world.service.dead:
                 self.world.tell_error(stopped)
@@ -251,8 +249,17 @@ class Customer:
             if title not in self.world.service.dead:
                 self.world.tell_error(error)
                 self.ok = False
-        else:
-            self.told(report)
+
+    async def run(self, client: AsyncOpenRouter, title: str) -> None:
+        """Ask for what is wanted."""
+        report = await client.provision(
+            self.wanted,
+            journal=self.journal,
+            concurrency=Random(f"{self.world.seed} {title}").randint(1, 5),
+            on_result=lambda result: self._take(title, result),
+            quiet_period=QUIET,
+        )
+        self.told(report)
 
     async def _take(self, title: str, result: ProvisionResult) -> None:
         hash = hash_of(result.key)
@@ -344,7 +351,7 @@ class Customer:
             return
         for spec in self.wanted:
             taken = self.took[spec.ref]
-            if not taken & (live | world.gone):
+            if spec.ref not in world.gone and not taken & (live | world.gone):
                 world.wrong.append(f"{self.name} says ok, and {spec.ref} has no key")
 
 
@@ -377,19 +384,27 @@ def _specs(chance: Random, workspace: str | None) -> list[KeySpec]:
 
 async def provisioning(world: World) -> None:
     """One customer, or two at once who want the same, with runs that are disturbed."""
-    chance, service = world.chance, world.service
+    chance = world.chance
     workspace = chance.choice((None, WORKSPACE))
     wanted = _specs(chance, workspace)
     customers = [Customer(world, "first", wanted)]
     if chance.random() < 0.2:
         customers[0].alone = False
         customers.append(Customer(world, "second", wanted, alone=False))
+    names = [spec.name for spec in wanted]
+    await _lived_through(world, customers, names, workspace or "default")
+
+
+async def _lived_through(
+    world: World, customers: Sequence[Customer], names: list[str], workspace: str
+) -> None:
+    """Let customers run, disturbed at first, until all is well or nothing changes any more."""
+    chance, service = world.chance, world.service
     for customer in customers:
         customer.journal.parent.mkdir(mode=0o700)
-    names = [spec.name for spec in wanted]
-    world.add_old(names[::3], workspace or "default")
+    world.add_old(names[::3], workspace)
     await asyncio.sleep(chance.uniform(0, 100))
-    others = asyncio.create_task(world.strangers(names, workspace or "default"))
+    others = asyncio.create_task(world.strangers(names, workspace))
     for _ in range(chance.randint(1, _RUNS)):
         await _at_once(customer.disturbed() for customer in customers)
         await asyncio.sleep(chance.choice((1.0, 10.0, LONG)))
@@ -402,7 +417,7 @@ async def provisioning(world: World) -> None:
             await asyncio.sleep(24 * 3600)
             service.quota = 1000
         # Nothing of an earlier run can be taken for these.
-        world.add_old(names[1::3], workspace or "default")
+        world.add_old(names[1::3], workspace)
         await _at_once(customer.go(*world.client()) for customer in customers)
         await asyncio.sleep(LONG)
         if all(customer.ok for customer in customers):
@@ -419,9 +434,111 @@ async def _at_once(each: Iterable[Coroutine[Any, Any, None]]) -> None:
             group.create_task(one)
 
 
+# --- rotation ---
+
+
+@define
+class Rotator(Customer):
+    """Somebody who rotates keys that others use, until all are rotated."""
+
+    old: list[str] = Factory(list[str])
+
+    async def run(self, client: AsyncOpenRouter, title: str) -> None:
+        report = await client.rotate(
+            self.old,
+            journal=self.journal,
+            on_result=lambda result: self._take(title, result),
+            retire_after=0,
+            concurrency=Random(f"{self.world.seed} {title}").randint(1, 5),
+            quiet_period=QUIET,
+        )
+        if report.provision is not None:
+            self.told(report.provision)
+        self.world.tell_problems("failures", report.failures)
+        self.world.tell(f"{self.name}: {report}, ok={report.ok}")
+        self.ok = report.ok
+
+    async def _take(self, title: str, result: ProvisionResult) -> None:
+        await super()._take(title, result)
+        self.world.retired.add(result.ref)  # its twin is there
+
+    async def check(self) -> None:
+        """Look whether what is told to be deleted is."""
+        await super().check()
+        live = {key["hash"] for key in self.world.service.keys if not key["disabled"]}
+        if self.journal.exists():
+            async for rotation in rotations(self.journal):
+                if rotation.state is RotationState.DELETED and rotation.hash in live:
+                    self.world.wrong.append(f"{rotation.hash[:8]} is told to be deleted, and lives")
+
+
+async def rotating(world: World) -> None:
+    """One customer rotates keys, and old ones are retired at once."""
+    chance, service = world.chance, world.service
+    workspace = chance.choice((None, WORKSPACE)) or "default"
+    names = _names(chance, chance.randint(2, 8))
+    old = [service.add(name, workspace_id=workspace, limit=9.0, usage=2.0) for name in names]
+    for record in old:
+        record["created_at"] = (now() - timedelta(days=9)).isoformat()
+        record["limit_remaining"] = 7.0
+        world.held[record["hash"]] = "who uses it"
+    hashes = [record["hash"] for record in old]
+    wanted = [KeySpec(ref=record["hash"], name=record["name"]) for record in old]
+    await _lived_through(world, [Rotator(world, "first", wanted, old=hashes)], names, workspace)
+
+
+# --- single creates ---
+
+
+async def creating(world: World) -> None:
+    """Some create keys one by one, several at once, and are cancelled now and then."""
+    chance, service = world.chance, world.service
+    names = [f"{name} {number}" for number, name in enumerate(_names(chance, 6))]
+    world.add_old(names[::3], "default")
+    title, client = world.client()
+    others = asyncio.create_task(world.strangers(names, "default"))
+    async with client:
+        await _at_once(_create(world, client, name) for name in names)
+        others.cancel()
+    await asyncio.sleep(LONG)
+    service.tell(f"{title} is done")
+
+
+async def _create(world: World, client: AsyncOpenRouter, name: str) -> None:
+    chance = Random(f"{world.seed} {name}")
+    await asyncio.sleep(chance.uniform(0, 100))
+    way: Literal["raise", "reconcile"] = "raise" if chance.random() < 0.3 else "reconcile"
+    creating = asyncio.create_task(
+        client.api_keys.create(name=name, on_unknown=way, quiet_period=QUIET)
+    )
+    if chance.random() < 0.3:
+        await asyncio.wait({creating}, timeout=chance.uniform(0, chance.choice((0.01, 30.0, 90.0))))
+        world.cancels += creating.cancel()
+    await asyncio.wait({creating})
+    try:
+        created = creating.result()
+    except (CreateOutcomeUnknownError, SecretLostError) as unknown:
+        world.tell_error(unknown)
+        world.in_doubt[name] = {name}
+    except asyncio.CancelledError as cancelled:
+        world.tell_error(cancelled)
+        if "".join(getattr(cancelled, "__notes__", ())):
+            world.in_doubt[name] = {name}
+    except OpenRouterError as error:
+        world.tell_error(error)
+    else:
+        world.hold(created.key, f"who created {name!r}")
+        live = [made for made in world.service.made.values() if made.name == name]
+        world.service.tell(f"{name!r} is there, of {len(live)} that were made")
+
+
 # --- a seed ---
 
-SCENARIOS: Final[dict[str, Scenario]] = {"provisioning": provisioning}
+SCENARIOS: Final[dict[str, Scenario]] = {
+    "provisioning": provisioning,
+    "rotating": rotating,
+    "creating": creating,
+}
 
 
 @contextmanager
@@ -474,7 +591,7 @@ class Totals:
         service = world.service
         live = {key["hash"] for key in service.keys if not key["disabled"]}
         named = {hash for hash in service.made if hash in live and hash not in world.held}
-        self.counts += Counter(
+        self.counts.update(
             seeds=1,
             creates=service.creates,
             faults=service.struck.total(),
@@ -482,6 +599,8 @@ class Totals:
             cancels=world.cancels,
             held=len(world.held),
             orphans_named=len(named) + world.orphans,
+            live=len(live),
+            held_keys_deleted=sum(" holds it" in wrong for wrong in world.wrong),
         )
         self.counts["wrong"] += len(world.wrong)
         if world.wrong:

@@ -82,7 +82,7 @@ def shown_no_secret(command: Command, text: str) -> None:
 # --- signals ---
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_lets_what_is_under_way_end(
     command: Command, file: Path, number: signal.Signals
 ) -> None:
@@ -93,7 +93,7 @@ def test_the_first_signal_lets_what_is_under_way_end(
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE)
     made = len(command.emulator.account.keys)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (128 + number, "")
     assert command.emulator.count("create") == made <= sent + 4
     assert "finishing up to 4 creates; Ctrl-C again stops at once\n" in err
     assert f"openrouter-keys: {made} created, in " in err
@@ -105,7 +105,7 @@ def test_the_first_signal_lets_what_is_under_way_end(
     assert_completed(command)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_second_signal_ends_it_at_once(
     command: Command, file: Path, number: signal.Signals
 ) -> None:
@@ -120,7 +120,7 @@ def test_the_second_signal_ends_it_at_once(
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
     assert time.monotonic() - began < 1
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "openrouter-keys: stopped at once; go on with: openrouter-keys provision" in err
     assert "Traceback" not in err
     assert command("journal", "status", "customers.csv.journal").code == 5

@@ -485,7 +485,7 @@ def test_a_refusal_says_what_to_give(command: Command, words: Sequence[str], tol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_old_keys_are_deleted_is_told_at_once(command: Command, number: int) -> None:
     old = old_keys(command.emulator, "a")
     assert command("rotate", *hashes(old), *JOURNAL).code == 0
@@ -497,7 +497,7 @@ def test_a_signal_while_old_keys_are_deleted_is_told_at_once(command: Command, n
         time.sleep(0.01)
     running.send_signal(number)
     _, err = running.communicate(timeout=PATIENCE)
-    assert running.returncode == 130
+    assert running.returncode == 128 + number
     assert "stopping: what is under way is finished; Ctrl-C again stops at once" in err
     assert "go on with: openrouter-keys rotate --finish --journal r.journal --yes" in err
     assert "Traceback" not in err
@@ -532,7 +532,7 @@ def test_ctrl_c_in_the_grace_keeps_the_old_keys_and_the_same_command_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_what_is_under_way_end_and_the_next_run_makes_the_rest(
     command: Command, number: int
 ) -> None:
@@ -544,7 +544,7 @@ def test_a_signal_lets_what_is_under_way_end_and_the_next_run_makes_the_rest(
     running.send_signal(number)
     _, err = running.communicate(timeout=PATIENCE)
 
-    assert running.returncode == 130
+    assert running.returncode == 128 + number
     assert "go on with: openrouter-keys rotate" in err
     assert len(command.emulator.account.keys) < 80
     command.emulator.latency = 0

@@ -123,7 +123,7 @@ def wait_for_a_request(command: Command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
     command: Command, number: signal.Signals
 ) -> None:
@@ -133,7 +133,7 @@ def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
     shown.kill(number)
     shown.expect("openrouter-keys: waiting for the create to end")
     shown.expect("openrouter-keys: interrupted")
-    assert shown.wait() == 130
+    assert shown.wait() == 128 + number
     assert command.emulator.account.keys == {}
 
 
@@ -150,16 +150,46 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
 
 
 @pytest.mark.slow
-def test_an_interrupted_delete_says_what_may_be_there_still(command: Command) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_delete_says_what_may_be_there_still(
+    command: Command, number: signal.Signals
+) -> None:
     key = command.emulator.account.create({"name": "a"})
     command.emulator.faults.append(Fault("delete", "slow", delay=30.0))
     shown = command.terminal("delete", key.hash, "--yes")
     deadline = time.monotonic() + PATIENCE
     while not command.emulator.count("delete") and time.monotonic() < deadline:
         time.sleep(0.01)
-    shown.kill(signal.SIGINT)
+    shown.kill(number)
     shown.expect("0 deleted; 1 may be there still")
-    assert shown.wait() == 130
+    assert shown.wait() == 128 + number
+
+
+@pytest.mark.slow
+def test_a_create_whose_terminal_is_closed_leaves_no_key(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=1.0))
+    shown = command.terminal("create", "a")
+    wait_for_a_request(command)
+    shown.close()
+    assert shown.process.wait(PATIENCE) == 128 + signal.SIGHUP
+    assert command.emulator.count("delete") == 1
+    assert command.emulator.account.keys == {}
+
+
+@pytest.mark.slow
+def test_what_ignores_a_closed_terminal_goes_on_as_nohup_has_it(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=0.5))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = command.process("create", "a", "--show-secret")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        wait_for_a_request(command)
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=PATIENCE)
+    (key,) = command.emulator.account.keys.values()
+    assert (process.returncode, out.strip()) == (0, key.secret)
 
 
 INTERRUPTED_AT_AN_IMPORT = """

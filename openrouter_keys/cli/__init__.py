@@ -8,7 +8,6 @@ USAGE: Final = 2
 SOME_FAILED: Final = 3
 AUTHENTICATION: Final = 4
 IN_DOUBT: Final = 5
-INTERRUPTED: Final = 130
 # What a shell says of a program whose reader went away, as `head` does.
 BROKEN_PIPE: Final = 141
 

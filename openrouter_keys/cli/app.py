@@ -15,7 +15,6 @@ from openrouter_keys.cli import (
     DONE,
     FAILED,
     IN_DOUBT,
-    INTERRUPTED,
     USAGE,
     CommandError,
     streams,
@@ -143,7 +142,9 @@ def _ended(arguments: Sequence[str]) -> int:
             _trace(error)
         return _told(_worded(error), exit_code(error))
     except KeyboardInterrupt as interrupt:
-        return _told("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), INTERRUPTED)
+        from openrouter_keys.cli.interrupts import signal_code  # noqa: PLC0415
+
+        return _told("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), signal_code())
     return code if isinstance(code, int) else DONE
 
 
@@ -161,10 +162,16 @@ def _waited_for(result: Awaitable[object]) -> object:
     # Loaded late: `--help` needs no event loop.
     import asyncio  # noqa: PLC0415
 
-    async def wait() -> object:
-        return await result
+    from openrouter_keys.cli.interrupts import FROM_OUTSIDE, interrupts  # noqa: PLC0415
 
-    return asyncio.run(wait())
+    async def wait() -> object:
+        with interrupts(lambda: None, lambda: "stopped at once", FROM_OUTSIDE):
+            return await result
+
+    try:
+        return asyncio.run(wait())
+    except asyncio.CancelledError as cancelled:
+        raise KeyboardInterrupt from cancelled
 
 
 def _told(problem: str, code: int) -> int:

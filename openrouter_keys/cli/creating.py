@@ -14,7 +14,6 @@ from cyclopts import Parameter
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.cli import (
     FAILED,
-    INTERRUPTED,
     USAGE,
     CommandError,
     connection,
@@ -26,7 +25,7 @@ from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.deleting import NOT_DELETED
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker
-from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.interrupts import interrupts, signal_code
 from openrouter_keys.cli.output import Output, Record, print_json, print_record
 from openrouter_keys.cli.secret_files import read_secret
 from openrouter_keys.cli.text import say
@@ -153,7 +152,7 @@ async def _made_or_undone(
             return await _made(client.api_keys, request, on_unknown)
         except asyncio.CancelledError as cancelled:
             notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
-            raise CommandError("; ".join(["interrupted", *notes]), INTERRUPTED) from cancelled
+            raise CommandError("; ".join(["interrupted", *notes]), signal_code()) from cancelled
 
 
 async def _made(

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from openrouter_keys.cli import (
     AUTHENTICATION,
     BROKEN_PIPE,
-    INTERRUPTED,
     USAGE,
     CommandError,
     destination,
@@ -23,7 +22,7 @@ from openrouter_keys.cli.asking import Yes, confirm
 from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.ending import Ending
-from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.interrupts import interrupts, signal_code
 from openrouter_keys.cli.journal_export import reading
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.output import print_json
@@ -210,7 +209,7 @@ async def _provisioned(client: AsyncOpenRouter, order: _Order) -> int:
                 report = await _report(client, order)
         except asyncio.CancelledError:
             ending.interrupted()
-            return INTERRUPTED
+            return signal_code()
         except ProvisioningStoppedError as stopped:
             code = ending.stopped(stopped)
             if code == BROKEN_PIPE:

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from openrouter_keys.cli import DONE, INTERRUPTED
+from openrouter_keys.cli import DONE
 from openrouter_keys.cli.asking import confirm
 from openrouter_keys.cli.grace import counted_down, last_due
-from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.interrupts import interrupts, signal_code
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.rotation_order import Order, holding, stored
 from openrouter_keys.cli.rotation_view import changes, ended, export_of, preview, show
@@ -99,7 +99,7 @@ def interrupted(order: Order) -> int:
     """Tell that the old keys are there, and return the exit code."""
     say("interrupted: the old keys that are not deleted yet work as before")
     say(f"go on with: {order.ending.again()}")
-    return INTERRUPTED
+    return signal_code()
 
 
 async def _due(order: Order) -> list[Rotation]:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from attrs import evolve, frozen
 
-from openrouter_keys.cli import BROKEN_PIPE, INTERRUPTED
+from openrouter_keys.cli import BROKEN_PIPE
 from openrouter_keys.cli.asking import confirm
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.ending import Ending
 from openrouter_keys.cli.grace import in_words
 from openrouter_keys.cli.handover import Handed, Taker
-from openrouter_keys.cli.interrupts import interrupts
+from openrouter_keys.cli.interrupts import interrupts, signal_code
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.progress import teller
 from openrouter_keys.cli.retirement import interrupted, retire
@@ -42,7 +42,7 @@ async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
         report = await _make(client, order, ending)
     except asyncio.CancelledError:
         ending.interrupted()
-        return INTERRUPTED
+        return signal_code()
     except ProvisioningStoppedError as stopped:
         return _stopped(stopped, ending)
     if order.grace is not None:

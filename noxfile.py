@@ -12,7 +12,16 @@ import nox
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "coverage", "lowest", "compat", "bench"]
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests",
+    "coverage",
+    "lowest",
+    "compat",
+    "neighbours",
+    "bench",
+]
 
 # uv trusts the certificates that the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
@@ -52,6 +61,20 @@ LOWEST = [
         *("transport", "client", "sync", "blocking", "converter", "mocking", "emulator_app"),
         *("journal", "sealing", "provision", "provision_resume", "rotation", "spec_file"),
         *("cli_keys", "cli_provision", "cli_usage"),
+    )
+]
+
+# What can break beside other libraries: threads, loops, signals, and what a request meets.
+BESIDE = [
+    f"tests/test_{name}.py"
+    for name in (
+        "blocking",
+        "errands",
+        "sync",
+        "transport",
+        "demo",
+        "provision",
+        "provision_callers",
     )
 ]
 
@@ -130,6 +153,18 @@ def compat(session: nox.Session) -> None:
     """Do other people's programs find the emulator as its service is documented?"""
     install(session, "test", "compat")
     session.run("pytest", "-n", "auto", "tests/compat", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("python", PYTHONS[-1:])
+def neighbours(session: nox.Session) -> None:
+    """Does it work beside openai, trio, gevent and others, all of them installed?"""
+    install(session, "test", "neighbours")
+    run = ("pytest", "-n", "auto", "--timeout=60")
+    every = {"ALL_NEIGHBOURS": "1"}  # one that is missing is an error
+    session.run(*run, "tests/neighbours", *BESIDE, *session.posargs, env=every)
+    on_uvloop = ("-p", "tests.neighbours.on_uvloop", "tests/test_transport.py")
+    session.run(*run, *on_uvloop, *session.posargs, env=every)
 
 
 @nox.session

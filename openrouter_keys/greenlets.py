@@ -20,16 +20,23 @@ def replace_threads() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def start_thread(function: Callable[[], None], name: str) -> Callable[[], object]:
-    """Run a function in a thread of the system; return what waits for its end."""
+def make_thread(
+    function: Callable[[], None], name: str
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return what starts a thread of the system that runs a function, and what waits for its end.
+
+    The second is there before the first is called: an interrupt may come while a thread starts.
+    """
     if replace_threads():
+        start = _original("_thread", "start_new_thread")
         ended = _original("_thread", "allocate_lock")()
         ended.acquire()
-        _original("_thread", "start_new_thread")(_run_beside_greenlets, (function, ended.release))
-        return lambda: ended.acquire() and ended.release()
+        return (
+            lambda: start(_run_beside_greenlets, (function, ended.release)),
+            lambda: ended.acquire() and ended.release(),
+        )
     thread = threading.Thread(target=function, name=name, daemon=True)
-    thread.start()
-    return thread.join
+    return thread.start, thread.join
 
 
 def _run_beside_greenlets(function: Callable[[], None], ended: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from openrouter_keys.errands import Errands
 from openrouter_keys.errors import ClientClosedError, ClientStateError, ForkedClientError
-from openrouter_keys.greenlets import start_thread, waiting
+from openrouter_keys.greenlets import make_thread, waiting
 from openrouter_keys.pickling import NeverPickled
 
 P = ParamSpec("P")
@@ -40,7 +40,7 @@ class _Loop(NeverPickled):
         self.pid = os.getpid()
         self.ready: Future[None] = Future()
         self.ended: Future[None] = Future()
-        self.join: Callable[[], object]
+        self._start_thread, self.join = make_thread(self._run, "blocking-calls")
         self._last = last
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -57,7 +57,7 @@ class _Loop(NeverPickled):
         if not threading.main_thread().is_alive():
             raise ClientStateError(_TOO_LATE)
         try:
-            self.join = start_thread(self._run, "blocking-calls")
+            self._start_thread()
         except RuntimeError as error:
             raise ClientStateError(f"the client's thread could not be started: {error}") from None
 

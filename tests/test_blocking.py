@@ -29,7 +29,7 @@ from openrouter_keys.errors import (
     NoResponseError,
     SecretLostError,
 )
-from openrouter_keys.loop_thread import LoopThread, _Call, _Loop
+from openrouter_keys.loop_thread import LoopThread, _Call, _Loop, _running
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[1]
@@ -1027,3 +1027,23 @@ def test_the_last_coroutine_may_use_the_executor_at_the_interpreters_end() -> No
         loop.call(look_up)
     """)
     assert script.end() == (["found True", "found True", "in a thread"], "", 0)
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_a_client_that_can_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, before = threading.Thread.start, {*_running}
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        while not any(loop.ready.done() for loop in {*_running} - before):
+            threading.Event().wait(0.001)
+        raise KeyboardInterrupt
+
+    loop = LoopThread(nothing)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.call(nothing)
+    monkeypatch.undo()
+    loop.call(nothing)
+    loop.close()

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 from attrs import define
 
-from openrouter_keys.greenlets import simple_queue, start_thread
+from openrouter_keys.greenlets import make_thread, simple_queue
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.errors import JournalError, JournalFullError, JournalLostError
 from openrouter_keys.tracebacks import strip
@@ -105,7 +105,8 @@ class Writer(NeverPickled):
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
         # A daemon: a journal that is never closed must not keep its process from ending.
-        start_thread(self._live, "openrouter-keys-journal")
+        start, _ = make_thread(self._live, "openrouter-keys-journal")
+        start()
         try:
             await asyncio.shield(self._ready)
         except BaseException:

@@ -84,6 +84,13 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-q", "-e", ".", *nox.project.dependency_groups(project, *groups))
 
 
+def counts(session: nox.Session) -> str:
+    """The file of what the newest Python's tests ran, for the session that reads it."""
+    folder = Path(session.cache_dir) / "coverage"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / ".coverage")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Is it written as we write?"""
@@ -112,11 +119,9 @@ def tests(session: nox.Session) -> None:
     chosen = [] if session.python in (FOUND[0], FOUND[-1]) else ["-m", "not slow"]
     # Counted once: that costs time, least of all on 3.14 and later.
     counted = ["--cov", "--cov-report="] if session.python == FOUND[-1] else []
-    data = Path(session.cache_dir) / "coverage" / ".coverage"
-    data.parent.mkdir(parents=True, exist_ok=True)
     session.run(
         "pytest", "-n", "auto", *chosen, *counted, *session.posargs,
-        env={"COVERAGE_FILE": str(data)},
+        env={"COVERAGE_FILE": counts(session)},
     )  # fmt: skip
 
 
@@ -124,9 +129,7 @@ def tests(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Is at least 95 % of it, branches counted, run by the tests?"""
     session.install("-q", "coverage")
-    folder = Path(session.cache_dir) / "coverage"
-    session.run("coverage", "combine", "-q", "--data-file=.coverage", str(folder))
-    session.run("coverage", "report", "--fail-under=95")
+    session.run("coverage", "report", f"--data-file={counts(session)}", "--fail-under=95")
 
 
 @nox.session

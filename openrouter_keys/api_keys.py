@@ -53,7 +53,7 @@ class AsyncAPIKeys(NeverPickled):
     * `ResponseValidationError`: the answer does not read as documented.
     * `ClientStateError`: the client is closed, in another event loop or in none, or was forked.
 
-    Errors say how many attempts were made; which failures are repeated is told in the README.
+    Errors say how many attempts were made; docs/retries.md tells which failures are repeated.
     Source: https://openrouter.ai/docs/api-reference (API keys).
     """
 

@@ -33,7 +33,7 @@ from typing import NoReturn, TypeAlias
 
 from attrs import field, frozen
 
-from openrouter_keys.masking import mask
+from openrouter_keys.masking import escaped, mask
 from openrouter_keys.pickling import pickled, restored
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
@@ -69,8 +69,9 @@ class OpenRouterError(Exception):
     retry_after: float | None = None
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        # It may quote an answer, and stand in a log or on a terminal.
+        self.message = escaped(message)
+        super().__init__(self.message)
 
     def __reduce__(self) -> str | tuple[object, ...]:
         # `Exception` has a class called with its `args`, the finished text: too few for many.

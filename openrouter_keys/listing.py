@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from openrouter_keys.answers import is_api_404
 from openrouter_keys.errors import IncompleteListingError, NotFoundResponseError
+from openrouter_keys.masking import escaped
 from openrouter_keys.models import Key
 from openrouter_keys.operations import get, list_
 from openrouter_keys.options import RequestOptions
@@ -118,7 +119,7 @@ class Lister:
                 seen |= walk.keys
             if problem is None:
                 return Listing(seen, None)
-        return Listing(seen, problem)
+        return Listing(seen, None if problem is None else escaped(problem))
 
     async def _walk(self, workspace_id: str | None, walk: _Walk) -> None:
         pager = Pager()

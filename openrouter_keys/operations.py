@@ -324,7 +324,8 @@ def _record(rest: bytes | None) -> JSON:
 def _compare(created: CreateKeysResponse) -> None:
     with suppress(Exception):  # a handler of the log may raise
         if created.data.hash != hash_of(created.key):
-            _log.warning("create: the hash %r is not the SHA-256 of the secret", created.data.hash)
+            told = "create: the hash %s is not the SHA-256 of the secret"
+            _log.warning(told, escaped(created.data.hash))
 
 
 def _salvaged(body: bytes, request: CreateKeysRequest, error: Exception) -> ResponseValidationError:

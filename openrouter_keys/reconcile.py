@@ -16,6 +16,7 @@ from attrs import field, frozen
 from openrouter_keys.doubts import Doubt, Names, told_apart
 from openrouter_keys.errors import OpenRouterError, QuotaExhaustedError
 from openrouter_keys.listing import Lister
+from openrouter_keys.masking import escaped
 from openrouter_keys.models import Key
 from openrouter_keys.operations import Operation
 from openrouter_keys.options import RequestOptions
@@ -195,11 +196,12 @@ async def _unlisted(missing: Set[str], listing: Awaitable[_Candidates]) -> Set[s
     listed = await attempt(listing)
     problem: object = listed.error if isinstance(listed, Err) else [*listed.value[1].values()]
     if isinstance(listed, Err) or problem:
-        _log.warning("the keys %s may be left over: %s", ", ".join(missing), problem)
+        _log.warning("the keys %s may be left over: %s", escaped(", ".join(missing)), problem)
         return frozenset()
     still = {key.hash for keys in listed.value[0].values() for key in keys} & missing
     for hash in still:
-        _log.warning("the key %s is left over: it is listed, and told to be missing", hash)
+        told = "the key %s is left over: it is listed, and told to be missing"
+        _log.warning(told, escaped(hash))
     return missing - still
 
 
@@ -222,8 +224,10 @@ async def removed(
     except QuotaExhaustedError:
         raise
     except OpenRouterError as error:
-        _log.warning("the key %s, whose secret nobody holds, is left over: %s", hash, error)
+        told = "the key %s, whose secret nobody holds, is left over: %s"
+        _log.warning(told, escaped(hash), error)
         return None
     if removal is Removal.DELETED:
-        _log.info("the key %s was deleted: a create without an answer had made it", hash)
+        told = "the key %s was deleted: a create without an answer had made it"
+        _log.info(told, escaped(hash))
     return removal

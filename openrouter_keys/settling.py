@@ -10,6 +10,7 @@ from attrs import frozen
 from openrouter_keys import checks
 from openrouter_keys.doubts import Doubt
 from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError, SecretLostError
+from openrouter_keys.masking import escaped
 from openrouter_keys.models import CreateKeysRequest, CreateKeysResponse
 from openrouter_keys.operations import create, list_
 from openrouter_keys.options import RequestOptions
@@ -132,4 +133,4 @@ def _told(found: Reconciliation) -> str:
     told = [f"these keys may be its own, and were not deleted: {hashes}"] if hashes else []
     told += [f"nothing proves that all keys were listed: {why}" for _, why in found.incomplete]
     told += [] if found.exhausted is None else [str(found.exhausted)]
-    return "; ".join(told)
+    return escaped("; ".join(told))

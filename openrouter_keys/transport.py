@@ -29,6 +29,7 @@ from openrouter_keys.errors import (
     WrongEventLoopError,
 )
 from openrouter_keys.made_keys import MadeKey, MadeKeys
+from openrouter_keys.masking import escaped
 from openrouter_keys.models import CreateKeysResponse
 from openrouter_keys.operations import Operation
 from openrouter_keys.options import CallOptions, RequestOptions
@@ -165,6 +166,7 @@ class Transport(NeverPickled):
     async def _undo(self, made: MadeKey) -> str:
         """Delete a key if its hash is proven; otherwise another's key could be meant."""
         outcome = await self._delete(made.hash) if made.proven else _UNPROVEN.format(made)
+        outcome = escaped(outcome)
         _log.warning(outcome)
         return outcome
 

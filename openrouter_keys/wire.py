@@ -66,13 +66,13 @@ class Reply:
     _secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def shown_headers(self) -> CIMultiDict[str]:
-        """Return the headers as an error may show them: secrets masked, and not too many."""
+        """Return the headers as an error may show them: masked, escaped, and not too many."""
         left, shown = bodies.MOST_OF_ERROR, CIMultiDict[str]()
         for name, value in self.headers.items():
-            masked = scrub(value, *self._secrets)
-            if len(name) + len(masked) <= left:
-                left -= len(name) + len(masked)
-                shown.add(name, masked)
+            told = escaped(scrub(value, *self._secrets))
+            if len(name) + len(told) <= left:
+                left -= len(name) + len(told)
+                shown.add(name, told)
         return shown
 
 

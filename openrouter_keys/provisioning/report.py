@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.made_keys import MadeKey
-from openrouter_keys.masking import mask
+from openrouter_keys.masking import escaped, mask
 from openrouter_keys.models import HoldsSecret, Key
 from openrouter_keys.provisioning.specs import KeySpec
 
@@ -38,12 +38,12 @@ class ProvisionProblem:
 
     Attributes:
         ref: the caller's own id for it.
-        reason: what is wrong.
+        reason: what is wrong, escaped as the message of an error is.
         hashes: the keys of the service that it is about; empty: none is known.
     """
 
     ref: str
-    reason: str
+    reason: str = field(converter=escaped)
     hashes: tuple[str, ...] = ()
 
 

@@ -348,5 +348,7 @@ def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouter
         error = ResponseValidationError(f"reading the answer raised {type(foreign).__name__}")
         error.maybe_applied = call.operation.effect is not Effect.READ
     error.operation, error.attempts = call.operation.name, call.attempt
-    error.status_code, error.headers = reply.status, reply.headers
+    error.status_code = reply.status
+    with suppress(Exception):  # the error may hold the only secret
+        error.headers = reply.shown_headers()
     return error

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from openrouter_keys import checks
 from openrouter_keys.errors import APIKeyError
 from openrouter_keys.pickling import NeverPickled
+
+T = TypeVar("T")
 
 APIKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
@@ -23,7 +25,7 @@ class Credentials(NeverPickled):
     """
 
     def __init__(self, key: APIKey) -> None:
-        self._asking: set[asyncio.Task[str | BaseException]] = set()
+        self._asking: set[asyncio.Task[Callable[[], str] | BaseException]] = set()
         self._callable = None if isinstance(key, str) else key
         # A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
         self.fixed = _returning(key if isinstance(key, str) else None)
@@ -68,14 +70,14 @@ class Credentials(NeverPickled):
             outcome = asking.result()
             if isinstance(outcome, BaseException):
                 raise _failed(outcome) from outcome
-            return outcome
+            return outcome()
         finally:
             asking.cancel()
 
 
-async def _outcome(key: Awaitable[str]) -> str | BaseException:
+async def _outcome(key: Awaitable[str]) -> Callable[[], str] | BaseException:
     try:
-        return await key
+        return _returning(await key)  # a task's `repr` shows its result
     except (asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001 - a SystemExit too would end the event loop
@@ -86,5 +88,5 @@ def _failed(error: BaseException) -> APIKeyError:
     return APIKeyError(f"the api_key callable raised {type(error).__name__}")
 
 
-def _returning(key: str | None) -> Callable[[], str | None]:
+def _returning(key: T) -> Callable[[], T]:
     return lambda: key

@@ -191,8 +191,7 @@ class Wire(NeverPickled):
             sock_connect=connect_timeout,
         )
         self._silence = read_timeout
-        self._made_of: tuple[Mapping[str, str], str, bool, Proxy | None, bool] | None = None
-        self._made: CIMultiDict[str]
+        self._headers = _header_maker(self._session)
 
     @property
     def connections(self) -> float:
@@ -261,7 +260,7 @@ class Wire(NeverPickled):
                     URL(url, encoded=True),
                     data=body,
                     headers=self._headers(
-                        headers, api_key, body, relayed, creates=method == "POST"
+                        headers, api_key, relayed, body is not None, method == "POST"
                     ),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=None if proxy is None else proxy.headers,
@@ -299,28 +298,34 @@ class Wire(NeverPickled):
                 reply.body = reply.body.replace(secret.encode(), mask(secret).encode())
         return reply
 
-    def _headers(
-        self,
-        others: Mapping[str, str],
-        api_key: str,
-        body: bytes | None,
-        relayed: Proxy | None,
-        *,
-        creates: bool,
-    ) -> CIMultiDict[str]:
-        """Return all headers; those of the request before, where they are the same."""
-        made_of = (others, api_key, body is None, relayed, creates)
-        if made_of != self._made_of:
-            headers = CIMultiDict(others, **({} if relayed is None else relayed.headers))
+
+# The other headers, the key, what is for a proxy, whether there is a body, whether it is a create.
+_MadeOf: TypeAlias = tuple[Mapping[str, str], str, Proxy | None, bool, bool]
+
+
+def _header_maker(session: aiohttp.ClientSession) -> Callable[[*_MadeOf], CIMultiDict[str]]:
+    """Return what makes all headers of a request; those of the last one, where they are the same.
+
+    A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
+    """
+    last: _MadeOf | None = None
+    made = CIMultiDict[str]()
+
+    def headers(*of: *_MadeOf) -> CIMultiDict[str]:
+        nonlocal last, made
+        if of != last:
+            others, api_key, relayed, has_body, creates = of
+            made = CIMultiDict(others, **({} if relayed is None else relayed.headers))
             # Nothing may come between a create and its secret.
-            accepted = "identity" if creates else bodies.ACCEPTED
-            headers.setdefault("Accept-Encoding", accepted)
-            if not self._session.trust_env:
-                headers["Authorization"] = f"Bearer {api_key}"
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            self._made_of, self._made = made_of, headers
-        return self._made
+            made.setdefault("Accept-Encoding", "identity" if creates else bodies.ACCEPTED)
+            if not session.trust_env:
+                made["Authorization"] = f"Bearer {api_key}"
+            if has_body:
+                made["Content-Type"] = "application/json"
+            last = of
+        return made
+
+    return headers
 
 
 def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:

@@ -11,11 +11,12 @@ from attrs import define, field
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.credentials import APIKey, Credentials
+from openrouter_keys.deadlines import Limit
 from openrouter_keys.options import CallOptions
 from openrouter_keys.proxies import proxy_finder
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.transport import Transport
-from openrouter_keys.wire import Session
+from openrouter_keys.wire import Session, Wire
 
 
 @define
@@ -81,3 +82,28 @@ async def api_keys(
         yield AsyncAPIKeys(transport)
     finally:
         await transport.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let others run until something is so; the test's own time-out is the limit."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def begun(keys: AsyncAPIKeys) -> bool:
+    """Whether the service has begun to answer what was sent."""
+    return any(isinstance(limit._heard(), tuple) for limit in _limits(keys))
+
+
+async def time_is_up(keys: AsyncAPIKeys, fake_time: FakeTime | None = None) -> None:
+    """End what was sent: as its deadline does if the time is fake, else as a silence does."""
+    await asyncio.sleep(0)  # what has come by now is read
+    if fake_time is not None:
+        fake_time.slept.append(1e6)
+    for limit in _limits(keys):
+        limit._interrupt("the time is up")
+
+
+def _limits(keys: AsyncAPIKeys) -> list[Limit]:
+    wire: Wire | None = vars(keys._transport).get("_wire")  # that of the first call
+    return [] if wire is None else [*wire._deadlines._limits]

@@ -15,15 +15,9 @@ from aiohttp.abc import ResolveResult
 from openrouter_keys import AsyncOpenRouter, errors
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.retries import RetryConfig, RetryQuota
-from tests.clients import FakeTime, api_keys
+from tests.clients import FakeTime, api_keys, begun, time_is_up, until
 
 HASH = "ab" * 32
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let others run until something is so; the test's own time-out is the limit."""
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 # --- guards ---
@@ -158,26 +152,26 @@ async def test_closing_lets_a_create_end(emulator: Emulator) -> None:
 async def test_calls_beyond_the_connections_wait_their_turn_without_a_time_out(
     emulator: Emulator,
 ) -> None:
-    emulator.latency = 0.05
+    emulator.latency = 0.1
     async with api_keys(
-        emulator.base_url, emulator.api_key, max_connections=4, timeout=0.4
+        emulator.base_url, emulator.api_key, max_connections=2, timeout=1
     ) as keys:
-        # 40 calls of 50 ms over 4 connections take 500 ms, longer than any may take by itself.
-        made = await asyncio.gather(*(keys.create(name=f"{n}") for n in range(40)))
+        # 24 calls of 100 ms over 2 connections take 1.2 s, longer than any may take by itself.
+        made = await asyncio.gather(*(keys.create(name=f"{n}") for n in range(24)))
 
-    assert len({created.key for created in made}) == len(emulator.requests) == 40
+    assert len({created.key for created in made}) == len(emulator.requests) == 24
     assert {created.http.attempts for created in made} == {1}
-    assert max(request.connection for request in emulator.requests) <= 4
+    assert max(request.connection for request in emulator.requests) <= 2
 
 
 async def test_a_users_smaller_connector_sets_the_turns(emulator: Emulator) -> None:
-    emulator.latency = 0.05
+    emulator.latency = 0.1
     connector = aiohttp.TCPConnector(limit=2)
     async with (
         aiohttp.ClientSession(connector=connector) as session,
-        api_keys(emulator.base_url, emulator.api_key, session=session, timeout=0.4) as keys,
+        api_keys(emulator.base_url, emulator.api_key, session=session, timeout=1) as keys,
     ):
-        await asyncio.gather(*(keys.list() for _ in range(20)))
+        await asyncio.gather(*(keys.list() for _ in range(24)))
 
     assert max(request.connection for request in emulator.requests) <= 2
 
@@ -330,20 +324,25 @@ async def test_a_middleware_that_repeats_cannot_make_a_create_look_unsent(
 
 
 @pytest.mark.parametrize("operation", ["list", "create"])
-async def test_the_deadline_ends_a_call(operation: str, emulator: Emulator) -> None:
+async def test_the_deadline_ends_a_call(
+    operation: str, emulator: Emulator, fake_time: FakeTime
+) -> None:
     emulator.faults.append(Fault(kind="stalled", times=None))
-    async with api_keys(emulator.base_url, emulator.api_key) as keys:
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
+        call = asyncio.ensure_future(
+            keys.list(timeout_ms=7500)
+            if operation == "list"
+            else keys.create(name="new", timeout_ms=7500)
+        )
+        await until(lambda: emulator.requests)
+        await time_is_up(keys, fake_time)
         with pytest.raises(errors.OpenRouterError) as caught:
-            await (
-                keys.list(timeout_ms=100)
-                if operation == "list"
-                else keys.create(name="new", timeout_ms=100)
-            )
+            await call
 
     deadline = caught.value if operation == "list" else caught.value.__cause__
     assert isinstance(deadline, errors.DeadlineExceededError)
     assert isinstance(deadline, TimeoutError)
-    assert "0.1 s" in str(deadline)
+    assert "7.5 s" in str(deadline)
 
 
 async def test_retries_stop_when_the_quota_is_used_up(
@@ -740,11 +739,16 @@ async def test_429s_use_up_no_other_attempts(emulator: Emulator, fake_time: Fake
     assert listed.http.attempts == 8
 
 
-async def test_a_body_that_stalls_until_the_deadline_is_told_as_that(emulator: Emulator) -> None:
+async def test_a_body_that_stalls_until_the_deadline_is_told_as_that(
+    emulator: Emulator, fake_time: FakeTime
+) -> None:
     emulator.faults.append(Fault("list", "stalled_body", phase="after", times=None))
-    async with api_keys(emulator.base_url, emulator.api_key) as keys:
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
+        call = asyncio.create_task(keys.list())
+        await until(lambda: begun(keys))
+        await time_is_up(keys, fake_time)
         with pytest.raises(errors.DeadlineExceededError):
-            await keys.list(timeout_ms=200)
+            await call
 
 
 async def test_an_answer_that_comes_bit_by_bit_is_no_silence() -> None:
@@ -799,7 +803,7 @@ async def test_a_deadline_holds_when_the_client_was_closed_and_the_session_was_n
         aiohttp.ClientSession() as session,
         api_keys(emulator.base_url, emulator.api_key, session=session) as keys,
     ):
-        waiting = asyncio.create_task(keys.list(timeout_ms=200))
+        waiting = asyncio.create_task(keys.list(timeout_ms=1500))
         await until(lambda: emulator.count("list"))
         await keys._transport.close()
         with pytest.raises(errors.DeadlineExceededError):

@@ -26,6 +26,10 @@ nox.options.sessions = [
 # uv trusts the certificates that the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
+# Compiled once, not by each of the many processes that the tests start; and beside the tree.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parent / ".nox" / "bytecode"))
+
 OLDEST = (3, 11)
 
 

@@ -86,9 +86,7 @@ CUT: dict[str, Callable[[Path], object]] = {
 }
 
 
-def after(
-    emulator: Emulator, keys: int, act: Callable[[], object], *, again: bool = False
-) -> None:
+def after(emulator: Emulator, keys: int, act: Callable[[], object], *, again: bool = False) -> None:
     """Do something once, when the service has made so many keys; or again and again, from then."""
     clock: Callable[[], datetime] = emulator.account.clock
     done = False

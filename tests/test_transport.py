@@ -153,9 +153,7 @@ async def test_calls_beyond_the_connections_wait_their_turn_without_a_time_out(
     emulator: Emulator,
 ) -> None:
     emulator.latency = 0.1
-    async with api_keys(
-        emulator.base_url, emulator.api_key, max_connections=2, timeout=1
-    ) as keys:
+    async with api_keys(emulator.base_url, emulator.api_key, max_connections=2, timeout=1) as keys:
         # 24 calls of 100 ms over 2 connections take 1.2 s, longer than any may take by itself.
         made = await asyncio.gather(*(keys.create(name=f"{n}") for n in range(24)))
 

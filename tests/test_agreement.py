@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import pytest
 from attrs import evolve, fields_dict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from openrouter_keys.agreement import disagreements, unchanged
 from openrouter_keys.models import CreateKeysRequest, External, Key, UpdateKeysRequest
 from openrouter_keys.unset import UNSET
 from tests import records
+from tests.tables import in_one_test
 
 AT = datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC)
 CET = timezone(timedelta(hours=1))
@@ -97,12 +97,12 @@ DIFFER: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "shown"), AGREE)
+@in_one_test("asked, shown", AGREE)
 def test_a_key_is_as_it_was_asked_for(asked: dict[str, Any], shown: dict[str, Any]) -> None:
     assert differing(asked, shown) == ()
 
 
-@pytest.mark.parametrize(("asked", "shown", "fields"), DIFFER)
+@in_one_test("asked, shown, fields", DIFFER)
 def test_a_key_is_not_as_it_was_asked_for(
     asked: dict[str, Any], shown: dict[str, Any], fields: tuple[str, ...]
 ) -> None:
@@ -172,7 +172,7 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=str)
+@in_one_test("change", CHANGES, ids=str)
 def test_an_update_is_done_when_the_record_shows_it(change: dict[str, Any]) -> None:
     before = evolve(records.key(), **BEFORE)
     asked = UpdateKeysRequest(**change)

@@ -10,6 +10,7 @@ from openrouter_keys import errors
 from openrouter_keys.answers import is_api_404, refusal
 from openrouter_keys.errors import JSON, ErrorData, ErrorDetail
 from tests.records import PARTNER_SECRET, SECRET, answer, patient
+from tests.tables import in_one_test
 
 
 def body(value: JSON) -> bytes:
@@ -61,8 +62,8 @@ def test_a_refusal_as_documented_is_read_whole() -> None:
     assert '"user_2"' in error.body
 
 
-@pytest.mark.parametrize(
-    ("value", "detail"),
+@in_one_test(
+    "value, detail",
     [
         ({"error": {"code": "bad", "message": "no"}}, ErrorDetail("bad", "no")),
         ({"error": {"code": 4001, "message": "no", "metadata": None}}, ErrorDetail(4001, "no")),
@@ -99,10 +100,8 @@ def test_odd_company_of_a_refusal_is_left_out(value: JSON) -> None:
     assert refused(value).data == ErrorData(ErrorDetail(400, "no"))
 
 
-@pytest.mark.parametrize(
-    ("status", "message"), [(502, "Bad Gateway"), (404, "Not Found"), (520, "no message")]
-)
-@pytest.mark.parametrize("raw", [b"", b"<html><h1>502</h1></html>", b"\xff\xfe", b"[" * 100_000])
+@in_one_test("status, message", [(502, "Bad Gateway"), (404, "Not Found"), (520, "no message")])
+@in_one_test("raw", [b"", b"<html><h1>502</h1></html>", b"\xff\xfe", b"[" * 100_000])
 def test_a_body_that_is_no_json_leaves_the_statuss_own_words(
     status: int, message: str, raw: bytes
 ) -> None:
@@ -148,8 +147,8 @@ def test_any_bytes_of_a_refusal_make_an_error_of_its_status(raw: bytes, status: 
     assert error.__context__ is None
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
+@in_one_test(
+    "error, kind",
     [
         ({"code": 404, "message": "no"}, errors.NotFoundResponseError),
         ({"code": 429, "message": "no"}, errors.TooManyRequestsResponseError),
@@ -159,7 +158,7 @@ def test_any_bytes_of_a_refusal_make_an_error_of_its_status(raw: bytes, status: 
         ("no", errors.OpenRouterDefaultError),
     ],
 )
-@pytest.mark.parametrize("status", [200, 202])
+@in_one_test("status", [200, 202])
 def test_the_code_of_an_error_under_a_successs_status_decides(
     status: int, error: JSON, kind: type[errors.OpenRouterError]
 ) -> None:
@@ -180,8 +179,8 @@ def test_an_error_that_says_nothing_of_itself_is_named_by_its_code(
 OWN_404 = b'{"error": {"code": 404, "message": "Resource not found"}}'
 
 
-@pytest.mark.parametrize(
-    ("status", "raw", "own"),
+@in_one_test(
+    "status, raw, own",
     [
         (404, OWN_404, True),
         (404, OWN_404[:-1] + b', "user_id": null}', True),

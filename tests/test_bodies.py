@@ -14,6 +14,7 @@ from openrouter_keys.bodies import MOST, MOST_OF_ERROR, content
 from tests.clients import FakeTime, api_keys
 from tests.raw_server import answer, raw_server
 from tests.records import HASH, SECRET, key_json, patient
+from tests.tables import in_one_test
 from tests.test_salvage import text
 
 PLAIN = text({"data": key_json(), "key": SECRET})
@@ -169,8 +170,8 @@ def test_no_body_is_too_odd(body: bytes, labels: list[str]) -> None:
     assert len(content(body, labels, 50)) <= 51
 
 
-@pytest.mark.parametrize("pack", PACKERS)
-@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+@in_one_test("pack", PACKERS)
+@in_one_test("at", [0.3, 0.6, 0.9])
 def test_what_comes_before_a_fault_is_kept(pack: Callable[[bytes], bytes], at: float) -> None:
     body = bytearray(pack(PLAIN * 3))
     place = int(len(body) * at)

@@ -11,6 +11,7 @@ from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.models import CreateKeysRequest, External, UpdateKeysRequest
 from openrouter_keys.utils import parse_datetime
 from tests.records import HASH, PARTNER_SECRET
+from tests.tables import in_one_test
 
 NAIVE = datetime(2027, 12, 31, 23, 59, 59)  # that is the point
 BEFORE_TIME = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
@@ -76,14 +77,14 @@ BAD: dict[Callable[..., Any], dict[str, tuple[object, ...]]] = {
     },
 }
 ROWS = [
-    pytest.param(operation, argument, value, id=f"{operation.__name__}-{argument}-{value!r:.20}")
+    (operation, argument, value)
     for operation, arguments in BAD.items()
     for argument, values in arguments.items()
     for value in values
 ]
 
 
-@pytest.mark.parametrize(("operation", "argument", "value"), ROWS)
+@in_one_test("operation, argument, value", ROWS)
 def test_bad_input_is_refused_and_the_argument_named(
     operation: Callable[..., Any], argument: str, value: object
 ) -> None:
@@ -94,8 +95,8 @@ def test_bad_input_is_refused_and_the_argument_named(
     assert len(str(refused.value)) > len(argument) + 10
 
 
-@pytest.mark.parametrize(
-    ("argument", "external"),
+@in_one_test(
+    "argument, external",
     [
         ("external.user", {"user": ""}),
         ("external.user", {"user": "u" * 513}),
@@ -124,7 +125,7 @@ def test_a_refusal_never_shows_a_partners_key() -> None:
         assert PARTNER_SECRET not in repr(refused.value) + str(refused.value)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "fields",
     [
         {"limit": 0},
@@ -136,7 +137,7 @@ def test_a_refusal_never_shows_a_partners_key() -> None:
         {"name": " "},
     ],
 )
-@pytest.mark.parametrize("operation", [create, update])
+@in_one_test("operation", [create, update])
 def test_good_input_is_taken(operation: Callable[..., Any], fields: dict[str, Any]) -> None:
     assert operation(**fields).body
 
@@ -158,11 +159,11 @@ def test_null_and_zero_are_something_to_update(limit: float | None) -> None:
     assert update(limit=limit).body == (b'{"limit":null}' if limit is None else b'{"limit":0}')
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "hash",
     ["", ".", "..", "../credits", "a/b", "a\\b", "a?b", "a#b", "a%2fb", "a b", "a\n", "é", None, 5],
 )
-@pytest.mark.parametrize(
+@in_one_test(
     "operation",
     [
         operations.get,
@@ -210,7 +211,7 @@ def test_a_base_url_loses_only_the_slash_at_its_end(given: str, base: str) -> No
     assert checks.server_url("server_url", given) == base
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "url",
     [
         "",
@@ -247,14 +248,14 @@ def test_credentials_in_a_base_url_are_refused_and_not_shown(url: str) -> None:
     assert "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.0, True, "3", None])
+@in_one_test("value", [0, -1, 1.0, True, "3", None])
 def test_a_count_is_an_integer_from_1(value: object) -> None:
     with pytest.raises(InvalidArgumentError, match="concurrency: "):
         checks.count("concurrency", value)
     assert checks.count("concurrency", 1) == 1
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "10", None, 10**400])
+@in_one_test("value", [0, -1, float("nan"), float("inf"), True, "10", None, 10**400])
 def test_a_time_out_is_a_number_of_milliseconds(value: object) -> None:
     with pytest.raises(InvalidArgumentError, match="timeout_ms: "):
         checks.timeout_ms("timeout_ms", value)
@@ -280,8 +281,8 @@ def test_a_time_without_a_zone_is_refused() -> None:
     assert parse_datetime("2027-12-31T23:59:59Z") == later
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
+@in_one_test(
+    "name, value",
     [
         ("", "x"),
         ("X Y", "x"),
@@ -303,9 +304,7 @@ def test_a_header_that_could_not_be_sent_or_smuggles_another_is_refused(
         checks.header("http_headers", name, value)
 
 
-@pytest.mark.parametrize(
-    "key", [None, 7, b"canary", "", "canary canary", "canary\n", "canäry", "canary\x7f"]
-)
+@in_one_test("key", [None, 7, b"canary", "", "canary canary", "canary\n", "canäry", "canary\x7f"])
 def test_what_is_wrong_with_a_key_is_told_without_showing_it(key: object) -> None:
     problem = checks.api_key_problem(key)
     assert problem

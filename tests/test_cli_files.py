@@ -14,6 +14,7 @@ from openrouter_keys.cli import CommandError
 from openrouter_keys.cli.handover import Handed, SecretFormat, new_file, writer
 from openrouter_keys.cli.page_file import write_page
 from tests.commands import Command
+from tests.tables import in_one_test
 
 SECRETS: Final = (
     "sk-or-v1-" + "0a" * 32,
@@ -66,8 +67,8 @@ def test_an_ordinary_secret_has_no_quotes() -> None:
     assert written("env", handed(SECRETS[0])) == f"OPENROUTER_API_KEY={SECRETS[0]}\n"
 
 
-@pytest.mark.parametrize("format", ["env", "raw"])
-@pytest.mark.parametrize("key", REFUSED)
+@in_one_test("format", ["env", "raw"])
+@in_one_test("key", REFUSED)
 def test_a_secret_that_readers_read_otherwise_is_refused(format: SecretFormat, key: str) -> None:
     if format == "raw" and key.isprintable():
         assert written(format, handed(key)) == f"{key}\n"

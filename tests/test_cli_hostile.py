@@ -15,6 +15,7 @@ from openrouter_keys.emulator import Fault
 from openrouter_keys.errors import JSON
 from tests.commands import ROOT, Command, Ran
 from tests.raw_server import answer, raw_server
+from tests.tables import in_one_test
 
 HOSTILE: Final = {
     "clears the screen": "\x1b[2J",
@@ -80,7 +81,7 @@ def _no_handler_is_left() -> Generator[None]:
 # --- the two functions ---
 
 
-@pytest.mark.parametrize("text", [*HOSTILE.values(), "\ud800", "\x00", ODD])
+@in_one_test("text", [*HOSTILE.values(), "\ud800", "\x00", ODD])
 def test_no_hostile_text_is_left_as_it_is(text: str) -> None:
     assert printable(text).isprintable()
     assert as_json(text).isprintable()

@@ -9,6 +9,7 @@ from openrouter_keys.cli.grace import in_words
 from openrouter_keys.cli.library_warnings import warnings_to
 from openrouter_keys.cli.progress import Lines, Pace, clock, teller
 from openrouter_keys.provisioning.report import ProvisionProgress
+from tests.tables import in_one_test
 
 
 def progress(elapsed: float, created: int = 0, **given: Any) -> ProvisionProgress:
@@ -89,8 +90,8 @@ def test_durations_are_told_as_a_clock_tells_them(seconds: float, told: str) -> 
     assert clock(seconds) == told
 
 
-@pytest.mark.parametrize(
-    ("seconds", "told"),
+@in_one_test(
+    "seconds, told",
     [
         (0, "0 s"),
         (3.2, "3 s"),

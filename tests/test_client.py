@@ -20,6 +20,7 @@ from openrouter_keys import (
     utils,
 )
 from openrouter_keys.emulator import Emulator, Fault
+from tests.tables import in_one_test
 
 ATTRIBUTION = ("http-referer", "x-openrouter-title", "x-openrouter-categories")
 
@@ -118,10 +119,10 @@ BAD_ARGUMENTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"), [(name, bad) for name, values in BAD_ARGUMENTS.items() for bad in values]
+@in_one_test(
+    "argument, value", [(name, bad) for name, values in BAD_ARGUMENTS.items() for bad in values]
 )
-@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
+@in_one_test("client", [AsyncOpenRouter, OpenRouter])
 def test_a_bad_argument_of_the_client_is_refused_by_name(
     client: Any, argument: str, value: object
 ) -> None:
@@ -313,7 +314,7 @@ OFFICIAL = {
 }
 
 
-@pytest.mark.parametrize("operation", OFFICIAL)
+@in_one_test("operation", OFFICIAL)
 def test_the_parameters_of_the_official_sdk_are_here(operation: str) -> None:
     parameters = inspect.signature(getattr(openrouter_keys.APIKeys, operation)).parameters
     assert {*OFFICIAL[operation].split()} <= {*parameters}

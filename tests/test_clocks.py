@@ -18,6 +18,7 @@ from openrouter_keys.stamps import Sample, Stamp, skew_of
 from tests.journals import spec
 from tests.misbehaving import Misbehaving, Record, hash_of, misbehaving
 from tests.provisions import JumpingTime, specs
+from tests.tables import in_one_test
 
 KEY = "sk-or-mgmt-test-" + "0" * 32
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -287,8 +288,8 @@ def stamp(made: float, sent: float = 0, ended: float = 1) -> Stamp:
     return Stamp(*(NOON + timedelta(seconds=seconds) for seconds in (made, sent, ended)))
 
 
-@pytest.mark.parametrize(
-    ("seen", "low", "high", "earliest"),
+@in_one_test(
+    "seen, low, high, earliest",
     [
         ([stamp(0.5)], -5.5, 5.5, -5.5),
         ([stamp(-7.5)], -13.5, 5, -13.5),

@@ -35,6 +35,7 @@ from tests.records import (
     rate_limit_json,
     without,
 )
+from tests.tables import in_one_test
 
 # --- what is asked ---
 
@@ -100,23 +101,21 @@ OPERATIONS: list[tuple[str, Operation[Any], str, str, int, JSON, tuple[int, ...]
 IDS = [row[0] for row in OPERATIONS]
 
 
-@pytest.mark.parametrize("row", OPERATIONS, ids=IDS)
+@in_one_test("row", OPERATIONS, ids=IDS)
 def test_an_operation_is_a_request_and_a_success(row: Any) -> None:
     name, operation, method, path, status, body, _ = row
     assert (operation.name, operation.method, operation.path) == (name, method, path)
     assert operation.read(answer(json.dumps(body).encode(), status)).http.status == status
 
 
-@pytest.mark.parametrize("row", OPERATIONS, ids=IDS)
+@in_one_test("row", OPERATIONS, ids=IDS)
 def test_every_documented_error_has_its_class(row: Any) -> None:
     for status in row[-1]:
         error = refusal(answer(b"{}", status))
         assert type(error) not in (errors.OpenRouterDefaultError, errors.ResponseError)
 
 
-@pytest.mark.parametrize(
-    "status", [402, 405, 408, 413, 418, 422, 501, 502, 503, 504, 520, 524, 529]
-)
+@in_one_test("status", [402, 405, 408, 413, 418, 422, 501, 502, 503, 504, 520, 524, 529])
 def test_any_other_status_is_the_default_error(status: int) -> None:
     assert type(refusal(answer(b"<html>", status))) is errors.OpenRouterDefaultError
 
@@ -166,14 +165,14 @@ def test_a_request_has_the_fields_of_the_contract(cls: type[Any]) -> None:
     assert names(cls) == BODIES[cls][0].keys()
 
 
-@pytest.mark.parametrize(("cls", "name"), BODY_FIELDS)
+@in_one_test("cls, name", BODY_FIELDS)
 def test_a_field_that_is_given_is_sent(cls: type[Any], name: str) -> None:
     table, least = BODIES[cls]
     value, written, _ = table[name]
     assert body(cls(**least | {name: value})) == least | {name: written}
 
 
-@pytest.mark.parametrize(("cls", "name"), BODY_FIELDS)
+@in_one_test("cls, name", BODY_FIELDS)
 def test_null_is_sent_where_it_is_allowed_and_nowhere_else(cls: type[Any], name: str) -> None:
     table, least = BODIES[cls]
     if name in least:
@@ -299,13 +298,11 @@ RECORDS: dict[type[Any], tuple[Object, dict[str, tuple[str, str]]]] = {
     ),
 }
 FIELDS = [
-    pytest.param(cls, example, name, value_kind, presence, id=f"{cls.__name__}-{name}")
+    (cls, example, name, value_kind, presence)
     for cls, (example, table) in RECORDS.items()
     for name, (value_kind, presence) in table.items()
 ]
-of_every_field = pytest.mark.parametrize(
-    ("cls", "example", "name", "value_kind", "presence"), FIELDS
-)
+of_every_field = in_one_test("cls, example, name, value_kind, presence", FIELDS)
 
 
 @pytest.mark.parametrize("cls", RECORDS)
@@ -385,8 +382,8 @@ def test_a_masked_secret_looks_like_a_label() -> None:
     assert mask("sk-or-v1-0e6" + "ab" * 28 + "1c96") == "sk-or-v1-0e6...1c96"
 
 
-@pytest.mark.parametrize(
-    ("status", "message"),
+@in_one_test(
+    "status, message",
     [
         (401, "Missing Authentication header"),
         (401, "User not found."),

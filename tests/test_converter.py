@@ -53,6 +53,7 @@ from tests.records import (
     rate_limit_json,
     without,
 )
+from tests.tables import in_one_test
 
 RECORDS: dict[type[Any], Object] = {
     Key: key_json(),
@@ -235,7 +236,7 @@ def test_any_bytes_are_read_or_are_no_readable_answer(cls: type[Any], body: byte
 # --- bodies ---
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "body",
     [
         b"",
@@ -272,7 +273,7 @@ def test_a_malformed_body_does_not_show_in_its_error() -> None:
     assert SECRET not in repr(malformed.value) + str(malformed.value)
 
 
-@pytest.mark.parametrize("body", [b"null", b"[]", b'"text"', b"7", b"true", b"{}", b'{"data":[]}'])
+@in_one_test("body", [b"null", b"[]", b'"text"', b"7", b"true", b"{}", b'{"data":[]}'])
 def test_json_that_is_no_answer_is_refused(body: bytes) -> None:
     with pytest.raises(ResponseValidationError, match="not a readable GetKeyResponse"):
         decode(body, GetKeyResponse)
@@ -323,9 +324,7 @@ STRICT: list[tuple[str, tuple[Any, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in STRICT for value in values]
-)
+@in_one_test("name, value", [(name, value) for name, values in STRICT for value in values])
 def test_a_required_field_of_another_kind_is_refused(name: str, value: JSON) -> None:
     with pytest.raises(ResponseValidationError, match=rf"\$\.{name}$"):
         structure(key_json(**{name: value}), Key)
@@ -382,8 +381,8 @@ def test_null_in_a_newer_field_is_not_left_out(name: str) -> None:
     assert encoded(key) == normal(key_json(**{name: None}))
 
 
-@pytest.mark.parametrize("name", [*NEWER, "workspace_id"])
-@pytest.mark.parametrize("odd", [True, 7, ["odd"], {"odd": None}])
+@in_one_test("name", [*NEWER, "workspace_id"])
+@in_one_test("odd", [True, 7, ["odd"], {"odd": None}])
 def test_an_odd_newer_field_is_kept_and_written_out_again(name: str, odd: JSON) -> None:
     key = structure(key_json(**{name: odd}), Key)
     assert getattr(key, name) is (None if name == "workspace_id" else UNSET)
@@ -407,7 +406,7 @@ def test_an_odd_part_of_a_newer_field_keeps_the_whole_field() -> None:
     assert current.effective_budget == structure(budget_json(), Budget)
 
 
-@pytest.mark.parametrize("cls", RECORDS)
+@in_one_test("cls", RECORDS)
 def test_unknown_fields_are_kept_at_every_level(cls: type[Any]) -> None:
     later: Object = {"later": [1, {"deep": None}], "extra": "ours", "http": {"status": 200}}
     record = structure(RECORDS[cls] | later, cls)
@@ -431,8 +430,8 @@ def test_a_known_field_wins_over_one_that_is_kept() -> None:
     assert encoded(key) == normal(key_json(expires_at=None))
 
 
-@pytest.mark.parametrize(
-    ("request_", "body"),
+@in_one_test(
+    "request_, body",
     [
         (CreateKeysRequest(name="n"), b'{"name":"n"}'),
         (CreateKeysRequest(name="n", limit=None), b'{"name":"n","limit":null}'),
@@ -567,10 +566,8 @@ def test_both_ways_come_to_the_same_for_a_page(keys: list[tuple[Object, set[str]
         assert outcome(page, ListResponse) == fast
 
 
-@pytest.mark.parametrize("cls", FLAT)
-@pytest.mark.parametrize(
-    "beside", [{}, {"a_new_field": [1]}, {"extra": {}, "http": 7}, {"__class__": "other"}]
-)
+@in_one_test("cls", FLAT)
+@in_one_test("beside", [{}, {"a_new_field": [1]}, {"extra": {}, "http": 7}, {"__class__": "other"}])
 def test_an_ordinary_record_is_read_the_fast_way_and_so_is_one_with_new_fields(
     cls: type[Any], beside: Object
 ) -> None:

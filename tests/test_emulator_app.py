@@ -19,6 +19,7 @@ import pytest
 from attrs import define
 
 from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit
+from tests.tables import in_one_test
 
 HTML = "text/html; charset=utf-8"
 
@@ -759,7 +760,7 @@ def test_an_address_of_this_machine_alone_is_fine(host: str) -> None:
     Emulator(host=host)
 
 
-@pytest.mark.parametrize("host", REMOTE)
+@in_one_test("host", REMOTE)
 def test_an_address_that_others_reach_must_be_allowed_in_so_many_words(host: str) -> None:
     with pytest.raises(ValueError, match="allow_remote=True"):
         Emulator(host=host)

@@ -13,6 +13,7 @@ from openrouter_keys.emulator.bodies import changes, creation, list_query
 from openrouter_keys.emulator.openapi import DOCUMENT
 from openrouter_keys.emulator.records import current_record, key_record
 from openrouter_keys.emulator.refusals import Refusal
+from tests.tables import in_one_test
 
 WHOLE = cast("dict[str, Any]", json.loads(json.dumps(DOCUMENT)))
 SCHEMAS = WHOLE["components"]["schemas"]
@@ -80,7 +81,7 @@ def test_what_it_refers_to_is_there() -> None:
             assert link["operationId"] in OPERATIONS
 
 
-@pytest.mark.parametrize("id", STATUSES)
+@in_one_test("id", STATUSES)
 def test_each_operation_has_the_statuses_that_the_service_documents(id: str) -> None:
     assert {*map(int, OPERATIONS[id][2]["responses"])} == STATUSES[id]
 
@@ -107,12 +108,12 @@ def kinds(schema: dict[str, Any]) -> list[str]:
     return [told] if isinstance(told, str) else cast("list[str]", told)
 
 
-@pytest.mark.parametrize("field", SCHEMAS["CreateKey"]["properties"])
+@in_one_test("field", SCHEMAS["CreateKey"]["properties"])
 def test_the_emulator_reads_each_field_that_a_create_is_said_to_have(field: str) -> None:
     check_field(creation, {"name": "x"}, field, SCHEMAS["CreateKey"]["properties"][field])
 
 
-@pytest.mark.parametrize("field", SCHEMAS["UpdateKey"]["properties"])
+@in_one_test("field", SCHEMAS["UpdateKey"]["properties"])
 def test_the_emulator_reads_each_field_that_an_update_is_said_to_have(field: str) -> None:
     check_field(changes, {}, field, SCHEMAS["UpdateKey"]["properties"][field])
 

@@ -18,6 +18,7 @@ from openrouter_keys.emulator.guard import turn_away
 from openrouter_keys.emulator.page import page_url
 from openrouter_keys.emulator.refusals import Refusal
 from tests.browsers import REBOUND, Tab, chromium, new_tab
+from tests.tables import in_one_test
 
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
 
@@ -187,7 +188,7 @@ GUARDED: list[tuple[dict[str, str], int | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "status"), GUARDED)
+@in_one_test("headers, status", GUARDED)
 def test_what_another_site_may_be_behind_is_turned_away(
     headers: dict[str, str], status: int | None
 ) -> None:

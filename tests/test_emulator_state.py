@@ -16,6 +16,7 @@ from openrouter_keys.emulator.bodies import list_query
 from openrouter_keys.emulator.records import current_record, key_record
 from openrouter_keys.emulator.refusals import JSON
 from openrouter_keys.emulator.times import period_end, period_start
+from tests.tables import in_one_test
 
 NOON = datetime(2027, 3, 3, 12, tzinfo=UTC)  # a Wednesday
 OTHER = "11111111-2222-4333-8444-555555555555"
@@ -401,8 +402,8 @@ def test_a_query_is_understood(query: dict[str, str], understood: tuple[object, 
     assert shown == understood
 
 
-@pytest.mark.parametrize("name", ["include_disabled", "include_expired"])
-@pytest.mark.parametrize("value", ["", "True", "1", "yes", " true"])
+@in_one_test("name", ["include_disabled", "include_expired"])
+@in_one_test("value", ["", "True", "1", "yes", " true"])
 def test_a_flag_is_true_or_false_and_nothing_else(name: str, value: str) -> None:
     with pytest.raises(Refusal) as caught:
         list_query({name: value})
@@ -410,7 +411,7 @@ def test_a_flag_is_true_or_false_and_nothing_else(name: str, value: str) -> None
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("value", ["", "-1", "1.0", "+1", " 1", "x", "\u0661", "9" * 5000])
+@in_one_test("value", ["", "-1", "1.0", "+1", " 1", "x", "\u0661", "9" * 5000])
 def test_an_offset_is_a_whole_number(value: str) -> None:
     with pytest.raises(Refusal) as caught:
         list_query({"offset": value})

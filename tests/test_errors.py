@@ -7,6 +7,7 @@ import pytest
 from openrouter_keys import errors
 from openrouter_keys.errors import OpenRouterError
 from tests.records import HASH, SECRET
+from tests.tables import in_one_test
 
 # The tree as the module's docstring draws it: each class with what an `except` may name.
 TREE: dict[str, tuple[type[Exception], ...]] = {
@@ -48,13 +49,13 @@ def test_every_error_of_the_package_is_in_the_tree() -> None:
     assert CLASSES.keys() == TREE.keys() | {"OpenRouterError"}
 
 
-@pytest.mark.parametrize("name", TREE)
+@in_one_test("name", TREE)
 def test_an_error_is_caught_by_the_names_above_it(name: str) -> None:
     assert all(issubclass(CLASSES[name], above) for above in TREE[name])
     assert f" {name}" in str(errors.__doc__)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@in_one_test("name", CLASSES)
 def test_every_error_has_all_the_facts_before_anything_is_known(name: str) -> None:
     error = CLASSES[name]("what happened")
     assert error.message.startswith("what happened")
@@ -77,7 +78,7 @@ def test_an_error_says_whether_the_request_may_have_been_applied(name: str, mayb
     assert CLASSES[name]("it").maybe_applied is maybe
 
 
-@pytest.mark.parametrize("name", sorted(CLASSES.keys() - {"CreatedKeyUnreadableError"}))
+@in_one_test("name", sorted(CLASSES.keys() - {"CreatedKeyUnreadableError"}))
 def test_an_error_survives_a_pickle_with_its_facts(name: str) -> None:
     error = CLASSES[name]("what happened")
     error.operation, error.attempts, error.status_code = "get", 2, 502
@@ -134,7 +135,7 @@ def test_an_unreadable_key_holds_its_secret_and_shows_only_its_mask() -> None:
         assert SECRET not in shown
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@in_one_test("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_unreadable_key_is_never_pickled(protocol: int) -> None:
     with pytest.raises(TypeError, match="never pickled") as refused:
         pickle.dumps(unreadable(), protocol)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.tables import in_one_test
 
 PACKAGE = Path(__file__).parents[1] / "openrouter_keys"
 
@@ -90,7 +90,7 @@ def imported(path: Path) -> set[str]:
 FILES = [path for path in PACKAGE.rglob("*.py") if floor_of(path) not in ("__init__", TOWER)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@in_one_test("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_an_import_only_goes_down(path: Path) -> None:
     floor = floor_of(path)
     allowed: set[str] = set(FLOORS[: FLOORS.index(floor)])
@@ -101,12 +101,12 @@ def test_an_import_only_goes_down(path: Path) -> None:
     assert imported(path) <= allowed
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / TOWER).glob("*.py")), ids=lambda path: path.name)
+@in_one_test("path", sorted((PACKAGE / TOWER).glob("*.py")), ids=lambda path: path.name)
 def test_the_emulator_shares_nothing_with_the_client(path: Path) -> None:
     assert imported(path) <= {TOWER}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@in_one_test("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_wire_knows_aiohttps_client(path: Path) -> None:
     names = {
         alias.name if isinstance(node, ast.Import) else node.module

@@ -41,6 +41,7 @@ from tests.records import (
     key_json,
     rate_limit_json,
 )
+from tests.tables import in_one_test
 
 HTTP = HTTPMeta(status=200, headers=CIMultiDict({"Date": "now"}), attempts=2, elapsed=0.5)
 KEY = structure(key_json(later="added"), Key)
@@ -80,7 +81,7 @@ def test_every_public_record_is_looked_at_here() -> None:
     assert classes == {type(record).__name__ for record in OPEN + SECRETIVE}
 
 
-@pytest.mark.parametrize("record", OPEN + SECRETIVE, ids=name)
+@in_one_test("record", OPEN + SECRETIVE, ids=name)
 def test_a_record_is_frozen(record: Any) -> None:
     for field in attrs.fields(record.__class__):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -89,8 +90,8 @@ def test_a_record_is_frozen(record: Any) -> None:
         record.limt = 5
 
 
-@pytest.mark.parametrize("record", OPEN, ids=name)
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@in_one_test("record", OPEN, ids=name)
+@in_one_test("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_record_without_a_secret_survives_a_pickle(record: object, protocol: int) -> None:
     again = pickle.loads(pickle.dumps(record, protocol))  # our own
     assert again == record
@@ -104,8 +105,8 @@ def test_what_happened_on_the_wire_survives_a_pickle_too() -> None:
     assert again.http.headers["DATE"] == "now"
 
 
-@pytest.mark.parametrize("record", SECRETIVE, ids=name)
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@in_one_test("record", SECRETIVE, ids=name)
+@in_one_test("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_secret_is_never_pickled(record: object, protocol: int) -> None:
     with pytest.raises(TypeError, match="never pickled") as refused:
         pickle.dumps([record], protocol)
@@ -113,7 +114,7 @@ def test_a_secret_is_never_pickled(record: object, protocol: int) -> None:
     assert PARTNER_SECRET not in str(refused.value)
 
 
-@pytest.mark.parametrize("record", OPEN + SECRETIVE, ids=name)
+@in_one_test("record", OPEN + SECRETIVE, ids=name)
 def test_a_copy_is_the_same(record: object) -> None:
     assert copy.copy(record) == record
     assert copy.deepcopy([record]) == [record]
@@ -163,7 +164,7 @@ def test_another_shape_of_a_partners_identity_is_refused(external: Any) -> None:
         external_of(external)
 
 
-@pytest.mark.parametrize("record", [r for r in OPEN + SECRETIVE if hasattr(r, "over")], ids=name)
+@in_one_test("record", [r for r in OPEN + SECRETIVE if hasattr(r, "over")], ids=name)
 def test_an_answer_gets_what_happened_on_the_wire(record: Any) -> None:
     http = HTTPMeta(status=201, attempts=1)
     placed = record.over(http)

@@ -38,6 +38,7 @@ from tests.records import (
     patient,
     without,
 )
+from tests.tables import in_one_test
 
 CREATE = operations.create(CreateKeysRequest(name="customer-42", workspace_id="w-1"))
 UPDATE = operations.update(HASH, UpdateKeysRequest(limit=None))
@@ -63,8 +64,8 @@ def test_the_current_key_is_asked_for() -> None:
     assert asked(operations.current()) == ("GET", "/key", None)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "path"),
+@in_one_test(
+    "arguments, path",
     [
         ({}, "/keys"),
         ({"include_disabled": None, "offset": None, "workspace_id": None}, "/keys"),
@@ -91,8 +92,8 @@ def test_a_key_is_deleted() -> None:
     assert asked(operations.delete(HASH)) == ("DELETE", f"/keys/{HASH}", None)
 
 
-@pytest.mark.parametrize(
-    ("fields", "sent"),
+@in_one_test(
+    "fields, sent",
     [
         ({}, b'{"name":"n"}'),
         ({"limit": None}, b'{"name":"n","limit":null}'),
@@ -121,8 +122,8 @@ def test_a_create_sends_what_is_given(fields: dict[str, Any], sent: bytes) -> No
     assert asked(operation) == ("POST", "/keys", sent)
 
 
-@pytest.mark.parametrize(
-    ("fields", "sent"),
+@in_one_test(
+    "fields, sent",
     [
         ({"limit": None}, b'{"limit":null}'),
         ({"limit": 0}, b'{"limit":0}'),
@@ -159,7 +160,7 @@ EFFECTS: list[tuple[Operation[Any], str, Effect]] = [
 ]
 
 
-@pytest.mark.parametrize(("operation", "name", "effect"), EFFECTS)
+@in_one_test("operation, name, effect", EFFECTS)
 def test_an_operation_knows_its_name_and_what_it_does_to_the_account(
     operation: Operation[Any], name: str, effect: Effect
 ) -> None:
@@ -197,9 +198,9 @@ def test_the_current_key_is_read() -> None:
     assert current.effective_budget.limit_usd == 100.0
 
 
-@pytest.mark.parametrize(("operation", "name", "_"), EFFECTS)
+@in_one_test("operation, name, effect", EFFECTS)
 def test_an_answer_carries_what_happened_on_the_wire(
-    operation: Operation[Any], name: str, _: Effect
+    operation: Operation[Any], name: str, effect: Effect
 ) -> None:
     data: dict[str, JSON] = {
         "get_current_key_metadata": current_json(),
@@ -236,10 +237,8 @@ def test_nothing_else_is_read_back(other: Operation[Any]) -> None:
     assert other.read_back is None
 
 
-@pytest.mark.parametrize("raw", [b"", b'{"data": {"hash": "', b"<html>", b"\xff"])
-@pytest.mark.parametrize(
-    "operation", [operations.current(), operations.list_(), operations.get(HASH), UPDATE]
-)
+@in_one_test("raw", [b"", b'{"data": {"hash": "', b"<html>", b"\xff"])
+@in_one_test("operation", [operations.current(), operations.list_(), operations.get(HASH), UPDATE])
 def test_a_cut_body_is_malformed(operation: Operation[Any], raw: bytes) -> None:
     with pytest.raises(MalformedBodyError):
         operation.read(answer(raw))
@@ -251,9 +250,7 @@ def test_a_delete_succeeds_by_its_word(raw: bytes) -> None:
     assert (deleted.deleted, deleted.http.status) == (True, 202)
 
 
-@pytest.mark.parametrize(
-    "raw", [b'{"deleted": tr', b"", b"<html>", b"{}", b"[]", b"true", b'{"deleted": 1}']
-)
+@in_one_test("raw", [b'{"deleted": tr', b"", b"<html>", b"{}", b"[]", b"true", b'{"deleted": 1}'])
 def test_a_delete_succeeds_by_nothing_less(raw: bytes) -> None:
     with pytest.raises(ResponseValidationError, match="delete it again"):
         operations.delete(HASH).read(answer(raw, 200))
@@ -278,8 +275,8 @@ ERRORS: dict[str, JSON] = {
 }
 
 
-@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize(
+@in_one_test("error", ERRORS.values(), ids=ERRORS)
+@in_one_test(
     "operation",
     [
         operations.current(),
@@ -306,7 +303,7 @@ def test_an_error_beside_what_was_asked_for_is_one() -> None:
         read(operations.get(HASH), {"data": key_json(), "error": "no"})
 
 
-@pytest.mark.parametrize("error", [None, False, "", {}, [], 0])
+@in_one_test("error", [None, False, "", {}, [], 0])
 def test_an_error_that_says_nothing_is_none(error: JSON) -> None:
     assert read(operations.list_(), {"data": [], "error": error}).data == []
 
@@ -336,7 +333,7 @@ def test_a_key_made_is_known_by_its_hash() -> None:
     assert CREATE.made(created({"data": key_json(), "key": SECRET})) == MadeKey(HASH, HASH)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "value",
     [
         {"data": key_json(), "key": SECRET},
@@ -377,8 +374,8 @@ def unreadable(raw: bytes) -> CreatedKeyUnreadableError:
     return error
 
 
-@pytest.mark.parametrize(
-    ("value", "hash"),
+@in_one_test(
+    "value, hash",
     [
         ({"data": without(key_json(hash="ab"), "usage"), "key": SECRET}, "ab"),
         ({"data": without(key_json(), "hash", "name"), "key": SECRET}, HASH),
@@ -457,7 +454,7 @@ def test_an_answer_without_a_secret_has_lost_it_and_tells_the_hash(value: JSON) 
     assert HASH in str(error)
 
 
-@pytest.mark.parametrize("value", [None, [], "created", 7, {}, {"data": {"hash": 7}}])
+@in_one_test("value", [None, [], "created", 7, {}, {"data": {"hash": 7}}])
 def test_an_answer_of_another_shape_has_lost_the_secret(value: JSON) -> None:
     error = lost(body(value))
     assert error.hash is None

@@ -6,6 +6,7 @@ import pytest
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.options import CallOptions, RequestOptions, header_options, merge_headers
 from openrouter_keys.retries import RetryConfig
+from tests.tables import in_one_test
 
 BASE = CallOptions(
     retries=RetryConfig(),
@@ -79,8 +80,8 @@ def test_merged_headers_leave_both_sides_as_they_were() -> None:
     assert (ours, theirs) == ({"A": "1", "B": "2"}, {"b": "3"})
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"),
+@in_one_test(
+    "argument, value",
     [
         ("retries", "backoff"),
         ("retries", 3),

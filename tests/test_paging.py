@@ -18,6 +18,7 @@ from openrouter_keys.paging import (
     Pager,
 )
 from tests.records import key, patient
+from tests.tables import in_one_test
 
 #: More pages than any list in here could need.
 TOO_MANY = 2_000
@@ -103,16 +104,14 @@ def test_pages_of_one_key_are_complete_as_long_as_nobody_deletes(
     assert_complete(shelf, found)
 
 
-@pytest.mark.parametrize("per_page", [1, 2, 3, 10, 11, 100])
-@pytest.mark.parametrize("size", [0, 1, 2, 9, 10, 11, 99, 100, 101, 200, 250])
+@in_one_test("per_page", [1, 2, 3, 10, 11, 100])
+@in_one_test("size", [0, 1, 2, 9, 10, 11, 99, 100, 101, 200, 250])
 def test_a_list_that_nobody_changes_comes_in_its_own_order(size: int, per_page: int) -> None:
     shelf = Shelf(size, per_page)
     assert list(walk(shelf.page)) == shelf.keys
 
 
-@pytest.mark.parametrize(
-    ("size", "pages"), [(0, 1), (1, 2), (99, 2), (100, 2), (101, 3), (1000, 12)]
-)
+@in_one_test("size, pages", [(0, 1), (1, 2), (99, 2), (100, 2), (101, 3), (1000, 12)])
 def test_pages_of_a_hundred_take_few_requests(size: int, pages: int) -> None:
     shelf = Shelf(size, 100)
     assert len(list(walk(shelf.page))) == size
@@ -237,7 +236,7 @@ class Counted:
             self.waits.append(pager.wait)
 
 
-@pytest.mark.parametrize("answers", HEALED.values(), ids=HEALED)
+@in_one_test("answers", HEALED.values(), ids=HEALED)
 def test_a_walk_finds_all_keys_of_a_service_that_slips(answers: Answers) -> None:
     service = Counted(answers, KEYS)
     found = [key.hash for key in service.walk()]
@@ -272,7 +271,7 @@ def test_pages_that_bring_nothing_are_waited_for_longer_each_time() -> None:
     assert len(waits) == MOST_BARREN - BARREN_AT_ONCE
 
 
-@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 250, 1000])
+@in_one_test("size", [0, 1, 99, 100, 101, 250, 1000])
 def test_an_ordinary_walk_never_waits(size: int) -> None:
     keys = [key(f"old-{number}") for number in range(size)]
     service = Counted(lambda keys, at, n: keys[at : at + 100], keys)

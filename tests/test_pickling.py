@@ -22,6 +22,7 @@ from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.provisioning.errors import JournalInUseError, SecretNotKeptError
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionReport
+from tests.tables import in_one_test
 from tests.test_secrets import CREATED, HASH, MANAGEMENT
 
 # --- errors ---
@@ -110,8 +111,8 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("cls", CAN_TRAVEL)
+@in_one_test("way", WAYS)
+@in_one_test("cls", CAN_TRAVEL)
 def test_an_error_keeps_its_facts_on_its_way(cls: type[OpenRouterError], way: str) -> None:
     error = made(cls)
     error.__cause__ = errors.InternalServerResponseError("down")
@@ -122,15 +123,15 @@ def test_an_error_keeps_its_facts_on_its_way(cls: type[OpenRouterError], way: st
     assert told(again) == told(WAYS[way](again))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("cls", HOLD_SECRETS, ids=lambda cls: cls.__name__)
+@in_one_test("way", WAYS)
+@in_one_test("cls", HOLD_SECRETS, ids=lambda cls: cls.__name__)
 def test_an_error_that_holds_a_secret_goes_nowhere(cls: type[OpenRouterError], way: str) -> None:
     with pytest.raises(TypeError, match="never pickled") as refused:
         WAYS[way](made(cls))
     assert VALUES[str] not in str(refused.value)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "cause",
     [
         SecretNotKeptError("r", CREATED, HASH, "disk full"),
@@ -140,7 +141,7 @@ def test_an_error_that_holds_a_secret_goes_nowhere(cls: type[OpenRouterError], w
     ],
     ids=lambda cause: type(cause).__name__,
 )
-@pytest.mark.parametrize("way", WAYS)
+@in_one_test("way", WAYS)
 def test_a_cause_that_may_hold_a_secret_stays_here(cause: BaseException, way: str) -> None:
     error = errors.APIKeyError("no key")
     error.__cause__ = cause
@@ -235,8 +236,8 @@ def pickler(name: str) -> ModuleType:
 FUNCTIONS = {"a lambda", "a closure", "a closure over a blocking client", "a default"}
 
 
-@pytest.mark.parametrize(
-    ("holder", "name"),
+@in_one_test(
+    "holder, name",
     [
         (holder, name)
         for holder, name in itertools.product(HOLDERS, ["pickle", "cloudpickle", "dill"])
@@ -252,8 +253,8 @@ def test_nothing_that_holds_the_key_is_pickled(holder: str, name: str) -> None:
     assert MANAGEMENT not in str(refused.value)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("holder", ["an async client", "a blocking client", "its transport"])
+@in_one_test("way", WAYS)
+@in_one_test("holder", ["an async client", "a blocking client", "its transport"])
 def test_nothing_that_holds_the_key_is_copied(holder: str, way: str) -> None:
     cls, of = HOLDERS[holder]
     with pytest.raises(TypeError, match="never pickled or copied"):

@@ -14,6 +14,7 @@ from openrouter_keys.provisioning.allowance import Allowance
 from openrouter_keys.provisioning.sources import BATCH
 from tests.journals import spec
 from tests.provisions import client_of, specs, stopped
+from tests.tables import in_one_test
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def take_all(most: float | None, limits: Iterable[Any]) -> None:
         allowance.take(spec(str(place), limit=limit))
 
 
-@pytest.mark.parametrize(
-    ("most", "limits"),
+@in_one_test(
+    "most, limits",
     [
         (None, [UNSET, None, 1e300]),
         (0, [0, 0.0, -0.0]),

@@ -17,6 +17,7 @@ from openrouter_keys.provisioning.sources import BATCH, batches, check_specs
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from tests.journals import spec
 from tests.provisions import specs
+from tests.tables import in_one_test
 
 # --- verdicts ---
 
@@ -51,9 +52,7 @@ FATES: list[tuple[OpenRouterError, Verdict]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("error", "fate"), FATES, ids=lambda it: getattr(it, "name", None) or f"{it!r:.60}"
-)
+@in_one_test("error, fate", FATES, ids=lambda it: getattr(it, "name", None) or f"{it!r:.60}")
 def test_each_error_of_a_create_has_one_verdict(error: OpenRouterError, fate: Verdict) -> None:
     assert verdict(error) is fate
 
@@ -69,8 +68,8 @@ def patience(**events: int) -> Patience:
     return counted
 
 
-@pytest.mark.parametrize(
-    ("events", "pauses", "is_over"),
+@in_one_test(
+    "events, pauses, is_over",
     [
         ({}, False, False),
         ({"unanswered": OUTAGE - 1}, False, False),
@@ -94,9 +93,9 @@ def test_patience_ends_after_so_many_failures_in_a_row(
     assert counted.rounds == (0 if "succeeded" in events else events.get("next_round", 0))
 
 
-@pytest.mark.parametrize("event", ["unanswered", "rejected"])
-@pytest.mark.parametrize(
-    ("given", "longest"),
+@in_one_test("event", ["unanswered", "rejected"])
+@in_one_test(
+    "given, longest",
     [
         ({}, 600.0),
         ({"timeout": 120.0, "quiet_period": 30.0}, 600.0),
@@ -190,9 +189,7 @@ async def test_closing_ends_the_wait_for_an_async_source() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@pytest.mark.parametrize(
-    "wrong", ["customers.csv", b"customers", {"1": spec()}, spec(), 42, None, spec]
-)
+@in_one_test("wrong", ["customers.csv", b"customers", {"1": spec()}, spec(), 42, None, spec])
 def test_what_cannot_be_a_source_is_refused(wrong: object) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="iterable or async iterable of KeySpec"):
         check_specs(wrong)

@@ -15,6 +15,7 @@ from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.provisioning.pacing import Pacer
 from openrouter_keys.provisioning.tally import EVERY, TOLD, Problems, Tally
 from tests.journals import HASH, SECRET
+from tests.tables import in_one_test
 
 problem = ProvisionProblem(ref="r", reason="odd", hashes=(HASH,))
 lost = UndeliveredKey(ref="r", key=SECRET, hash=HASH)
@@ -102,8 +103,8 @@ def report_of(**given: Any) -> ProvisionReport:
     return ProvisionReport(**nothing | given)
 
 
-@pytest.mark.parametrize(
-    ("given", "ok", "text"),
+@in_one_test(
+    "given, ok, text",
     [
         ({}, True, "nothing"),
         ({"created": 100_000}, True, "100,000 created"),

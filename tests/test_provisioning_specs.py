@@ -17,6 +17,7 @@ from openrouter_keys.converter import encode
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.provisioning.specs import KeySpec, changed
+from tests.tables import in_one_test
 
 PARTNER_KEY = "partner-canary-0123456789abcdef0123456789"
 NOON = datetime(2027, 12, 31, 12, tzinfo=UTC)
@@ -43,8 +44,8 @@ def test_its_request_has_what_was_given_and_nothing_else() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("given", "argument"),
+@in_one_test(
+    "given, argument",
     [
         ({"ref": ""}, "ref"),
         ({"ref": 42}, "ref"),
@@ -102,8 +103,8 @@ def test_the_same_wish_in_other_words_is_the_same_plan(
     assert spec(**one).plan == spec(**other).plan
 
 
-@pytest.mark.parametrize(
-    ("field", "values"),
+@in_one_test(
+    "field, values",
     [
         ("name", ("a", "b")),
         ("limit", (UNSET, None, 0, 50)),

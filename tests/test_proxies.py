@@ -25,6 +25,7 @@ from openrouter_keys.proxies import proxy_finder, proxy_of_environment
 from tests.clients import FakeTime, api_keys
 from tests.commands import Command
 from tests.proxies import HOST, Proxy, Secure, certified, secure, told_credentials
+from tests.tables import in_one_test
 from tests.test_matrix import HASH, OPERATIONS, outcome
 from tests.test_secrets import printed
 
@@ -278,9 +279,9 @@ def test_a_bad_proxy_is_refused_by_name_and_not_shown(
     assert_hidden(printed(caught.value))
 
 
-@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
-@pytest.mark.parametrize(
-    ("argument", "value", "session"),
+@in_one_test("client", [AsyncOpenRouter, OpenRouter])
+@in_one_test(
+    "argument, value, session",
     [
         ("proxy", 5, None),
         ("proxy", False, None),

@@ -44,6 +44,7 @@ from tests.rotations import (
     live,
     old_keys,
 )
+from tests.tables import in_one_test
 
 NOW = datetime(2026, 11, 28, 17, 30, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 11, 29, tzinfo=UTC)
@@ -82,7 +83,7 @@ NAMED: dict[str, tuple[ResponseError, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("case", NAMED)
+@in_one_test("case", NAMED)
 def test_a_limit_of_requests_per_day_is_told_by_its_name(case: str) -> None:
     error, name = NAMED[case]
 
@@ -138,7 +139,7 @@ RESETS: dict[str, tuple[Mapping[str, str], object, datetime]] = {
 }
 
 
-@pytest.mark.parametrize("case", RESETS)
+@in_one_test("case", RESETS)
 def test_when_it_is_full_again_is_read_or_is_the_next_midnight(case: str) -> None:
     headers, metadata, resets_at = RESETS[case]
 
@@ -150,8 +151,8 @@ def test_when_it_is_full_again_is_read_or_is_the_next_midnight(case: str) -> Non
     assert 0 < found.retry_after <= 25 * 3600
 
 
-@pytest.mark.parametrize(
-    ("text", "limit"),
+@in_one_test(
+    "text, limit",
     [("1000", 1000), ("10000", 10_000), ("0", 0), ("many", None), ("-1", None), ("9" * 99, None)],
 )
 def test_its_size_is_read_where_it_is_told(text: str, limit: int | None) -> None:

@@ -22,6 +22,7 @@ from openrouter_keys.retries import (
     read_retry_after,
 )
 from tests.records import patient
+from tests.tables import in_one_test
 
 # reliability.md, "The matrix": what happened | attempts of get, create, update, delete.
 # A word is an attempt that no status tells of; D: again until the deadline.
@@ -46,7 +47,7 @@ MATRIX: list[tuple[tuple[int, ...] | str, int, int, int, int]] = [
 ]
 COLUMNS = (Effect.READ, Effect.CREATE, Effect.UPDATE, Effect.DELETE)
 CELLS = [
-    pytest.param(what, effect, attempts, id=f"{what}-{effect.name}")
+    (what, effect, attempts)
     for row, *cells in MATRIX
     for what in ((row,) if isinstance(row, str) else row)
     for effect, attempts in zip(COLUMNS, cells, strict=True)
@@ -78,7 +79,7 @@ def attempts_made(what: Happening, **changes: Any) -> int:
     return attempt
 
 
-@pytest.mark.parametrize(("what", "effect", "attempts"), CELLS)
+@in_one_test("what, effect, attempts", CELLS)
 def test_the_matrix_says_how_often_a_request_is_tried(
     what: int | str, effect: Effect, attempts: int
 ) -> None:
@@ -90,14 +91,12 @@ def test_every_happening_of_a_failure_is_a_row_of_the_matrix() -> None:
     assert rows == set(Happening) - {Happening.DONE}
 
 
-@pytest.mark.parametrize(
-    "what", [400, 403, 405, 418, 424, 429, 451, 521, 523, 525, 526, 530, "NOT_SENT"]
-)
+@in_one_test("what", [400, 403, 405, 418, 424, 429, 451, 521, 523, 525, 526, 530, "NOT_SENT"])
 def test_what_was_not_processed_leaves_no_doubt(what: int | str) -> None:
     assert happened(what) not in MAYBE_APPLIED
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "what",
     [
         *(408, 500, 502, 503, 504, 520, 522, 524, 527, 529, 501, 599, 600, 999, "NO_ANSWER"),
@@ -130,8 +129,8 @@ def test_every_status_is_classified() -> None:
     assert {status: happening(status).name for status in range(1000)} == STATUSES
 
 
-@pytest.mark.parametrize("what", [what for what in Happening if what is not Happening.DONE])
-@pytest.mark.parametrize("effect", Effect)
+@in_one_test("what", [what for what in Happening if what is not Happening.DONE])
+@in_one_test("effect", Effect)
 def test_no_strategy_repeats_nothing(what: Happening, effect: Effect) -> None:
     assert attempts_allowed(what, effect, RetryConfig("none")) == 1
 
@@ -166,10 +165,10 @@ def test_a_wait_never_overflows(exponent: float) -> None:
     assert backoff.wait(100_000, 1.0) == 8.0
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "argument", ["initial_interval", "max_interval", "exponent", "max_elapsed_time", "jitter_ms"]
 )
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "1", True, 10**400])
+@in_one_test("value", [-1, math.nan, math.inf, "1", True, 10**400])
 def test_a_backoff_that_makes_no_sense_is_refused(argument: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
         BackoffStrategy(**{argument: value})
@@ -180,8 +179,8 @@ def test_waits_that_shrink_are_refused() -> None:
         BackoffStrategy(exponent=0.5)
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"),
+@in_one_test(
+    "argument, value",
     [
         ("strategy", "always"),
         ("strategy", None),
@@ -239,8 +238,8 @@ def told(headers: Mapping[str, str]) -> float | None:
     return read_retry_after(headers, lambda: NOW)
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
+@in_one_test(
+    "text, seconds",
     [
         ("0", 0.0),
         ("30", 30.0),
@@ -294,7 +293,7 @@ def test_milliseconds_go_first() -> None:
     assert told({"retry-after-ms": "0", "Retry-After": "30"}) == 0.0
 
 
-@pytest.mark.parametrize("millis", ["", "soon", "nan", "inf", "-5", "1e999"])
+@in_one_test("millis", ["", "soon", "nan", "inf", "-5", "1e999"])
 def test_milliseconds_that_make_no_sense_leave_the_word_to_retry_after(millis: str) -> None:
     assert told({"retry-after-ms": millis, "Retry-After": "30"}) == 30.0
     assert told({"retry-after-ms": millis}) is None

@@ -13,6 +13,7 @@ from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, SecretLostEr
 from openrouter_keys.models import CreateKeysRequest
 from openrouter_keys.salvage import MOST, salvage
 from tests.records import HASH, SECRET, answer, key_json, patient
+from tests.tables import in_one_test
 
 OTHER = "sk-or-v1-" + "0b" * 32
 NEW_FORM = "or.key." + "Zz9-" * 6
@@ -90,12 +91,12 @@ KEPT: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("raw", FOUND.values(), ids=FOUND)
+@in_one_test("raw", FOUND.values(), ids=FOUND)
 def test_the_secret_is_handed_over(raw: bytes) -> None:
     assert handed_over(raw) == SECRET
 
 
-@pytest.mark.parametrize("raw", NOT_FOUND.values(), ids=NOT_FOUND)
+@in_one_test("raw", NOT_FOUND.values(), ids=NOT_FOUND)
 def test_a_text_that_nothing_proves_is_not_handed_over(raw: bytes) -> None:
     with pytest.raises(SecretLostError) as raised:
         operations.create(REQUEST).read(answer(raw, 201))

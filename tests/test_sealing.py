@@ -22,6 +22,7 @@ from openrouter_keys.provisioning.errors import JournalError
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.sealing import sealing, unsealing
 from tests.journals import AT, HASH, SECRET, entries, spec, written
+from tests.tables import in_one_test
 
 ROOT = Path(__file__).parent.parent
 PLAIN = SECRET.encode()
@@ -94,7 +95,7 @@ def refused(seal: Callable[[Any], object], argument: Any) -> InvalidArgumentErro
     return caught.value
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "recipient",
     [
         *("", " ", "nobody", RECIPIENT[:-1], f"{RECIPIENT}\n{RECIPIENT}", "ssh-ed25519 AAAA"),
@@ -106,7 +107,7 @@ def test_what_is_no_recipient_is_refused(recipient: object) -> None:
     assert refused(sealing, recipient).argument == "recipient"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "identity",
     [
         *("", " ", "# nothing but a comment", RECIPIENT, f"{IDENTITY}\nand so on", IDENTITY[:-1]),

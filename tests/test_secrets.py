@@ -29,6 +29,7 @@ from openrouter_keys.operations import create
 from openrouter_keys.provisioning.errors import SecretNotKeptError
 from openrouter_keys.provisioning.report import UndeliveredKey
 from tests.clients import FakeTime, api_keys
+from tests.tables import in_one_test
 
 MANAGEMENT = "canary-management-key-that-has-no-known-prefix"
 PARTNER = "canary-partner-key-of-more-than-32-characters"
@@ -187,8 +188,8 @@ async def test_a_refused_external_is_not_shown(external: dict[str, str]) -> None
     assert_no_secret(shown, "canary-too-short")
 
 
-@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
-@pytest.mark.parametrize("key", [f"{MANAGEMENT}\n", f"{MANAGEMENT} ", f"{MANAGEMENT}é"])
+@in_one_test("client", [AsyncOpenRouter, OpenRouter])
+@in_one_test("key", [f"{MANAGEMENT}\n", f"{MANAGEMENT} ", f"{MANAGEMENT}é"])
 def test_a_refused_key_is_not_shown(client: type[object], key: str) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="api_key") as caught:
         client(key)  # type: ignore[call-arg]
@@ -278,9 +279,9 @@ def test_no_local_variable_of_the_blocking_face_holds_a_secret(body: str) -> Non
     assert_no_secret(_own_frames(caught.value), CREATED)
 
 
-@pytest.mark.parametrize("client", [AsyncOpenRouter, OpenRouter])
-@pytest.mark.parametrize(
-    ("key", "arguments"),
+@in_one_test("client", [AsyncOpenRouter, OpenRouter])
+@in_one_test(
+    "key, arguments",
     [
         (MANAGEMENT, {"server_url": "nope"}),
         (MANAGEMENT, {"timeout_ms": -1}),
@@ -349,8 +350,8 @@ def _holders() -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("way", SHOW)
-@pytest.mark.parametrize("name", _holders())
+@in_one_test("way", SHOW)
+@in_one_test("name", _holders())
 def test_what_shows_objects_shows_no_secret(name: str, way: str) -> None:
     assert_no_secret(SHOW[way](_holders()[name]), CREATED)
 

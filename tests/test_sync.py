@@ -21,6 +21,7 @@ from openrouter_keys import (
     errors,
 )
 from openrouter_keys.emulator import Emulator, Fault
+from tests.tables import in_one_test
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +35,7 @@ def test_every_operation_has_its_blocking_twin() -> None:
     assert operations(OpenRouter) == operations(AsyncOpenRouter)
 
 
-@pytest.mark.parametrize("name", sorted(operations(AsyncAPIKeys)))
+@in_one_test("name", sorted(operations(AsyncAPIKeys)))
 def test_twins_have_the_same_signature_and_docstring(name: str) -> None:
     ours, theirs = getattr(APIKeys, name), getattr(AsyncAPIKeys, name)
     own, other = inspect.signature(ours), inspect.signature(theirs)

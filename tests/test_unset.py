@@ -4,6 +4,7 @@ import pickle
 import pytest
 
 from openrouter_keys.unset import UNSET, OptionalNullable, Unset
+from tests.tables import in_one_test
 
 
 def told_apart(limit: OptionalNullable[float] = UNSET) -> float | str:
@@ -18,7 +19,7 @@ def test_left_out_null_and_a_value_are_told_apart() -> None:
     assert (told_apart(), told_apart(None), told_apart(0)) == ("left out", "null", 1)
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@in_one_test("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_comes_back_as_the_same_object(protocol: int) -> None:
     assert pickle.loads(pickle.dumps(UNSET, protocol)) is UNSET
 

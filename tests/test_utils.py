@@ -6,6 +6,7 @@ import pytest
 from openrouter_keys import retries, utils
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.utils import BackoffStrategy, RetryConfig, parse_datetime
+from tests.tables import in_one_test
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_a_time_with_a_zone_is_read(text: str, time: datetime) -> None:
     assert parse_datetime(text).utcoffset() == time.utcoffset()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         "",

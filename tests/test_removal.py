@@ -164,6 +164,16 @@ async def test_a_404_that_a_second_look_does_not_confirm_is_none(
             await removed(keys)
 
 
+@pytest.mark.parametrize("answer", ALIEN_404)
+async def test_another_ones_404_is_none_though_the_api_says_the_same_later(
+    answer: str, emulator: Emulator, fake_time: FakeTime
+) -> None:
+    emulator.faults.append(not_deleted(answer))
+    async with api_keys(emulator.base_url, emulator.api_key, fake_time) as keys:
+        with pytest.raises(NotFoundResponseError):
+            await removed(keys)
+
+
 async def test_a_look_of_its_own_is_looked_at_twice(emulator: Emulator) -> None:
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
 

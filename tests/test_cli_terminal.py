@@ -1,5 +1,6 @@
 """The commands for single keys, as people use them: at a terminal."""
 
+import io
 import re
 import signal
 import subprocess
@@ -80,6 +81,47 @@ def test_delete_asks_and_takes_only_a_yes(command: Command, answer: str, left: i
     shown.sendline(answer)
     assert shown.wait() == (1 if left else 0)
     assert len(command.emulator.account.keys) == left
+
+
+class Asking(io.StringIO):
+    """Standard error where somebody presses Ctrl-C as soon as a question is there."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        if "[y/N] " in self.getvalue():
+            signal.raise_signal(signal.SIGINT)
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard input at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("delete", "trial"),
+        ("rotate", "--finish", "--journal", "r.journal"),
+        ("provision", "a.csv"),
+        ("journal", "purge", "r.journal"),
+    ],
+)
+def test_ctrl_c_is_heard_as_soon_as_a_question_is_there(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    key = command.emulator.account.add("trial")
+    assert command("rotate", key.hash, "--journal", "r.journal").code == 0
+    (command.folder / "a.csv").write_text("name\na\n")
+    shown = Asking()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(io, "TextIOWrapper", Terminal)
+    assert command(*(key.hash if word == "trial" else word for word in words)).code == 130
+    assert shown.getvalue().endswith("[y/N] openrouter-keys: interrupted\n")
+    assert len(command.emulator.account.keys) == 2
 
 
 @pytest.mark.slow

@@ -30,16 +30,17 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError(f"would {question}, and there is no terminal to ask: --yes", USAGE)
-    sys.stderr.write(printable(f"{question[:1].upper()}{question[1:]}? [y/N] "))
-    sys.stderr.flush()
-    if _answer().strip().lower() not in ("y", "yes"):
+    answer = _answered(printable(f"{question[:1].upper()}{question[1:]}? [y/N] "))
+    if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was done")
 
 
-def _answer() -> str:
+def _answered(question: str) -> str:
     # A running loop would hear of a Ctrl-C only once there is an answer.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
         return sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, before)

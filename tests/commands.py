@@ -1,8 +1,6 @@
 """The command for tests: in this process, in one of its own, and at a terminal."""
 
 import io
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +9,10 @@ from attrs import define, frozen
 
 from openrouter_keys.__main__ import main
 from openrouter_keys.emulator import Emulator
+from tests.processes import Process, environment
 from tests.terminals import Terminal
 
-ROOT = Path(__file__).parent.parent
+MODULE = ("-m", "openrouter_keys")
 
 
 @frozen
@@ -61,16 +60,15 @@ class Command:
 
     def process(
         self, *words: str, stdin: int | None = None, stdout: int | None = None, **settings: str
-    ) -> "subprocess.Popen[str]":
+    ) -> Process:
         """Start it as a process of its own."""
-        return subprocess.Popen(
-            self._line(*words),
-            cwd=self.folder,
-            env=self.environment(**settings),
-            stdin=subprocess.DEVNULL if stdin is None else stdin,
-            stdout=subprocess.PIPE if stdout is None else stdout,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
+        return Process(
+            *MODULE,
+            *words,
+            folder=self.folder,
+            environment=self.environment(**settings),
+            stdin=stdin,
+            stdout=stdout,
         )
 
     def terminal(
@@ -78,9 +76,10 @@ class Command:
     ) -> Terminal:
         """Start it at a terminal."""
         return Terminal(
-            *self._line(*words),
+            *MODULE,
+            *words,
             folder=self.folder,
-            environment={**self.environment(**settings), "TERM": "xterm-256color"},
+            environment=self.environment(**{"TERM": "xterm-256color", **settings}),
             columns=columns,
             rows=rows,
         )
@@ -91,11 +90,6 @@ class Command:
         code = shown.wait()
         return Ran(code, shown.before or "", "")
 
-    def _line(self, *words: str) -> list[str]:
-        return [sys.executable, "-W", "error", "-m", "openrouter_keys", *words]
-
     def environment(self, **settings: str) -> dict[str, str]:
         """What a process of its own finds in its environment."""
-        others = ("OPENROUTER_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
-        own = {name: text for name, text in os.environ.items() if not name.startswith(others)}
-        return {**own, "PYTHONPATH": str(ROOT), **self.settings, **settings}
+        return environment(**{**self.settings, **settings})

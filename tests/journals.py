@@ -1,7 +1,6 @@
 """Journals for tests, and processes that write to them."""
 
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +10,7 @@ from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.schema import State
 from openrouter_keys.provisioning.specs import KeySpec
+from tests.processes import Process, environment
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)
@@ -44,15 +44,12 @@ import asyncio, sys
 from datetime import UTC, datetime
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.specs import KeySpec
+from tests.processes import Process, environment
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 """
 
 
-def child(script: str, *arguments: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD + script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def child(script: str, *arguments: object) -> Process:
+    words = ("-c", CHILD + script, *map(str, arguments))
+    return Process(*words, environment=environment(), stdin=subprocess.PIPE)

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -28,8 +26,8 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Request
 from openrouter_keys.provisioning.journal import Journal
+from tests.processes import Process, environment
 
-ROOT = Path(__file__).parents[1]
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 #: What a process tells last if all went well.
 WHOLE = "whole"
@@ -212,16 +210,11 @@ class Order:
     def specs(self) -> list[KeySpec]:
         return customers(self.count, self.seed)
 
-    def start(self, base_url: str, api_key: str) -> "subprocess.Popen[str]":
+    def start(self, base_url: str, api_key: str) -> Process:
         """Begin; each line of standard output tells a phase or a hand-over."""
-        own = {name: text for name, text in os.environ.items() if not name.startswith("OPENROUTER")}
-        server = {"OPENROUTER_BASE_URL": base_url, "OPENROUTER_API_KEY": api_key}
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.provisioners", json.dumps(asdict(self))],
-            cwd=ROOT,
-            env={**own, **server, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
+        return Process(
+            *("-c", "from tests.provisioners import main; main()", json.dumps(asdict(self))),
+            environment=environment(OPENROUTER_BASE_URL=base_url, OPENROUTER_API_KEY=api_key),
         )
 
     def handed_over(self) -> list[tuple[str, str]]:
@@ -273,7 +266,3 @@ def main() -> None:
         asyncio.run(Order(**json.loads(sys.argv[1])).fulfil(_say))
     except ProvisioningStoppedError as stopped:
         _say(f"stopped: {stopped}")
-
-
-if __name__ == "__main__":
-    main()

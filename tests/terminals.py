@@ -1,4 +1,4 @@
-"""A process at a pseudo-terminal, started without a fork of this process.
+"""A Python process at a pseudo-terminal, started without a fork of this process.
 
 `pexpect.spawn` forks; in a process with threads, such as the emulator's, a fork may deadlock, and
 Python 3.15 warns of it.
@@ -9,7 +9,6 @@ import os
 import pty
 import signal
 import struct
-import subprocess
 import termios
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from pexpect import EOF
 from pexpect.fdpexpect import fdspawn
+
+from tests.processes import Process
 
 # It is generic to type checkers only.
 if TYPE_CHECKING:
@@ -26,15 +27,12 @@ else:
 
 PATIENCE = 60
 
-# A session's first process that opens a terminal has it for its controlling one.
-OPEN_AND_RUN = ': <"$0"; exec "$@"'
-
 
 class Terminal(_Driver):
-    """A process, driven as `pexpect.spawn` drives one.
+    """A Python process, driven as `pexpect.spawn` drives one.
 
     Args:
-        line: the command line.
+        words: what follows `python`.
         folder: where it runs.
         environment: all of its environment.
         columns: how wide the terminal is, in characters.
@@ -43,7 +41,7 @@ class Terminal(_Driver):
 
     def __init__(
         self,
-        *line: str,
+        *words: str,
         folder: Path,
         environment: Mapping[str, str],
         columns: int = 80,
@@ -52,9 +50,8 @@ class Terminal(_Driver):
         ours, theirs = pty.openpty()
         try:
             fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-            self.process = subprocess.Popen(
-                ["sh", "-c", OPEN_AND_RUN, os.ttyname(theirs), *line],
-                cwd=folder, env=environment, start_new_session=True,
+            self.process = Process(
+                *words, folder=folder, environment=environment, terminal=True,
                 stdin=theirs, stdout=theirs, stderr=theirs,
             )  # fmt: skip
         finally:

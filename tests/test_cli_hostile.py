@@ -13,7 +13,8 @@ from openrouter_keys.__main__ import main
 from openrouter_keys.cli.text import as_json, printable
 from openrouter_keys.emulator import Fault
 from openrouter_keys.errors import JSON
-from tests.commands import ROOT, Command, Ran
+from tests.commands import Command, Ran
+from tests.processes import ROOT
 from tests.raw_server import answer, raw_server
 from tests.tables import in_one_test
 

@@ -10,12 +10,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import IO
 from unittest.mock import patch
 
 import pytest
@@ -24,11 +22,11 @@ from openrouter_keys.__main__ import main
 from openrouter_keys.cli import journal_export
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.sealing import sealing
+from tests import processes
 from tests.journals import AT, SECRET, spec, written
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-COMMAND = [sys.executable, "-W", "error", "-m", "openrouter_keys", "journal"]
+ENVIRONMENT = processes.environment()
+COMMAND = ("-m", "openrouter_keys", "journal")
 PATIENCE = 60
 ODD_NAME = 'a "b", c\r\nd\re — ü'
 
@@ -110,23 +108,22 @@ def written_to(stream: io.TextIOWrapper) -> str:
     return stream.read()
 
 
-def start(
-    *arguments: object,
-    out: int | IO[bytes] = subprocess.PIPE,
-    within: Sequence[str] = (),
-    umask: int = -1,
-) -> "subprocess.CompletedProcess[str]":
+def start(*arguments: object, out: int | None = None) -> "subprocess.CompletedProcess[str]":
     """In a process of its own."""
+    return processes.run(*COMMAND, *map(str, arguments), environment=ENVIRONMENT, stdout=out)
+
+
+def start_within(limit: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """In a process of its own, below a shell that sets a limit."""
+    line = [sys.executable, "-W", "error", *COMMAND, *map(str, arguments)]
     return subprocess.run(
-        [*within, *COMMAND, *map(str, arguments)],
+        ["sh", "-c", f'{limit}; exec "$@"', "sh", *line],
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
         timeout=PATIENCE,
         check=False,
-        umask=umask,
     )
 
 
@@ -152,7 +149,8 @@ def problem(process: "subprocess.CompletedProcess[str]", code: int) -> str:
 def test_every_key_whose_secret_is_there_is_exported_to_a_private_file(
     path: Path, output: Path
 ) -> None:
-    process = start("export", path, "--output", output, "--secret-format", "jsonl", umask=0)
+    words = ("export", path, "--output", output, "--secret-format", "jsonl")
+    process = start_within("umask 0", *words)
     assert outcome(process) == (0, "", summary(output))
     assert [json.loads(line) for line in output.read_text().splitlines()] == ROWS
     assert output.stat().st_mode & 0o777 == 0o600
@@ -193,8 +191,8 @@ def test_a_full_disk_leaves_no_part_of_the_export(tmp_path: Path, output: Path) 
 
     asyncio.run(fill_with_many())
     # Of what it may write, in blocks; coverage's own file in a child would be too large as well.
-    limit = ("sh", "-c", 'ulimit -f 80; unset COVERAGE_PROCESS_CONFIG; exec "$@"', "sh")
-    process = start("export", path, "--output", output, within=limit)
+    limit = "ulimit -f 80; unset COVERAGE_PROCESS_CONFIG"
+    process = start_within(limit, "export", path, "--output", output)
     assert "cannot write the keys: File too large" in problem(process, 1)
     assert not output.exists()
 
@@ -260,7 +258,7 @@ def test_secrets_go_into_a_pipe_only_when_asked_for(path: Path) -> None:
 def test_secrets_are_shown_on_a_terminal(path: Path) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as shown:
-        process = start("export", path, out=shown)
+        process = start("export", path, out=shown.fileno())
         assert secret("settled").encode() in terminal.read(4096)
     assert (process.returncode, process.stderr) == (0, SUMMARY)
 
@@ -277,7 +275,7 @@ def test_no_name_steers_a_terminal(tmp_path: Path, format: str) -> None:
     asyncio.run(fill_oddly())
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal, open(theirs, "wb") as shown:
-        assert start("export", path, "--secret-format", format, out=shown).returncode == 0
+        assert start("export", path, "--secret-format", format, out=shown.fileno()).returncode == 0
         told = terminal.read(4096).decode()
     assert told.replace("\r", "").replace("\n", "").isprintable()
     assert secret("\x1b[31mref") in told
@@ -287,7 +285,7 @@ def test_no_name_steers_a_terminal(tmp_path: Path, format: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_a_pipe_that_cannot_be_written_to_is_told_in_one_line(path: Path) -> None:
     with open("/dev/full", "wb") as full:
-        process = start("export", path, "--show-secret", out=full)
+        process = start("export", path, "--show-secret", out=full.fileno())
     said = "openrouter-keys: cannot write the keys: No space left on device\n"
     assert (process.returncode, process.stderr) == (1, said)
 

@@ -14,7 +14,8 @@ import pytest
 from openrouter_keys.cli.app import app
 from openrouter_keys.cli.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
-from tests.commands import ROOT, Command
+from tests.commands import Command
+from tests.processes import ROOT, Process
 from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -218,15 +219,18 @@ def test_a_create_whose_terminal_is_closed_leaves_no_key(command: Command) -> No
     assert command.emulator.account.keys == {}
 
 
+IGNORING = """
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from openrouter_keys.__main__ import main
+sys.exit(main(["create", "a", "--show-secret"]))
+"""
+
+
 @pytest.mark.slow
 def test_what_ignores_a_closed_terminal_goes_on_as_nohup_has_it(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=0.5))
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = command.process("create", "a", "--show-secret")
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with process:
+    with Process("-c", IGNORING, environment=command.environment()) as process:
         wait_for_a_request(command)
         process.send_signal(signal.SIGHUP)
         out, _ = process.communicate(timeout=PATIENCE)

@@ -1,19 +1,18 @@
 """The demo: its checks hold, a wrong emulator makes them fail, and it shows no secret."""
 
 import io
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from openrouter_keys import KeySpec
+from openrouter_keys.__main__ import main
 from openrouter_keys.cli.demo import tour
 from openrouter_keys.cli.transcript import Transcript
 from openrouter_keys.emulator import Account, StoredKey
+from tests.processes import environment, run
 
 pytestmark = pytest.mark.slow
 
@@ -21,19 +20,6 @@ ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "openrouter_keys" / "cli" / "customers.csv"
 CUSTOMERS = [KeySpec(ref="a", name="Ada", limit=5.0), KeySpec(ref="b", name="Bo")]
 MANAGEMENT_KEY = "sk-or-mgmt-planted-" + "5e" * 20
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {name: text for name, text in os.environ.items() if not name.startswith("OPENROUTER_")}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "openrouter_keys", "demo", *arguments],
-        cwd=ROOT,
-        env={**own, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
 
 
 def repeatable() -> Random:
@@ -45,10 +31,12 @@ def toured(account: Account, customers: list[KeySpec] | None = None) -> tuple[in
     return tour(customers or CUSTOMERS, account, Transcript(out)), out.getvalue()
 
 
-def test_the_demo_of_the_example_passes_all_its_checks() -> None:
-    done = run()
-    assert done.stderr == ""
+def test_the_demo_of_the_example_passes_all_its_checks_and_logs_no_secret() -> None:
+    words = ("-m", "openrouter_keys", "demo")
+    done = run(*words, environment=environment(OPENROUTER_DEBUG="1"))
     assert done.returncode == 0
+    assert "create" in done.stderr
+    assert not re.findall(r"sk-or-[A-Za-z0-9_-]{16,}", done.stdout + done.stderr)
     checked = done.stdout.count("\n  checked   ")
     assert done.stdout.endswith(f"\n{checked} checks passed\n")
     assert checked > 30
@@ -75,12 +63,6 @@ def test_no_secret_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
     shown = text + "".join(capfd.readouterr())
     assert not [key for key in made if str(key.secret) in shown]
     assert MANAGEMENT_KEY not in shown
-
-
-def test_no_secret_is_shown_in_the_log_either() -> None:
-    done = run(OPENROUTER_DEBUG="1")
-    assert "create" in done.stderr
-    assert not re.findall(r"sk-or-[A-Za-z0-9_-]{16,}", done.stdout + done.stderr)
 
 
 class Hoarder(Account):
@@ -121,17 +103,18 @@ def test_an_error_shows_no_secret() -> None:
     assert not [key for key in account.keys.values() if str(key.secret) in text]
 
 
-def test_a_missing_file_is_a_usage_error() -> None:
-    done = run("nowhere.csv")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("openrouter-keys: cannot read nowhere.csv: ")
-    assert done.stderr.count("\n") == 1
+def test_a_missing_file_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "nowhere.csv"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("openrouter-keys: cannot read nowhere.csv: ")
 
 
-def test_a_bad_row_is_a_usage_error_and_nothing_is_begun(tmp_path: Path) -> None:
+def test_a_bad_row_is_a_usage_error_and_nothing_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "customers.csv"
     path.write_text("name,limit\nAda,5\nBo,fifty\n", encoding="utf-8")
-    done = run(str(path))
-    assert (done.returncode, done.stdout) == (2, "")
+    assert main(["demo", str(path)]) == 2
     told = f"{path}, line 3, column limit: must be a number or null"
-    assert done.stderr == f"openrouter-keys: {told}\n"
+    assert capsys.readouterr() == ("", f"openrouter-keys: {told}\n")

@@ -1,36 +1,24 @@
 """The examples run as they stand, with nothing but the environment to tell them where."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from openrouter_keys.emulator import Emulator
+from tests.processes import ROOT, environment, run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-
-
-def run(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {name: text for name, text in os.environ.items() if not name.startswith("OPENROUTER_")}
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
-        env={**own, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_creates_its_key_and_shows_no_secret(path: Path) -> None:
     with Emulator() as emulator:
-        done = run(path, OPENROUTER_BASE_URL=emulator.base_url, OPENROUTER_API_KEY=emulator.api_key)
+        server = environment(
+            OPENROUTER_BASE_URL=emulator.base_url, OPENROUTER_API_KEY=emulator.api_key
+        )
+        done = run("-c", path.read_text(), environment=server)
     (key,) = emulator.account.keys.values()
     assert (done.returncode, done.stderr) == (0, "")
     assert (key.name, key.limit, key.limit_reset) == ("customer-42", 50, "monthly")
@@ -40,7 +28,7 @@ def test_an_example_creates_its_key_and_shows_no_secret(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_without_a_key_says_what_to_set(path: Path) -> None:
-    done = run(path)
+    done = run("-c", path.read_text(), environment=environment())
     assert done.returncode == 1
     assert "OPENROUTER_API_KEY" in done.stderr
 

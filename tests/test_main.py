@@ -1,12 +1,11 @@
 """The command line: its grammar, and an emulator that starts, tells its address and stops."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,37 +14,47 @@ import pytest
 from openrouter_keys import OpenRouter
 from openrouter_keys.__main__ import main
 from openrouter_keys.errors import UnauthorizedResponseError
+from tests.processes import Process, environment
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 PATIENCE = 60
 
 
-@contextmanager
-def emulator(*arguments: str) -> Generator[subprocess.Popen[str], None, None]:
-    command = [sys.executable, "-W", "error", "-m", "openrouter_keys", "emulator"]
-    with subprocess.Popen(
-        [*command, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+AnyProcess = Process | subprocess.Popen[str]
+
+
+def started(*words: str, environment: Mapping[str, str]) -> AnyProcess:
+    """As people start it; the other processes are forked."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *words],
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-    ) as process:
+    )
+
+
+@contextmanager
+def emulator(
+    *arguments: str, start: Callable[..., AnyProcess] = Process
+) -> Generator[AnyProcess, None, None]:
+    words = ("-m", "openrouter_keys", "emulator", *arguments)
+    with start(*words, environment=environment(PYTHONUNBUFFERED="")) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def line(process: subprocess.Popen[str]) -> str:
+def line(process: AnyProcess) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_emulator_stops_cleanly_at_a_signal(number: signal.Signals) -> None:
-    with emulator("--json") as process:
+    with emulator("--json", start=started) as process:
         base_url = json.loads(line(process))["base_url"]
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +18,8 @@ from attrs import define, field
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.provisioning.journal import Journal
+from tests.processes import Process, environment
 from tests.provisioners import (
-    ROOT,
     WHOLE,
     Order,
     assert_handed_over,
@@ -54,18 +52,14 @@ class Service:
     state: Path
     base_url: str = ""
     api_key: str = ""
-    _process: "subprocess.Popen[str] | None" = field(init=False, default=None)
+    _process: Process | None = field(init=False, default=None)
 
     def start(self) -> None:
         """Serve, at the same address as before, and fail as before."""
         port = self.base_url.split(":")[-1].split("/")[0] or "0"
         options = ("--state", str(self.state), "--port", port, "--json")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "openrouter_keys", "emulator", *options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        words = ("-m", "openrouter_keys", "emulator", *options)
+        self._process = Process(*words, environment=environment())
         told = json.loads(lines_of(self._process).readline())
         self.base_url, self.api_key = told["base_url"], told["api_key"]
         every = [{"operation": "create", "times": None, **fault} for fault in FAULTS]
@@ -92,15 +86,14 @@ class Service:
         return Emulator(state=self.state)
 
 
-def lines_of(process: "subprocess.Popen[str]") -> IO[str]:
+def lines_of(process: Process) -> IO[str]:
     assert process.stdout is not None
     return process.stdout
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
-    process.kill()
-    process.wait()
-    lines_of(process).close()
+def kill(process: Process) -> None:
+    with process:
+        process.kill()
 
 
 @pytest.fixture
@@ -112,7 +105,7 @@ def service(tmp_path: Path) -> Generator[Service]:
 
 
 @contextmanager
-def begun(order: Order, base_url: str, api_key: str) -> Generator["subprocess.Popen[str]"]:
+def begun(order: Order, base_url: str, api_key: str) -> Generator[Process]:
     process = order.start(base_url, api_key)
     try:
         yield process

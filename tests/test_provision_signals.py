@@ -1,8 +1,6 @@
 """Ctrl-C, once and twice, in a real process that provisions: what it leaves can be gone on with."""
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ import pytest
 from openrouter_keys import ProvisionResult
 from openrouter_keys.emulator import Emulator, Fault
 from tests.journals import written
+from tests.processes import Process, environment
 from tests.provisions import JumpingTime, client_of, counts, specs
 
 pytestmark = [
@@ -21,7 +20,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process"),
 ]
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 20.0
 COUNT = 40
 
@@ -82,17 +80,10 @@ def until(happened: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def start(face: str, emulator: Emulator, path: Path) -> "subprocess.Popen[str]":
-    own = {name: text for name, text in os.environ.items() if not name.startswith("OPENROUTER")}
+def start(face: str, emulator: Emulator, path: Path) -> Process:
     server = {"OPENROUTER_BASE_URL": emulator.base_url, "OPENROUTER_API_KEY": emulator.api_key}
-    return subprocess.Popen(
-        [sys.executable, "-c", FACES[face], str(path)],
-        cwd=ROOT,
-        env={**own, **server, "OPENROUTER_DEBUG": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    settings = environment(**server, OPENROUTER_DEBUG="1")
+    return Process("-c", FACES[face], str(path), environment=settings)
 
 
 def taken_of(out: str) -> dict[str, str]:
@@ -101,7 +92,7 @@ def taken_of(out: str) -> dict[str, str]:
     return {f"customer-{ref}": hash for _, ref, hash in told}
 
 
-def assert_interrupted(face: str, process: "subprocess.Popen[str]", out: str, err: str) -> None:
+def assert_interrupted(face: str, process: Process, out: str, err: str) -> None:
     if face == "blocking, in hand":
         assert (process.returncode, "interrupted" in out) == (0, True)
     else:

@@ -1,9 +1,6 @@
 """A rotation that is killed at each boundary: the next call goes on, and the promise is kept."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter, RotationReport
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
+from tests.processes import Process, environment
 from tests.rotations import (
     Taker,
     assert_none_retired_too_early,
@@ -28,7 +26,6 @@ from tests.rotations import (
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 20.0
 COUNT = 8
 QUIET = 0.3
@@ -76,28 +73,14 @@ def until(happened: Callable[[], object]) -> None:
 @contextmanager
 def rotating(
     emulator: Emulator, path: Path, old: list[StoredKey], *, taker: str = "quick"
-) -> Generator["subprocess.Popen[str]"]:
+) -> Generator[Process]:
     """A process that rotates, killed at the end of the block."""
-    own = {name: text for name, text in os.environ.items() if not name.startswith("OPENROUTER")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", _ROTATE, str(path), taker, *hashes(old)],
-        cwd=ROOT,
-        env={
-            **own,
-            "PYTHONPATH": str(ROOT),
-            "OPENROUTER_BASE_URL": emulator.base_url,
-            "OPENROUTER_API_KEY": emulator.api_key,
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    server = environment(OPENROUTER_BASE_URL=emulator.base_url, OPENROUTER_API_KEY=emulator.api_key)
+    with Process("-c", _ROTATE, str(path), taker, *hashes(old), environment=server) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def go_on(
@@ -115,7 +98,7 @@ def go_on(
     return asyncio.run(rotate())
 
 
-def in_hand(process: "subprocess.Popen[str]") -> dict[str, str]:
+def in_hand(process: Process) -> dict[str, str]:
     """The twins' hashes that a process has told, by the old key's."""
     assert process.stdout is not None
     return dict(line.split() for line in process.stdout.read().splitlines())
@@ -236,7 +219,7 @@ def go_on_without_retiring(emulator: Emulator, path: Path, old: list[StoredKey])
     asyncio.run(rotate())
 
 
-def has_come_far(emulator: Emulator, process: "subprocess.Popen[str]", enough: int) -> bool:
+def has_come_far(emulator: Emulator, process: Process, enough: int) -> bool:
     return len(emulator.requests) > enough or process.poll() is not None
 
 

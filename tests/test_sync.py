@@ -1,12 +1,8 @@
 """The blocking client against a real socket: threads, running loops, real signals."""
 
 import inspect
-import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,9 +17,8 @@ from openrouter_keys import (
     errors,
 )
 from openrouter_keys.emulator import Emulator, Fault
+from tests.processes import Process, environment
 from tests.tables import in_one_test
-
-ROOT = Path(__file__).parents[1]
 
 
 def operations(cls: type) -> set[str]:
@@ -125,22 +120,12 @@ async def test_a_session_that_is_made_already_is_refused() -> None:
             OpenRouter("key", session=wrong)
 
 
-def run(emulator: Emulator, script: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OPENROUTER_API_KEY": emulator.api_key,
-            "OPENROUTER_BASE_URL": emulator.base_url,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def run(emulator: Emulator, script: str) -> Process:
+    server = environment(OPENROUTER_API_KEY=emulator.api_key, OPENROUTER_BASE_URL=emulator.base_url)
+    return Process("-c", script, environment=server)
 
 
-def interrupt(process: "subprocess.Popen[str]", emulator: Emulator) -> tuple[str, str]:
+def interrupt(process: Process, emulator: Emulator) -> tuple[str, str]:
     while not [request for request in emulator.requests if request.operation != "current"]:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
     from openrouter_keys.errors import (
+        AnotherKeyError,
         IncompleteListingError,
         OpenRouterError,
         QuotaExhaustedError,
@@ -76,6 +77,7 @@ __all__ = [
     "APIKeys",
     "AccountChangedError",
     "AllowanceExceededError",
+    "AnotherKeyError",
     "AsyncAPIKeys",
     "AsyncOpenRouter",
     "BackoffStrategy",
@@ -138,7 +140,12 @@ __all__ = [
 _MODULES = {
     "api_keys": ("AsyncAPIKeys",),
     "client": ("AsyncOpenRouter",),
-    "errors": ("IncompleteListingError", "OpenRouterError", "QuotaExhaustedError"),
+    "errors": (
+        "AnotherKeyError",
+        "IncompleteListingError",
+        "OpenRouterError",
+        "QuotaExhaustedError",
+    ),
     "lifecycle.report": ("Rotation", "RotationReport"),
     "models": (
         "Budget",

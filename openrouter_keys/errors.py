@@ -15,6 +15,7 @@
     ├── CreateOutcomeUnknownError       a create was sent and nobody can say whether it made a key
     ├── ResponseValidationError         an answer that does not read as documented
     │   ├── MalformedBodyError          … cut short, or no JSON at all
+    │   ├── AnotherKeyError             … of another key than was asked for
     │   ├── IncompleteListingError      … pages that do not make up a whole list
     │   ├── SecretLostError             … a key was made and its secret cannot be read
     │   └── CreatedKeyUnreadableError   … its secret can: `.key`
@@ -167,6 +168,18 @@ class ResponseValidationError(OpenRouterError):
 
 class MalformedBodyError(ResponseValidationError):
     """A successful answer's body was cut short, or is no JSON."""
+
+
+class AnotherKeyError(ResponseValidationError):
+    """The answer is the record of another key than was asked for: it says nothing of that one.
+
+    Attributes:
+        asked: the hash that was asked for.
+        answered: the hash in the answer.
+    """
+
+    asked: str = ""
+    answered: str = ""
 
 
 class IncompleteListingError(ResponseValidationError):

@@ -18,6 +18,7 @@ from openrouter_keys.answers import Answer, refuse_error
 from openrouter_keys.converter import decode, encode, parse, structure
 from openrouter_keys.errors import (
     JSON,
+    AnotherKeyError,
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     ResponseValidationError,
@@ -75,6 +76,7 @@ A = TypeVar(
     UpdateKeysResponse,
     DeleteKeysResponse,
 )
+K = TypeVar("K", GetKeyResponse, UpdateKeysResponse)
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -168,7 +170,7 @@ def get(hash: str) -> Operation[GetKeyResponse]:
         method="GET",
         path=f"/keys/{checks.key_hash(hash)}",
         effect=Effect.READ,
-        read=lambda answer: _read(answer, GetKeyResponse),
+        read=lambda answer: _read_key(answer, GetKeyResponse, hash),
     )
 
 
@@ -209,7 +211,7 @@ def update(hash: str, request: UpdateKeysRequest) -> Operation[UpdateKeysRespons
     """`PATCH /keys/{hash}`: change what is given, null included, and leave the rest."""
 
     def read(answer: Answer) -> UpdateKeysResponse:
-        return _read(answer, UpdateKeysResponse)
+        return _read_key(answer, UpdateKeysResponse, hash)
 
     path = f"/keys/{checks.key_hash(hash)}"
     return Operation(
@@ -229,6 +231,10 @@ def delete(hash: str) -> Operation[DeleteKeysResponse]:
     def gone(answer: Answer) -> DeleteKeysResponse:
         return DeleteKeysResponse(deleted=True, http=answer.http)
 
+    def read_kept(answer: Answer) -> NoReturn:
+        _read_key(answer, GetKeyResponse, hash)
+        raise ResponseValidationError("the key is there")
+
     path = f"/keys/{checks.key_hash(hash)}"
     return Operation(
         name="delete",
@@ -238,7 +244,7 @@ def delete(hash: str) -> Operation[DeleteKeysResponse]:
         read=_read_deleted,
         gone=gone,
         read_back=Operation(
-            name="get", method="GET", path=path, effect=Effect.READ, read=_read_kept, gone=gone
+            name="get", method="GET", path=path, effect=Effect.READ, read=read_kept, gone=gone
         ),
     )
 
@@ -254,6 +260,16 @@ def _read(answer: Answer, cls: type[A]) -> A:
     return read
 
 
+def _read_key(answer: Answer, cls: type[K], hash: str) -> K:
+    read = _read(answer, cls)
+    found = read.data.hash
+    if found != hash and found.lower() != hash.lower():
+        error = AnotherKeyError(f"the answer is of another key than {hash}: of {found}")
+        error.asked, error.answered = hash, found
+        raise error
+    return read
+
+
 def _read_deleted(answer: Answer) -> DeleteKeysResponse:
     """Believe `{"deleted": true}`, whatever else is there, and nothing less: no status, no 404."""
     try:
@@ -264,12 +280,6 @@ def _read_deleted(answer: Answer) -> DeleteKeysResponse:
     if not deleted.deleted:
         refuse_error(answer.body)
     return deleted
-
-
-def _read_kept(answer: Answer) -> NoReturn:
-    """Read what a key that should be deleted is answered with."""
-    _read(answer, GetKeyResponse)
-    raise ResponseValidationError("the key is there")
 
 
 def _made(created: CreateKeysResponse) -> MadeKey:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from attrs import evolve
 
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.emulator.faults import OperationName
@@ -740,6 +741,8 @@ def test_an_update_that_the_answer_does_not_show_ends_with_1(
 
 def test_an_update_that_is_answered_with_another_key_ends_with_1(command: Command) -> None:
     key = answered_with_another_key(command, "update")
+    (fault,) = command.emulator.faults
+    command.emulator.faults.append(evolve(fault, operation="get"))
     ran = command("update", key.hash, "--limit", "5")
     assert (ran.code, ran.out) == (1, "")
     assert "another key" in ran.err

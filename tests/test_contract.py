@@ -26,6 +26,7 @@ from openrouter_keys.models import (
 from openrouter_keys.operations import Operation
 from openrouter_keys.unset import UNSET
 from tests.records import (
+    HASH,
     Object,
     answer,
     budget_json,
@@ -72,18 +73,18 @@ OPERATIONS: list[tuple[str, Operation[Any], str, str, int, JSON, tuple[int, ...]
     ),
     (
         "get",
-        operations.get("abc"),
+        operations.get(HASH),
         "GET",
-        "/keys/abc",
+        f"/keys/{HASH}",
         200,
         {"data": key_json()},
         (401, 404, 429, 500),
     ),
     (
         "update",
-        operations.update("abc", UpdateKeysRequest(name="n")),
+        operations.update(HASH, UpdateKeysRequest(name="n")),
         "PATCH",
-        "/keys/abc",
+        f"/keys/{HASH}",
         200,
         {"data": key_json()},
         (400, 401, 403, 404, 409, 429, 500),

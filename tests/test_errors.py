@@ -23,6 +23,7 @@ TREE: dict[str, tuple[type[Exception], ...]] = {
     "CreateOutcomeUnknownError": (OpenRouterError,),
     "ResponseValidationError": (OpenRouterError,),
     "MalformedBodyError": (errors.ResponseValidationError,),
+    "AnotherKeyError": (errors.ResponseValidationError,),
     "IncompleteListingError": (errors.ResponseValidationError,),
     "SecretLostError": (errors.ResponseValidationError,),
     "CreatedKeyUnreadableError": (errors.ResponseValidationError,),

@@ -12,7 +12,6 @@ from openrouter_keys.answers import is_api_404
 from openrouter_keys.cli import DONE, FAILED, SOME_FAILED, connection, output
 from openrouter_keys.cli.asking import DryRun, Yes, confirm
 from openrouter_keys.cli.connection import Connection
-from openrouter_keys.cli.looking import ANOTHER
 from openrouter_keys.cli.matching import hashes_given, whole_hashes
 from openrouter_keys.cli.output import Output, Record, print_records
 from openrouter_keys.cli.text import say
@@ -125,8 +124,6 @@ async def _look_up(client: AsyncOpenRouter, key: _Doomed) -> None:
     found = await attempt(client.api_keys.get(key.hash))
     if isinstance(found, Err):
         key.fail(found.error)
-    elif found.value.data.hash != key.hash:
-        key.leave(ANOTHER.format(key.hash))
     else:
         key.name, key.outcome = found.value.data.name, "would be deleted"
 

@@ -2,7 +2,7 @@
 
 import sys
 from hashlib import sha256
-from typing import Annotated, Final, cast
+from typing import Annotated, cast
 
 from cyclopts import Parameter
 
@@ -15,9 +15,6 @@ from openrouter_keys.cli.secret_files import STANDARD, find_secret
 from openrouter_keys.cli.values import File
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import NotFoundResponseError
-from openrouter_keys.models import GetKeyResponse
-
-ANOTHER: Final = "the service answered with another key than {}: nothing is known of that one"
 
 SecretFile = Annotated[
     File, Parameter(name="--file", help="A file with the secret; - for standard input.")
@@ -30,7 +27,7 @@ async def get(
     """Show one key."""
     async with connection.client() as client:
         (whole,) = await whole_hashes(client, [hash])
-        print_record(_of(whole, await client.api_keys.get(whole)), out)
+        print_record(data_of(await client.api_keys.get(whole)), out)
 
 
 async def current(
@@ -64,7 +61,7 @@ async def find(
                 raise
             message = f"no key of this account has the hash {hash}: deleted, or somebody else's"
             raise CommandError(message) from None
-    print_record(_of(hash, found), out)
+    print_record(data_of(found), out)
 
 
 def hash_secret(*, file: SecretFile = STANDARD) -> None:
@@ -74,12 +71,6 @@ def hash_secret(*, file: SecretFile = STANDARD) -> None:
 
 def _hash_of(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
-
-
-def _of(hash: str, answer: GetKeyResponse) -> Record:
-    if answer.data.hash != hash:
-        raise CommandError(ANOTHER.format(hash))
-    return data_of(answer)
 
 
 def data_of(answer: object) -> Record:

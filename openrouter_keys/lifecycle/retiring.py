@@ -30,7 +30,10 @@ R = TypeVar("R")
 
 _GONE: Final = "its twin {} is gone, so the old key is left as it is: rotate it with a new journal"
 _OFF: Final = "its twin {} is disabled, so the old key is left as it is: enable the twin"
-_ANOTHER: Final = "its twin {} was answered with another key, so the old key is left as it is"
+_UNPROVEN: Final = (
+    "nothing proves that its twin is the key {}, as the create's answer says: the SHA-256 of its "
+    "secret is {}; so the old key is left as it is: look at both, and delete the old key yourself"
+)
 
 
 class NotRetiredError(OpenRouterError):
@@ -134,11 +137,13 @@ class Retiring:
         await self._advance(entry, OldKey.DELETED)
 
     async def _twin(self, entry: RotationEntry) -> Key:
+        made = await self._journal.find(entry.hash)
+        if made is None or not made.proven:
+            own = None if made is None else made.secret_hash
+            raise NotRetiredError(_UNPROVEN.format(entry.twin, own or "not known"))
         answer = await unless_missing(self._perform, get(str(entry.twin)), str(entry.twin))
         if answer is None:
             raise NotRetiredError(_GONE.format(entry.twin))
-        if answer.data.hash != entry.twin:
-            raise NotRetiredError(_ANOTHER.format(entry.twin))
         if answer.data.disabled:
             raise NotRetiredError(_OFF.format(entry.twin))
         return answer.data

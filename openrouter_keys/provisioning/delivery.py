@@ -6,7 +6,7 @@ from datetime import datetime
 
 from openrouter_keys.agreement import disagreements, unchanged
 from openrouter_keys.converter import encode
-from openrouter_keys.errors import OpenRouterError, ResponseValidationError
+from openrouter_keys.errors import AnotherKeyError, OpenRouterError, ResponseValidationError
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import get, update
@@ -28,9 +28,6 @@ _UNPROVEN = (
     "is left as it is: the answer tells the hash {0.hash}, and that of its secret is "
     "{0.secret_hash}, so another's key may be meant: look at both, and disable yours"
 )
-
-
-_ANOTHER = "the key {} was answered with another key"
 
 
 class Delivered(enum.Enum):
@@ -111,7 +108,7 @@ class Delivery:
             data: the key's record; None: the create's answer could not be read.
         """
         outcome = Ok(data) if data is not None else await self._read_back(made.hash)
-        if isinstance(outcome, Err) and not isinstance(outcome.error, ResponseValidationError):
+        if isinstance(outcome, Err) and not _is_unreadable(outcome.error):
             return Delivered.WAITS
         found = outcome.value if isinstance(outcome, Ok) else None
         wrong = _wrong(spec, found)
@@ -142,10 +139,7 @@ class Delivery:
 
     async def _read_back(self, hash: str) -> Ok[Key] | Err:
         outcome = await attempt(self._transport.perform(get(hash), {}))
-        if isinstance(outcome, Err):
-            return outcome
-        found = outcome.value.data
-        return Ok(found) if found.hash == hash else Err(OpenRouterError(_ANOTHER.format(hash)))
+        return outcome if isinstance(outcome, Err) else Ok(outcome.value.data)
 
     async def _reject(self, made: UndeliveredKey, wrong: tuple[str, ...]) -> None:
         """Disable a key that nobody asked for in this form: one without its limit is a risk."""
@@ -171,6 +165,12 @@ class Delivery:
             return f"could not be disabled: {outcome.error}"
         problem = unchanged(made.hash, asked, outcome.value.data)
         return None if problem is None else f"could not be disabled: {problem}"
+
+
+def _is_unreadable(error: OpenRouterError) -> bool:
+    """Whether a key's record was answered, and cannot be compared; another key's says nothing."""
+    unreadable = isinstance(error, ResponseValidationError)
+    return unreadable and not isinstance(error, AnotherKeyError)
 
 
 def _wrong(spec: KeySpec, data: Key | None) -> tuple[str, ...]:

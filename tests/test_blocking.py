@@ -203,6 +203,7 @@ def test_an_error_that_ends_programs_reaches_the_caller_and_not_the_loop(
     assert things.add(1) == 2
 
 
+@pytest.mark.slow
 def test_an_error_leaves_no_reference_cycle(things: Things, twin: AsyncThings) -> None:
     gc.collect()
     gc.disable()
@@ -466,6 +467,7 @@ def test_an_error_of_the_last_coroutine_is_raised_by_closing_and_the_thread_stil
     assert loop_threads() <= before
 
 
+@pytest.mark.slow
 def test_a_loop_that_nobody_holds_ends_and_runs_its_last_coroutine() -> None:
     ended = threading.Event()
 
@@ -677,6 +679,7 @@ class Script:
         return out.splitlines(), err, self.process.returncode
 
 
+@pytest.mark.slow
 def test_ctrl_c_cancels_the_call_surfaces_at_once_and_leaves_the_client_usable() -> None:
     script = Script("""
         try:
@@ -692,6 +695,7 @@ def test_ctrl_c_cancels_the_call_surfaces_at_once_and_leaves_the_client_usable()
     assert (out[2:], err, code) == (["2", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_does_not_wait_for_a_coroutine_that_takes_its_time_and_closing_does() -> None:
     script = Script("""
         let_go = asyncio.Event()
@@ -721,6 +725,7 @@ def test_ctrl_c_does_not_wait_for_a_coroutine_that_takes_its_time_and_closing_do
     assert (out[2:], err, code) == (["let go", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_a_result_that_comes_after_ctrl_c_is_undone_before_closing() -> None:
     script = Script("""
         try:
@@ -808,6 +813,7 @@ def test_an_error_that_ctrl_c_keeps_from_its_caller_is_told_with_it(
     assert dropped == [error]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_an_iteration_closes_its_generator() -> None:
     script = Script("""
         try:
@@ -824,6 +830,7 @@ def test_ctrl_c_in_an_iteration_closes_its_generator() -> None:
     assert (out[2:], err, code) == (["2", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_a_loop_that_cannot_start_says_why_and_the_next_call_tries_again() -> None:
     script = Script("""
         run = module._run_to_the_end
@@ -841,6 +848,7 @@ def test_a_loop_that_cannot_start_says_why_and_the_next_call_tries_again() -> No
     assert script.end() == (["no file descriptors left", "2", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_closing_surfaces_at_once() -> None:
     script = Script("""
         module.PATIENCE_AT_EXIT = 0.1
@@ -855,6 +863,7 @@ def test_ctrl_c_while_closing_surfaces_at_once() -> None:
     assert script.end() == (["interrupted"], "", 0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_without_a_handler_ends_the_process_in_order() -> None:
     script = Script("things.late()")
     script.interrupt_when_it_says("waiting")
@@ -863,10 +872,12 @@ def test_ctrl_c_without_a_handler_ends_the_process_in_order() -> None:
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
+@pytest.mark.slow
 def test_an_exit_without_closing_is_quiet_and_runs_the_last_coroutine() -> None:
     assert Script("say(things.add(1))").end() == (["2", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_an_exit_does_not_wait_forever_for_the_last_coroutine() -> None:
     script = Script("""
         module.PATIENCE_AT_EXIT = 0.1
@@ -876,6 +887,7 @@ def test_an_exit_does_not_wait_forever_for_the_last_coroutine() -> None:
     assert script.end() == (["2", "waiting"], "", 0)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_last_coroutine_that_nobody_asked_for_is_shown() -> None:
     script = Script("""
         async def last():
@@ -905,24 +917,28 @@ FORK = """
 """
 
 
+@pytest.mark.slow
 def test_a_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
     out, err, code = Script(FORK.format(before="things.add(1)")).end()
     assert out[0].startswith("refused the client was used before fork()")
     assert (out[1:], err, code) == (["child closed", "status 7", "3", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_a_client_that_no_call_used_before_the_fork_works_in_both_processes() -> None:
     out, err, code = Script(FORK.format(before="pass")).end()
     told = ["child 2", "closed", "child closed", "status 7", "3", "closed"]
     assert (out, err, code) == (told, "", 0)
 
 
+@pytest.mark.slow
 def test_a_client_that_was_closed_before_the_fork_says_so() -> None:
     out, _, code = Script(FORK.format(before="loop.close()") + "    sys.exit()\n").end()
     assert out[0] == "refused the client is closed; make a new one"
     assert code == 1  # the parent's own call
 
 
+@pytest.mark.slow
 def test_a_thread_that_calls_while_another_one_forks_leaves_the_child_no_lock() -> None:
     script = Script(FORK.format(before="""run, go = module._run_to_the_end, threading.Event()
     begun = threading.Event()
@@ -940,6 +956,7 @@ def test_a_thread_that_calls_while_another_one_forks_leaves_the_child_no_lock() 
     assert (out[1:], err, code) == (["child closed", "status 7", "3", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_loop_starts_leaves_the_client_usable() -> None:
     script = Script("""
         run, go = module._run_to_the_end, threading.Event()
@@ -961,6 +978,7 @@ def test_ctrl_c_while_the_loop_starts_leaves_the_client_usable() -> None:
     assert script.end() == (["interrupted", "2", "closed"], "", 0)
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_close_in_the_middle_of_the_first_call() -> None:
     script = Script("""
         def stop(*_):
@@ -981,6 +999,7 @@ def test_a_signal_handler_may_close_in_the_middle_of_the_first_call() -> None:
     assert (out[0], err, code) == ("handled", "", 3)
 
 
+@pytest.mark.slow
 def test_a_call_after_the_interpreters_end_has_begun_is_refused() -> None:
     script = Script("""
         import atexit
@@ -997,6 +1016,7 @@ def test_a_call_after_the_interpreters_end_has_begun_is_refused() -> None:
     assert script.end() == (["2", "closed", "ClientClosedError"], "", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", ["", "Things(twin, first).add(1)"])
 def test_a_first_call_at_the_interpreters_end_is_refused_in_a_sentence(used: str) -> None:
     script = Script(f"""
@@ -1015,6 +1035,7 @@ def test_a_first_call_at_the_interpreters_end_is_refused_in_a_sentence(used: str
     assert (err, code) == ("", 0)
 
 
+@pytest.mark.slow
 def test_the_last_coroutine_may_use_the_executor_at_the_interpreters_end() -> None:
     script = Script("""
         async def look_up():

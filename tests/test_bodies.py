@@ -104,6 +104,7 @@ HUGE: dict[str, bytes] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", HUGE.values(), ids=HUGE)
 async def test_a_body_takes_no_more_memory_than_is_documented(raw: bytes) -> None:
     with raw_server(lambda _: raw) as server:
@@ -127,6 +128,7 @@ async def test_an_error_keeps_little_of_a_body(raw: bytes) -> None:
     assert len(raised.value.body) <= MOST_OF_ERROR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "error"),
     [
@@ -164,6 +166,7 @@ PACKERS: list[Callable[[bytes], bytes]] = [
 ]
 
 
+@pytest.mark.slow
 @patient
 @given(st.binary(), st.lists(st.sampled_from(["gzip", "deflate", "br", "zstd", "x"]), max_size=3))
 def test_no_body_is_too_odd(body: bytes, labels: list[str]) -> None:

@@ -38,6 +38,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 32])
 @pytest.mark.parametrize("fault", SLOW)
 async def test_a_run_whose_creates_all_hang_for_two_minutes_ends_within_twenty(
@@ -60,6 +61,7 @@ async def test_a_run_whose_creates_all_hang_for_two_minutes_ends_within_twenty(
     assert not error.report.ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 32])
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "119"}])
 async def test_a_run_that_meets_nothing_but_a_rate_limit_ends_within_twenty_minutes(
@@ -131,6 +133,7 @@ HANGING: list[Callable[[], Awaitable[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", HANGING, ids=lambda key: key.__name__)
 async def test_a_callable_that_hangs_ends_with_the_call(
     key: Callable[[], Awaitable[str]], emulator: Emulator
@@ -146,6 +149,7 @@ async def test_a_callable_that_hangs_ends_with_the_call(
     assert emulator.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", HANGING, ids=lambda key: key.__name__)
 async def test_a_call_is_cancelled_while_its_callable_hangs(
     key: Callable[[], Awaitable[str]], emulator: Emulator

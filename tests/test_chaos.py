@@ -31,6 +31,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "asyncio")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_key_is_live_unnamed_dead_in_hands_or_twice(name: str) -> None:
     for seed in range(SEEDS):
@@ -136,6 +137,7 @@ BREAKS: list[tuple[str, Break]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "broken"), BREAKS)
 def test_a_promise_that_is_broken_is_found(
     name: str, broken: Break, monkeypatch: pytest.MonkeyPatch

@@ -81,6 +81,7 @@ def test_other_cells_are_as_they_were(text: str) -> None:
     assert only_cell(csv_row(("a", text, "b"))) == text == restored(text)
 
 
+@pytest.mark.slow
 @given(st.text(alphabet="a;'\"=+-@\t\r\n ,5\ufeff\uff1d"))
 def test_any_text_comes_back_from_a_cell_that_is_none(text: str) -> None:
     cell = only_cell(csv_row(("a", text, "b")))
@@ -121,6 +122,7 @@ SECRETS: Final = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", SECRETS, ids=lambda words: words[0])
 def test_no_name_is_a_formula_beside_a_secret(command: Command, words: tuple[str, ...]) -> None:
     key = command.emulator.account.create({"name": LINK, "limit": 5})

@@ -137,6 +137,7 @@ def file(path: Path) -> None:
     path.write_text("mine")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no named pipes")
 @pytest.mark.parametrize("make", [link, fifo, folder, file])
 @pytest.mark.parametrize("words", [("-o",), ("--html",), ("--force", "--html")])

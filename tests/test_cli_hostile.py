@@ -272,6 +272,7 @@ def test_no_name_steers_a_terminal(
     harmless(at_terminal(command, monkeypatch, *(word.format(hash=key.hash) for word in words)))
 
 
+@pytest.mark.slow
 def test_no_journal_steers_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     (command.folder / "odd.jsonl").write_text(json.dumps({"ref": ODD, "name": ODD}))
     assert command("provision", "odd.jsonl", "--journal", "j").code == 0

@@ -229,6 +229,7 @@ if os.environ["OPENROUTER_KEY_REF"] == sys.argv[2]:
 """
 
 
+@pytest.mark.slow
 def test_a_program_gets_each_secret_on_its_standard_input(path: Path, output: Path) -> None:
     words = shlex.join([sys.executable, "-c", TAKES, str(output), "none"])
     assert outcome(run("export", path, "--to-command", words)) == (0, "", SUMMARY)
@@ -299,6 +300,7 @@ async def fill_sealed(path: Path, *recipients: str) -> None:
             await keep(journal, f"sealed {number}")
 
 
+@pytest.mark.slow
 def test_sealed_secrets_without_an_identity_are_refused_before_anything_is_written(
     path: Path, output: Path
 ) -> None:
@@ -310,6 +312,7 @@ def test_sealed_secrets_without_an_identity_are_refused_before_anything_is_writt
     assert "give --identity" in problem(shown, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["file", "standard input"])
 def test_sealed_secrets_are_exported_with_an_identity(
     path: Path, output: Path, source: str
@@ -326,6 +329,7 @@ def test_sealed_secrets_are_exported_with_an_identity(
     assert found == [*ROWS, row("sealed 0"), row("sealed 1")]
 
 
+@pytest.mark.slow
 def test_a_secret_of_another_recipient_leaves_no_part_of_the_export(
     path: Path, output: Path
 ) -> None:
@@ -396,6 +400,7 @@ def test_the_status_of_a_journal_in_doubt_exits_with_5(path: Path, crashed: bool
     assert told["written_off"] == (0 if crashed else 1)
 
 
+@pytest.mark.slow
 def test_a_key_in_doubt_has_no_secret_to_export(path: Path, output: Path) -> None:
     asyncio.run(doubt(path, crashed=True))
     process = run("export", path, "--output", output)
@@ -433,6 +438,7 @@ def test_a_purge_forgets_what_is_settled_and_keeps_what_is_not(path: Path, outpu
     assert outcome(run("purge", path)) == (0, "", again)
 
 
+@pytest.mark.slow
 def test_a_journal_that_holds_no_secret_has_nothing_to_export(path: Path, output: Path) -> None:
     empty = path.with_name("empty.journal")
 

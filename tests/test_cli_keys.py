@@ -90,6 +90,7 @@ def test_a_pipe_gets_tabs_and_a_header_and_no_colour(command: Command) -> None:
     )
 
 
+@pytest.mark.slow
 def test_list_leaves_disabled_and_expired_keys_out_until_they_are_asked_for(
     command: Command,
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_field_that_is_not_there_is_told_by_its_option(command: Command) -> No
     assert "--columns: there is no 'nam'" in command("list", "--columns", "nam").err
 
 
+@pytest.mark.slow
 def test_an_error_names_the_options_and_the_help_of_its_command(command: Command) -> None:
     assert "--limit: must be" in command("create", "x", "--limit", "-1", "--show-secret").err
     assert "--base-url: " in command("list", "--base-url", "nowhere").err
@@ -139,17 +141,20 @@ def test_an_error_names_the_options_and_the_help_of_its_command(command: Command
     )
 
 
+@pytest.mark.slow
 def test_list_reads_every_page(command: Command) -> None:
     made(command.emulator, *(f"key-{n}" for n in range(250)))
     assert len(lines_of(command("list", "--jsonl"))) == 250
 
 
+@pytest.mark.slow
 def test_an_empty_list_is_a_header_or_an_empty_array(command: Command) -> None:
     assert command("list", "--csv", "--columns=name").out == "name\n"
     assert json.loads(command("list", "--json").out) == {"data": []}
     assert command("list", "--jsonl").out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -314,6 +319,7 @@ def sent(command: Command) -> Any:
     return json.loads(command.emulator.requests[-1].body)
 
 
+@pytest.mark.slow
 def test_none_is_null_and_what_is_not_given_is_left_out(command: Command) -> None:
     command("create", "a", "--show-secret")
     assert sent(command) == {"name": "a"}
@@ -323,6 +329,7 @@ def test_none_is_null_and_what_is_not_given_is_left_out(command: Command) -> Non
     assert sent(command) == {"name": "a", "expires_at": None, "include_byok_in_limit": False}
 
 
+@pytest.mark.slow
 def test_an_expiry_may_be_a_duration(command: Command) -> None:
     command("create", "a", "--expires-at", "1d12h", "--show-secret")
     expires_at = only(command.emulator).expires_at
@@ -405,6 +412,7 @@ def test_a_key_whose_secret_nobody_took_is_deleted_again(command: Command) -> No
     assert command.emulator.account.keys == {}
 
 
+@pytest.mark.slow
 def test_a_key_whose_secret_nobody_took_is_told_if_it_cannot_be_deleted(command: Command) -> None:
     command.emulator.faults.append(Fault("delete", status=403))
     ran = command("create", "a", "--to-command", "false")
@@ -485,6 +493,7 @@ def test_a_key_file_that_everybody_can_read_is_told(
     assert ran.err.count("openrouter-keys: everybody on this machine can read") == told
 
 
+@pytest.mark.slow
 def test_a_key_that_goes_out_unencrypted_is_told(command: Command) -> None:
     ran = command("list", "--base-url", "http://keys.invalid/api/v1", "--timeout", "0.2")
     assert "goes to keys.invalid unencrypted" in ran.err
@@ -505,6 +514,7 @@ def test_update_changes_what_is_given_and_nothing_else(command: Command) -> None
     assert sent(command) == {"disabled": False}
 
 
+@pytest.mark.slow
 def test_an_update_can_be_shown_first(command: Command) -> None:
     (key,) = made(command.emulator, "a", limit=5)
     ran = command("update", key.hash, "--limit", "none", "--dry-run")
@@ -560,6 +570,7 @@ def test_a_delete_that_only_some_keys_took_ends_with_3(command: Command) -> None
 # the key, and the service
 
 
+@pytest.mark.slow
 def test_the_management_key_comes_from_a_file_or_from_standard_input(command: Command) -> None:
     for text in ("{}\r\n", "\ufeff{}", "OPENROUTER_API_KEY={}\n", 'export KEY="{}"'):
         (command.folder / "key").write_text(text.format(command.emulator.api_key))
@@ -585,6 +596,7 @@ def test_no_key_a_wrong_one_and_one_that_may_not_end_with_4(command: Command) ->
     assert command("list").code == 4
 
 
+@pytest.mark.slow
 def test_no_service_is_told_in_one_line(command: Command) -> None:
     ran = command("list", "--base-url", "http://127.0.0.1:9/api/v1", "--timeout", "2")
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
@@ -645,6 +657,7 @@ def test_ten_thousand_keys_come_as_a_stream(command: Command) -> None:
     assert len(names) == 10_000
 
 
+@pytest.mark.slow
 def test_the_extra_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "cyclopts.py").write_text("raise ModuleNotFoundError(name='cyclopts')")
     root = Path(__file__).parent.parent
@@ -662,6 +675,7 @@ def test_the_extra_that_is_missing_is_named(tmp_path: Path) -> None:
 # what is not proven
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_DELETED)
 def test_a_delete_that_is_not_proven_ends_with_1(command: Command, answer: str) -> None:
     (key,) = made(command.emulator, "a")

@@ -85,6 +85,7 @@ def test_a_key_is_made_for_each_row_and_none_twice(command: Command) -> None:
     assert command.emulator.count("create") == 5
 
 
+@pytest.mark.slow
 def test_what_the_last_line_says_takes_the_secrets_out(command: Command) -> None:
     customers(command.folder, 3)
     (line,) = [
@@ -99,6 +100,7 @@ def test_what_the_last_line_says_takes_the_secrets_out(command: Command) -> None
     assert {row["ref"]: row["key"] for row in rows} == expected(command, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "text"),
     [
@@ -115,6 +117,7 @@ def test_keys_are_read_from_standard_input(command: Command, format: str, text: 
     expected(command, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -160,6 +163,7 @@ def fail(command: Command, *, status: int = 400, times: int | None = 1, skip: in
     command.emulator.faults.append(fault)
 
 
+@pytest.mark.slow
 def test_some_that_failed_exit_with_3_and_are_tried_again(command: Command) -> None:
     customers(command.folder, 30)
     fail(command, times=25, skip=2)
@@ -174,6 +178,7 @@ def test_some_that_failed_exit_with_3_and_are_tried_again(command: Command) -> N
     expected(command, 30)
 
 
+@pytest.mark.slow
 def test_what_is_left_in_doubt_exits_with_5(command: Command) -> None:
     customers(command.folder, 1)
     # Another key of that name, made in the same seconds: which is whose cannot be told.
@@ -205,6 +210,7 @@ def test_a_missing_management_key_exits_with_4(command: Command) -> None:
     assert "there is no management key" in ran.err
 
 
+@pytest.mark.slow
 def test_too_many_failures_exit_with_1(command: Command) -> None:
     customers(command.folder, 9)
     fail(command, times=None)
@@ -214,6 +220,7 @@ def test_too_many_failures_exit_with_1(command: Command) -> None:
     assert "failed: c-0: " in ran.err
 
 
+@pytest.mark.slow
 def test_a_total_beyond_the_bound_is_refused_before_anything_is_sent(command: Command) -> None:
     customers(command.folder, 3)
     told = "the limits of the file's 3 keys add up to $6.00, beyond --max-total-limit 5.99, where"
@@ -231,6 +238,7 @@ def test_a_total_beyond_the_bound_is_refused_before_anything_is_sent(command: Co
     assert "1 key has no limit, and --max-total-limit 1000000 needs one of each" in ran.err
 
 
+@pytest.mark.slow
 def test_a_service_that_goes_away_leaves_doubts_and_exits_with_5(command: Command) -> None:
     customers(command.folder, 4)
     command.emulator.faults.append(Fault("create", "reset", phase="after"))
@@ -241,6 +249,7 @@ def test_a_service_that_goes_away_leaves_doubts_and_exits_with_5(command: Comman
     assert "1 in doubt" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "first"),
     [
@@ -258,6 +267,7 @@ def test_what_would_stop_the_same_command_again_is_to_be_mended_first(
     assert f"openrouter-keys: {first}, then go on with: openrouter-keys" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_a_journal_that_is_none_is_refused_before_anything_is_said_of_it(
     command: Command, mode: int
@@ -272,6 +282,7 @@ def test_a_journal_that_is_none_is_refused_before_anything_is_said_of_it(
     assert command.emulator.requests == []
 
 
+@pytest.mark.slow
 def test_an_empty_private_file_becomes_a_journal(command: Command) -> None:
     customers(command.folder, 3)
     (command.folder / "new.journal").touch(0o600)
@@ -306,6 +317,7 @@ def test_the_report_is_json_without_a_secret(command: Command) -> None:
     assert told["settled_before"] == 3
 
 
+@pytest.mark.slow
 def test_quiet_tells_nothing_but_problems(command: Command) -> None:
     customers(command.folder, 2)
     fail(command)
@@ -331,6 +343,7 @@ def test_names_are_never_interpreted(command: Command) -> None:
 # --- where secrets go ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", "jsonl", "env", "raw"])
 def test_secrets_go_to_a_new_private_file(command: Command, format: str) -> None:
     customers(command.folder, 3)
@@ -350,6 +363,7 @@ def test_secrets_go_to_a_new_private_file(command: Command, format: str) -> None
     no_secret(command, ran.err, (command.folder / "customers.csv").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_never_written_over_and_another_is_proposed(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +392,7 @@ def taken(command: Command) -> list[tuple[str, str]]:
     return [(ref, secret) for ref, secret in map(str.split, lines)]
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_stops_the_run_and_gets_that_key_again(command: Command) -> None:
     customers(command.folder, 12)
     (command.folder / "fails").touch()
@@ -405,6 +420,7 @@ def test_a_program_that_is_not_there_is_found_out_before_a_key_is_made(command: 
     assert command.emulator.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [(), ("--quiet",)])
 def test_keys_of_an_earlier_run_that_are_not_in_the_file_are_told(
     command: Command, quiet: Sequence[str]
@@ -420,6 +436,7 @@ def test_keys_of_an_earlier_run_that_are_not_in_the_file_are_told(
     assert {row["ref"]: row["key"] for row in rows} == expected(command, 3)
 
 
+@pytest.mark.slow
 def test_keys_of_an_earlier_run_that_a_program_does_not_get_are_told(command: Command) -> None:
     customers(command.folder, 3)
     provision(command, "customers.csv")
@@ -430,6 +447,7 @@ def test_keys_of_an_earlier_run_that_a_program_does_not_get_are_told(command: Co
     )
 
 
+@pytest.mark.slow
 def test_lines_on_standard_output_have_secrets_only_if_asked_for(command: Command) -> None:
     customers(command.folder, 3)
     ran = provision(command, "customers.csv", "--jsonl")
@@ -456,6 +474,7 @@ def test_what_is_not_stored_goes_to_the_file_alone(command: Command) -> None:
     no_secret(command, written(command.folder / "customers.csv.journal"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
 @pytest.mark.parametrize(("words", "each"), [(("--no-store-secrets",), True), ((), False)])
 def test_what_no_journal_has_is_on_the_disk_before_it_counts_as_taken(
@@ -475,6 +494,7 @@ def test_what_no_journal_has_is_on_the_disk_before_it_counts_as_taken(
     assert len({*synced}) == (8 if each else 1)
 
 
+@pytest.mark.slow
 def test_secrets_are_sealed_in_the_journal_for_a_recipient(command: Command) -> None:
     identity = import_module("pyrage").x25519.Identity.generate()
     customers(command.folder, 4)
@@ -486,6 +506,7 @@ def test_secrets_are_sealed_in_the_journal_for_a_recipient(command: Command) -> 
     assert {row["ref"]: row["key"] for row in map(json.loads, lines)} == expected(command, 4)
 
 
+@pytest.mark.slow
 def test_nothing_but_the_journal_holds_a_secret(command: Command) -> None:
     customers(command.folder, 6)
     fail(command)

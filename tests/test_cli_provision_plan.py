@@ -93,6 +93,7 @@ def test_what_the_journal_knows_is_not_made_again(command: Command) -> None:
     assert [row["same_name"] for row in csv.DictReader(io.StringIO(ran.out))] == ["0"] * 6
 
 
+@pytest.mark.slow
 def test_a_row_that_changed_is_told_and_exits_with_1(command: Command, file: Path) -> None:
     command("provision", "customers.csv")
     file.write_text(ROWS.replace("Ada,50,monthly", "Ada,51,weekly").replace("Chi", "Cho"))
@@ -116,6 +117,7 @@ def test_keys_of_the_same_name_are_told(command: Command) -> None:
     assert command.emulator.count("list") == 2  # its one page, and the end
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("file")
 def test_a_plan_needs_neither_the_service_nor_a_key(command: Command) -> None:
     ran = plan(command, OPENROUTER_BASE_URL="http://127.0.0.1:9/api/v1")
@@ -140,6 +142,7 @@ def test_a_file_that_is_not_usable_is_refused(command: Command, file: Path) -> N
     assert "customers.csv, line 3, column limit: must be a finite number" in ran.err
 
 
+@pytest.mark.slow
 def test_a_plan_shows_no_external_key(command: Command) -> None:
     key = "partner-" + "4c" * 20
     path = command.folder / "keys.json"

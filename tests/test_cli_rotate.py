@@ -139,6 +139,7 @@ def test_what_is_left_of_a_limit_is_not_silently_renewed(
     assert twins(command.emulator, *old)["a"].limit == limit
 
 
+@pytest.mark.slow
 def test_the_beginning_of_a_hash_is_enough_and_a_pipe_may_bring_them(command: Command) -> None:
     first, second = old_keys(command.emulator, "a", "b")
     assert command("rotate", first.hash[:10], *JOURNAL).code == 0
@@ -147,6 +148,7 @@ def test_the_beginning_of_a_hash_is_enough_and_a_pipe_may_bring_them(command: Co
     assert {*twins(command.emulator, first, second)} == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_the_same_again_makes_nothing_twice(command: Command) -> None:
     old = old_keys(command.emulator, "a", "b")
     assert command("rotate", *hashes(old), *JOURNAL).code == 0
@@ -156,6 +158,7 @@ def test_the_same_again_makes_nothing_twice(command: Command) -> None:
     assert len(command.emulator.account.keys) == 4
 
 
+@pytest.mark.slow
 def test_some_that_cannot_be_rotated_do_not_stop_the_others(command: Command) -> None:
     off, fine = *old_keys(command.emulator, "off", disabled=True), *old_keys(command.emulator, "b")
 
@@ -204,6 +207,7 @@ def test_a_file_gets_the_secrets_and_is_private(command: Command) -> None:
     assert "journal export" not in ran.err
 
 
+@pytest.mark.slow
 def test_variables_are_called_after_the_keys_names(command: Command) -> None:
     old = old_keys(command.emulator, "customer 42")
     assert command("rotate", *hashes(old), *JOURNAL, "-o", ".env").code == 0
@@ -220,6 +224,7 @@ def test_a_file_that_is_there_is_not_touched_and_nothing_is_made(command: Comman
     assert len(command.emulator.account.keys) == 1
 
 
+@pytest.mark.slow
 def test_standard_output_gets_secrets_only_when_that_is_said(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     ran = command("rotate", *hashes(old), *JOURNAL, "--jsonl", "--show-secret")
@@ -230,6 +235,7 @@ def test_standard_output_gets_secrets_only_when_that_is_said(command: Command) -
     assert_no_secret(command.emulator, ran.err)
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_take_a_key_stops_and_gets_it_again(command: Command) -> None:
     old = old_keys(command.emulator, "a", "b", "c")
     words = ("rotate", *hashes(old), *JOURNAL, "--to-command", taker())
@@ -263,6 +269,7 @@ def test_a_dry_run_sends_no_change_and_tells_what_is_refused(command: Command) -
     assert [*command.folder.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_what_the_journal_has_planned_already(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     assert command("rotate", *hashes(old), *JOURNAL).code == 0
@@ -272,6 +279,7 @@ def test_a_dry_run_tells_what_the_journal_has_planned_already(command: Command) 
     assert (ran.code, each["state"], each["twin_limit"]) == (0, "handed_over", 6)
 
 
+@pytest.mark.slow
 def test_the_status_tells_what_went_wrong_last(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     assert command("rotate", *hashes(old), *JOURNAL).code == 0
@@ -349,6 +357,7 @@ def test_finish_deletes_the_old_keys_and_settles_what_they_spent_meanwhile(
     assert (again.code, again.err) == (0, "openrouter-keys: nothing is left to do\n")
 
 
+@pytest.mark.slow
 def test_finish_shows_what_it_would_delete_and_deletes_nothing_without_a_yes(
     command: Command,
 ) -> None:
@@ -383,6 +392,7 @@ def test_finish_asks_at_a_terminal_with_a_list(
     assert (shown.wait(), len(command.emulator.account.keys)) == (code, left)
 
 
+@pytest.mark.slow
 def test_finish_leaves_old_keys_alone_whose_twins_nobody_has(command: Command) -> None:
     old = old_keys(command.emulator, "a", "b")
     words = ("rotate", *hashes(old), *JOURNAL, "--to-command", taker())
@@ -395,6 +405,7 @@ def test_finish_leaves_old_keys_alone_whose_twins_nobody_has(command: Command) -
     assert [works(command.emulator, key) for key in old] == [False, True]
 
 
+@pytest.mark.slow
 def test_an_old_key_that_cannot_be_deleted_ends_with_3_and_goes_the_next_time(
     command: Command,
 ) -> None:
@@ -430,6 +441,7 @@ def test_a_grace_lets_both_keys_work_and_then_deletes_the_old_one(command: Comma
     assert "the old keys go on working for 2 s; Ctrl-C keeps them" in err
 
 
+@pytest.mark.slow
 def test_a_grace_forgets_no_key_that_could_not_be_rotated(command: Command) -> None:
     off, fine = *old_keys(command.emulator, "off", disabled=True), *old_keys(command.emulator, "b")
     words = ("--secret-file", "k.csv", "--grace", "0", "--yes", "--json")
@@ -439,6 +451,7 @@ def test_a_grace_forgets_no_key_that_could_not_be_rotated(command: Command) -> N
     assert [each["state"] for each in data] == ["deleted", "refused"]
 
 
+@pytest.mark.slow
 def test_a_grace_is_asked_about_for_it_deletes(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     words = ("rotate", *hashes(old), *JOURNAL, "--secret-file", "k.csv", "--grace", "0")
@@ -449,6 +462,7 @@ def test_a_grace_is_asked_about_for_it_deletes(command: Command) -> None:
     assert not works(command.emulator, old[0])
 
 
+@pytest.mark.slow
 def test_finish_tells_that_nobody_may_have_the_new_secrets(command: Command) -> None:
     old = old_keys(command.emulator, "a", "b")
     assert command("rotate", *hashes(old), *JOURNAL).code == 0

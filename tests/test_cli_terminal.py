@@ -269,6 +269,7 @@ def test_an_interrupt_while_modules_are_loaded_shows_no_traceback() -> None:
 COMMANDS = [name for name in app.resolved_commands() if not name.startswith("-")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(command: Command, name: str) -> None:
     ran = command(name, "--help")
@@ -290,6 +291,7 @@ def test_the_version_is_told_with_aiohttps(command: Command) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_a_script_that_knows_the_commands(command: Command, shell: str) -> None:
     script = command("completion", shell).out

@@ -87,6 +87,7 @@ def test_a_file_is_replaced_only_with_force(command: Command) -> None:
     assert [*command.folder.iterdir()] == [file]
 
 
+@pytest.mark.slow
 def test_what_is_no_file_is_never_replaced(command: Command) -> None:
     os.mkfifo(command.folder / "fifo")
     (command.folder / "folder").mkdir()

@@ -123,6 +123,7 @@ async def _none_left(case: Case, path: Path) -> ProvisionReport:
     return report
 
 
+@pytest.mark.slow
 @EVERY_CLOCK
 async def test_a_lost_key_is_ours_where_other_keys_show_how_the_service_stamps(
     behave: Behave, case: Case, path: Path
@@ -133,6 +134,7 @@ async def test_a_lost_key_is_ours_where_other_keys_show_how_the_service_stamps(
     assert (report.created, report.deleted, report.ok) == (6, 1, True)
 
 
+@pytest.mark.slow
 @EVERY_CLOCK
 async def test_a_lost_key_is_ours_or_told_where_no_key_shows_how_the_service_stamps(
     behave: Behave, case: Case, path: Path
@@ -142,6 +144,7 @@ async def test_a_lost_key_is_ours_or_told_where_no_key_shows_how_the_service_sta
     await _none_left(case, path)
 
 
+@pytest.mark.slow
 @EVERY_CLOCK
 async def test_the_next_run_knows_how_the_service_stamps(
     behave: Behave, case: Case, path: Path
@@ -189,6 +192,7 @@ async def test_the_key_of_a_lost_single_create_is_deleted_or_told(
         assert found.settled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("year", [1970, 2031, 9999])
 async def test_a_date_that_cannot_be_does_not_poison_a_journal(
     year: int, case: Case, path: Path
@@ -204,6 +208,7 @@ async def test_a_date_that_cannot_be_does_not_poison_a_journal(
     assert len(case.service.keys) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z"])
 @pytest.mark.parametrize("landed", [True, False])
 async def test_a_journal_that_an_earlier_version_poisoned_is_healed(
@@ -235,6 +240,7 @@ async def test_a_journal_that_an_earlier_version_poisoned_is_healed(
 STOPS = {"answered 502": "502", "its connection was closed": "closed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outcome", STOPS.values(), ids=STOPS)
 @pytest.mark.parametrize("seconds", [40, 150, 3600])
 @pytest.mark.parametrize("used", [False, True])
@@ -269,6 +275,7 @@ async def test_a_key_made_by_hand_after_a_single_create_ended_is_never_deleted(
     assert case.service.keys == [by_hand]
 
 
+@pytest.mark.slow
 @EVERY_CLOCK
 async def test_a_key_made_by_hand_before_the_creates_is_never_deleted(
     behave: Behave, case: Case, path: Path

@@ -125,6 +125,7 @@ def records(cls: type[Any]) -> st.SearchStrategy[Any]:
     return st.builds(cls, extra=extra, **known)
 
 
+@pytest.mark.slow
 @patient
 @given(st.sampled_from(list(RECORDS)), st.data())
 def test_every_record_comes_back_as_it_was_written(cls: type[Any], data: st.DataObject) -> None:
@@ -147,6 +148,7 @@ CREATES = st.builds(
 )
 
 
+@pytest.mark.slow
 @patient
 @given(CREATES)
 def test_a_request_comes_back_as_it_was_written(request: CreateKeysRequest) -> None:
@@ -173,6 +175,7 @@ def change(both: tuple[dict[str, Any], dict[str, Any]]) -> JSON:
     return {name: item for name, item in changed.items() if item is not GONE}
 
 
+@pytest.mark.slow
 @patient
 @given(st.sampled_from(EVERY), st.data())
 def test_any_json_is_read_and_written_out_again_or_is_no_readable_answer(
@@ -187,6 +190,7 @@ def test_any_json_is_read_and_written_out_again_or_is_no_readable_answer(
         assert decode(encode(record), cls) == record
 
 
+@pytest.mark.slow
 @patient
 @given(st.sampled_from(list(RECORDS)), st.data())
 def test_nothing_of_a_readable_answer_is_lost(cls: type[Any], data: st.DataObject) -> None:
@@ -222,6 +226,7 @@ BYTES = st.binary() | st.builds(
 )
 
 
+@pytest.mark.slow
 @patient
 @given(st.sampled_from(list(RECORDS)), BYTES)
 def test_any_bytes_are_read_or_are_no_readable_answer(cls: type[Any], body: bytes) -> None:
@@ -548,6 +553,7 @@ def outcome(value: Any, cls: type[Any]) -> object:
     return cls, repr(read), extras, times, plain
 
 
+@pytest.mark.slow
 @patient
 @given(changed=CHANGED, left_out=LEFT_OUT)
 def test_both_ways_come_to_the_same(changed: Object, left_out: set[str]) -> None:
@@ -557,6 +563,7 @@ def test_both_ways_come_to_the_same(changed: Object, left_out: set[str]) -> None
         assert outcome(value, Key) == fast
 
 
+@pytest.mark.slow
 @patient
 @given(st.lists(st.tuples(CHANGED, LEFT_OUT), max_size=3))
 def test_both_ways_come_to_the_same_for_a_page(keys: list[tuple[Object, set[str]]]) -> None:

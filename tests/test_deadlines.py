@@ -123,6 +123,7 @@ async def test_what_is_heard_is_no_silence_but_ends_in_time(deadlines: Deadlines
     assert loop.time() - begun >= 0.1 - 0.001
 
 
+@pytest.mark.slow
 async def test_a_silence_begins_when_the_last_was_heard(deadlines: Deadlines) -> None:
     loop = asyncio.get_running_loop()
     heard = [0]

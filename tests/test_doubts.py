@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,7 @@ DOUBTS = st.lists(
 KEYS = st.lists(st.builds(key, SECONDS, st.booleans()), max_size=5)
 
 
+@pytest.mark.slow
 @records.patient
 @given(keys=KEYS, doubts=DOUBTS)
 def test_keys_are_ours_if_and_only_if_each_can_have_a_create_of_its_own(
@@ -65,6 +67,7 @@ def test_keys_are_ours_if_and_only_if_each_can_have_a_create_of_its_own(
     assert sorted(map(id, [*ours, *unclear])) == sorted(map(id, keys))
 
 
+@pytest.mark.slow
 def test_thousands_of_doubts_of_one_name_are_quick() -> None:
     doubts = [doubt(number, 50) for number in range(3000)]
     keys = [key(number + 50) for number in range(3000)]

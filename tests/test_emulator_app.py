@@ -619,6 +619,7 @@ HANGING: dict[str, Callable[[Emulator], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HANGING)
 async def test_a_stop_is_quick_and_clean_whatever_hangs(
     how: str, caplog: pytest.LogCaptureFixture
@@ -648,6 +649,7 @@ async def test_a_stop_is_quick_and_clean_whatever_hangs(
     assert caplog.records == []
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_holds_nobody_up() -> None:
     emulator = Emulator()
     await emulator.__aenter__()

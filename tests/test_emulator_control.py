@@ -133,6 +133,7 @@ async def test_the_summary_counts_requests_names_and_live_keys(
     }
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_requests_are_told(emulator: Emulator, call: Caller) -> None:
     await call.create("first")
     (seen,) = emulator.requests
@@ -745,6 +746,7 @@ async def test_a_request_lands_although_its_client_was_killed(
     assert emulator.requests[0].applied
 
 
+@pytest.mark.slow
 async def test_the_order_in_which_late_requests_land_is_seeded() -> None:
     async def order(seed: int) -> list[str]:
         faults = [

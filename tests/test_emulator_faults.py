@@ -149,6 +149,7 @@ async def test_the_request_after_a_fault_is_answered(emulator: Emulator, kind: K
     assert len(emulator.account.keys) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut", "stalled_body", "reset_body"])
 @pytest.mark.parametrize("portion", [0.0, 0.5, 0.9, 1.0])
 async def test_a_body_breaks_off_where_the_fault_says(
@@ -284,6 +285,7 @@ async def settled(emulator: Emulator) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.slow
 async def test_a_late_request_lands_after_its_client_has_gone(emulator: Emulator) -> None:
     emulator.faults.append(Fault("create", "late", delay=0.5))
     started = time.monotonic()
@@ -320,6 +322,7 @@ async def test_a_slow_answer_is_right_in_the_end(emulator: Emulator, phase: Phas
     assert time.monotonic() - started >= 0.1
 
 
+@pytest.mark.slow
 async def test_a_slow_request_is_applied_before_or_after_the_wait(emulator: Emulator) -> None:
     emulator.faults += [
         Fault("create", "slow", phase="after", delay=60),
@@ -417,6 +420,7 @@ def test_a_fault_with_a_word_that_does_not_exist_is_refused(wrong: str) -> None:
         Fault(**words)  # type: ignore[arg-type]  # that is the test
 
 
+@pytest.mark.slow
 async def test_an_emulators_chance_is_seeded() -> None:
     async def statuses(seed: int) -> list[int | None]:
         fault = Fault("list", probability=0.5, times=None)

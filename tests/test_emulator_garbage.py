@@ -190,6 +190,7 @@ def test_it_is_no_proxy(served: Emulator, method: str) -> None:
             elsewhere.accept()
 
 
+@pytest.mark.slow
 def test_a_ledger_that_overflows_stays_as_long_as_it_is(served: Emulator) -> None:
     before = served.count("current")
     sent = b"GET /api/v1/key HTTP/1.1\r\nHost: h\r\n" + AUTHORIZED + b"\r\n"

@@ -445,6 +445,7 @@ async def test_nobody_else_may_read_the_file(path: Path, exists: bool) -> None:
     assert modes == {"state.sqlite": 0o600, "state.sqlite-wal": 0o600}
 
 
+@pytest.mark.slow
 async def test_one_emulator_at_a_time_has_the_file(path: Path) -> None:
     other = Emulator(state=path)
     async with Emulator(state=path) as emulator:
@@ -506,6 +507,7 @@ async def test_an_account_gives_its_clock_to_a_file_but_not_another_identity(pat
 # when it cannot be written
 
 
+@pytest.mark.slow
 async def test_nobody_is_told_of_a_key_that_could_not_be_written(
     path: Path, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:

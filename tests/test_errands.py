@@ -58,6 +58,7 @@ def things() -> Iterator[tuple[BlockingThings, Things]]:
     thread.close()
 
 
+@pytest.mark.slow
 def test_callbacks_and_iterables_run_in_the_callers_thread(
     things: tuple[BlockingThings, Things],
 ) -> None:

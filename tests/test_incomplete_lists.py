@@ -78,6 +78,7 @@ async def test_an_ordinary_list_costs_no_further_request() -> None:
     assert [offset_of(request) for request in server.requests] == [0, 91, 182, 241]
 
 
+@pytest.mark.slow
 async def test_a_reconcile_deletes_nothing_where_it_cannot_see_all(deaf: RawServer) -> None:
     at = datetime(2025, 8, 24, 10, 30, tzinfo=UTC)
     doubt = Doubt(request=CreateKeysRequest(name="n-7"), since=at, until=at)
@@ -95,6 +96,7 @@ async def test_a_reconcile_deletes_nothing_where_it_cannot_see_all(deaf: RawServ
     assert not [request for request in deaf.requests if request.startswith(b"DELETE")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -114,6 +116,7 @@ def test_a_command_fails_and_prints_nothing_that_looks_complete(
     assert "the list of keys could not be completed: every offset is answered" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["--jsonl", "--csv", "--columns=hash"])
 def test_rows_that_were_printed_already_end_with_an_error(
     form: str, command: Command, deaf: RawServer
@@ -124,6 +127,7 @@ def test_rows_that_were_printed_already_end_with_an_error(
     assert "could not be completed" in ran.err
 
 
+@pytest.mark.slow
 def test_a_plan_does_not_say_that_a_name_is_free(command: Command, deaf: RawServer) -> None:
     (command.folder / "specs.json").write_text(json.dumps([{"name": "n-249"}]))
     ran = command("provision", "specs.json", "--plan", OPENROUTER_BASE_URL=deaf.base_url)

@@ -203,6 +203,7 @@ async def test_a_plan_of_many_is_answered_in_its_order(path: Path) -> None:
         assert await journal.plan([]) == []
 
 
+@pytest.mark.slow
 async def test_unfinished_rows_come_in_order_and_once_though_they_change_meanwhile(
     journal: Journal,
 ) -> None:
@@ -234,6 +235,7 @@ async def test_a_key_is_held_once_it_is_made(journal: Journal) -> None:
 # --- looking at all of it ---
 
 
+@pytest.mark.slow
 async def test_every_key_is_told_in_the_order_of_intending(journal: Journal) -> None:
     refs = [str(n) for n in range(1_100)]
     await asyncio.gather(*(journal.intend(spec(ref), AT) for ref in refs))

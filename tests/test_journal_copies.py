@@ -95,6 +95,7 @@ async def test_a_closed_journal_can_be_moved_as_one_file(
     assert await counts(elsewhere) == {"made": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffixes", [("", "-wal"), ("", "-wal", ".lock"), SUFFIXES])
 async def test_a_killed_runs_files_can_be_moved_together(
     suffixes: tuple[str, ...], path: Path, elsewhere: Path
@@ -104,6 +105,7 @@ async def test_a_killed_runs_files_can_be_moved_together(
     assert await counts(elsewhere) == {"settled": 20}
 
 
+@pytest.mark.slow
 async def test_a_killed_run_is_gone_on_with_any_number_of_times(path: Path) -> None:
     for number in range(3):
         killed(path, str(number))
@@ -120,6 +122,7 @@ async def test_another_journal_may_take_the_place_of_one(path: Path, elsewhere: 
     assert await counts(path) == {"made": 3}
 
 
+@pytest.mark.slow
 async def test_a_journal_of_an_earlier_version_is_gone_on_with(path: Path) -> None:
     await used(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -131,6 +134,7 @@ async def test_a_journal_of_an_earlier_version_is_gone_on_with(path: Path) -> No
     assert (await counts(path))["settled"] == 20
 
 
+@pytest.mark.slow
 async def test_what_another_program_made_whole_is_gone_on_with(path: Path) -> None:
     killed(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -214,6 +218,7 @@ OUTDATED: list[Callable[[Path, Path], None]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", OUTDATED)
 def test_an_outdated_copy_is_refused_however_often_and_nothing_is_sent(
     make: Callable[[Path, Path], None], openrouter_emulator: Emulator, path: Path, elsewhere: Path
@@ -234,6 +239,7 @@ def test_an_outdated_copy_is_refused_however_often_and_nothing_is_sent(
     assert emulator.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", OUTDATED)
 async def test_an_outdated_copy_is_gone_on_with_once_it_is_accepted(
     make: Callable[[Path, Path], None], path: Path, elsewhere: Path
@@ -245,6 +251,7 @@ async def test_an_outdated_copy_is_gone_on_with_once_it_is_accepted(
     assert (await counts(elsewhere))["made"] >= 2
 
 
+@pytest.mark.slow
 def test_the_command_refuses_and_accepts(command: Command, path: Path, elsewhere: Path) -> None:
     restored(path, elsewhere)
     file = elsewhere.with_name("customers.csv")
@@ -326,6 +333,7 @@ async def test_a_backup_that_cannot_be_finished_leaves_nothing(
     assert not any(elsewhere.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_backup(command: Command, path: Path, elsewhere: Path) -> None:
     killed(path)
     done = command("journal", "backup", str(path), str(elsewhere))
@@ -339,6 +347,7 @@ def test_the_command_makes_a_backup(command: Command, path: Path, elsewhere: Pat
 # --- what it costs ---
 
 
+@pytest.mark.slow
 async def test_each_group_is_counted_once_and_looking_is_not(path: Path) -> None:
     def commits() -> int:
         words = path.with_name(path.name + ".lock").read_bytes()[32:].split()

@@ -340,6 +340,7 @@ def forked(act: Callable[[], None]) -> int:
     return writing
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("act", [use_again, read, purge])
 async def test_a_forked_child_does_not_keep_the_lock(act: Act, path: Path) -> None:

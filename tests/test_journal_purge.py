@@ -113,6 +113,7 @@ async def test_a_sealed_secret_is_forgotten_like_any_other(path: Path) -> None:
     assert sealed not in written(path)
 
 
+@pytest.mark.slow
 async def test_all_but_the_secrets_is_as_before(path: Path) -> None:
     await fill(path)
     async with Journal.read(path) as journal:
@@ -132,6 +133,7 @@ async def test_all_but_the_secrets_is_as_before(path: Path) -> None:
         assert entry.secret == (None if ref.startswith("settled") else secret(ref))
 
 
+@pytest.mark.slow
 async def test_a_purged_plan_stays_done(path: Path) -> None:
     wanted = specs(5)
     async with Emulator() as emulator, client_of(emulator, JumpingTime()) as client:

@@ -81,6 +81,7 @@ async def test_a_run_stops_at_a_damaged_row_and_makes_no_key_for_it(
     assert emulator.count("create") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["export", "status"])
 def test_the_command_tells_it_in_a_line(command: Command, path: Path, action: str) -> None:
     file = path.with_name("customers.csv")
@@ -126,6 +127,7 @@ async def test_a_damaged_record_is_asked_for_again(
     assert taken == [key.secret for key in emulator.account.keys.values()]
 
 
+@pytest.mark.slow
 async def test_a_damaged_file_is_told_with_what_helps(client: AsyncOpenRouter, path: Path) -> None:
     await client.provision(specs(200), journal=path)
     with path.open("r+b") as file:
@@ -153,6 +155,7 @@ def wrong(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["jsonl", "csv", "env", "raw"])
 def test_a_key_that_is_not_as_asked_for_is_not_exported(
     command: Command, wrong: Path, format: str
@@ -188,6 +191,7 @@ async def test_a_purge_forgets_what_nobody_ever_gets(wrong: Path) -> None:
     assert before["1"].encode() in written(wrong)  # the next run disables it
 
 
+@pytest.mark.slow
 async def test_a_purge_of_a_rejected_key_leaves_it_known(wrong: Path, emulator: Emulator) -> None:
     change(wrong, "UPDATE meta SET server_url = NULL")
     await Journal.purge(wrong)

@@ -156,6 +156,7 @@ async def provisioned(case: Case, path: Path, *, lost: Sequence[int]) -> None:
     case.looks = first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_nothing_is_concluded_from_a_list_that_is_not_whole(
     lie: Page, case: Case, path: Path
@@ -166,6 +167,7 @@ async def test_nothing_is_concluded_from_a_list_that_is_not_whole(
     assert not case.looks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", TRUTHS.values(), ids=TRUTHS)
 @pytest.mark.parametrize("old", [0, 3, 150])
 async def test_a_whole_list_is_believed_however_it_is_ordered(
@@ -177,6 +179,7 @@ async def test_a_whole_list_is_believed_however_it_is_ordered(
     assert case.looks
 
 
+@pytest.mark.slow
 async def test_a_list_that_lags_for_a_moment_is_waited_for(case: Case, path: Path) -> None:
     looks: list[int] = []
 
@@ -189,6 +192,7 @@ async def test_a_list_that_lags_for_a_moment_is_waited_for(case: Case, path: Pat
     assert case.looks
 
 
+@pytest.mark.slow
 async def test_keys_that_were_deleted_meanwhile_are_not_missed(case: Case, path: Path) -> None:
     case.service.outcomes.extend(("told", "told", "told", "told", "told", "lost"))
 
@@ -236,6 +240,7 @@ async def test_a_single_create_is_settled_by_looks_that_agree(
     assert [key["name"] for key in case.service.keys] == ["a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", [gone, no_offset, sometimes_empty])
 async def test_a_single_create_that_cannot_be_settled_is_told(lie: Page, case: Case) -> None:
     for number in range(150):
@@ -279,6 +284,7 @@ NAMES: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_key_whose_name_was_written_otherwise_is_told(
     name: str, case: Case, path: Path

@@ -408,6 +408,7 @@ async def test_a_key_that_differs_from_what_was_asked_for_is_not_ours(
     assert [problem.ref for problem in findings.unproven] == ["r"]
 
 
+@pytest.mark.slow
 async def test_one_look_settles_more_doubts_than_the_journal_reads_at_once(case: Case) -> None:
     for number in range(700):
         await case.sent(spec(str(number)))
@@ -697,6 +698,7 @@ def _nothing() -> None:
     pass
 
 
+@pytest.mark.slow
 async def test_a_run_waits_a_quiet_period_before_a_look_and_another_one_before_the_last(
     emulator: Emulator, path: Path
 ) -> None:
@@ -727,6 +729,7 @@ async def test_a_commit_after_its_key_was_made_anew_is_deleted_in_the_end(
     assert_whole(emulator, specs(1), taken)
 
 
+@pytest.mark.slow
 async def test_a_commit_after_a_run_was_stopped_is_deleted_by_the_next_one(
     emulator: Emulator, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -815,6 +818,7 @@ async def test_a_machine_whose_clock_is_set_right_makes_no_second_key_unseen(
     assert len(emulator.account.keys) == 1 or not report.ok
 
 
+@pytest.mark.slow
 async def test_a_service_whose_answers_hold_no_secret_ends_the_run(
     emulator: Emulator, path: Path
 ) -> None:
@@ -826,6 +830,7 @@ async def test_a_service_whose_answers_hold_no_secret_ends_the_run(
     assert isinstance(error.__cause__, ServiceOutageError)
 
 
+@pytest.mark.slow
 async def test_a_key_that_cannot_be_deleted_is_told_with_its_hash(
     emulator: Emulator, path: Path
 ) -> None:
@@ -835,6 +840,7 @@ async def test_a_key_that_cannot_be_deleted_is_told_with_its_hash(
     assert [problem.hashes for problem in error.report.doubts] == [(_only(emulator).hash,)]
 
 
+@pytest.mark.slow
 async def test_all_keys_beside_a_settled_one_are_told(emulator: Emulator, path: Path) -> None:
     time = JumpingTime()
     emulator.faults += [Fault("create", "closed"), Fault("delete", status=403, times=None)]

@@ -120,6 +120,7 @@ async def of_another_thread(client: AsyncOpenRouter) -> None:
 MAKERS = (bulk, single, of_another_client, of_another_thread)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 async def test_a_key_that_was_just_made_is_never_deleted(
     make: Callable[[AsyncOpenRouter], Coroutine[Any, Any, None]],
@@ -131,6 +132,7 @@ async def test_a_key_that_was_just_made_is_never_deleted(
     assert len(service.keys) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [bulk, single])
 @pytest.mark.parametrize("shown", [only_the_hash, nothing, no_object, null])
 async def test_a_key_whose_answer_could_not_be_read_is_never_deleted(
@@ -145,6 +147,7 @@ async def test_a_key_whose_answer_could_not_be_read_is_never_deleted(
     assert len(service.keys) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [bulk, single])
 async def test_a_key_whose_answer_told_another_ones_hash_is_never_deleted(
     make: Callable[[AsyncOpenRouter], Coroutine[Any, Any, None]],
@@ -157,6 +160,7 @@ async def test_a_key_whose_answer_told_another_ones_hash_is_never_deleted(
     assert len(service.keys) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 async def test_a_create_that_ends_while_the_list_is_read_is_waited_for(
     make: Callable[[AsyncOpenRouter], Coroutine[Any, Any, None]],
@@ -182,6 +186,7 @@ async def test_a_create_that_ends_while_the_list_is_read_is_waited_for(
     assert len(service.keys) == 1
 
 
+@pytest.mark.slow
 async def test_a_create_of_another_loop_that_never_ends_leaves_all_unproven(
     service: Misbehaving, client: AsyncOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +232,7 @@ def test_what_is_remembered_has_a_bound(most: int, monkeypatch: pytest.MonkeyPat
     assert all(hash in made for hash in hashes[-most:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [{0, 3}, {1}, {*range(6)}, {5, 6, 11}])
 async def test_two_runs_of_the_same_names_leave_each_others_keys(
     lost: set[int], service: Misbehaving, client: AsyncOpenRouter, tmp_path: Path
@@ -366,6 +372,7 @@ def take(_: ProvisionResult) -> None:
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claims", ["its own", "a victim's"])
 async def test_a_resume_without_the_secret_deletes_only_a_key_that_is_proven_its_own(
     claims: str, service: Misbehaving, client: AsyncOpenRouter, path: Path
@@ -389,6 +396,7 @@ async def test_a_resume_without_the_secret_deletes_only_a_key_that_is_proven_its
         assert (await client.provision([spec()], **given)).failures == report.failures
 
 
+@pytest.mark.slow
 async def test_a_key_with_a_wrong_hash_is_not_a_later_runs_to_delete(
     service: Misbehaving, client: AsyncOpenRouter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

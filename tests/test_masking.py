@@ -21,6 +21,7 @@ def test_what_is_too_short_to_be_masked_in_part_shows_nothing(
     assert mask(secret) == shown
 
 
+@pytest.mark.slow
 @patient
 @given(st.text(min_size=1))
 def test_no_secret_shows_whole(secret: str) -> None:
@@ -48,6 +49,7 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
     assert scrub(text) == text
 
 
+@pytest.mark.slow
 @patient
 @given(st.text(), st.text())
 def test_no_text_around_a_secret_keeps_it_from_being_masked(before: str, after: str) -> None:

@@ -430,6 +430,7 @@ def lost(raw: bytes) -> SecretLostError:
     return error
 
 
+@pytest.mark.slow
 def test_a_body_cut_before_the_end_of_the_secret_has_lost_it() -> None:
     for end in range(END_OF_SECRET):
         error = lost(WHOLE[:end])
@@ -495,6 +496,7 @@ RAW = st.binary() | st.builds(
 )
 
 
+@pytest.mark.slow
 @patient
 @given(RAW)
 def test_whatever_a_create_is_answered_its_secret_is_handed_over_or_told_lost(raw: bytes) -> None:
@@ -513,6 +515,7 @@ def test_a_secret_of_half_a_surrogate_pair_is_handed_over_too() -> None:
     assert unreadable(b'{"key": "\\ud800"}').key == "\ud800"
 
 
+@pytest.mark.slow
 @patient
 @given(
     st.sampled_from([operations.current(), operations.list_(), operations.get(HASH), UPDATE]),

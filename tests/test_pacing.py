@@ -121,6 +121,7 @@ def outcome(*, header: bool, seed: int, rate: float | None = None) -> Outcome:
     return virtually(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("header", [False, True], ids=["without", "with"])
 def test_a_limit_that_nobody_told_is_used_up_with_few_rejections(header: bool, seed: int) -> None:
@@ -135,6 +136,7 @@ def test_a_limit_that_is_told_is_used_up_without_a_rejection() -> None:
     assert seen.rejected == 0
 
 
+@pytest.mark.slow
 def test_without_a_rejection_there_is_no_waiting() -> None:
     async def run() -> float:
         free = Bucket(1e9, 1e9)
@@ -147,6 +149,7 @@ def test_without_a_rejection_there_is_no_waiting() -> None:
 # --- the rate by itself ---
 
 
+@pytest.mark.slow
 @given(
     st.floats(0.05, 500),
     st.lists(st.tuples(st.sampled_from(["accepted", "rejected"]), st.floats(0, 5)), max_size=80),

@@ -83,6 +83,7 @@ CHURN = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(patient, max_examples=300)
 @given(size=st.integers(0, 120), per_page=st.integers(2, 40), churn=CHURN)
 def test_a_key_that_stays_comes_exactly_once_whatever_others_make_and_delete(
@@ -93,6 +94,7 @@ def test_a_key_that_stays_comes_exactly_once_whatever_others_make_and_delete(
     assert_complete(shelf, found)
 
 
+@pytest.mark.slow
 @patient
 @given(size=st.integers(0, 30), made=st.lists(st.integers(0, 5), max_size=12))
 def test_pages_of_one_key_are_complete_as_long_as_nobody_deletes(
@@ -244,6 +246,7 @@ def test_a_walk_finds_all_keys_of_a_service_that_slips(answers: Answers) -> None
     assert service.requests < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", HOPELESS.values(), ids=HOPELESS)
 def test_a_walk_says_where_a_service_does_not_let_it_be_completed(
     answers: Answers, monkeypatch: pytest.MonkeyPatch
@@ -321,6 +324,7 @@ class Slipping(Shelf):
         return page
 
 
+@pytest.mark.slow
 @settings(patient, max_examples=100)
 @given(
     size=st.integers(13, 250),

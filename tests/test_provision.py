@@ -194,6 +194,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "BATCH", FEW)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_batches")
 @pytest.mark.parametrize("count", [0, 1, 2 * FEW + 1])
 @pytest.mark.parametrize("kind", SOURCES)

@@ -54,6 +54,7 @@ async def rotate(client: AsyncOpenRouter, path: Path) -> object:
     return await client.rotate((), journal=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [provision, rotate])
 async def test_another_accounts_key_sends_no_create_and_forgets_no_doubt(
     run: Callable[[AsyncOpenRouter, Path], Awaitable[object]],

@@ -71,6 +71,7 @@ def test_the_spec_that_goes_beyond_is_told(most: float, limits: list[Any], told:
     assert caught.value.ref == str(len(limits) - 1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50))
 def test_cents_add_up_without_an_error_of_rounding(cents: list[int]) -> None:
     most = sum(cents) / 100
@@ -122,6 +123,7 @@ async def test_a_spec_beyond_what_is_allowed_stops_the_run_and_nothing_is_sent_f
     assert wanted[-1].name not in {request.name for request in emulator.requests}
 
 
+@pytest.mark.slow
 async def test_what_was_read_earlier_counts_too(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:

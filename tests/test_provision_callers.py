@@ -54,6 +54,7 @@ async def _breaking_later(whole: int) -> AsyncIterator[KeySpec]:
         await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [_breaking, _breaking_later])
 @pytest.mark.parametrize("whole", [0, 3, BATCH + 3])
 async def test_a_source_that_raises_stops_the_run_and_nothing_is_lost(
@@ -119,6 +120,7 @@ async def test_a_spec_that_has_to_be_sent_again_does_not_wait_for_later_ones(
 # --- on_result ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("keeps", [True, False])
 async def test_an_on_result_that_raises_stops_the_run_and_nothing_is_lost(
@@ -202,6 +204,7 @@ async def test_on_result_is_awaited_several_times_at_once(
     assert report.created == 8
 
 
+@pytest.mark.slow
 async def test_a_client_that_is_closed_meanwhile_stops_the_run(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -220,6 +223,7 @@ async def test_a_client_that_is_closed_meanwhile_stops_the_run(
 # --- on_progress ---
 
 
+@pytest.mark.slow
 async def test_an_on_progress_that_raises_stops_the_run_and_nothing_is_lost(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -272,6 +276,7 @@ async def test_an_on_progress_that_raises_at_the_end_loses_no_secret(
     assert len(error.report.undelivered) == 1
 
 
+@pytest.mark.slow
 async def test_an_on_progress_that_raises_swallows_no_cancellation(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:

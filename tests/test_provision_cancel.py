@@ -108,6 +108,7 @@ async def test_a_cancelled_run_sends_nothing_new_and_hands_over_what_was_under_w
     await assert_completed(emulator, specs(30), path, run.taken)
 
 
+@pytest.mark.slow
 async def test_what_outlasts_the_grace_is_left_to_the_next_run(
     emulator: Emulator, path: Path
 ) -> None:
@@ -125,6 +126,7 @@ async def test_what_outlasts_the_grace_is_left_to_the_next_run(
     await assert_completed(emulator, specs(9), path, run.taken)
 
 
+@pytest.mark.slow
 async def test_cancelled_once_more_it_ends_at_once(emulator: Emulator, path: Path) -> None:
     emulator.faults.append(Fault("create", "stalled", phase="after", times=None))
     async with client_of(emulator, grace=NEVER) as client:
@@ -240,6 +242,7 @@ SCENES: dict[str, Callable[[Emulator, Path], Awaitable[Scene]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", SCENES)
 async def test_wherever_it_is_cancelled_it_ends_soon_and_the_next_run_completes_it(
     where: str, emulator: Emulator, path: Path
@@ -282,6 +285,7 @@ async def test_an_on_result_that_is_under_way_gets_the_grace_to_finish(
     assert await counts(path) == {"settled": 1}
 
 
+@pytest.mark.slow
 async def test_a_secret_that_is_stored_nowhere_is_in_the_last_report(
     emulator: Emulator, path: Path
 ) -> None:
@@ -330,6 +334,7 @@ async def _deadline_passed() -> AsyncGenerator[Callable[[], None]]:
         yield pass_it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [_timed_out, _scope_cancelled, _deadline_passed])
 async def test_time_outs_and_scopes_end_it_as_a_cancel_does(
     ending: Callable[[], Any], emulator: Emulator, path: Path
@@ -361,6 +366,7 @@ async def test_time_outs_and_scopes_end_it_as_a_cancel_does(
     await assert_completed(emulator, specs(9), path, taken)
 
 
+@pytest.mark.slow
 async def test_the_task_goes_on_after_a_time_out(emulator: Emulator, path: Path) -> None:
     emulator.faults.append(Fault("create", "stalled", times=None))
     async with client_of(emulator, grace=0.05) as client:

@@ -54,6 +54,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", range(12, 44, 4))
 async def test_nothing_is_sent_without_a_durable_intent_and_no_secret_is_lost(
     room: int, emulator: Emulator, client: AsyncOpenRouter, path: Path, pages: list[int]

@@ -112,6 +112,7 @@ def told(error: ProvisioningStoppedError) -> set[str]:
     return {key.key for key in error.report.undelivered}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_lost_journals_secrets_are_in_the_report_and_nothing_more_is_sent(
     way: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -133,6 +134,7 @@ async def test_a_journal_that_is_cut_short_stops_the_run(
     assert emulator.count("create") <= AFTER + 3 * CONCURRENCY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["removed", "its folder renamed", "its log removed"])
 async def test_what_was_handed_over_is_not_told_again(
     way: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -159,6 +161,7 @@ async def test_a_journal_that_is_lost_at_the_very_end_is_noticed(
     assert told(error) == lives(emulator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["removed", "its folder made anew", "its lock removed"])
 async def test_a_rotations_twins_are_told_too(
     way: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -172,6 +175,7 @@ async def test_a_rotations_twins_are_told_too(
     assert not any(key.disabled for key in emulator.account.keys.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["removed", "replaced by a copy", "all removed"])
 def test_the_blocking_face_tells_the_same(
     way: str, openrouter_emulator: Emulator, path: Path
@@ -209,6 +213,7 @@ async def test_a_cancelled_run_tells_them_too(
     assert reports == [lives(emulator)]
 
 
+@pytest.mark.slow
 async def test_a_journal_that_is_brought_back_is_gone_on_with(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:

@@ -80,6 +80,7 @@ RIGHT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 async def test_a_key_that_is_not_as_asked_for_is_disabled_told_and_not_handed_over(
     *,
@@ -105,6 +106,7 @@ async def test_a_key_that_is_not_as_asked_for_is_disabled_told_and_not_handed_ov
     assert await counts(path) == {"failed": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 async def test_a_key_that_is_as_good_as_asked_for_is_handed_over(
     *,
@@ -168,6 +170,7 @@ async def test_the_others_are_made_all_the_same(
     assert [key.name for key in emulator.account.keys.values() if key.disabled] == ["customer-odd"]
 
 
+@pytest.mark.slow
 async def test_a_key_that_could_not_be_disabled_is_tried_again_by_the_next_run(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -239,6 +242,7 @@ async def test_a_record_that_stays_unreadable_is_not_handed_over(
     assert [key.disabled for key in emulator.account.keys.values()] == [True]
 
 
+@pytest.mark.slow
 async def test_an_unreadable_record_of_an_earlier_run_is_read_back_when_it_is_handed_over(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:

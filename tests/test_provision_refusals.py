@@ -47,6 +47,7 @@ def refuse(_: ProvisionResult) -> None:
 EXTERNAL = {"user": "acme-7", "api_key": "partner-key-of-more-than-32-characters"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "fields"),
     [
@@ -103,6 +104,7 @@ DUPLICATES: dict[str, list[KeySpec]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("name", DUPLICATES)
 async def test_a_ref_that_comes_twice_stops_the_run_and_has_one_key_at_most(
@@ -128,6 +130,7 @@ async def test_a_ref_that_comes_twice_stops_the_run_and_has_one_key_at_most(
     assert_whole(emulator, whole, taken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, BATCH - 1], ids=["in one batch", "in two batches"])
 @pytest.mark.parametrize("was", ["settled", "made", "failed"])
 async def test_a_ref_of_an_earlier_run_that_comes_twice_stops_the_run(

@@ -47,6 +47,7 @@ async def refuse_later(result: ProvisionResult) -> None:
 # --- what is gone on with ---
 
 
+@pytest.mark.slow
 async def test_what_is_settled_is_neither_created_again_nor_asked_about(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -72,6 +73,7 @@ async def test_specs_that_were_added_are_made(
     assert_whole(emulator, specs(5), taken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raises", [refuse, refuse_later])
 async def test_what_on_result_did_not_take_is_handed_over_again(
     raises: OnResult,
@@ -97,6 +99,7 @@ async def test_what_on_result_did_not_take_is_handed_over_again(
     assert await counts(path) == {"settled": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
 async def test_what_was_refused_is_tried_again(
     status: int,
@@ -115,6 +118,7 @@ async def test_what_was_refused_is_tried_again(
     assert_whole(emulator, specs(3), taken)
 
 
+@pytest.mark.slow
 async def test_a_key_that_is_not_as_asked_for_is_never_made_again(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -152,6 +156,7 @@ async def test_a_key_whose_secret_was_not_stored_is_deleted_and_made_anew(
     assert_whole(emulator, specs(1), taken)
 
 
+@pytest.mark.slow
 async def test_a_key_whose_secret_was_not_stored_is_not_made_anew_while_it_is_there(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -198,6 +203,7 @@ async def test_a_create_that_was_under_way_is_settled_before_another_is_sent(
     assert done == ["delete", "create", "create", "create"]
 
 
+@pytest.mark.slow
 async def test_what_was_under_way_for_a_spec_that_does_not_come_again_is_settled_too(
     emulator: Emulator, path: Path, taken: list[ProvisionResult]
 ) -> None:
@@ -229,6 +235,7 @@ async def test_the_quiet_period_begins_when_a_create_is_given_up(
     assert_whole(emulator, specs(1), taken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [-3, 3])
 async def test_a_service_whose_clock_is_off_is_reconciled_by_its_own_time(
     hours: int, emulator: Emulator, path: Path, taken: list[ProvisionResult]
@@ -243,6 +250,7 @@ async def test_a_service_whose_clock_is_off_is_reconciled_by_its_own_time(
     assert_whole(emulator, specs(3), taken)
 
 
+@pytest.mark.slow
 async def test_a_key_that_nobody_can_prove_to_be_ours_is_told_and_nothing_is_sent_for_it(
     emulator: Emulator, path: Path, taken: list[ProvisionResult]
 ) -> None:

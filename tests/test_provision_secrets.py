@@ -85,6 +85,7 @@ MISHAPS: dict[str, tuple[list[Fault], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISHAPS)
 async def test_no_error_no_log_and_no_report_shows_a_secret(
     *,

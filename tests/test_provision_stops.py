@@ -50,6 +50,7 @@ def taken() -> list[ProvisionResult]:
 # --- what the service answers ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 402, 403])
 @pytest.mark.parametrize("skip", [0, 3])
 async def test_what_refuses_the_key_stops_the_run(
@@ -152,6 +153,7 @@ async def test_as_many_refusals_as_the_caller_bears_do_not_stop_the_run(
     assert (report.failed, report.created) == (2, 7)
 
 
+@pytest.mark.slow
 async def test_any_number_of_refusals_is_borne_unless_told_otherwise(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
@@ -232,6 +234,7 @@ async def test_what_is_rejected_after_a_stop_does_not_wait_for_its_next_turn(
 # --- a service that is down ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize("retry_after", [{}, {"Retry-After": "1"}])
 async def test_endless_rejections_end_the_run(
@@ -262,6 +265,7 @@ OUTAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 60])
 @pytest.mark.parametrize("name", OUTAGES)
 async def test_an_outage_ends_the_run_and_a_later_one_puts_all_right(
@@ -301,6 +305,7 @@ UNDELETED: dict[str, Fault] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNDELETED)
 async def test_keys_that_cannot_be_deleted_are_not_told_as_creates_that_fail(
     name: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -389,6 +394,7 @@ async def test_a_service_that_cannot_be_reached_stops_the_run_before_the_first_c
     await emulator.__aenter__()
 
 
+@pytest.mark.slow
 async def test_a_service_that_goes_away_ends_the_run(
     *, client: AsyncOpenRouter, emulator: Emulator, path: Path, time: JumpingTime
 ) -> None:
@@ -406,6 +412,7 @@ async def test_a_service_that_goes_away_ends_the_run(
     await emulator.__aenter__()
 
 
+@pytest.mark.slow
 async def test_a_service_that_makes_a_key_now_and_then_is_not_given_up(
     *,
     emulator: Emulator,
@@ -426,6 +433,7 @@ async def test_a_service_that_makes_a_key_now_and_then_is_not_given_up(
     assert_whole(emulator, specs(100), taken)
 
 
+@pytest.mark.slow
 async def test_the_pace_comes_down_with_a_service_that_fails_and_up_again(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:

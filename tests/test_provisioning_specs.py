@@ -126,6 +126,7 @@ def test_a_change_is_told_by_its_fields() -> None:
     assert changed(before.plan, before.plan) == ()
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1), st.one_of(st.none(), st.floats(0, 1e300), st.integers(0, 2**70)))
 def test_any_plan_reads_back_as_what_was_asked(name: str, limit: float | None) -> None:
     plan = json.loads(spec(name=name, limit=limit).plan)

@@ -145,6 +145,7 @@ def test_the_environment_chooses_the_proxy(
     assert proxy_finder("")(url) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY", "proxy="])
 @pytest.mark.parametrize("credentials", [None, f"{USER}:{PASSWORD}"])
@@ -324,6 +325,7 @@ NOT_SENT: dict[str, tuple[Mapping[str, Any], int, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("name", NOT_SENT)
 async def test_nothing_was_sent_until_the_tunnel_stands(
@@ -359,6 +361,7 @@ async def test_nothing_was_sent_until_the_tunnel_stands(
     assert emulator.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", [TLS, PLAIN])
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_proxy_that_dies_once_the_request_is_under_way_is_a_lost_connection(
@@ -409,6 +412,7 @@ async def test_a_proxy_of_plain_requests_answers_in_the_services_place(
     assert_hidden(printed(result) + str(dict(result.headers)) + result.body)
 
 
+@pytest.mark.slow
 async def test_a_proxy_that_never_answers_is_given_up(
     emulator: Emulator, fake_time: FakeTime
 ) -> None:
@@ -479,6 +483,7 @@ async def test_a_client_does_not_show_its_proxy() -> None:
 # --- .netrc ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["own", "trusting", "trusting, made here"])
 @pytest.mark.parametrize("netrc", ["machine 127.0.0.1 login me password canary", "machine {"])
 async def test_the_key_wins_over_netrc(
@@ -556,6 +561,7 @@ def set_authority(
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_the_command_goes_through_a_proxy(
     command: Command, authority: trustme.CA, tmp_path: Path
 ) -> None:

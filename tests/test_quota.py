@@ -378,6 +378,7 @@ async def tomorrow(time: JumpingTime) -> None:
     await time.sleep(86_400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 8, 32])
 async def test_a_run_beyond_the_quota_stops_and_goes_on_the_next_day(
     *,
@@ -424,6 +425,7 @@ LOST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LOST)
 async def test_what_a_reconcile_may_not_delete_is_left_for_the_next_run(
     *,
@@ -456,6 +458,7 @@ async def test_what_a_reconcile_may_not_delete_is_left_for_the_next_run(
     assert_whole(emulator, specs(10), taken)
 
 
+@pytest.mark.slow
 async def test_a_key_of_the_wrong_form_that_may_not_be_disabled_is_told(
     emulator: Emulator, client: AsyncOpenRouter, time: JumpingTime, path: Path
 ) -> None:
@@ -477,6 +480,7 @@ async def test_a_key_of_the_wrong_form_that_may_not_be_disabled_is_told(
 # --- rotate ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quota", [0, 1, 15, 17, 20, 30, 44])
 async def test_a_rotation_beyond_the_quota_stops_and_goes_on_the_next_day(
     *, quota: int, emulator: Emulator, client: AsyncOpenRouter, time: JumpingTime, path: Path
@@ -518,6 +522,7 @@ async def test_a_rotation_beyond_the_quota_stops_and_goes_on_the_next_day(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 async def test_a_retirement_beyond_the_quota_tells_when_to_go_on(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
@@ -577,6 +582,7 @@ def test_a_command_that_changes_one_key_says_when_to_go_on(command: Command, wor
     assert len(changes) == 1
 
 
+@pytest.mark.slow
 def test_deleting_many_stops_at_the_quota_and_tells_how_far_it_came(command: Command) -> None:
     for number in range(100):
         command.emulator.account.add(f"key-{number}")
@@ -590,6 +596,7 @@ def test_deleting_many_stops_at_the_quota_and_tells_how_far_it_came(command: Com
     assert command.emulator.count("delete") <= 40 + 16
 
 
+@pytest.mark.slow
 def test_a_rotation_by_the_command_says_when_to_go_on(command: Command) -> None:
     old = old_keys(command.emulator, 3)
     command.emulator.daily_quota = DailyQuota(5)
@@ -604,6 +611,7 @@ def test_a_rotation_by_the_command_says_when_to_go_on(command: Command) -> None:
     assert re.search(r"wait until .* 00:00 UTC, then go on with: .* rotate --finish", ran.err)
 
 
+@pytest.mark.slow
 def test_plans_say_how_much_of_a_daily_quota_they_need(command: Command) -> None:
     customers(command, 100)
     told = command("provision", "customers.csv", "--plan", "--json")

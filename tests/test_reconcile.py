@@ -387,6 +387,7 @@ class _Busy(ServiceClock):
         self.meanwhile()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meanwhile", [_others_create, _others_delete])
 async def test_no_key_is_missed_while_others_create_and_delete(
     meanwhile: Callable[[Service], None], service: Service

@@ -49,6 +49,7 @@ def littered(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_source_release_holds_what_is_tracked_and_no_more(littered: Path) -> None:
     (built,) = SdistBuilder(str(littered)).build(directory=str(littered / "dist"))
     with tarfile.open(built) as archive:
@@ -56,6 +57,7 @@ def test_a_source_release_holds_what_is_tracked_and_no_more(littered: Path) -> N
     assert names - {"PKG-INFO"} == tracked() - OURS | {".gitignore"} & names
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_the_package_and_no_more(littered: Path) -> None:
     (built,) = WheelBuilder(str(littered)).build(
         directory=str(littered / "dist"), versions=["standard"]

@@ -187,6 +187,7 @@ async def test_a_look_of_its_own_is_looked_at_twice(emulator: Emulator) -> None:
 # --- a cancelled create ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_DELETED)
 async def test_the_key_of_a_cancelled_create_is_told_while_nothing_proves_that_it_is_gone(
     answer: str, emulator: Emulator, caplog: pytest.LogCaptureFixture
@@ -206,6 +207,7 @@ async def test_the_key_of_a_cancelled_create_is_told_while_nothing_proves_that_i
     assert hash in caplog.text
 
 
+@pytest.mark.slow
 async def test_the_key_of_a_cancelled_create_that_is_not_there_yet_may_be_left_over(
     emulator: Emulator,
 ) -> None:
@@ -266,6 +268,7 @@ async def test_a_listed_key_is_not_gone_because_one_look_does_not_show_it(
 # --- runs ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_DELETED)
 async def test_a_run_tells_what_it_could_not_delete_and_the_next_one_deletes_it(
     answer: str, emulator: Emulator, tmp_path: Path
@@ -286,6 +289,7 @@ async def test_a_run_tells_what_it_could_not_delete_and_the_next_one_deletes_it(
     assert len(emulator.account.keys) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_DELETED)
 async def test_a_key_whose_secret_was_not_stored_is_not_made_anew_while_it_may_be_there(
     answer: str, emulator: Emulator, tmp_path: Path
@@ -363,6 +367,7 @@ async def rotating(emulator: Emulator, client: AsyncOpenRouter, path: Path) -> R
     return Rotating(emulator, client, path, old, twin, records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_DELETED)
 async def test_an_old_key_is_not_retired_while_nothing_proves_that_it_is_gone(
     answer: str, rotating: Rotating
@@ -382,6 +387,7 @@ def not_updated(rotating: Rotating, answer: str, *, skip: int = 0) -> Fault:
     return evolve(not_deleted(answer, "update"), skip=skip)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_UPDATED)
 async def test_an_old_key_is_not_deleted_before_it_is_proven_disabled(
     answer: str, rotating: Rotating
@@ -390,6 +396,7 @@ async def test_an_old_key_is_not_deleted_before_it_is_proven_disabled(
     assert await rotating.is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["the twin before", *NOT_UPDATED[1:]])
 async def test_an_old_key_is_not_deleted_before_its_twins_limit_is_proven_lower(
     answer: str, rotating: Rotating
@@ -399,6 +406,7 @@ async def test_an_old_key_is_not_deleted_before_its_twins_limit_is_proven_lower(
     assert rotating.twin.limit == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [*ALIEN_404, "a login page", "404 under 200", "another key"])
 async def test_a_twin_that_was_not_seen_keeps_its_old_key(answer: str, rotating: Rotating) -> None:
     record = rotating.records.get(answer)
@@ -412,6 +420,7 @@ async def test_a_twin_that_was_not_seen_keeps_its_old_key(answer: str, rotating:
     assert (await rotating.retire()).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["404", *ALIEN_404])
 async def test_a_rotation_is_not_over_while_nothing_proves_that_its_old_key_is_gone(
     answer: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -425,6 +434,7 @@ async def test_a_rotation_is_not_over_while_nothing_proves_that_its_old_key_is_g
     assert (await client.rotate((), journal=path)).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", NOT_UPDATED)
 async def test_a_key_not_as_asked_for_is_told_while_nothing_proves_that_it_is_disabled(
     answer: str, emulator: Emulator, client: AsyncOpenRouter, path: Path

@@ -309,6 +309,7 @@ TEXTS = st.text() | st.builds(str.join, st.sampled_from([" ", "-", ""]), st.list
 HEADERS = st.dictionaries(st.sampled_from(["Retry-After", "retry-after-ms", "Date"]), TEXTS)
 
 
+@pytest.mark.slow
 @patient
 @given(HEADERS)
 @example(

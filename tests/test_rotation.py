@@ -154,6 +154,7 @@ async def test_a_call_waits_until_the_old_keys_are_due(
     assert HOUR - 10 < sum(time.slept) <= HOUR
 
 
+@pytest.mark.slow
 async def test_the_grace_counts_from_the_hand_over_whoever_waits(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker, time: JumpingTime
 ) -> None:
@@ -224,6 +225,7 @@ async def test_a_clock_that_is_set_between_two_calls_changes_nothing(
     assert wait - 10 < sum(time.slept) - before < wait + 10
 
 
+@pytest.mark.slow
 async def test_a_service_without_a_clock_is_timed_by_this_machines(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, true_time: SetTime, time: JumpingTime
 ) -> None:
@@ -237,6 +239,7 @@ async def test_a_service_without_a_clock_is_timed_by_this_machines(
     assert HOUR - 10 < sum(time.slept) <= HOUR + 1  # and no longer
 
 
+@pytest.mark.slow
 async def test_a_grace_is_not_counted_while_nobody_says_what_time_it_is(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
@@ -249,6 +252,7 @@ async def test_a_grace_is_not_counted_while_nobody_says_what_time_it_is(
     assert (await client.rotate((), journal=path, retire_after=0)).retired == 1
 
 
+@pytest.mark.slow
 async def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker, time: JumpingTime
 ) -> None:
@@ -309,6 +313,7 @@ async def test_the_same_call_again_makes_no_other_twin(
     assert len(taker.taken) == 3
 
 
+@pytest.mark.slow
 async def test_all_keys_can_be_rotated_again_and_again_and_twins_are_left_alone(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -323,6 +328,7 @@ async def test_all_keys_can_be_rotated_again_and_again_and_twins_are_left_alone(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 async def test_twins_are_rotated_in_turn_with_another_journal(
     emulator: Emulator, client: AsyncOpenRouter, tmp_path: Path, taker: Taker
 ) -> None:
@@ -356,6 +362,7 @@ async def test_six_hundred_keys_take_five_requests_each_and_no_more(
     assert {operation: emulator.count(operation) for operation in asked} == asked
 
 
+@pytest.mark.slow
 async def test_no_phase_is_faster_than_the_rate(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, time: JumpingTime
 ) -> None:

@@ -38,6 +38,7 @@ MONTHLY = {"limit_reset": "monthly", "usage": 90, "usage_monthly": 3}
 BYOK = {"byok_usage": 2, "include_byok_in_limit": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "budget", "limit", "spent", "anew"),
     [
@@ -98,6 +99,7 @@ async def test_a_service_that_does_not_tell_what_is_left_is_reckoned_for(
 # --- what happens during the grace ---
 
 
+@pytest.mark.slow
 async def test_what_the_old_key_spends_during_the_grace_is_taken_off_the_twins_limit(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -115,6 +117,7 @@ async def test_what_the_old_key_spends_during_the_grace_is_taken_off_the_twins_l
     assert twin.limit_remaining == 3.5
 
 
+@pytest.mark.slow
 async def test_an_old_key_that_spends_all_leaves_the_twin_nothing(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -126,6 +129,7 @@ async def test_an_old_key_that_spends_all_leaves_the_twin_nothing(
     assert twin.limit == 0
 
 
+@pytest.mark.slow
 async def test_what_is_spent_while_a_key_is_being_retired_counts_too(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -169,6 +173,7 @@ async def test_a_twins_limit_that_somebody_changed_is_left_as_it_is(
     assert (report.ok, twin.limit) == (True, limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by_hand", "limit"),
     [
@@ -195,6 +200,7 @@ async def test_an_old_keys_limit_that_somebody_changed_is_what_counts(
     assert twin.limit == limit
 
 
+@pytest.mark.slow
 async def test_an_old_key_whose_limit_resets_by_now_takes_nothing_off_the_twins(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -258,6 +264,7 @@ async def test_a_twin_that_the_service_does_not_lower_keeps_the_old_key_from_bei
     assert old.hash in emulator.account.keys
 
 
+@pytest.mark.slow
 async def test_a_limit_that_was_lowered_is_not_lowered_again(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -274,6 +281,7 @@ async def test_a_limit_that_was_lowered_is_not_lowered_again(
 # --- resumes ---
 
 
+@pytest.mark.slow
 async def test_what_was_planned_stays_so_whatever_a_resume_asks_for(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -292,6 +300,7 @@ async def test_what_was_planned_stays_so_whatever_a_resume_asks_for(
     assert [twin.limit for twin in emulator.account.keys.values()] == [5, 5]
 
 
+@pytest.mark.slow
 @given(
     name=st.text(min_size=1).filter(lambda text: text.isprintable()),
     limit=st.none() | st.floats(0, 1e300) | st.integers(0, 10**15),

@@ -58,6 +58,7 @@ def refuse(_: ProvisionResult) -> None:
 # --- keys that others change ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
@@ -109,6 +110,7 @@ async def test_an_answer_about_another_key_is_not_believed(
     assert emulator.count("create") == 0
 
 
+@pytest.mark.slow
 async def test_an_old_key_that_somebody_deleted_is_done(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -121,6 +123,7 @@ async def test_an_old_key_that_somebody_deleted_is_done(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["deleted", "disabled"])
 async def test_an_old_key_is_not_retired_while_its_twin_does_not_work(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker, how: str
@@ -142,6 +145,7 @@ async def test_an_old_key_is_not_retired_while_its_twin_does_not_work(
     assert (await told(path))[old[0].hash].problem == report.failures[0].reason
 
 
+@pytest.mark.slow
 async def test_a_key_that_is_said_to_be_disabled_and_is_not_is_not_deleted(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -154,6 +158,7 @@ async def test_a_key_that_is_said_to_be_disabled_and_is_not_is_not_deleted(
     assert old.hash in emulator.account.keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["deleted", "disabled"])
 @pytest.mark.parametrize("fault", [Fault("create", status=400), Fault("create", status=402)])
 async def test_who_was_cut_off_after_the_plan_gets_no_twin(
@@ -194,6 +199,7 @@ async def test_who_was_cut_off_after_the_plan_gets_no_twin(
     assert (again.ok, again.rotated, again.retired) == (True, 1, 1)
 
 
+@pytest.mark.slow
 async def test_a_twin_that_is_made_is_handed_over_though_its_old_key_is_gone(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -232,6 +238,7 @@ async def test_a_twin_that_was_not_handed_over_is_never_a_reason_to_retire(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 async def test_secrets_that_are_not_stored_are_made_anew(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -243,6 +250,7 @@ async def test_secrets_that_are_not_stored_are_made_anew(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 async def test_a_twin_that_is_not_as_asked_for_is_no_reason_to_retire(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -260,6 +268,7 @@ async def test_a_twin_that_is_not_as_asked_for_is_no_reason_to_retire(
 # --- creates in doubt ---
 
 
+@pytest.mark.slow
 async def test_a_reconcile_never_takes_an_old_key_for_its_twin(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -287,6 +296,7 @@ async def leave_in_doubt(
     return [*emulator.account.keys.values()][-1]
 
 
+@pytest.mark.slow
 async def test_what_may_be_a_twin_in_doubt_is_not_rotated_in_turn(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -303,6 +313,7 @@ async def test_what_may_be_a_twin_in_doubt_is_not_rotated_in_turn(
     assert_one_twin_each(emulator, [old], taker)
 
 
+@pytest.mark.slow
 async def test_what_may_have_landed_late_is_not_rotated_either(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -318,6 +329,7 @@ async def test_what_may_have_landed_late_is_not_rotated_either(
     assert [*emulator.account.keys.values()] == [old]
 
 
+@pytest.mark.slow
 async def test_what_a_create_in_doubt_made_in_the_default_workspace_is_not_rotated(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
@@ -332,6 +344,7 @@ async def test_what_a_create_in_doubt_made_in_the_default_workspace_is_not_rotat
     assert (report.failed, report.rotated, emulator.account.keys) == (1, 0, {})
 
 
+@pytest.mark.slow
 async def test_a_doubt_keeps_no_older_key_of_the_same_name_from_being_rotated(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -343,6 +356,7 @@ async def test_a_doubt_keeps_no_older_key_of_the_same_name_from_being_rotated(
     assert_one_twin_each(emulator, [old, other], taker)
 
 
+@pytest.mark.slow
 async def test_a_twin_that_was_not_handed_over_yet_is_not_rotated_either(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -354,6 +368,7 @@ async def test_a_twin_that_was_not_handed_over_yet_is_not_rotated_either(
     assert emulator.count("create") == 1
 
 
+@pytest.mark.slow
 async def test_a_hash_that_is_a_ref_of_another_key_is_not_rotated_with_that_journal(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:

@@ -85,6 +85,7 @@ async def rotate_until_whole(
     raise AssertionError(f"not whole after {calls} calls: {report}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("operation", ["get", "update", "delete", "create", "list"])
 async def test_whatever_fails_the_same_call_ends_with_one_twin_for_each(
@@ -110,6 +111,7 @@ async def test_whatever_fails_the_same_call_ends_with_one_twin_for_each(
     assert await states(path) == ["deleted"] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["create", "update", "delete"])
 async def test_what_lands_late_is_waited_for(
     emulator: Emulator, path: Path, taker: Taker, operation: Any
@@ -124,6 +126,7 @@ async def test_what_lands_late_is_waited_for(
     assert_one_twin_each(emulator, old, taker)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 async def test_through_a_storm_of_faults_no_twin_is_made_twice(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker, seed: int
@@ -173,6 +176,7 @@ async def test_a_failure_to_retire_one_stops_no_other(
     assert (again.ok, again.retired) == (True, report.failed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["get", "create", "update", "delete"])
 @pytest.mark.parametrize("phase", ["before", "after"])
 async def test_a_cancelled_call_is_gone_on_with(
@@ -201,6 +205,7 @@ async def test_a_cancelled_call_is_gone_on_with(
     assert_none_retired_too_early(emulator, hashes(old), taker)
 
 
+@pytest.mark.slow
 async def test_a_call_that_is_cancelled_while_it_waits_retires_nothing(
     emulator: Emulator, path: Path, taker: Taker
 ) -> None:

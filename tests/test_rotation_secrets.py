@@ -61,6 +61,7 @@ MISHAPS: dict[str, tuple[list[Fault], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISHAPS)
 async def test_no_error_no_log_and_no_report_shows_a_secret(
     *,
@@ -99,6 +100,7 @@ async def test_no_error_no_log_and_no_report_shows_a_secret(
     assert MANAGEMENT.encode() not in written(path)
 
 
+@pytest.mark.slow
 async def test_a_rotation_that_stores_no_secrets_stores_none(
     guarded: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
@@ -127,6 +129,7 @@ async def test_secrets_that_are_encrypted_are_not_in_the_journal(
     assert not [result for result in taken if result.key.encode() in written(path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["get", "update", "delete"])
 async def test_a_secret_that_an_answer_hides_in_escapes_is_masked(
     guarded: Emulator, client: AsyncOpenRouter, path: Path, operation: Any

@@ -169,6 +169,7 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, int]:
     return raw, raw.index(f'"{SECRET}"'.encode()) + len(SECRET) + 2
 
 
+@pytest.mark.slow
 @settings(patient, max_examples=100)
 @given(bodies(), st.data())
 def test_any_beginning_of_an_answer_gives_its_secret_or_none(
@@ -179,6 +180,7 @@ def test_any_beginning_of_an_answer_gives_its_secret_or_none(
         assert handed_over(raw[:end]) == (SECRET if end >= closed else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", [b'"', b'\\"', b"{", b'[{"key":', b'"key":"', b"x ", b'{"a":"', b"\\", b","]
 )

@@ -144,6 +144,7 @@ def test_without_pyrage_the_error_says_what_to_install(
         seal(argument)
 
 
+@pytest.mark.slow
 def test_nothing_needs_pyrage_until_something_is_sealed() -> None:
     modules = "openrouter_keys.__main__, openrouter_keys.provisioning.sealing"
     script = f"import sys, {modules}; assert 'pyrage' not in sys.modules"

@@ -94,6 +94,7 @@ def failing_at(step: str, error: type[Exception], status: int, body: bytes) -> G
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 async def test_nothing_comes_between_a_success_and_its_secret(
     caplog: pytest.LogCaptureFixture, step: str

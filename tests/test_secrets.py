@@ -356,6 +356,7 @@ def test_what_shows_objects_shows_no_secret(name: str, way: str) -> None:
     assert_no_secret(SHOW[way](_holders()[name]), CREATED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [MANAGEMENT, f"sk-or-v1-{MANAGEMENT}"])
 @pytest.mark.parametrize("look", [vars, inspect.getmembers, dir])
 def test_no_attribute_of_a_clients_credentials_is_the_key(

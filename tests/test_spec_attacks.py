@@ -163,6 +163,7 @@ ODD: Final[tuple[tuple[str, Callable[[], str | bytes], str], ...]] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "text", "told"), ODD, ids=[told for _, _, told in ODD])
 def test_an_odd_file_is_refused_in_one_line_and_soon(
     tmp_path: Path, name: str, text: Callable[[], str | bytes], told: str
@@ -173,6 +174,7 @@ def test_an_odd_file_is_refused_in_one_line_and_soon(
     assert time.monotonic() - began < PATIENCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [

@@ -132,6 +132,7 @@ def interrupt(process: Process, emulator: Emulator) -> tuple[str, str]:
     return process.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_ctrl_c_drops_the_request_and_leaves_the_client_usable() -> None:
     with Emulator(faults=[Fault("list", "stalled")]) as emulator:
         process = run(
@@ -151,6 +152,7 @@ def test_ctrl_c_drops_the_request_and_leaves_the_client_usable() -> None:
     assert emulator.count("list") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handled", [True, False])
 def test_a_create_that_ctrl_c_interrupts_leaves_no_key(handled: bool) -> None:
     handler = "except KeyboardInterrupt: print('interrupted')" if handled else "finally: pass"

@@ -114,6 +114,7 @@ WAYS_OUT: dict[str, Callable[[Awaitable[object]], Awaitable[None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stalled", "stalled_body"])
 @pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("way_out", WAYS_OUT)
@@ -244,6 +245,7 @@ async def test_a_bug_behind_an_answer_shows_no_created_secret(
         assert_no_secret(one, *secrets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", [TypeError, asyncio.CancelledError])
 @pytest.mark.parametrize("where", IN_A_RUN)
 async def test_a_bug_in_a_run_shows_no_secret(
@@ -348,6 +350,7 @@ BLOCKING: dict[str, Callable[[OpenRouter], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way_out", ["Ctrl-C", "too late", "a bug"])
 @pytest.mark.parametrize("operation", BLOCKING)
 def test_a_blocking_call_that_is_left_shows_no_secret(
@@ -428,6 +431,7 @@ async def test_a_create_that_is_taken_back_shows_no_secret(monkeypatch: pytest.M
         assert_no_secret(error, str(key.secret))
 
 
+@pytest.mark.slow
 async def test_a_close_that_is_cancelled_shows_no_secret() -> None:
     emulator = Emulator(Account(management_key=MANAGEMENT))
     emulator.faults.append(Fault(kind="stalled", times=None))

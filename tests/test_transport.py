@@ -149,6 +149,7 @@ async def test_closing_lets_a_create_end(emulator: Emulator) -> None:
 # --- turns and connections ---
 
 
+@pytest.mark.slow
 async def test_calls_beyond_the_connections_wait_their_turn_without_a_time_out(
     emulator: Emulator,
 ) -> None:
@@ -162,6 +163,7 @@ async def test_calls_beyond_the_connections_wait_their_turn_without_a_time_out(
     assert max(request.connection for request in emulator.requests) <= 2
 
 
+@pytest.mark.slow
 async def test_a_users_smaller_connector_sets_the_turns(emulator: Emulator) -> None:
     emulator.latency = 0.1
     connector = aiohttp.TCPConnector(limit=2)
@@ -174,6 +176,7 @@ async def test_a_users_smaller_connector_sets_the_turns(emulator: Emulator) -> N
     assert max(request.connection for request in emulator.requests) <= 2
 
 
+@pytest.mark.slow
 async def test_a_thousand_creates_at_once_make_a_thousand_keys(emulator: Emulator) -> None:
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
         made = await asyncio.gather(*(keys.create(name=f"{n}") for n in range(1000)))
@@ -343,6 +346,7 @@ async def test_the_deadline_ends_a_call(
     assert "7.5 s" in str(deadline)
 
 
+@pytest.mark.slow
 async def test_retries_stop_when_the_quota_is_used_up(
     emulator: Emulator, fake_time: FakeTime
 ) -> None:
@@ -441,6 +445,7 @@ async def test_a_create_cancelled_while_it_waits_is_not_sent_again(emulator: Emu
     assert [request.operation for request in emulator.requests] == ["create"]
 
 
+@pytest.mark.slow
 async def test_a_key_of_a_cancelled_create_that_cannot_be_deleted_is_told(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -454,6 +459,7 @@ async def test_a_key_of_a_cancelled_create_that_cannot_be_deleted_is_told(
     assert "left over" in caplog.text
 
 
+@pytest.mark.slow
 async def test_an_unreadable_answer_of_a_cancelled_create_is_undone_too(
     emulator: Emulator,
 ) -> None:
@@ -465,6 +471,7 @@ async def test_an_unreadable_answer_of_a_cancelled_create_is_undone_too(
     assert emulator.account.keys == {}
 
 
+@pytest.mark.slow
 async def test_a_second_cancel_is_heard_at_once_and_the_create_settles_by_itself(
     emulator: Emulator,
 ) -> None:
@@ -635,6 +642,7 @@ async def test_what_waits_for_its_turn_when_the_client_is_closed_is_not_sent(
     assert len(emulator.requests) == 1
 
 
+@pytest.mark.slow
 async def test_what_waits_to_be_sent_again_when_the_client_is_closed_is_not_sent(
     emulator: Emulator,
 ) -> None:
@@ -749,6 +757,7 @@ async def test_a_body_that_stalls_until_the_deadline_is_told_as_that(
             await call
 
 
+@pytest.mark.slow
 async def test_an_answer_that_comes_bit_by_bit_is_no_silence() -> None:
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -767,6 +776,7 @@ async def test_an_answer_that_comes_bit_by_bit_is_no_silence() -> None:
     assert (deleted.http.attempts, deleted.http.elapsed > 0.6) == (1, True)
 
 
+@pytest.mark.slow
 async def test_a_create_waits_however_silent_the_service_is(emulator: Emulator) -> None:
     emulator.faults.append(Fault("create", "slow", delay=0.4))
     async with api_keys(emulator.base_url, emulator.api_key, read_timeout=0.1) as keys:
@@ -775,6 +785,7 @@ async def test_a_create_waits_however_silent_the_service_is(emulator: Emulator) 
     assert created.http.attempts == 1
 
 
+@pytest.mark.slow
 async def test_a_slow_connection_is_no_silence(emulator: Emulator) -> None:
     class SlowResolver(aiohttp.ThreadedResolver):
         async def resolve(
@@ -793,6 +804,7 @@ async def test_a_slow_connection_is_no_silence(emulator: Emulator) -> None:
     assert (listed.http.attempts, listed.http.elapsed > 0.3) == (1, True)
 
 
+@pytest.mark.slow
 async def test_a_deadline_holds_when_the_client_was_closed_and_the_session_was_not(
     emulator: Emulator,
 ) -> None:

@@ -25,13 +25,16 @@ class FakeTime:
 
     Args:
         on_sleep: called at each sleep, before it.
+        slept: the sleeps, in seconds.
+        passed: seconds that passed otherwise.
     """
 
     on_sleep: Callable[[float], None] = lambda _: None
     slept: list[float] = field(factory=list[float])
+    passed: float = 0.0
 
     def monotonic(self) -> float:
-        return time.monotonic() + sum(self.slept)
+        return time.monotonic() + sum(self.slept) + self.passed
 
     async def sleep(self, seconds: float) -> None:
         self.on_sleep(seconds)
@@ -99,7 +102,7 @@ async def time_is_up(keys: AsyncAPIKeys, fake_time: FakeTime | None = None) -> N
     """End what was sent: as its deadline does if the time is fake, else as a silence does."""
     await asyncio.sleep(0)  # what has come by now is read
     if fake_time is not None:
-        fake_time.slept.append(1e6)
+        fake_time.passed += 1e6
     for limit in _limits(keys):
         limit._interrupt("the time is up")
 

@@ -68,18 +68,10 @@ LOWEST = [
     )
 ]
 
-# What can break beside other libraries: threads, loops, signals, and what a request meets.
+# What can break where other libraries are installed: threads, loops, and what a request meets.
 BESIDE = [
     f"tests/test_{name}.py"
-    for name in (
-        "blocking",
-        "errands",
-        "sync",
-        "transport",
-        "demo",
-        "provision",
-        "provision_callers",
-    )
+    for name in ("blocking", "errands", "sync", "transport", "provision", "provision_callers")
 ]
 
 
@@ -167,7 +159,7 @@ def compat(session: nox.Session) -> None:
 def neighbours(session: nox.Session) -> None:
     """Does it work beside openai, trio, gevent and others, all of them installed?"""
     install(session, "test", "neighbours")
-    run = ("pytest", "-n", "auto", "--timeout=60")
+    run = ("pytest", "-n", "auto", "-m", "not slow", "--timeout=60")
     every = {"ALL_NEIGHBOURS": "1"}  # one that is missing is an error
     session.run(*run, "tests/neighbours", *BESIDE, *session.posargs, env=every)
     on_uvloop = ("-p", "tests.neighbours.on_uvloop", "tests/test_transport.py")

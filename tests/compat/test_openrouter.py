@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 from attrs import define, field
 from openrouter import OpenRouter, components, errors, operations
@@ -54,11 +55,17 @@ class Official:
     emulator: Emulator
     form: str
     key: str
+    http: httpx.Client
+    async_http: httpx.AsyncClient
     client: OpenRouter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.client = OpenRouter(
-            lambda: self.key, server_url=self.emulator.base_url, retry_config=NO_RETRIES
+            lambda: self.key,
+            server_url=self.emulator.base_url,
+            retry_config=NO_RETRIES,
+            client=self.http,
+            async_client=self.async_http,
         )
 
     async def __call__(self, operation: str, **arguments: object) -> Any:
@@ -70,11 +77,16 @@ class Official:
 
 @pytest.fixture(params=["blocking", "async"])
 async def official(request: pytest.FixtureRequest) -> AsyncIterator[Official]:
-    async with Emulator() as emulator:
-        official = Official(emulator, request.param, emulator.api_key)
-        with official.client:
-            async with official.client:
-                yield official
+    # As its own are, but that they read no certificates of this machine: that takes 0.1 s.
+    with httpx.Client(follow_redirects=True, verify=False) as http:
+        async with (
+            httpx.AsyncClient(follow_redirects=True, verify=False) as async_http,
+            Emulator() as emulator,
+        ):
+            official = Official(emulator, request.param, emulator.api_key, http, async_http)
+            with official.client:
+                async with official.client:
+                    yield official
 
 
 def arguments(operation: str, hash: str) -> dict[str, object]:

@@ -15,7 +15,7 @@ from openrouter_keys.emulator import Account, Emulator
 
 CONFIG = {
     "seed": 1,
-    "generation": {"max-examples": 60},
+    "generation": {"max-examples": 20},
     # Another method is a route that the service does not have: those are 404s in HTML.
     "checks": {"unsupported_method": {"enabled": False}},
 }

@@ -27,7 +27,7 @@ def test_the_async_client_makes_many_keys_through_faults(openrouter_emulator: Em
         ) as client:
             made: set[str] = set()
             report = await client.provision(
-                specs(20), on_result=lambda result: made.add(result.data.hash)
+                specs(20), on_result=lambda result: made.add(result.data.hash), quiet_period=0
             )
             assert report.ok
             assert made == {key.hash async for key in client.api_keys.iterate()}
@@ -75,7 +75,7 @@ def test_the_blocking_client_works_beside_it_and_on_it(
             openrouter_emulator.api_key, server_url=openrouter_emulator.base_url
         ) as client:
             openrouter_emulator.faults.append(Fault("create", "closed", phase="after"))
-            assert client.provision(specs(3), on_result=lambda _: None).ok
+            assert client.provision(specs(3), on_result=lambda _: None, quiet_period=0).ok
             listed = await asyncio.to_thread(client.api_keys.list)
             assert len(listed.data) == 3
 

@@ -1,8 +1,13 @@
-"""Provisioning through every kind of fault, checked by what the emulator itself holds."""
+"""Provisioning through every kind of fault, checked by what the emulator itself holds.
+
+Time is virtual: what is late, silent or given up takes none.
+"""
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
@@ -31,13 +36,15 @@ from tests.provisioners import (
     audited,
     customers,
 )
+from tests.virtual_time import run
 
 pytestmark = pytest.mark.slow
 
 SHARE = 0.3  # of the creates that are struck
-TIMEOUT = 0.3  # seconds after which a call is given up
-LATE = 0.12  # seconds after that, in which a create still lands
-QUIET = 0.2  # seconds to wait for it
+TIMEOUT = 30.0  # seconds after which a call is given up
+LATE = 12.0  # seconds after that, in which a create still lands
+QUIET = 20.0  # seconds to wait for it
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OTHER = "11111111-2222-4333-8444-555555555555"
 
 CASES: list[tuple[Kind, Phase]] = [
@@ -78,6 +85,27 @@ def every_kind(operation: OperationName) -> list[Fault]:
     ]
 
 
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in a loop whose time jumps."""
+
+    @wraps(test)
+    def ran(*args: Any, **given: Any) -> None:
+        run(test(*args, **given))
+
+    return ran
+
+
+def now() -> datetime:
+    """The time of day, which the loop's time moves on."""
+    return NOON + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def clockwork(now: Callable[[], datetime] = now, back_off: float = 0) -> Clockwork:
+    """The time of the loop, and little back-off or none."""
+    time = asyncio.get_running_loop().time
+    return Clockwork(monotonic=time, now=now, random=lambda: back_off)
+
+
 def tells_truth(fault: Fault) -> bool:
     """Whether no answer says that something was done when it was not."""
     unanswered = fault.kind in ("closed", "reset", "stalled", "garbage", "late", "slow")
@@ -93,13 +121,14 @@ class Ordeal:
     taken: list[tuple[str, str]] = Factory(list[tuple[str, str]])
     reports: list[ProvisionReport] = Factory(list[ProvisionReport])
     client: dict[str, Any] = Factory(lambda: {"timeout_ms": TIMEOUT * 1000})
-    clockwork: Clockwork = Factory(lambda: Clockwork(random=lambda: 0))  # no back-off
+    clockwork: Clockwork = Factory(clockwork)
     _others: list[str] = Factory(list[str])
 
     def __attrs_post_init__(self) -> None:
         account = self.emulator.account
+        account.clock = now
         account.workspaces[OTHER] = Workspace(OTHER)
-        long_ago = datetime.now(UTC) - timedelta(hours=1)
+        long_ago = now() - timedelta(hours=1)
         names = [spec.name for spec in self.wanted[::10]]
         self._others = [account.add(name, created_at=long_ago).hash for name in names]
 
@@ -135,7 +164,7 @@ class Ordeal:
             for request in self.emulator.requests
             if request.operation == "create"
         ):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
 
     def struck(self) -> float:
         """The share of the creates that a fault struck."""
@@ -166,11 +195,12 @@ def seed_of(text: str) -> int:
 
 
 @pytest.fixture
-async def path(tmp_path: Path) -> Path:
-    return await audited(tmp_path / "customers.journal")
+def path(tmp_path: Path) -> Path:
+    return asyncio.run(audited(tmp_path / "customers.journal"))
 
 
 @pytest.mark.parametrize(("kind", "phase"), CASES)
+@in_virtual_time
 async def test_a_fault_of_any_kind_costs_no_key_and_leaves_none(
     path: Path, kind: Kind, phase: Phase
 ) -> None:
@@ -188,6 +218,7 @@ async def test_a_fault_of_any_kind_costs_no_key_and_leaves_none(
 
 
 @pytest.mark.parametrize("seed", range(2))
+@in_virtual_time
 async def test_faults_of_all_kinds_together_cost_no_key_and_leave_none(
     path: Path, seed: int
 ) -> None:
@@ -204,6 +235,7 @@ async def test_faults_of_all_kinds_together_cost_no_key_and_leave_none(
 
 
 @pytest.mark.parametrize("seed", range(4))
+@in_virtual_time
 async def test_faults_of_looks_and_deletes_are_made_up_for_by_the_next_run(
     path: Path, seed: int
 ) -> None:
@@ -226,13 +258,14 @@ async def test_faults_of_looks_and_deletes_are_made_up_for_by_the_next_run(
 
 
 @pytest.mark.parametrize("seed", range(2))
+@in_virtual_time
 async def test_cancelled_runs_cost_no_key_and_leave_none(path: Path, seed: int) -> None:
     chance, cancels = Random(seed), 0
-    async with Emulator(faults=every_kind("create"), seed=seed, latency=0.03) as emulator:
+    async with Emulator(faults=every_kind("create"), seed=seed, latency=0.1) as emulator:
         ordeal = Ordeal(emulator, customers(80, seed))
         for _ in range(8):
             going = asyncio.create_task(ordeal.go_through(journal=path, concurrency=4))
-            await asyncio.wait({going}, timeout=0.05 + 0.25 * chance.random())
+            await asyncio.wait({going}, timeout=0.2 + chance.random())
             cancels += going.cancel()
             await asyncio.wait({going})
         assert cancels >= 3
@@ -243,10 +276,12 @@ async def test_cancelled_runs_cost_no_key_and_leave_none(path: Path, seed: int) 
         assert_none_sent_blindly(emulator)
 
 
+@in_virtual_time
 async def test_a_rate_limit_besides_faults_costs_no_key_and_leaves_none(path: Path) -> None:
     limit = RateLimit(rate=100, burst=10, retry_after="none")
     async with Emulator(faults=every_kind("create"), seed=4, rate_limit=limit) as emulator:
-        ordeal = Ordeal(emulator, customers(100, 4))
+        # Without, no time would pass, and the limit never be over.
+        ordeal = Ordeal(emulator, customers(100, 4), clockwork=clockwork(back_off=0.1))
         await ordeal.go_through(journal=path)
         assert any(one.status == 429 for one in emulator.requests)
         ordeal.assert_taken_once()
@@ -256,6 +291,7 @@ async def test_a_rate_limit_besides_faults_costs_no_key_and_leaves_none(path: Pa
         assert_none_sent_blindly(emulator)
 
 
+@in_virtual_time
 async def test_names_that_several_refs_share_are_told_apart(path: Path) -> None:
     async with Emulator(faults=every_kind("create"), seed=0) as emulator:
         ordeal = Ordeal(emulator, customers(120, 0, names=12))
@@ -266,6 +302,7 @@ async def test_names_that_several_refs_share_are_told_apart(path: Path) -> None:
         assert_sent_as_intended(emulator, ordeal.wanted, path)
 
 
+@in_virtual_time
 async def test_without_a_journal_on_disk_nothing_else_changes() -> None:
     async with Emulator(faults=every_kind("create"), seed=1) as emulator:
         ordeal = Ordeal(emulator, customers(100, 1))
@@ -276,6 +313,7 @@ async def test_without_a_journal_on_disk_nothing_else_changes() -> None:
         assert_none_sent_blindly(emulator)
 
 
+@in_virtual_time
 async def test_secrets_that_are_not_stored_are_handed_over_all_the_same(path: Path) -> None:
     async with Emulator(faults=every_kind("create"), seed=2) as emulator:
         ordeal = Ordeal(emulator, customers(100, 2))
@@ -286,6 +324,7 @@ async def test_secrets_that_are_not_stored_are_handed_over_all_the_same(path: Pa
         assert_sent_as_intended(emulator, ordeal.wanted, path)
 
 
+@in_virtual_time
 async def test_secrets_that_nobody_takes_are_in_the_journal(path: Path) -> None:
     async with Emulator(faults=every_kind("create"), seed=3) as emulator:
         ordeal = Ordeal(emulator, customers(100, 3))
@@ -296,6 +335,7 @@ async def test_secrets_that_nobody_takes_are_in_the_journal(path: Path) -> None:
         assert_sent_as_intended(emulator, ordeal.wanted, path)
 
 
+@in_virtual_time
 async def test_a_key_that_lands_after_the_look_for_it_is_found_by_the_last_one(path: Path) -> None:
     async with Emulator(faults=[Fault("create", "late", delay=2.5)]) as emulator:
         ordeal = Ordeal(emulator, customers(1, 0))
@@ -310,6 +350,7 @@ async def test_a_key_that_lands_after_the_look_for_it_is_found_by_the_last_one(p
 
 
 @pytest.mark.parametrize("whose", ["machine", "service"])
+@in_virtual_time
 async def test_a_clock_that_is_set_does_not_shorten_the_wait_for_late_commits(
     path: Path, whose: str
 ) -> None:
@@ -318,19 +359,20 @@ async def test_a_clock_that_is_set_does_not_shorten_the_wait_for_late_commits(
         ordeal = Ordeal(emulator, customers(1, 0))
 
         def machine() -> datetime:
-            return datetime.now(UTC) + timedelta(hours=emulator.count("create") > 1)
+            return now() + timedelta(hours=emulator.count("create") > 1)
 
         def service() -> datetime:  # within the margin that a reconcile allows for
-            return datetime.now(UTC) + timedelta(seconds=2 * (emulator.count("list") > 1))
+            return now() + timedelta(seconds=2 * (emulator.count("list") > 1))
 
         if whose == "machine":
-            ordeal.clockwork = Clockwork(now=machine)
+            ordeal.clockwork = clockwork(machine)
         else:
             emulator.account.clock = service
         await ordeal.go_through(journal=path, quiet_period=1.5)
         ordeal.assert_taken_once()
 
 
+@in_virtual_time
 async def test_creates_that_wait_long_for_a_connection_are_reconciled(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +388,7 @@ async def test_creates_that_wait_long_for_a_connection_are_reconciled(
         ordeal.assert_taken_once()
 
 
+@in_virtual_time
 async def test_a_key_whose_record_cannot_be_read_back_is_handed_over_by_the_next_run(
     path: Path,
 ) -> None:

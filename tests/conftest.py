@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from aiohttp import ClientResponse
 
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.options import warn_unencrypted
+from tests.browsers import Tab, chromium, new_tab
 from tests.clients import FakeTime
 from tests.commands import Command
 
@@ -51,6 +52,20 @@ def command(
 ) -> Command:
     """The command, against an emulator of its own, in an empty folder."""
     return Command(openrouter_emulator, tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address at which a browser is told what to do; it starts once for all tests."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as debugger:
+        yield debugger
+
+
+@pytest.fixture
+async def tab(browser: str) -> AsyncIterator[Tab]:
+    """A tab of the browser."""
+    async with new_tab(browser) as tab:
+        yield tab
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from openrouter_keys.cli import CommandError, page_file
 from openrouter_keys.cli.page_file import write_page
 from openrouter_keys.cli.tables import SHORT_HASH
-from tests.browsers import Tab, chromium, new_tab
+from tests.browsers import Tab
 from tests.commands import Command
 
 HOSTILE = (
@@ -172,18 +171,6 @@ def test_the_page_says_which_keys_it_is_about(command: Command) -> None:
 # in a browser
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as debugger:
-        yield debugger
-
-
-@pytest.fixture
-async def tab(browser: str) -> AsyncIterator[Tab]:
-    async with new_tab(browser) as tab:
-        yield tab
-
-
 @pytest.fixture
 def page(command: Command) -> str:
     """The address of a page; made before there is a loop, since the command has its own."""
@@ -275,27 +262,21 @@ async def test_a_script_that_got_into_the_page_would_not_run(page: str, tab: Tab
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [320, 500, 900, 1400])
-async def test_nothing_is_wider_than_its_window(hostile_page: str, tab: Tab, width: int) -> None:
-    await tab.send(
-        "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
-        mobile=width < 600,
-    )  # fmt: skip
-    await tab.open(hostile_page)
-    assert await tab.value("document.documentElement.scrollWidth") <= width
+async def test_nothing_is_wider_than_its_window(hostile_page: str, tab: Tab) -> None:
+    for width in (320, 500, 900, 1400):
+        await tab.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
+            mobile=width < 600,
+        )  # fmt: skip
+        await tab.open(hostile_page)
+        assert await tab.value("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_all_text_stands_out(hostile_page: str, tab: Tab, scheme: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    await tab.send("Emulation.setEmulatedMedia", features=features)
-    await tab.open(hostile_page)
-    assert await tab.value(CONTRASTS) >= 4.5
-    assert (
-        await tab.value("getComputedStyle(document.body).backgroundColor")
-        == {
-            "light": "rgb(246, 247, 249)",
-            "dark": "rgb(18, 21, 26)",
-        }[scheme]
-    )
+async def test_all_text_stands_out(hostile_page: str, tab: Tab) -> None:
+    for scheme, behind in {"light": "rgb(246, 247, 249)", "dark": "rgb(18, 21, 26)"}.items():
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await tab.send("Emulation.setEmulatedMedia", features=features)
+        await tab.open(hostile_page)
+        assert await tab.value(CONTRASTS) >= 4.5
+        assert await tab.value("getComputedStyle(document.body).backgroundColor") == behind

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from openrouter_keys.emulator import Emulator, Fault, RateLimit, Request, Worksp
 from openrouter_keys.emulator.guard import turn_away
 from openrouter_keys.emulator.page import page_url
 from openrouter_keys.emulator.refusals import Refusal
-from tests.browsers import REBOUND, Tab, chromium, new_tab
+from tests.browsers import REBOUND, Tab, new_tab
 from tests.tables import in_one_test
 
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
@@ -227,18 +228,6 @@ async def test_one_who_is_turned_away_leaves_no_trace(emulator: Emulator) -> Non
 # in a browser
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as debugger:
-        yield debugger
-
-
-@pytest.fixture
-async def tab(browser: str) -> AsyncIterator[Tab]:
-    async with new_tab(browser) as tab:
-        yield tab
-
-
 async def look(tab: Tab, emulator: Emulator) -> None:
     await tab.open(page_url(emulator.control_url, emulator.api_key))
     await tab.until("document.querySelector('#status').innerText === 'live'")
@@ -436,28 +425,26 @@ async def test_one_of_five_hundred_keys_is_found(emulator: Emulator, tab: Tab) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [400, 1200, 1400, 2400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_page_is_as_wide_as_its_window_and_readable(
-    emulator: Emulator, tab: Tab, width: int, scheme: str
-) -> None:
+async def test_the_page_is_as_wide_as_its_window_and_readable(emulator: Emulator, tab: Tab) -> None:
     emulator.account.add("n" * 500, limit=1e300, workspace_id="w" * 30)
     emulator.account.spend(next(iter(emulator.account.keys)), 1e299)
     await create(emulator, "x" * 500)
-    await tab.send(
-        "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1,
-        mobile=False,
-    )  # fmt: skip
     fits = "[...document.querySelectorAll('{}')].every((box) => box.scrollWidth <= box.clientWidth)"
-    scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
-    await tab.send("Emulation.setEmulatedMedia", features=[scheme_feature])
 
-    await look(tab, emulator)
+    for scheme, width in product(("light", "dark"), (400, 1200, 1400, 2400)):
+        await tab.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1,
+            mobile=False,
+        )  # fmt: skip
+        scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
+        await tab.send("Emulation.setEmulatedMedia", features=[scheme_feature])
 
-    assert await tab.value(fits.format("html"))
-    assert await tab.value(fits.format(".scroll")) == (width > 400)
-    for text in ("body", ".soft", ".good", "#keys td", "#requests td"):
-        assert await contrast(tab, text) >= 4.5, text
+        await look(tab, emulator)
+
+        assert await tab.value(fits.format("html")), (scheme, width)
+        assert await tab.value(fits.format(".scroll")) == (width > 400), (scheme, width)
+        for text in ("body", ".soft", ".good", "#keys td", "#requests td"):
+            assert await contrast(tab, text) >= 4.5, (scheme, width, text)
 
 
 async def contrast(tab: Tab, selector: str) -> float:
@@ -510,18 +497,16 @@ FETCHES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fetch", FETCHES)
-async def test_another_site_gets_nothing_to_see(
-    emulator: Emulator, tab: Tab, site: str, fetch: str
-) -> None:
+async def test_another_site_gets_nothing_to_see(emulator: Emulator, tab: Tab, site: str) -> None:
     await tab.open(site)
-
     origin = emulator.base_url.removesuffix("/api/v1")
-    script = FETCHES[fetch].replace("ORIGIN", origin).replace("KEY", emulator.api_key)
-    got = await tab.value(f"{script}.then((got) => got.text(), () => 'refused')")
 
-    assert got == "refused"
-    assert (emulator.requests, emulator.account.keys) == ([], {})
+    for fetch, template in FETCHES.items():
+        script = template.replace("ORIGIN", origin).replace("KEY", emulator.api_key)
+        got = await tab.value(f"{script}.then((got) => got.text(), () => 'refused')")
+
+        assert got == "refused", fetch
+        assert (emulator.requests, emulator.account.keys) == ([], {}), fetch
 
 
 @pytest.mark.slow

@@ -31,9 +31,9 @@ from openrouter_keys.emulator import (
     Workspace,
 )
 from openrouter_keys.emulator.state import MANAGEMENT_KEY
+from tests.processes import Process, environment
 
 SOON = 30.0  # seconds within which something comes; it takes a fraction of one
-ROOT = Path(__file__).parents[1]
 OTHER = "11111111-2222-4333-8444-555555555555"
 CANARY = "canary-" * 6
 SERVER = """
@@ -89,19 +89,12 @@ async def process(
     session: aiohttp.ClientSession, **arguments: object
 ) -> AsyncGenerator[tuple[Served, Callable[[], None]], None]:
     """An emulator in a process of its own, and how to kill it."""
-    server = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-c", SERVER, json.dumps(arguments)),
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        assert server.stdout is not None
-        line = await asyncio.wait_for(server.stdout.readline(), SOON)
-        yield Served(line.decode().strip(), session), server.kill
-    finally:
-        if server.returncode is None:
+    with Process("-c", SERVER, json.dumps(arguments), environment=environment()) as server:
+        try:
+            assert server.stdout is not None
+            yield Served(server.stdout.readline().strip(), session), server.kill
+        finally:
             server.kill()
-        await server.wait()
 
 
 def hash_of(secret: str) -> str:

@@ -25,7 +25,7 @@ from openrouter_keys.provisioning.sealing import sealing
 from tests.journals import AT, child, spec, written
 from tests.provisions import JumpingTime, client_of, specs
 
-MANY = 1_500
+MANY = 400
 
 
 @pytest.fixture

@@ -1,18 +1,15 @@
 """What the README and docs/ tell is true: their code runs, the commands are those of CI."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from openrouter_keys.emulator import Emulator, Fault
+from tests.processes import ROOT, environment, run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = {
     path: path.read_text()
@@ -40,29 +37,20 @@ MISHAPS = [
 
 @pytest.mark.parametrize(("code", "mishap"), MISHAPS, ids=range(len(MISHAPS)))
 def test_the_code_runs(code: str, mishap: str, tmp_path: Path) -> None:
-    script = tmp_path / "test_script.py"
-    script.write_text(code)
-    command = [str(script)]
+    words = ["-c", code]
     if "\ndef test_" in code:
-        command = ["-m", "pytest", "-q", "-p", "openrouter_keys.emulator.plugin", *command]
+        script = tmp_path / "test_script.py"
+        script.write_text(code)
+        words = ["-m", "pytest", "-q", "-p", "openrouter_keys.emulator.plugin", str(script)]
     with Emulator(faults=FAULTS[mishap]) as emulator:
         emulator.account.create({"name": "trial-1", "limit": 50})
-        run = subprocess.run(
-            [sys.executable, "-W", "error", *command],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "OPENROUTER_API_KEY": emulator.api_key,
-                "OPENROUTER_BASE_URL": emulator.base_url,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        settings = environment(
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+            OPENROUTER_API_KEY=emulator.api_key,
+            OPENROUTER_BASE_URL=emulator.base_url,
         )
-    assert (run.stderr, run.returncode) == ("", 0), run.stdout
+        done = run(*words, folder=tmp_path, environment=settings)
+    assert (done.stderr, done.returncode) == ("", 0), done.stdout
 
 
 def test_every_block_is_known() -> None:

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.preconf.json import make_converter
 
 from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
-from openrouter_keys.fast_reader import FastReader, is_flat
+from openrouter_keys.fast_reader import AnswerReader, FastReader, is_flat
 from openrouter_keys.unset import Unset
 
 R = TypeVar("R")
@@ -50,7 +50,9 @@ def decode(body: bytes, cls: type[R], **ours: object) -> R:
         MalformedBodyError: the bytes are no JSON.
         ResponseValidationError: the JSON is no such record; the message names the fields.
     """
-    return structure(parse(body), cls, **ours)
+    reader = _answer_reader(cls)
+    read: R | None = None if reader is None else reader.read(body, ours)
+    return structure(parse(body), cls, **ours) if read is None else read
 
 
 def parse(body: bytes) -> JSON:
@@ -260,6 +262,23 @@ class _RecordReader:
         return False
 
 
+def _answer_reader(cls: type[Any]) -> AnswerReader[Any] | None:
+    """Return what reads ordinary answers of a class; None: their records are not flat."""
+    if cls not in _answer_readers:
+        _answer_readers[cls] = _make_answer_reader(cls)
+    return _answer_readers[cls]
+
+
+def _make_answer_reader(cls: type[Any]) -> AnswerReader[Any] | None:
+    fields = attrs.fields_dict(cls)
+    if "data" not in fields:
+        return None
+    data: Any = fields["data"].type
+    reader = _converter.get_structure_hook(get_args(data)[0] if _is_list(data) else data)
+    fast = reader.fast if isinstance(reader, _RecordReader) else None
+    return None if fast is None else fast.reader_of(cls)
+
+
 def _omitted(cls: type[Any]) -> dict[str, Any]:
     return {name: override(omit=True) for name in _OURS if name in attrs.fields_dict(cls)}
 
@@ -286,3 +305,4 @@ def _make() -> Converter:
 
 
 _converter = _make()
+_answer_readers: dict[type[Any], AnswerReader[Any] | None] = {}

@@ -21,6 +21,7 @@ from openrouter_keys.errors import (
     OpenRouterError,
     ResponseValidationError,
 )
+from openrouter_keys.fast_reader import AnswerReader
 from openrouter_keys.models import (
     Budget,
     CreateKeysRequest,
@@ -584,6 +585,71 @@ def test_an_ordinary_record_is_read_the_fast_way_and_so_is_one_with_new_fields(
     assert record.extra == beside
     assert hash(record) == hash(copy.copy(record))
     assert pickle.loads(pickle.dumps(record)) == record
+
+
+def answered(body: bytes, cls: type[Any]) -> object:
+    """Return what an answer's bytes are read as, or refused with."""
+    try:
+        read: Any = decode(body, cls)
+    except ResponseValidationError as error:
+        return type(error), error.message
+    keys: list[Any] = read.data if cls is ListResponse else [read.data]
+    extras = [repr(sorted(each.extra.items())) for each in (read, *keys)]
+    # NaN is no JSON, so that equal answers are told by `==`.
+    return read, getattr(read, "key", None), extras, [*map(repr, keys)]
+
+
+OTHERS = st.dictionaries(st.sampled_from(["key", "data", "error", "later"]), ODD, max_size=1)
+
+
+@patient
+@given(changed=CHANGED, left_out=LEFT_OUT, others=OTHERS)
+@pytest.mark.parametrize("cls", [ListResponse, CreateKeysResponse, GetKeyResponse])
+def test_an_answer_s_bytes_come_to_what_its_values_come_to(
+    cls: type[Any], changed: Object, left_out: set[str], others: Object
+) -> None:
+    key = without(key_json(**changed), *left_out)
+    value: Object = {"data": [key_json(), key] if cls is ListResponse else key, **others}
+    if cls is CreateKeysResponse:
+        value.setdefault("key", "sk-or-v1-" + "5e" * 32)
+    body = json.dumps(value).encode()
+    fast = answered(body, cls)
+
+    def never(*_: object) -> None: ...
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AnswerReader, "read", never)
+        assert answered(body, cls) == fast
+
+
+@pytest.mark.parametrize(
+    ("cls", "value"),
+    [
+        (ListResponse, {"data": []}),
+        (ListResponse, {"data": [key_json(), key_json(last_used_at=None)]}),
+        (GetKeyResponse, {"data": key_json()}),
+        (UpdateKeysResponse, {"data": without(key_json(), "workspace_id", "external_user")}),
+        (CreateKeysResponse, {"key": "secret", "data": key_json()}),
+    ],
+)
+def test_an_ordinary_answer_is_read_from_its_bytes(cls: type[Any], value: Object) -> None:
+    reader, http = converter._answer_reader(cls), HTTPMeta(status=207)
+    assert reader is not None
+    read: Any = reader.read(json.dumps(value).encode(), {"http": http})
+    assert read == structure(value, cls)
+    assert read.http is http
+    records = read.data if cls is ListResponse else [read.data]
+    assert {type(record) for record in records} <= {Key}
+    assert reader.read(json.dumps({**value, "later": 1}).encode(), {}) is None
+
+
+@pytest.mark.parametrize("name", ["usage", "extra", "__class__"])
+def test_a_record_that_was_read_is_frozen(name: str) -> None:
+    record = decode(json.dumps({"data": key_json()}).encode(), GetKeyResponse).data
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(record, name, 1)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        delattr(record, name)
 
 
 @pytest.mark.parametrize("odd", [{"expires_at": "2025-08-24T12:30:00+02:00"}, {"usage": None}])

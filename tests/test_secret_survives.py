@@ -41,6 +41,7 @@ STEPS = [
     "openrouter_keys.salvage._string",
     "openrouter_keys.salvage._Scan.strings",
     # the record
+    "openrouter_keys.fast_reader.AnswerReader.read",
     "msgspec.convert",
     "openrouter_keys.fast_reader.FastReader.read",
     "openrouter_keys.fast_reader.FastReader._finished",

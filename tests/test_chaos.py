@@ -123,24 +123,25 @@ def nothing_is_left_of_a_lost_create(broken: pytest.MonkeyPatch) -> None:
     broken.setattr(Settler, "settle", settle)
 
 
-BREAKS: list[tuple[str, Break]] = [
-    ("provisioning", unknown_is_not_made),
-    ("provisioning", any_answer_means_deleted),
-    ("provisioning", a_name_is_a_proof),
-    ("provisioning", one_look_is_a_proof),
-    ("provisioning", nothing_lands_late),
-    ("provisioning", a_used_key_is_nobodys),
-    ("rotating", a_name_is_a_proof),
-    ("rotating", any_answer_means_retired),
-    ("creating", a_name_is_a_proof),
-    ("creating", nothing_is_left_of_a_lost_create),
+#: With the first seed that found it: so it is found at once, as long as it still does.
+BREAKS: list[tuple[str, Break, int]] = [
+    ("provisioning", unknown_is_not_made, 3),
+    ("provisioning", any_answer_means_deleted, 3),
+    ("provisioning", a_name_is_a_proof, 3),
+    ("provisioning", one_look_is_a_proof, 25),
+    ("provisioning", nothing_lands_late, 9),
+    ("provisioning", a_used_key_is_nobodys, 3),
+    ("rotating", a_name_is_a_proof, 9),
+    ("rotating", any_answer_means_retired, 12),
+    ("creating", a_name_is_a_proof, 23),
+    ("creating", nothing_is_left_of_a_lost_create, 0),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "broken"), BREAKS)
+@pytest.mark.parametrize(("name", "broken", "first"), BREAKS)
 def test_a_promise_that_is_broken_is_found(
-    name: str, broken: Break, monkeypatch: pytest.MonkeyPatch
+    name: str, broken: Break, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
-    assert any(go(name, seed).wrong for seed in range(4 * SEEDS))
+    assert any(go(name, seed).wrong for seed in (first, *range(4 * SEEDS)))

@@ -13,7 +13,6 @@ from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
 from openrouter_keys.provisioning.specs import KeySpec
 from tests.journals import spec
 from tests.misbehaving import (
-    PAGE,
     Answer,
     Misbehaving,
     Outcome,
@@ -26,6 +25,7 @@ from tests.provisions import JumpingTime, specs
 
 KEY = "sk-or-mgmt-test-" + "0" * 32
 WORKSPACE = "0df9e665-d932-5740-b2c7-b52af166bc11"
+PAGE, COUNT = 20, 40
 
 
 @define
@@ -80,11 +80,11 @@ def empty_later(keys: list[Record], offset: int) -> list[Record]:
 
 
 def short(keys: list[Record], offset: int) -> list[Record]:
-    return keys[offset : offset + (PAGE if offset == 0 else 20)]
+    return keys[offset : offset + (PAGE if offset == 0 else 4)]
 
 
 def with_a_hole(keys: list[Record], offset: int) -> list[Record]:
-    return page(keys[:90] + keys[140:], offset)
+    return page(keys[:18] + keys[28:], offset)
 
 
 def sometimes_empty(keys: list[Record], _: int) -> list[Record]:
@@ -92,11 +92,11 @@ def sometimes_empty(keys: list[Record], _: int) -> list[Record]:
 
 
 def without_the_last(keys: list[Record], offset: int) -> list[Record]:
-    return page(keys[:-40], offset)
+    return page(keys[:-8], offset)
 
 
 def without_the_first(keys: list[Record], offset: int) -> list[Record]:
-    return page(keys[150:], offset)
+    return page(keys[30:], offset)
 
 
 #: They lie about keys that other keys, which must be listed, stand beside.
@@ -120,7 +120,7 @@ TRUTHS: dict[str, Page] = {
 }
 
 
-def many(count: int = 200, **given: Any) -> list[KeySpec]:
+def many(count: int = COUNT, **given: Any) -> list[KeySpec]:
     return specs(count, workspace_id=WORKSPACE, **given)
 
 
@@ -133,7 +133,7 @@ def add_old(case: Case, count: int) -> None:
 
 async def provisioned(case: Case, path: Path, *, lost: Sequence[int]) -> None:
     """Provision through a list of any kind, then through a true one, and leave no key untold."""
-    outcomes: list[Outcome] = ["lost" if number in lost else "told" for number in range(200)]
+    outcomes: list[Outcome] = ["lost" if number in lost else "told" for number in range(COUNT)]
     case.service.outcomes.extend(outcomes)
     taken: dict[str, str] = {}
 
@@ -152,7 +152,7 @@ async def provisioned(case: Case, path: Path, *, lost: Sequence[int]) -> None:
     first = await run()
     case.service.page = page
     assert await run()
-    assert len(taken) == 200
+    assert len(taken) == COUNT
     case.looks = first
 
 
@@ -161,21 +161,21 @@ async def provisioned(case: Case, path: Path, *, lost: Sequence[int]) -> None:
 async def test_nothing_is_concluded_from_a_list_that_is_not_whole(
     lie: Page, case: Case, path: Path
 ) -> None:
-    add_old(case, 30)
+    add_old(case, 6)
     case.service.page = lie
-    await provisioned(case, path, lost=range(60, 120, 7))
+    await provisioned(case, path, lost=range(12, 24, 2))
     assert not case.looks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("truth", TRUTHS.values(), ids=TRUTHS)
-@pytest.mark.parametrize("old", [0, 3, 150])
+@pytest.mark.parametrize("old", [0, 3, 30])
 async def test_a_whole_list_is_believed_however_it_is_ordered(
     truth: Page, old: int, case: Case, path: Path
 ) -> None:
     add_old(case, old)
     case.service.page = truth
-    await provisioned(case, path, lost=[0, 50, 199])
+    await provisioned(case, path, lost=[0, 10, 39])
     assert case.looks
 
 
@@ -185,10 +185,10 @@ async def test_a_list_that_lags_for_a_moment_is_waited_for(case: Case, path: Pat
 
     def lags(keys: list[Record], offset: int) -> list[Record]:
         looks.append(offset)
-        return page(keys[150:] if len(looks) < 6 else keys, offset)
+        return page(keys[30:] if len(looks) < 6 else keys, offset)
 
     case.service.page = lags
-    await provisioned(case, path, lost=[190])
+    await provisioned(case, path, lost=[38])
     assert case.looks
 
 
@@ -243,7 +243,7 @@ async def test_a_single_create_is_settled_by_looks_that_agree(
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", [gone, no_offset, sometimes_empty])
 async def test_a_single_create_that_cannot_be_settled_is_told(lie: Page, case: Case) -> None:
-    for number in range(150):
+    for number in range(30):
         case.service.add(f"another-{number}", workspace_id=WORKSPACE)
     case.service.outcomes.append("lost")
     turns: list[int] = []
@@ -256,7 +256,7 @@ async def test_a_single_create_that_cannot_be_settled_is_told(lie: Page, case: C
     with pytest.raises(CreateOutcomeUnknownError) as caught:
         await case.client.api_keys.create(name="n", workspace_id=WORKSPACE, on_unknown="reconcile")
     assert "nothing proves that all keys were listed" in "".join(caught.value.__notes__)
-    assert len(case.service.keys) == 151
+    assert len(case.service.keys) == 31
 
 
 async def lost(case: Case, workspace_id: str | None) -> CreateOutcomeUnknownError:

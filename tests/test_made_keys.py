@@ -17,6 +17,7 @@ from openrouter_keys.models import CreateKeysRequest
 from openrouter_keys.operations import create
 from openrouter_keys.reconcile import Reconciliation, reconcile
 from openrouter_keys.service_clock import ServiceClock
+from tests.clients import FakeTime
 from tests.journals import spec
 from tests.misbehaving import Asked, Misbehaving, Record, hash_of, misbehaving
 from tests.provisions import JumpingTime, counts, specs
@@ -34,6 +35,7 @@ async def service() -> AsyncIterator[Misbehaving]:
 @pytest.fixture
 async def client(service: Misbehaving) -> AsyncIterator[AsyncOpenRouter]:
     async with AsyncOpenRouter(KEY, server_url=service.url) as client:
+        client._transport.clockwork = FakeTime().clockwork()  # it looks again after a while
         yield client
 
 
@@ -120,7 +122,6 @@ async def of_another_thread(client: AsyncOpenRouter) -> None:
 MAKERS = (bulk, single, of_another_client, of_another_thread)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 async def test_a_key_that_was_just_made_is_never_deleted(
     make: Callable[[AsyncOpenRouter], Coroutine[Any, Any, None]],
@@ -132,7 +133,6 @@ async def test_a_key_that_was_just_made_is_never_deleted(
     assert len(service.keys) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [bulk, single])
 @pytest.mark.parametrize("shown", [only_the_hash, nothing, no_object, null])
 async def test_a_key_whose_answer_could_not_be_read_is_never_deleted(
@@ -147,7 +147,6 @@ async def test_a_key_whose_answer_could_not_be_read_is_never_deleted(
     assert len(service.keys) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [bulk, single])
 async def test_a_key_whose_answer_told_another_ones_hash_is_never_deleted(
     make: Callable[[AsyncOpenRouter], Coroutine[Any, Any, None]],
@@ -160,7 +159,6 @@ async def test_a_key_whose_answer_told_another_ones_hash_is_never_deleted(
     assert len(service.keys) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 async def test_a_create_that_ends_while_the_list_is_read_is_waited_for(
     make: Callable[[AsyncOpenRouter], Coroutine[Any, Any, None]],
@@ -186,7 +184,6 @@ async def test_a_create_that_ends_while_the_list_is_read_is_waited_for(
     assert len(service.keys) == 1
 
 
-@pytest.mark.slow
 async def test_a_create_of_another_loop_that_never_ends_leaves_all_unproven(
     service: Misbehaving, client: AsyncOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +229,6 @@ def test_what_is_remembered_has_a_bound(most: int, monkeypatch: pytest.MonkeyPat
     assert all(hash in made for hash in hashes[-most:])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lost", [{0, 3}, {1}, {*range(6)}, {5, 6, 11}])
 async def test_two_runs_of_the_same_names_leave_each_others_keys(
     lost: set[int], service: Misbehaving, client: AsyncOpenRouter, tmp_path: Path
@@ -372,7 +368,6 @@ def take(_: ProvisionResult) -> None:
     pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("claims", ["its own", "a victim's"])
 async def test_a_resume_without_the_secret_deletes_only_a_key_that_is_proven_its_own(
     claims: str, service: Misbehaving, client: AsyncOpenRouter, path: Path
@@ -396,7 +391,6 @@ async def test_a_resume_without_the_secret_deletes_only_a_key_that_is_proven_its
         assert (await client.provision([spec()], **given)).failures == report.failures
 
 
-@pytest.mark.slow
 async def test_a_key_with_a_wrong_hash_is_not_a_later_runs_to_delete(
     service: Misbehaving, client: AsyncOpenRouter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,8 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.provisioning import sources
 from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.sources import BATCH
 from tests.journals import AT, spec
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
 
@@ -94,8 +94,16 @@ async def test_the_same_limit_written_otherwise_is_no_change(
     assert report.settled_before == 1
 
 
+BATCH = 12
 FEW = specs(BATCH - 1)
 MANY = specs(2 * BATCH)
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BATCH", BATCH)
+
+
 DUPLICATES: dict[str, list[KeySpec]] = {
     "side by side": [*FEW, spec("x"), spec("x")],
     "in one batch": [spec("x"), *FEW[1:], spec("x")],

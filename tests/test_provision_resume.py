@@ -12,9 +12,9 @@ from openrouter_keys import (
     ProvisionResult,
 )
 from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.provisioning import sources
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import OnResult
-from openrouter_keys.provisioning.sources import BATCH
 from tests.journals import spec
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
 
@@ -49,9 +49,15 @@ async def refuse_later(result: ProvisionResult) -> None:
 
 @pytest.mark.slow
 async def test_what_is_settled_is_neither_created_again_nor_asked_about(
-    emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
+    *,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    taken: list[ProvisionResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = specs(2 * BATCH + 50)
+    monkeypatch.setattr(sources, "BATCH", 20)
+    wanted = specs(2 * 20 + 5)
     await client.provision(wanted, journal=path, on_result=taken.append)
     emulator.requests.clear()
 

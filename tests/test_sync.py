@@ -2,6 +2,7 @@
 
 import inspect
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -128,6 +129,7 @@ def run(emulator: Emulator, script: str) -> Process:
 def interrupt(process: Process, emulator: Emulator) -> tuple[str, str]:
     while not [request for request in emulator.requests if request.operation != "current"]:
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=30)
 

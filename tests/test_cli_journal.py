@@ -287,7 +287,8 @@ def test_no_name_steers_a_terminal(tmp_path: Path, format: str) -> None:
 def test_a_pipe_that_cannot_be_written_to_is_told_in_one_line(path: Path) -> None:
     with open("/dev/full", "wb") as full:
         process = start("export", path, "--show-secret", out=full.fileno())
-    said = "openrouter-keys: cannot write the keys: No space left on device\n"
+    problem = "cannot write: No space left on device; standard output has nothing of them"
+    said = f"openrouter-keys: {problem}\n"
     assert (process.returncode, process.stderr) == (1, said)
 
 

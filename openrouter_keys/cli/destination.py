@@ -60,6 +60,11 @@ class Destination:
         """The format that was asked for, or that suits the file's name."""
         return self.secret_format or format_of(self.secret_file or "", "csv")
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether secrets go anywhere but into a journal."""
+        return bool(self.secret_file or self.to_command or self.show_secret)
+
     def file(
         self, *, durable: bool = False, whole: bool = False, otherwise: SecretFormat = "csv"
     ) -> AbstractContextManager[TextTaker] | None:

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from attrs import define, evolve
@@ -15,12 +14,14 @@ from openrouter_keys.cli import (
     FAILED,
     IN_DOUBT,
     SOME_FAILED,
+    CommandError,
     whereabouts,
 )
 from openrouter_keys.cli.app import exit_code
-from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import free_name
+from openrouter_keys.cli.rescue import Keeping, Rescue, handed_of, rescue, unheld
 from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.takers import Results
 from openrouter_keys.cli.text import say
 from openrouter_keys.errors import JSON, QuotaExhaustedError, ResponseError
 from openrouter_keys.masking import scrub
@@ -45,30 +46,41 @@ class Ending:
     """Watches a run, and tells how it ended.
 
     Args:
-        journal: its journal.
-        quiet: whether only problems are told.
-        to: where its secrets go.
+        keeping: where its secrets are kept and go.
         concurrency: how many creates are under way at once, at most.
-        stored: whether the journal has the secrets, too.
+        quiet: whether only problems are told.
     """
 
-    journal: Path
-    to: Destination
+    keeping: Keeping
     concurrency: int
     quiet: bool = False
-    stored: bool = True
     report: ProvisionReport | None = None
+    rescued: Rescue | None = None
     stopped_by: str | None = None
     _last: ProvisionProgress | None = None
 
     def begin(self) -> None:
         """Tell where the journal is."""
         if not self.quiet:
-            say(f"the journal is {self.journal}")
+            say(f"the journal is {self.keeping.journal}")
 
     def see(self, progress: ProvisionProgress) -> None:
         """Look at how far it is; the last look shows the report."""
         self._last, self.report = progress, progress.report
+
+    async def rescue(self, results: Results | None) -> None:
+        """Save the secrets that nobody has, before anything is told of them.
+
+        Args:
+            results: takes the run's secrets; None: the journal alone does.
+        """
+        if self.report is None or not self.report.stopped:
+            return
+        taken = () if results is None else await unheld(results.unshown, self.keeping.journal)
+        handed = [*map(handed_of, self.report.undelivered), *taken]
+        if handed:
+            taker = results if self.keeping.to.hands_over else None
+            self.rescued = await rescue(handed, self.keeping, taker)
 
     # --- interrupted ---
 
@@ -89,7 +101,7 @@ class Ending:
     def again(self) -> str:
         """Return the command that goes on."""
         words = ["openrouter-keys", *sys.argv[1:]]
-        given = self.to.secret_file
+        given = self.keeping.to.secret_file
         if given is not None:
             free = free_name(given)
             for place, word in enumerate(words):
@@ -112,8 +124,11 @@ class Ending:
         if isinstance(cause, BrokenPipeError):
             self.stopped_by = "nobody reads standard output any more"
         if isinstance(cause, SecretNotKeptError):
-            self.stopped_by = "the journal cannot be written: make room on its disk"
+            self.stopped_by = scrub(cause.problem)
         self._tell(f"stopped: {self.stopped_by}", error.report)
+        if isinstance(cause, CommandError) and self.keeping.stored:
+            export = whereabouts.export_command(self.keeping.journal, free_name("keys.csv"))
+            say(f"no secret is lost: the journal has them, take them out with: {export}")
         first = _first(cause)
         say(f"{first}{', then ' if first else ''}go on with: {self.again()}")
         if isinstance(cause, BrokenPipeError):
@@ -138,15 +153,19 @@ class Ending:
             return
         for line in _problems(report):
             say(line)
+        for line in () if self.rescued is None else self.rescued.told(self.keeping.journal):
+            say(line)
         if not self.quiet or not report.ok or why:
             say(f"{report}, in {report.elapsed:,.1f} s")
         handed = report.created + report.resumed
-        told = list[str]()
+        keeping, told = self.keeping, list[str]()
         if handed and not self.quiet:
-            told += whereabouts.of_new(self.to, self.journal)
+            told += whereabouts.of_new(keeping.to, keeping.journal)
         # Whoever asked for a file, and has none, is told so in any case.
-        if not self.quiet or (self.to.secret_file and not handed):
-            told += whereabouts.of_earlier(report, self.to, self.journal, stored=self.stored)
+        if not self.quiet or (keeping.to.secret_file and not handed):
+            told += whereabouts.of_earlier(
+                report, keeping.to, keeping.journal, stored=keeping.stored
+            )
         for line in told:
             say(line)
 
@@ -154,11 +173,11 @@ class Ending:
         """Return it for programs."""
         report = self.report
         if report is None:
-            return {"stopped": self.stopped_by, "journal": str(self.journal)}
+            return {"stopped": self.stopped_by, "journal": str(self.keeping.journal)}
         return {
             "ok": report.ok and self.stopped_by is None,
             "stopped": self.stopped_by,
-            "journal": str(self.journal),
+            "journal": str(self.keeping.journal),
             "created": report.created,
             "resumed": report.resumed,
             "settled_before": report.settled_before,
@@ -172,6 +191,7 @@ class Ending:
             "pending": report.pending,
             "deleted": report.deleted,
             "undelivered": [{"ref": key.ref, "hash": key.hash} for key in report.undelivered],
+            "rescued": None if self.rescued is None else self.rescued.file,
             "elapsed": report.elapsed,
         }
 
@@ -217,9 +237,6 @@ def _problems(report: ProvisionReport) -> Iterator[str]:
         unsure = f"{keys(rest)} {'was' if rest == 1 else 'were'} made"
         yield f"in doubt: nobody can say whether {unsure}: the next run settles it"
     yield from _listed("unproven", len(report.unproven), report.unproven)
-    if report.undelivered:
-        told = f"the secrets of {keys(len(report.undelivered))} could not be kept"
-        yield f"{told}: the next run deletes those keys, and makes them anew"
 
 
 _CLEAR: Final = "which key is its own cannot be told: delete those that are yours, then run again"

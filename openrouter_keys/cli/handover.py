@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import stat
+import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Protocol, TextIO, TypeAlias
 
@@ -30,7 +32,6 @@ _BY_EXTENSION: Final[dict[str, SecretFormat]] = {
 }
 # RFC 4180's.
 _CSV_END: Final = "\r\n"
-_STDOUT: Final = 1
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
 
 
@@ -86,6 +87,65 @@ class TextTaker:
             raise  # nobody reads any more: that is no failure of ours
         except OSError as error:
             raise CommandError(f"cannot write the secret: {error.strerror}") from error
+
+
+@define
+class WholeLines:
+    """Writes lines to standard output, each in one go, past the buffer of `sys.stdout`.
+
+    Of a line that did not fit, what was written is taken back where that can be done: at the end
+    of a file. A buffer would write the rest at some later time, or half of another line.
+    """
+
+    _lines: int = 0
+
+    def write(self, line: str) -> None:
+        """Write a line.
+
+        Raises:
+            OSError: it was not written; the text says what is there.
+        """
+        descriptor = _descriptor()
+        if descriptor is None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        else:
+            self._write(descriptor, line.encode(errors="backslashreplace"))
+        self._lines += 1
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(descriptor, line[written:])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            has = f"{self._lines:,} whole line{'' if self._lines == 1 else 's'} before it"
+            if written and not _taken_back(descriptor, written):
+                has += ", and a part of one after them, which is to be thrown away"
+            elif not self._lines:
+                has = "nothing of them"
+            raise OSError(error.errno, f"{error.strerror}; standard output has {has}") from None
+
+
+def _descriptor() -> int | None:
+    """Return where standard output goes; None: to a terminal, or to what stands in for it."""
+    try:
+        return None if sys.stdout.isatty() else sys.stdout.fileno()
+    except OSError:
+        return None
+
+
+def _taken_back(descriptor: int, written: int) -> bool:
+    """Cut the last bytes off a file, if nothing else was written behind them."""
+    with suppress(OSError):
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == found.st_size:
+            os.ftruncate(descriptor, found.st_size - written)
+            os.lseek(descriptor, -written, os.SEEK_CUR)
+            return True
+    return False
 
 
 @define
@@ -177,7 +237,7 @@ def new_file(
     # What was taken, in bytes: after a line that did not fit, the file ends where that began.
     keep, taken, spare = False, 0, os.dup(descriptor)
     try:
-        with text_of(descriptor) as file:
+        with _text_of(descriptor) as file:
             write = writer(format, file.write)
 
             def flush() -> None:
@@ -228,20 +288,11 @@ def _taken(path: str) -> str:
 
 
 @contextmanager
-def text_of(descriptor: int) -> Generator[TextIO]:
-    """Write to a descriptor past `sys.stdout`, whose flush at exit could fail once more."""
+def _text_of(descriptor: int) -> Generator[TextIO]:
+    """Write to a file that is open, and close it."""
     try:
-        with open(
-            descriptor,
-            "w",
-            encoding="utf-8",
-            errors="backslashreplace",
-            newline="",
-            closefd=descriptor != _STDOUT,
-        ) as file:
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise CommandError(f"cannot write the keys: {error.strerror}") from error
 

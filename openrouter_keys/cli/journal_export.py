@@ -1,7 +1,6 @@
 """`journal export`: the secrets that a journal holds, to a terminal, a file or a program."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -15,7 +14,7 @@ from cyclopts import Group, Parameter
 from openrouter_keys.agreement import disagreements
 from openrouter_keys.cli import USAGE, CommandError, destination
 from openrouter_keys.cli.destination import Destination
-from openrouter_keys.cli.handover import Handed, Taker, TextTaker, text_of, writer
+from openrouter_keys.cli.handover import Handed, Taker, TextTaker, WholeLines, writer
 from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.text import printable, say
@@ -32,8 +31,6 @@ from openrouter_keys.provisioning.sealing import unsealing
 
 Unseal: TypeAlias = Callable[[bytes], bytes]
 JournalFile: TypeAlias = Annotated[Path, Parameter(name="JOURNAL", help="The journal's file.")]
-
-_STDOUT: Final = 1
 
 
 @Parameter(name="*", group=Group("Output", sort_key=90))
@@ -90,11 +87,11 @@ def _taker(to: Destination) -> Generator[Taker]:
             yield taker
     elif command is not None:
         yield command
-    elif os.isatty(_STDOUT) or to.show_secret:
-        with text_of(_STDOUT) as text:
-            # Let no name steer a terminal.
-            show = _shown if os.isatty(_STDOUT) else str
-            yield TextTaker(writer(to.format, lambda line: text.write(show(line))), text.flush)
+    elif sys.stdout.isatty() or to.show_secret:
+        output = WholeLines()
+        # Let no name steer a terminal.
+        show = _shown if sys.stdout.isatty() else str
+        yield TextTaker(writer(to.format, lambda line: output.write(show(line))), lambda: None)
     else:
         message = "the secrets would go into a pipe: give --show-secret, or --secret-file FILE"
         raise CommandError(message, USAGE)

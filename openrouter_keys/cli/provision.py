@@ -30,6 +30,7 @@ from openrouter_keys.cli.plan import planned
 from openrouter_keys.cli.plan_view import show
 from openrouter_keys.cli.progress import Teller, teller
 from openrouter_keys.cli.provision_output import ProvisionOutput
+from openrouter_keys.cli.rescue import Keeping
 from openrouter_keys.cli.runs import Bounds, Pace
 from openrouter_keys.cli.secret_files import STANDARD
 from openrouter_keys.cli.spec_file import FileFormat, SpecFile, spec_file
@@ -129,7 +130,8 @@ def provision(
             if told.new.count:
                 confirm(f"create {told.new}", yes=False)
         stored = not bounds.no_store_secrets
-        ending = Ending(path, to, pace.concurrency, quiet=quiet, stored=stored)
+        keeping = Keeping(journal=path, to=to, stored=stored, recipient=bounds.recipient)
+        ending = Ending(keeping, pace.concurrency, quiet=quiet)
         with results_of(to, lines=out.jsonl, durable=bounds.no_store_secrets) as results:
             order = _Order(
                 specs=specs,
@@ -171,8 +173,7 @@ def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> 
         raise CommandError("--show-secret goes with --jsonl", USAGE)
     if out.jsonl and (to.secret_file or to.to_command):
         raise CommandError("give --jsonl, --secret-file or --to-command, not two of them", USAGE)
-    taken = to.secret_file or to.to_command or to.show_secret
-    if bounds.no_store_secrets and not taken:
+    if bounds.no_store_secrets and not to.hands_over:
         problem = "nobody would have the secrets: with --no-store-secrets, give --secret-file"
         raise CommandError(f"{problem}, --to-command, or --jsonl --show-secret", USAGE)
 
@@ -224,16 +225,19 @@ async def _report(client: AsyncOpenRouter, order: _Order) -> ProvisionReport:
         order.teller.tell(progress)
 
     with order.teller:
-        return await client.provision(
-            order.specs,
-            journal=order.journal,
-            concurrency=order.pace.concurrency,
-            rate=order.pace.rate,
-            on_result=order.results,
-            on_progress=tell,
-            quiet_period=order.pace.quiet_period or 0.0,
-            max_failures=order.bounds.max_failures,
-            max_total_limit=order.bounds.max_total_limit,
-            store_secrets=not order.bounds.no_store_secrets,
-            recipient=order.bounds.recipient,
-        )
+        try:
+            return await client.provision(
+                order.specs,
+                journal=order.journal,
+                concurrency=order.pace.concurrency,
+                rate=order.pace.rate,
+                on_result=order.results,
+                on_progress=tell,
+                quiet_period=order.pace.quiet_period or 0.0,
+                max_failures=order.bounds.max_failures,
+                max_total_limit=order.bounds.max_total_limit,
+                store_secrets=not order.bounds.no_store_secrets,
+                recipient=order.bounds.recipient,
+            )
+        finally:
+            await order.ending.rescue(order.results)

@@ -8,6 +8,7 @@ from attrs import frozen
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.ending import Ending
 from openrouter_keys.cli.output import Output
+from openrouter_keys.cli.rescue import Keeping
 from openrouter_keys.cli.runs import Pace
 from openrouter_keys.cli.text import say
 from openrouter_keys.lifecycle import rotations
@@ -34,17 +35,13 @@ class Order:
     @property
     def hands_over(self) -> bool:
         """Whether secrets go anywhere but into the journal."""
-        return bool(self.to.secret_file or self.to.to_command or self.to.show_secret)
+        return self.to.hands_over
 
     @property
     def ending(self) -> Ending:
         """Return what tells how making the twins ended."""
-        return Ending(
-            journal=self.journal,
-            to=self.to,
-            concurrency=self.pace.concurrency,
-            quiet=self.quiet,
-        )
+        keeping = Keeping(journal=self.journal, to=self.to, recipient=self.recipient)
+        return Ending(keeping, self.pace.concurrency, quiet=self.quiet)
 
     def tell(self, text: str) -> None:
         """Tell people, if they want to be told."""

@@ -1,14 +1,13 @@
 """What a run hands its keys to: one at a time, and none after the first that was not taken."""
 
 import asyncio
-import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
 from attrs import asdict, define, field
 
 from openrouter_keys.cli.destination import Destination
-from openrouter_keys.cli.handover import Handed, Taker, TextTaker
+from openrouter_keys.cli.handover import Handed, Taker, TextTaker, WholeLines
 from openrouter_keys.cli.text import as_json
 from openrouter_keys.provisioning.report import ProvisionResult
 from openrouter_keys.provisioning.schema import State
@@ -20,9 +19,15 @@ class Results:
 
     Args:
         taker: who takes them.
+        shows: whether whoever takes a key gets its secret.
+
+    Attributes:
+        unshown: keys that were taken without their secrets.
     """
 
     _taker: Taker
+    _shows: bool = True
+    unshown: list[Handed] = field(factory=list[Handed], init=False, repr=False)
     _turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _failure: Exception | None = field(default=None, init=False)
 
@@ -32,18 +37,25 @@ class Results:
         Raises:
             CommandError: it was not taken, or an earlier one was not; the next run hands it over.
         """
-        handed = Handed(
-            ref=result.ref,
-            name=result.spec.name,
-            hash=result.data.hash,
-            key=result.key,
-            state=State.SETTLED,
+        await self.take(
+            Handed(
+                ref=result.ref,
+                name=result.spec.name,
+                hash=result.data.hash,
+                key=result.key,
+                state=State.SETTLED,
+            )
         )
+
+    async def take(self, handed: Handed) -> None:
+        """Hand a key over that the run itself could not; see above."""
         async with self._turn:
             if self._failure is not None:
                 raise self._failure
             try:
                 await self._taker.take(handed)
+                if not self._shows:
+                    self.unshown.append(handed)
             except Exception as error:
                 self._failure = error
                 raise
@@ -55,14 +67,15 @@ def printed(*, show_secret: bool) -> TextTaker:
     Args:
         show_secret: with its secret.
     """
+    output = WholeLines()
 
     def write(handed: Handed) -> None:
         line = asdict(handed)
         if not show_secret:
             del line["key"]
-        sys.stdout.write(as_json(line) + "\n")
+        output.write(as_json(line) + "\n")
 
-    return TextTaker(write, sys.stdout.flush)
+    return TextTaker(write, lambda: None)
 
 
 @contextmanager
@@ -81,4 +94,5 @@ def results_of(to: Destination, *, lines: bool, durable: bool) -> Generator[Resu
         elif command is not None:
             yield Results(command)
         else:
-            yield Results(printed(show_secret=to.show_secret)) if lines else None
+            shows = to.show_secret
+            yield Results(printed(show_secret=shows), shows) if lines else None

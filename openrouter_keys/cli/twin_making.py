@@ -73,17 +73,20 @@ async def _make(client: AsyncOpenRouter, order: Order, ending: Ending) -> Rotati
                 telling.say(text)
 
         with interrupts(hear, ending.last_words), warnings_to(warn):
-            return await client.rotate(
-                order.hashes,
-                journal=order.journal,
-                on_result=results,
-                budget=order.budget,
-                concurrency=order.pace.concurrency,
-                rate=order.pace.rate,
-                on_progress=see,
-                quiet_period=order.pace.quiet_period or 0.0,
-                recipient=order.recipient,
-            )
+            try:
+                return await client.rotate(
+                    order.hashes,
+                    journal=order.journal,
+                    on_result=results,
+                    budget=order.budget,
+                    concurrency=order.pace.concurrency,
+                    rate=order.pace.rate,
+                    on_progress=see,
+                    quiet_period=order.pace.quiet_period or 0.0,
+                    recipient=order.recipient,
+                )
+            finally:
+                await ending.rescue(results)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def of_earlier(
         journal: its journal.
         stored: whether the journal has the secrets, too.
     """
-    if not report.settled_before or not (to.secret_file or to.to_command or to.show_secret):
+    if not report.settled_before or not to.hands_over:
         return
     were, theirs = ("was", "its secret is") if report.settled_before == 1 else (
         "were", "their secrets are",

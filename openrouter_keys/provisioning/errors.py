@@ -186,6 +186,7 @@ class SecretNotKeptError(JournalError):
         ref: the caller's own id.
         key: the secret.
         hash: the key's hash.
+        problem: why the journal could not hold it.
     """
 
     maybe_applied = True
@@ -195,7 +196,7 @@ class SecretNotKeptError(JournalError):
             f"the key {mask(key)} of {ref!r} was made and is not in the journal ({problem}): it is "
             "only in `error.key`"
         )
-        self.ref, self.key, self.hash = ref, key, hash
+        self.ref, self.key, self.hash, self.problem = ref, key, hash, problem
 
     def __reduce__(self) -> NoReturn:
         message = "a created key's secret is never pickled: take `error.key` out first"

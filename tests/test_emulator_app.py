@@ -784,6 +784,10 @@ async def test_an_emulator_can_be_reached_from_elsewhere_if_allowed() -> None:
         {"page_size": 0},
         {"max_body": -1},
         {"ledger_size": 1.5},
+        {"ledger_bytes": -1},
+        {"connections": 0},
+        {"client_timeout": 0},
+        {"idle_timeout": -1},
     ],
     ids=str,
 )

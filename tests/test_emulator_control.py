@@ -82,12 +82,12 @@ async def test_the_ledger_is_told_without_what_is_secret(emulator: Emulator, cal
     first, second = emulator.account.keys.values()
     create = {"operation": "create", "method": "POST", "path": "/api/v1/keys", "connection": 1}
     assert told == [
-        {**create, "number": 1, "name": "a", "status": 201, "fault": None}
+        {**create, "number": 1, "size": 97, "name": "a", "status": 201, "fault": None}
         | {"applied": True, "hash": first.hash},
-        {**create, "number": 2, "name": "b", "status": 502, "fault": "status"}
+        {**create, "number": 2, "size": 13, "name": "b", "status": 502, "fault": "status"}
         | {"applied": True, "hash": second.hash},
         {"operation": "get", "method": "GET", "path": "/api/v1/keys/none?x=1", "connection": 1}
-        | {"number": 3, "name": None, "status": 404, "fault": None}
+        | {"number": 3, "size": 4, "name": None, "status": 404, "fault": None}
         | {"applied": False, "hash": "none"},
     ]
     for secret in (emulator.api_key, CANARY, first.secret, second.secret):
@@ -283,6 +283,10 @@ async def test_settings_that_are_not_named_stay_as_they_are(
         "contract": "2026-11",
         "max_body": 10_000_000,
         "ledger_size": 100_000,
+        "ledger_bytes": 300_000_000,
+        "connections": 1000,
+        "client_timeout": 60.0,
+        "idle_timeout": 3600.0,
     }
     assert settings == await call.control("GET", "settings")
     assert (emulator.latency, emulator.page_size) == (0.01, 7)
@@ -324,7 +328,10 @@ async def test_a_daily_quota_from_elsewhere_counts_on_until_the_next_day(
 
 
 WRONG_SETTINGS: list[tuple[object, str]] = [
-    ({"seed": 1, "latencies": 2}, "no latencies, seed; it has contract, daily_quota, latency, "),
+    (
+        {"seed": 1, "latencies": 2},
+        "no latencies, seed; it has client_timeout, connections, contract, ",
+    ),
     ({"latency": "1"}, "latency"),
     ({"latency": None}, "latency"),
     ({"latency": -1}, "latency"),
@@ -349,6 +356,10 @@ WRONG_SETTINGS: list[tuple[object, str]] = [
     ({"contract": ["2026-11"]}, "contract"),
     ({"max_body": -1}, "max_body"),
     ({"ledger_size": None}, "ledger_size"),
+    ({"ledger_bytes": -1}, "ledger_bytes"),
+    ({"connections": 0}, "connections"),
+    ({"client_timeout": 0}, "client_timeout"),
+    ({"idle_timeout": None}, "idle_timeout"),
     ([], "settings: expected a JSON object"),
     (b"{", "not JSON"),
 ]

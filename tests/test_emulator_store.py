@@ -510,7 +510,7 @@ async def test_nobody_is_told_of_a_key_that_could_not_be_written(
     assert emulator._store is not None
     connection = emulator._store._connection
     assert connection is not None
-    connection.execute("PRAGMA max_page_count=20")  # as if the disk were full
+    connection.execute("PRAGMA max_page_count=22")  # as if the disk were full
 
     secrets: list[str] = []
 

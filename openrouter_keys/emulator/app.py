@@ -14,7 +14,7 @@ from openrouter_keys.emulator.contracts import ContractName
 from openrouter_keys.emulator.control import CONTROL
 from openrouter_keys.emulator.exchange import Exchange
 from openrouter_keys.emulator.faults import Fault
-from openrouter_keys.emulator.ledger import Request, drop_oldest
+from openrouter_keys.emulator.ledger import Ledger, Request
 from openrouter_keys.emulator.limits import DailyQuota, RateLimit
 from openrouter_keys.emulator.serving import Serving
 from openrouter_keys.emulator.settings import apply, fresh, settings_of
@@ -43,6 +43,12 @@ class Emulator:
         contract: the date of the service's contract that answers follow.
         max_body: how many bytes a request's body may have; a longer one is answered with 413.
         ledger_size: how many requests are kept; of older ones only their numbers are, by operation.
+        ledger_bytes: how much memory they may take up, by a generous estimate; likewise.
+        connections: how many there may be at once, those of requests that land late included; for
+            one more, the one whose client has been waited for longest is closed, or itself.
+        client_timeout: seconds that a client may take to send a request that it has begun, and to
+            take its answer; then its connection is closed. Connections keep the one of their start.
+        idle_timeout: seconds after which a connection without a request is closed; likewise.
         seed: of the chance in faults with a probability.
         state: an SQLite file that keys, management key, workspaces and ledger (without headers
             and bodies) are read from now and kept in while serving. What a request did is in it
@@ -70,6 +76,10 @@ class Emulator:
         contract: ContractName = "2026-11",
         max_body: int = 10_000_000,
         ledger_size: int = 100_000,
+        ledger_bytes: int = 300_000_000,
+        connections: int = 1000,
+        client_timeout: float = 60.0,
+        idle_timeout: float = 3600.0,
         seed: int = 0,
         state: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -84,11 +94,17 @@ class Emulator:
         self.contract: ContractName = contract
         self.max_body = max_body
         self.ledger_size = ledger_size
+        self.ledger_bytes = ledger_bytes
+        self.connections = connections
+        self.client_timeout = client_timeout
+        self.idle_timeout = idle_timeout
         self._made_with = settings_of(self), [*self.faults]
         self._store = None if state is None else Store(state)
-        self.requests: list[Request] = [] if self._store is None else self._store.load(self.account)
-        self.dropped: Counter[str] = drop_oldest(self.requests, ledger_size)
-        self._exchange = Exchange(self, self._host, self._store, seed)
+        self.requests: list[Request] = []
+        self.dropped: Counter[str] = Counter()
+        if self._store is not None:
+            self.requests, self.dropped = self._store.load(self.account)
+        self._exchange = Exchange(self, Ledger(self), self._host, self._store, seed)
         self._serving: Serving | None = None
         self._background = ExitStack()
 
@@ -171,7 +187,7 @@ class Emulator:
             raise RuntimeError("The emulator is serving already")
         if self._store is not None:
             self._store.open(self.account)
-        self._serving = Serving(self._exchange.answer)
+        self._serving = Serving(self._exchange.answer, self)
         try:
             self._port = await self._serving.start(self._host, self._wanted_port)
         except BaseException:

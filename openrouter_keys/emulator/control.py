@@ -15,7 +15,7 @@ from openrouter_keys.emulator.ledger import Request, counted, told
 from openrouter_keys.emulator.page import view
 from openrouter_keys.emulator.records import key_record
 from openrouter_keys.emulator.refusals import JSON, Refusal
-from openrouter_keys.emulator.schedule import read_faults, told_fault
+from openrouter_keys.emulator.schedule import read_faults, require_few, told_fault
 from openrouter_keys.emulator.settings import (
     Settable,
     change_account,
@@ -106,12 +106,16 @@ def _faults(emulator: Controlled, _body: bytes) -> JSON:
 
 
 def _replace_faults(emulator: Controlled, body: bytes) -> JSON:
-    emulator.faults[:] = read_faults(read_json(body))
+    faults = read_faults(read_json(body))
+    require_few(faults, emulator.max_body)
+    emulator.faults[:] = faults
     return _faults(emulator, body)
 
 
 def _append_faults(emulator: Controlled, body: bytes) -> JSON:
-    emulator.faults += read_faults(read_json(body))
+    faults = read_faults(read_json(body))
+    require_few([*emulator.faults, *faults], emulator.max_body)
+    emulator.faults += faults
     return _faults(emulator, body)
 
 

@@ -25,6 +25,8 @@ def whole(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
     if request.version >= HttpVersion11 and "Content-Length" not in response.headers:
         response.enable_chunked_encoding()
+    if request.can_read_body:  # nobody will: what is left of it is no part of another request
+        response.force_close()
     return response
 
 

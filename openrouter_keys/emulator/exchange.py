@@ -11,6 +11,7 @@ from aiohttp import web
 
 from openrouter_keys.emulator.answers import (
     Answer,
+    bearer,
     error_answer,
     json_answer,
     limited,
@@ -29,8 +30,9 @@ from openrouter_keys.emulator.delivery import (
     whole,
 )
 from openrouter_keys.emulator.faults import Fault, applies, spoiled, strike
-from openrouter_keys.emulator.ledger import Request, drop_oldest
+from openrouter_keys.emulator.ledger import Ledger, Request
 from openrouter_keys.emulator.page import open_to_all
+from openrouter_keys.emulator.refusals import Refusal
 from openrouter_keys.emulator.serving import Delivered, Peer
 from openrouter_keys.emulator.store import Store
 from openrouter_keys.emulator.times import http_form
@@ -40,19 +42,23 @@ class Exchange:
     """Answers requests for an emulator.
 
     Args:
-        emulator: whose account, faults, settings and ledger it goes by.
+        emulator: whose account, faults and settings it goes by.
+        ledger: where it notes requests.
         host: the address that it was told to listen on.
         store: where what was done is kept before anybody learns of it; None for nowhere.
         seed: of the chance in faults.
     """
 
-    def __init__(self, emulator: Controlled, host: str, store: Store | None, seed: int) -> None:
+    def __init__(
+        self, emulator: Controlled, ledger: Ledger, host: str, store: Store | None, seed: int
+    ) -> None:
         self._emulator = emulator
+        self._ledger = ledger
         self._host = host
         self._store = store
         self._seed = seed
         self._random = Random(seed)  # noqa: S311  chance that can be repeated, no secret
-        last = emulator.requests[-1].number if emulator.requests else 0
+        last = emulator.requests[-1].number if emulator.requests else ledger.last_dropped
         self._numbers = count(last + 1)
         self._era = 0
         self._applying = Lock()
@@ -63,8 +69,7 @@ class Exchange:
             self._era += 1
             self._random.seed(self._seed)
             self._numbers = count(1)
-            self._emulator.requests.clear()
-            self._emulator.dropped.clear()
+            self._ledger.clear()
             self._emulator.account.clear()
         if self._store is not None:
             self._store.start_anew(self._emulator.account)
@@ -74,11 +79,15 @@ class Exchange:
         if opened := open_to_all(request.method, request.raw_path, request.headers, self._host):
             return whole(request, opened)
         if request.raw_path.startswith(f"{CONTROL}/"):
-            return await self._control(request)
+            return await self._control(request, peer)
         era, seen = self._era, self._enter(request, peer)
-        body = await _body_of(request, self._emulator.max_body)
-        if body is None:
+        try:
+            body, seen.size = await self._read(request)
+        except (ConnectionError, web.RequestPayloadError):
             await self._keep(seen, era)
+            return Delivered()
+        peer.has_sent()
+        if era != self._era:
             return Delivered()
         refused = self._refused(seen, body)
         fault = None if refused or seen.operation == "unknown" else self._strike(seen)
@@ -94,15 +103,48 @@ class Exchange:
         await hold_up(fault)
         return await self._deliver(request, answer, fault, peer)
 
-    async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await _body_of(request, self._emulator.max_body)
-        if body is None:
+    async def _control(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
+        try:
+            body, size = await self._read(request)
+        except (ConnectionError, web.RequestPayloadError):
             return Delivered()
+        peer.has_sent()
+        if size > self._emulator.max_body:
+            return whole(request, error_answer(413))
         secret = request.headers.get("Authorization", "")
         answer = control(self._emulator, request.method, request.raw_path, secret, body)
         if self._store is not None:
             self._store.commit()
         return whole(request, answer)
+
+    async def _read(self, request: web.BaseRequest) -> tuple[bytes, int]:
+        """What is kept of a body, and its size as far as it was read: of too long a one, a part.
+
+        Raises:
+            ConnectionError: the client has gone.
+            web.RequestPayloadError: it breaks off, or is not in the form that it is said to be.
+        """
+        if not request.body_exists:
+            return b"", 0
+        kept, most = bytearray(), self._emulator.max_body
+        if request.content_length is not None and request.content_length > most:
+            return b"", request.content_length
+        manages, size = self._manages(request), 0
+        while not request.content.at_eof():
+            data = await request.content.readany()
+            size += len(data)
+            if size > most:
+                return b"", size
+            if manages:
+                kept += data
+        return bytes(kept), size
+
+    def _manages(self, request: web.BaseRequest) -> bool:
+        try:
+            secret = bearer(request.headers.get("Authorization", ""))
+        except Refusal:
+            return False
+        return secret == self._emulator.account.management_key
 
     def _enter(self, request: web.BaseRequest, peer: Peer) -> Request:
         operation, named, query = parse(request.method, request.raw_path)
@@ -116,18 +158,15 @@ class Exchange:
             hash=named,
             number=next(self._numbers),
         )
-        self._emulator.requests.append(seen)
-        if len(self._emulator.requests) > self._emulator.ledger_size:
-            self._emulator.dropped.update(
-                drop_oldest(self._emulator.requests, self._emulator.ledger_size)
-            )
+        self._ledger.add(seen)
         return seen
 
     def _refused(self, seen: Request, body: bytes) -> Answer | None:
         """Note the body; the answer, if the service looks no further."""
-        if len(body) > self._emulator.max_body:
+        if seen.size > self._emulator.max_body:
             return error_answer(413)
-        seen.body, seen.name = body, _name_in(body)
+        if body:
+            self._ledger.add_body(seen, body, _name_in(body))
         limit, now = self._emulator.rate_limit, self._emulator.account.clock()
         wait = limit.wait(now) if limit else 0
         if not (limit and wait):
@@ -144,6 +183,7 @@ class Exchange:
         """Have it in the file, if there is one, before anybody can learn of it."""
         if self._store is not None and era == self._era:
             self._store.save(seen, self._emulator.account)
+            self._store.drop(self._ledger.last_dropped, self._emulator.dropped)
             await asyncio.sleep(0)  # all who come in one turn of the loop share a commit
             self._store.commit()
 
@@ -176,19 +216,6 @@ class Exchange:
         if fault and breaks_delivery(fault):
             return await broken(fault, answer, peer)
         return whole(request, answer)
-
-
-async def _body_of(request: web.BaseRequest, most: int) -> bytes | None:
-    """The body, or more than the most that is wanted of it; None if it breaks off."""
-    body = bytearray()
-    try:
-        async for data in request.content.iter_any():
-            # To its end even so: who is still sending would not see the answer.
-            if len(body) <= most:
-                body += data
-    except (ConnectionError, web.RequestPayloadError):
-        return None
-    return bytes(body)
 
 
 def _name_in(body: bytes) -> str | None:

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Final
+from sys import getsizeof
+from typing import Final, Protocol
 
 from attrs import define, field
 
@@ -21,12 +22,15 @@ class Request:
         query: the last value of each name.
         headers: by lower-case name.
         connection: a number for each TCP connection, from 1.
+        body: empty unless the management key came with it and it was within ``max_body``.
+        size: how many bytes of a body were read, kept or not.
         hash: of the path, or of the key that was made.
         name: of the body.
         status: of the answer; None without one.
         applied: whether the account did as asked, whatever the client was told.
         fault: the kind of the fault that struck.
         number: its place in the ledger, from 1, by arrival.
+        held: how many bytes of memory it takes up.
     """
 
     operation: str
@@ -36,20 +40,26 @@ class Request:
     headers: dict[str, str] = field(repr=False)
     connection: int
     body: bytes = field(default=b"", repr=False)
+    size: int = 0
     hash: str | None = None
     name: str | None = None
     status: int | None = None
     applied: bool = False
     fault: str | None = None
     number: int = 0
+    held: int = field(init=False, repr=False, default=0)
 
 
 # Neither headers nor body: those hold secrets.
 _TOLD: Final = (
-    *("number", "operation", "method", "path", "name", "status"),
+    *("number", "operation", "method", "path", "size", "name", "status"),
     *("applied", "fault", "connection", "hash"),
 )
 _taken: Final = attrgetter(*_TOLD)
+# By a request itself, its hash, two mappings and its place in the list.
+_ALWAYS_HELD: Final = 1000
+# By a name and its text beside their characters, and by their place in a mapping.
+_HELD_BY_PAIR: Final = 260
 
 
 def told(request: Request) -> dict[str, JSON]:
@@ -57,11 +67,85 @@ def told(request: Request) -> dict[str, JSON]:
     return dict(zip(_TOLD, _taken(request), strict=True))
 
 
-def drop_oldest(requests: list[Request], kept: int) -> Counter[str]:
-    """Let go of all but the newest requests, and count the others by operation."""
-    oldest = requests[: max(len(requests) - kept, 0)]
-    del requests[: len(oldest)]
-    return Counter(request.operation for request in oldest)
+class Book(Protocol):
+    """Where requests are noted, and how much may be there."""
+
+    requests: list[Request]
+    dropped: Counter[str]
+    ledger_size: int
+    ledger_bytes: int
+
+
+class Ledger:
+    """Notes requests, and drops the oldest ones when there are too many or they hold too much.
+
+    Args:
+        book: where they are noted; what is too much of what is there is dropped at once.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        for request in book.requests:
+            request.held = _held_by(request) + getsizeof(request.name)
+        self._held = sum(request.held for request in book.requests)
+        # They have numbers from one, so that this is the newest one's.
+        self.last_dropped = book.dropped.total()
+        self._drop_oldest()
+
+    def add(self, request: Request) -> None:
+        """Note a request that has arrived, without its body."""
+        if not self._book.requests:  # whoever looks at them may have cleared them, too
+            self._held = 0
+        request.held = _held_by(request)
+        self._held += request.held
+        self._book.requests.append(request)
+        if self._is_too_much():
+            self._drop_oldest()
+
+    def add_body(self, request: Request, body: bytes, name: str | None) -> None:
+        """Note the body of a request, and the name that is in it."""
+        request.body, request.name = body, name
+        if request.number > self.last_dropped:
+            more = getsizeof(body) + getsizeof(name)
+            request.held += more
+            self._held += more
+            if self._is_too_much():
+                self._drop_oldest()
+
+    def clear(self) -> None:
+        """Forget every request, and how many there were."""
+        self._book.requests.clear()
+        self._book.dropped.clear()
+        self._held = self.last_dropped = 0
+
+    def _is_too_much(self) -> bool:
+        book = self._book
+        return self._held > book.ledger_bytes or len(book.requests) > book.ledger_size
+
+    def _drop_oldest(self) -> None:
+        book, requests, held = self._book, self._book.requests, self._held
+        dropped = max(len(requests) - book.ledger_size, 0)
+        held -= sum(request.held for request in requests[:dropped])
+        while held > book.ledger_bytes and dropped < len(requests):
+            held -= requests[dropped].held
+            dropped += 1
+        if dropped:
+            oldest = requests[:dropped]
+            del requests[:dropped]
+            book.dropped.update(request.operation for request in oldest)
+            self._held, self.last_dropped = held, oldest[-1].number
+
+
+def _held_by(request: Request) -> int:
+    """No less than what it holds; to ask each text by itself would take four times as long."""
+    held = _ALWAYS_HELD + getsizeof(request.path) + _held_in(request.headers)
+    if request.query:
+        held += _held_in(request.query)
+    return held if request.hash is None else held + getsizeof(request.hash)
+
+
+def _held_in(texts: dict[str, str]) -> int:
+    return _HELD_BY_PAIR * len(texts) + getsizeof("".join(texts) + "".join(texts.values()))
 
 
 def counted(requests: Iterable[Request], dropped: Counter[str]) -> dict[str, JSON]:

@@ -1,6 +1,7 @@
 """What the rows of a state file hold of an account, its keys and its requests. No transactions."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -18,6 +19,9 @@ TABLES: Final = """
 CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keys (hash TEXT PRIMARY KEY, record TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS requests (number INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS dropped (
+    operation TEXT PRIMARY KEY, requests INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 _KEY: Final = tuple(fields_dict(StoredKey))
 _taken: Final = attrgetter(*_KEY)
@@ -85,6 +89,29 @@ def write_request(connection: Connection, request: Request) -> None:
         " ON CONFLICT (number) DO UPDATE SET record=excluded.record",
         (request.number, _dump(told(request))),
     )
+
+
+def read_dropped(connection: Connection) -> Counter[str]:
+    """How many requests are not there any more, by operation."""
+    return Counter(dict(connection.execute("SELECT operation, requests FROM dropped")))
+
+
+def drop_requests(connection: Connection, last: int, dropped: Counter[str]) -> None:
+    """Remove the oldest requests.
+
+    Args:
+        connection: to the file.
+        last: the number of the newest one that goes.
+        dropped: how many are gone then, by operation.
+    """
+    connection.execute("DELETE FROM requests WHERE number <= ?", (last,))
+    connection.executemany("REPLACE INTO dropped VALUES (?, ?)", dropped.items())
+
+
+def remove_requests(connection: Connection) -> None:
+    """Remove all requests, and how many there were."""
+    connection.execute("DELETE FROM requests")
+    connection.execute("DELETE FROM dropped")
 
 
 def _rows(keys: Iterable[StoredKey]) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,10 @@ class Settable(Protocol):
     contract: ContractName
     max_body: int
     ledger_size: int
+    ledger_bytes: int
+    connections: int
+    client_timeout: float
+    idle_timeout: float
 
 
 @frozen(kw_only=True)
@@ -46,6 +50,10 @@ class Settings:
     contract: ContractName = field(validator=validators.in_(CONTRACT_NAMES))
     max_body: int = field(validator=integer(0))
     ledger_size: int = field(validator=integer(0))
+    ledger_bytes: int = field(validator=integer(0))
+    connections: int = field(validator=integer(1))
+    client_timeout: float = field(validator=[number(0), validators.gt(0)])
+    idle_timeout: float = field(validator=[number(0), validators.gt(0)])
 
 
 def _current(emulator: Settable) -> dict[str, Any]:

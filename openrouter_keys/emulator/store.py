@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Final, cast
 from openrouter_keys.emulator.ledger import Request
 from openrouter_keys.emulator.rows import (
     TABLES,
+    drop_requests,
     read_account,
+    read_dropped,
     read_requests,
+    remove_requests,
     write_account,
     write_key,
     write_request,
@@ -39,21 +43,22 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._failure: sqlite3.Error | None = None
         self._new: Account | None = None
+        self._last_dropped = 0
 
-    def load(self, account: Account) -> list[Request]:
-        """Put what the file holds into the account, and return the ledger.
+    def load(self, account: Account) -> tuple[list[Request], Counter[str]]:
+        """Put what the file holds into the account; the ledger, and what was dropped from it.
 
         Raises:
             StateError: the file is not an emulator's, in use, or of another account.
         """
         if not self._path.exists():
-            return []
+            return [], Counter()
         with closing(_opened(self._path)) as connection, _clear(self._path):
             self._generation = _generation(connection)
             stored = read_account(connection)
             if stored is not None:
                 self._continue(stored, account)
-            return [*read_requests(connection)]
+            return [*read_requests(connection)], read_dropped(connection)
 
     def start_anew(self, account: Account) -> None:
         """Write the account, instead of all that is there, before anything else is written.
@@ -94,9 +99,27 @@ class Store:
             return
         with self._failing():
             self._begin(self._connection)
-            write_request(self._connection, request)
+            if request.number > self._last_dropped:
+                write_request(self._connection, request)
             if request.applied and request.hash and request.operation in _CHANGING:
                 write_key(self._connection, request.hash, account.keys.get(request.hash))
+
+    def drop(self, last: int, dropped: Counter[str]) -> None:
+        """Remove the oldest requests, to be safe with the next `commit`.
+
+        Args:
+            last: the number of the newest one that goes.
+            dropped: how many are gone then, by operation.
+
+        Raises:
+            sqlite3.Error: they cannot be removed.
+        """
+        if self._connection is None or last <= self._last_dropped:
+            return
+        with self._failing():
+            self._begin(self._connection)
+            drop_requests(self._connection, last, dropped)
+            self._last_dropped = last
 
     def commit(self) -> None:
         """Make safe what was saved: from now on, killing the process does not undo it.
@@ -124,9 +147,9 @@ class Store:
 
     def _begin_anew(self, connection: sqlite3.Connection) -> None:
         if self._new is not None:
-            connection.execute("DELETE FROM requests")
+            remove_requests(connection)
             write_account(connection, self._new)
-            self._new = None
+            self._new, self._last_dropped = None, 0
 
     def _continue(self, stored: Account, account: Account) -> None:
         if account.keys or account.management_key not in {MANAGEMENT_KEY, stored.management_key}:

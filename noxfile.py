@@ -112,7 +112,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Does it work, on every Python that is here? `-- --durations=10` shows the slowest tests."""
     install(session, "test")
-    chosen = [] if session.python in (FOUND[0], FOUND[-1]) else ["-m", "not slow"]
+    whole = session.python in (FOUND[0], FOUND[-1])
+    chosen = [] if whole else ["-m", "not slow", "--hypothesis-profile=few"]
     # Counted once: that costs time, least of all on 3.14 and later.
     counted = ["--cov", "--cov-report="] if session.python == FOUND[-1] else []
     session.run(
@@ -137,7 +138,8 @@ def lowest(session: nox.Session) -> None:
     wanted = [*project["project"]["dependencies"], *(each for extra in extras for each in extra)]
     wanted += nox.project.dependency_groups(project, "test")
     session.install("-q", "-e", ".", *(each.replace(">=", "==") for each in wanted if ">=" in each))
-    session.run("pytest", "-n", "auto", "-m", "not slow", *LOWEST, *session.posargs)
+    chosen = ["-m", "not slow", "--hypothesis-profile=few"]
+    session.run("pytest", "-n", "auto", *chosen, *LOWEST, *session.posargs)
 
 
 @nox.session

@@ -10,12 +10,15 @@ from typing import Any
 import aioresponses.core
 import pytest
 from aiohttp import ClientResponse
+from hypothesis import settings
 
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.options import warn_unencrypted
+from openrouter_keys.provisioning import sources
 from tests.browsers import Tab, chromium, new_tab
 from tests.clients import FakeTime
 from tests.commands import Command
+from tests.provisions import SMALL_BATCH
 
 # What a script starts by `pytest &` ignores Ctrl-C, and so does all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,6 +34,9 @@ class _MockedResponse(ClientResponse):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"stream_writer": SimpleNamespace(output_size=0), **kwargs})
 
+
+# What runs on the Pythons in between: `nox` asks for it.
+settings.register_profile("few", max_examples=20)
 
 # To be removed with a release of aioresponses that knows aiohttp 3.14.
 setattr(aioresponses.core, "ClientResponse", _MockedResponse)  # noqa: B010 - it exports no such name
@@ -72,6 +78,12 @@ async def tab(browser: str) -> AsyncIterator[Tab]:
 def fake_time() -> FakeTime:
     """A clock that only sleeping moves beyond the real one."""
     return FakeTime()
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run takes few specs at a time, so that few make several batches."""
+    monkeypatch.setattr(sources, "BATCH", SMALL_BATCH)
 
 
 @pytest.fixture(autouse=True)

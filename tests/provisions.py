@@ -22,6 +22,9 @@ from openrouter_keys.provisioning.journal import Journal
 from tests.clients import FakeTime
 from tests.journals import spec
 
+#: How many specs come in a batch, with the fixture `small_batches`.
+SMALL_BATCH = 12
+
 
 @define
 class JumpingTime(FakeTime):

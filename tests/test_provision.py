@@ -20,12 +20,18 @@ from aiohttp import (
 from openrouter_keys import AsyncOpenRouter, KeySpec, ProvisionProgress, ProvisionResult
 from openrouter_keys.emulator import Emulator, Fault, Workspace
 from openrouter_keys.errors import InvalidArgumentError
-from openrouter_keys.provisioning import sources
 from openrouter_keys.provisioning.report import OnResult
-from openrouter_keys.provisioning.sources import BATCH
 from openrouter_keys.unset import UNSET
 from tests.journals import spec, written
-from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
+from tests.provisions import (
+    SMALL_BATCH,
+    JumpingTime,
+    assert_whole,
+    client_of,
+    counts,
+    specs,
+    stopped,
+)
 
 PATIENCE = 20.0
 WORKSPACE = "e2e2e2e2-0000-4000-8000-000000000002"
@@ -177,7 +183,6 @@ async def _generated(wanted: Iterable[KeySpec]) -> AsyncIterator[KeySpec]:
         yield each
 
 
-FEW = 20  # specs in a batch, so that several batches are few specs
 SOURCES: dict[str, Callable[[list[KeySpec]], Any]] = {
     "list": list,
     "tuple": tuple,
@@ -189,14 +194,9 @@ SOURCES: dict[str, Callable[[list[KeySpec]], Any]] = {
 }
 
 
-@pytest.fixture
-def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BATCH", FEW)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_small_batches")
-@pytest.mark.parametrize("count", [0, 1, 2 * FEW + 1])
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("count", [0, 1, 2 * SMALL_BATCH + 1])
 @pytest.mark.parametrize("kind", SOURCES)
 async def test_specs_come_from_any_iterable(
     kind: str, count: int, emulator: Emulator, client: AsyncOpenRouter, path: Path
@@ -231,16 +231,16 @@ async def test_a_spec_does_not_wait_for_those_that_come_later(
     assert report.created == 3
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
-async def test_a_source_is_read_a_few_hundred_ahead_and_no_further(
+async def test_a_source_is_read_a_batch_ahead_and_no_further(
     kind: str, client: AsyncOpenRouter, path: Path
 ) -> None:
     read = taken = ahead = 0
 
     def counted() -> Iterator[KeySpec]:
         nonlocal read
-        for each in specs(3 * BATCH):
+        for each in specs(5 * SMALL_BATCH):
             read += 1
             yield each
 
@@ -252,8 +252,8 @@ async def test_a_source_is_read_a_few_hundred_ahead_and_no_further(
     source = counted() if kind == "generator" else _generated(counted())
     await client.provision(source, journal=path, on_result=take, concurrency=4)
 
-    assert taken == 3 * BATCH
-    assert BATCH <= ahead <= BATCH + 20
+    assert taken == 5 * SMALL_BATCH
+    assert SMALL_BATCH <= ahead <= SMALL_BATCH + 20
 
 
 # --- pace ---

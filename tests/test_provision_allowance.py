@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from openrouter_keys import UNSET, AllowanceExceededError, AsyncOpenRouter
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.provisioning.allowance import Allowance
-from openrouter_keys.provisioning.sources import BATCH
 from tests.journals import spec
-from tests.provisions import client_of, specs, stopped
+from tests.provisions import SMALL_BATCH, client_of, specs, stopped
 from tests.tables import in_one_test
 
 
@@ -123,14 +122,14 @@ async def test_a_spec_beyond_what_is_allowed_stops_the_run_and_nothing_is_sent_f
     assert wanted[-1].name not in {request.name for request in emulator.requests}
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
 async def test_what_was_read_earlier_counts_too(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
-    wanted = specs(2 * BATCH + 1, limit=1)
+    wanted = specs(2 * SMALL_BATCH + 1, limit=1)
 
-    error = await stopped(client.provision(wanted, journal=path, max_total_limit=2 * BATCH))
+    error = await stopped(client.provision(wanted, journal=path, max_total_limit=2 * SMALL_BATCH))
 
     assert isinstance(error.__cause__, AllowanceExceededError)
     assert error.__cause__.ref == wanted[-1].ref
-    assert len(emulator.account.keys) == error.report.created < 2 * BATCH + 1
+    assert len(emulator.account.keys) == error.report.created < 2 * SMALL_BATCH + 1

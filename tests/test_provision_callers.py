@@ -16,8 +16,15 @@ from openrouter_keys import (
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.errors import ClientClosedError
 from openrouter_keys.provisioning.report import OnResult
-from openrouter_keys.provisioning.sources import BATCH
-from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
+from tests.provisions import (
+    SMALL_BATCH,
+    JumpingTime,
+    assert_whole,
+    client_of,
+    counts,
+    specs,
+    stopped,
+)
 
 
 @pytest.fixture
@@ -55,8 +62,9 @@ async def _breaking_later(whole: int) -> AsyncIterator[KeySpec]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("source", [_breaking, _breaking_later])
-@pytest.mark.parametrize("whole", [0, 3, BATCH + 3])
+@pytest.mark.parametrize("whole", [0, 3, SMALL_BATCH + 3])
 async def test_a_source_that_raises_stops_the_run_and_nothing_is_lost(
     *,
     source: Callable[[int], Any],

@@ -18,10 +18,17 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.errors import OpenRouterError
-from openrouter_keys.provisioning import sources
 from openrouter_keys.provisioning.journal import Journal
 from tests.journals import AT, spec
-from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
+from tests.provisions import (
+    SMALL_BATCH,
+    JumpingTime,
+    assert_whole,
+    client_of,
+    counts,
+    specs,
+    stopped,
+)
 
 
 @pytest.fixture
@@ -94,14 +101,8 @@ async def test_the_same_limit_written_otherwise_is_no_change(
     assert report.settled_before == 1
 
 
-BATCH = 12
-FEW = specs(BATCH - 1)
-MANY = specs(2 * BATCH)
-
-
-@pytest.fixture(autouse=True)
-def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BATCH", BATCH)
+FEW = specs(SMALL_BATCH - 1)
+MANY = specs(2 * SMALL_BATCH)
 
 
 DUPLICATES: dict[str, list[KeySpec]] = {
@@ -113,6 +114,7 @@ DUPLICATES: dict[str, list[KeySpec]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("name", DUPLICATES)
 async def test_a_ref_that_comes_twice_stops_the_run_and_has_one_key_at_most(
@@ -139,7 +141,8 @@ async def test_a_ref_that_comes_twice_stops_the_run_and_has_one_key_at_most(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before", [0, BATCH - 1], ids=["in one batch", "in two batches"])
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("before", [0, SMALL_BATCH - 1], ids=["in one batch", "in two batches"])
 @pytest.mark.parametrize("was", ["settled", "made", "failed"])
 async def test_a_ref_of_an_earlier_run_that_comes_twice_stops_the_run(
     *, was: str, before: int, emulator: Emulator, client: AsyncOpenRouter, path: Path

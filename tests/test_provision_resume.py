@@ -12,11 +12,18 @@ from openrouter_keys import (
     ProvisionResult,
 )
 from openrouter_keys.emulator import Emulator, Fault
-from openrouter_keys.provisioning import sources
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import OnResult
 from tests.journals import spec
-from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
+from tests.provisions import (
+    SMALL_BATCH,
+    JumpingTime,
+    assert_whole,
+    client_of,
+    counts,
+    specs,
+    stopped,
+)
 
 
 @pytest.fixture
@@ -47,17 +54,11 @@ async def refuse_later(result: ProvisionResult) -> None:
 # --- what is gone on with ---
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
 async def test_what_is_settled_is_neither_created_again_nor_asked_about(
-    *,
-    emulator: Emulator,
-    client: AsyncOpenRouter,
-    path: Path,
-    taken: list[ProvisionResult],
-    monkeypatch: pytest.MonkeyPatch,
+    emulator: Emulator, client: AsyncOpenRouter, path: Path, taken: list[ProvisionResult]
 ) -> None:
-    monkeypatch.setattr(sources, "BATCH", 20)
-    wanted = specs(2 * 20 + 5)
+    wanted = specs(2 * SMALL_BATCH + 5)
     await client.provision(wanted, journal=path, on_result=taken.append)
     emulator.requests.clear()
 

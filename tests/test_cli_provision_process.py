@@ -28,6 +28,7 @@ pytestmark = [
 QUICK = ("--quiet-period", "0.3s")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COUNT = 60
+AT_ONCE = 10  # seconds, on a machine with much else to do; a call may take 120
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_the_second_signal_ends_it_at_once(
         began = time.monotonic()
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < AT_ONCE
     assert process.returncode == 128 + number
     assert "openrouter-keys: stopped at once; go on with: openrouter-keys provision" in err
     assert "Traceback" not in err
@@ -144,7 +145,7 @@ def test_ctrl_c_at_a_terminal_wipes_the_bar_and_tells_how_to_go_on(
     assert_completed(command)
 
 
-def test_ctrl_c_twice_at_a_terminal_ends_within_a_second(command: Command, file: Path) -> None:
+def test_ctrl_c_twice_at_a_terminal_ends_it_at_once(command: Command, file: Path) -> None:
     stall(command, skip=8)
     words = ("provision", file.name, *QUICK, "--concurrency", "4", "--yes")
     shown = command.terminal(*words, columns=80)
@@ -155,7 +156,7 @@ def test_ctrl_c_twice_at_a_terminal_ends_within_a_second(command: Command, file:
     shown.interrupt()
     shown.expect("stopped at once; go on with: ")
     assert shown.wait() == 130
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < AT_ONCE
     assert_completed(command)
 
 

@@ -26,7 +26,7 @@ from tests.rotations import (
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 COUNT = 8
 QUIET = 0.3
 

@@ -122,7 +122,7 @@ class Secure:
 
     def context(self) -> ssl.SSLContext:
         """What a client needs that trusts it."""
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # quicker: no other authority
         self.authority.configure_trust(context)
         return context
 

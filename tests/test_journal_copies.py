@@ -73,10 +73,17 @@ def copied(path: Path, to: Path, *suffixes: str) -> None:
             shutil.copy(source, to.with_name(to.name + suffix))
 
 
-async def used(path: Path, ref: str = "r") -> None:
+async def used(path: Path, ref: str = "r", *, dies: Callable[[], None] = lambda: None) -> None:
+    """A run that makes a key; what it `dies` with is there when it is not closed yet."""
     async with Journal.open(path) as journal:
         await journal.intend(spec(ref), AT)
         await journal.keep(ref, secret=SECRET, hash=HASH)
+        dies()
+
+
+async def looked_into(path: Path) -> dict[State, int]:
+    async with Journal.read(path) as journal:
+        return await journal.counts()
 
 
 # --- whole ones ---
@@ -205,7 +212,55 @@ def copied_while_it_was_open(path: Path, to: Path) -> None:
         process.communicate("\n")
 
 
-OUTDATED: list[Callable[[Path, Path], None]] = [
+def went_on(path: Path, to: Path, *suffixes: str) -> None:
+    """A journal that is closed, used again, and used once more by a run that is killed."""
+    asyncio.run(used(path))
+    copied(path, path.with_name("older"), "")
+    asyncio.run(used(path, "later"))
+    asyncio.run(used(path, "last", dies=lambda: copied(path, to, *suffixes)))
+
+
+def restored_beside_a_newer_log(path: Path, to: Path) -> None:
+    went_on(path, to, *SUFFIXES)
+    copied(path.with_name("older"), to, "")
+
+
+def restored_beside_a_newer_log_without_its_lock(path: Path, to: Path) -> None:
+    went_on(path, to, "", "-wal")
+    copied(path.with_name("older"), to, "")
+
+
+def restored_from_before_it_counted(path: Path, to: Path) -> None:
+    went_on(path, to, "", "-wal")
+    older = path.with_name("older")
+    with closing(sqlite3.connect(older)) as connection:
+        connection.execute("DROP TABLE marks")
+        connection.commit()
+    copied(older, to, "")
+
+
+def its_log_is_an_older_one(path: Path, to: Path) -> None:
+    asyncio.run(used(path, dies=lambda: copied(path, to, "", "-wal")))
+    asyncio.run(used(path, "later"))
+    copied(path, to, "")
+
+
+def its_log_is_another_journals(path: Path, to: Path) -> None:
+    went_on(path, to, "", "-wal")
+    other = path.with_name("other")
+    asyncio.run(used(other, "another"))
+    copied(other, to, "")
+
+
+MIXED: list[Callable[[Path, Path], None]] = [
+    restored_beside_a_newer_log,
+    restored_beside_a_newer_log_without_its_lock,
+    restored_from_before_it_counted,
+    its_log_is_an_older_one,
+    its_log_is_another_journals,
+]
+OUTDATED = [
+    *MIXED,
     main_only_at_once,
     main_and_index,
     main_and_lock,
@@ -249,6 +304,24 @@ async def test_an_outdated_copy_is_gone_on_with_once_it_is_accepted(
     for ref in ("again", "and again"):
         await used(elsewhere, ref)
     assert (await counts(elsewhere))["made"] >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", MIXED)
+def test_a_file_is_never_mixed_with_a_log_that_is_not_its_own(
+    make: Callable[[Path, Path], None], path: Path, elsewhere: Path
+) -> None:
+    make(path, elsewhere)
+    before = [file.read_bytes() for file in (elsewhere, Path(f"{elsewhere}-wal"))]
+    assert asyncio.run(looked_into(elsewhere))[State.MADE] >= 1
+    with pytest.raises(JournalOutdatedError):
+        asyncio.run(used(elsewhere, "again"))
+    with pytest.raises(JournalOutdatedError):
+        asyncio.run(Journal.backup(elsewhere, path.with_name("backup")))
+    assert [file.read_bytes() for file in (elsewhere, Path(f"{elsewhere}-wal"))] == before
+    asyncio.run(Journal.accept(elsewhere))
+    with closing(sqlite3.connect(elsewhere)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 @pytest.mark.slow

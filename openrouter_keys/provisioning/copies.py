@@ -2,15 +2,18 @@
 
 `marks` in the file, and the `.lock` beside it, count the commits of one journal. A file that counts
 fewer than its lock is an older copy. A file that was not closed by its last run, and has neither
-its log nor its lock, is half of one. Either knows less than was sent.
+its log nor its lock, is half of one. Either knows less than was sent. A log begins where its file
+ends: one that begins later, or ends before, is of another file, and SQLite would apply it.
 """
 
 import secrets
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 
 from openrouter_keys.provisioning.errors import JournalError, JournalOutdatedError
 from openrouter_keys.provisioning.files import Held
+from openrouter_keys.provisioning.logs import counted
 from openrouter_keys.provisioning.writer import Store
 
 # `closed`: the last run ended, and all that it wrote is in the file.
@@ -87,6 +90,48 @@ class Copy(Store):
 
     def _checkpoint(self) -> None:
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def misfit(files: Held) -> str | None:
+    """Return why a log is not that of its file; None: it is, or there is none.
+
+    Nothing but SQLite's file itself is read: SQLite must not have opened it with its log before.
+    """
+    log = f"{files.path}-wal"
+    counts = counted(log) if files.had_log else []
+    if not counts:
+        return None
+    (instance, first), last = counts[0], counts[-1][1]
+    try:
+        own, commits = _alone(files.path) or (instance, 0)
+    except sqlite3.Error:
+        return None  # a run was killed while it brought the log into the file
+    if own != instance:
+        return f"is not the journal that {log} beside it is the log of"
+    if commits < first - 1:
+        return (
+            f"is older than {log}, its log ({commits:,} commits, and that goes on from {first:,})"
+        )
+    if commits > last:
+        return f"is newer than {log}, its log ({commits:,} commits, and that ends with {last:,})"
+    return None
+
+
+def refuse_misfit(files: Held) -> None:
+    """Refuse a file whose log is not its own, before SQLite opens both.
+
+    Raises:
+        JournalOutdatedError: one of the two was put back without the other.
+    """
+    if (problem := misfit(files)) is not None:
+        raise JournalOutdatedError(files.path, problem)
+
+
+def _alone(path: str) -> tuple[str, int] | None:
+    uri = f"{Path(path).as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        marks = _marks(connection)
+    return None if marks is None else marks[:2]
 
 
 def refuse_outdated(connection: sqlite3.Connection, files: Held) -> None:

@@ -116,6 +116,11 @@ class Held:
             os.lseek(self._lock, _PID, os.SEEK_SET)
             os.write(self._lock, f"{instance} {commits}".encode().ljust(_NOTE))
 
+    def drop_log(self) -> None:
+        """Empty the log, before SQLite opens it: it is not this file's."""
+        os.truncate(self.path + "-wal", 0)
+        self.had_log = False
+
     def opened(self) -> None:
         """SQLite has opened them: see whether it got the ones that were made here.
 

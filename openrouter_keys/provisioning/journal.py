@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from openrouter_keys.converter import write_time
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.masking import scrub
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning import copies, entries
-from openrouter_keys.provisioning.copies import Copy, refuse_outdated
+from openrouter_keys.provisioning.copies import Copy, misfit, refuse_misfit, refuse_outdated
 from openrouter_keys.provisioning.entries import CHUNK, Entry
 from openrouter_keys.provisioning.errors import (
     DuplicateRefError,
@@ -432,10 +432,7 @@ def _opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Gene
             yield Store(connection)
         return
     file = os.path.abspath(path)
-    with (
-        held(file) as files,
-        closing(connect(file, server_url, lambda c: refuse_outdated(c, files))) as connection,
-    ):
+    with held(file) as files, closing(_connected(files, server_url)) as connection:
         files.opened()
         copy = Copy(connection, files)
         copy.begin()
@@ -444,31 +441,49 @@ def _opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Gene
         copy.end()
 
 
+def _connected(files: Held, server_url: str | None) -> sqlite3.Connection:
+    refuse_misfit(files)
+    return connect(files.path, server_url, lambda c: refuse_outdated(c, files))
+
+
 @contextmanager
 def _existing(
-    path: str | os.PathLike[str], mode: Literal["ro", "rw"]
+    path: str | os.PathLike[str], mode: Callable[[Held], str]
 ) -> Generator[tuple[sqlite3.Connection, Held]]:
     file = os.path.abspath(path)
     if not os.path.lexists(file):
         raise JournalError(f"{file} is not there: give the path of a journal")
-    uri = f"{Path(file).as_uri()}?mode={mode}"
-    with (
-        held(file) as files,
-        closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
-    ):
-        _refuse_others(connection, file)
-        files.opened()
-        yield connection, files
+    with held(file) as files:
+        uri = f"{Path(file).as_uri()}?mode={mode(files)}"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            _refuse_others(connection, file)
+            files.opened()
+            yield connection, files
+
+
+def _to_look(files: Held) -> str:
+    return "ro" if misfit(files) is None else "ro&immutable=1"  # without its log
+
+
+def _to_change(files: Held) -> str:
+    refuse_misfit(files)
+    return "rw"
+
+
+def _to_accept(files: Held) -> str:
+    if misfit(files) is not None:
+        files.drop_log()
+    return "rw"
 
 
 @contextmanager
 def _looked_into(path: str | os.PathLike[str]) -> Generator[Store]:
-    with _existing(path, "ro") as (connection, _):
+    with _existing(path, _to_look) as (connection, _):
         yield Store(connection)
 
 
 def _purged(path: str | os.PathLike[str]) -> int:
-    with _existing(path, "rw") as (connection, files):
+    with _existing(path, _to_change) as (connection, files):
         refuse_outdated(connection, files)
         try:
             # What is deleted is overwritten; what earlier changes left between the rows goes with
@@ -492,7 +507,7 @@ def _backed_up(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None
     copy = os.path.abspath(to)
     if os.path.lexists(copy):
         raise JournalError(f"{copy} is there already: give a new file")
-    with _existing(path, "rw") as (connection, files):
+    with _existing(path, _to_change) as (connection, files):
         refuse_outdated(connection, files)
         with held(copy):
             try:
@@ -509,7 +524,7 @@ def _backed_up(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None
 
 
 def _accepted(path: str | os.PathLike[str]) -> None:
-    with _existing(path, "rw") as (connection, files):
+    with _existing(path, _to_accept) as (connection, files):
         try:
             copies.accept(connection, files)
         except sqlite3.Error as error:

@@ -40,8 +40,11 @@ def mask(secret: str | None) -> str:
 
 def hash_of(secret: str) -> str:
     """Return the hash that the service gives the key of a secret: its SHA-256, in hexadecimal."""
-    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
-    return sha256(secret.encode(errors="surrogatepass")).hexdigest()
+    try:
+        # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
+        return sha256(secret.encode(errors="surrogatepass")).hexdigest()
+    finally:
+        del secret  # crash reporters send local variables home
 
 
 def scrub(text: str, *known: str) -> str:

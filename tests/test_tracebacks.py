@@ -186,7 +186,7 @@ def test_a_group_and_a_circle_of_exceptions_are_gone_through_once() -> None:
 ON_THE_WAY = (
     "attempts.Answer",
     "attempts.happening",
-    "converter.parse",
+    "converter._answer_reader",
     "operations.decode",
     "operations.parse",
     "operations.hash_of",
@@ -194,7 +194,7 @@ ON_THE_WAY = (
     "transport.MadeKeys.add",
 )
 IN_A_RUN = (
-    "converter.parse",
+    "converter._answer_reader",
     "provisioning.making.UndeliveredKey",
     "provisioning.delivery.encode",
     "provisioning.delivery.disagreements",

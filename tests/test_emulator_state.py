@@ -9,7 +9,7 @@ from random import Random
 from typing import cast
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from openrouter_keys.emulator import Account, Budget, RateLimit, Refusal, StoredKey, Workspace
 from openrouter_keys.emulator.bodies import list_query
@@ -371,6 +371,90 @@ def test_disabled_and_expired_keys_are_listed_only_when_asked_for(
     assert names(everything) == ["both", "over", "off", "plain"]
     clock.now += timedelta(seconds=1)
     assert names(account.list()) == []
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+@pytest.mark.parametrize("first", [0, 300, 700], ids=lambda first: f"from {first}")
+@pytest.mark.parametrize("size", [10, 100])
+def test_a_page_is_no_more_work_the_further_on_it_is(
+    account: Account, monkeypatch: pytest.MonkeyPatch, size: int, first: int, disabled: bool
+) -> None:
+    for number in range(1000):
+        account.add(str(number), disabled=disabled, expires_at=NOON + timedelta(days=1))
+    looked_at = 0
+
+    def expired(key: StoredKey, now: datetime) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return key.expires_at is not None and key.expires_at <= now
+
+    monkeypatch.setattr(StoredKey, "expired", expired)
+    account.list(offset=first, page_size=size, include_disabled=disabled)
+    for offset in range(first + size, 1001, size):
+        looked_at = 0
+        page = account.list(offset=offset, page_size=size, include_disabled=disabled)
+        assert len(page) == min(size, 1000 - offset)
+        assert looked_at <= size
+        looked_at = 0
+        account.list(offset=first, page_size=size, include_disabled=disabled)
+        assert looked_at == 0
+
+
+def _replaced(account: Account) -> None:
+    key = account.keys["7"]
+    account.keys["7"] = evolve(key, disabled=not key.disabled)
+
+
+MOVES: dict[str, Callable[[Account], object]] = {
+    "nothing": lambda _account: None,
+    "created": lambda account: account.create({"name": "new"}),
+    "added": lambda account: account.add("new"),
+    "deleted": lambda account: account.delete("7"),
+    "deleted by hand": lambda account: account.keys.pop("8"),
+    "one for another": lambda account: (account.keys.pop("7"), account.add("new")),
+    "replaced": _replaced,
+    "all replaced": lambda account: setattr(account, "keys", {"9": account.keys["9"]}),
+    "forgotten": lambda account: account.clear(),
+    "disabled": lambda account: account.update("7", {"disabled": True}),
+    "enabled by hand": lambda account: setattr(account.keys["5"], "disabled", False),
+    "in another workspace": lambda account: account.update("7", {"workspace_id": OTHER}),
+    "expired by hand": lambda account: setattr(account.keys["7"], "expires_at", NOON),
+    "renewed by hand": lambda account: setattr(account.keys["6"], "expires_at", None),
+    "time went on": lambda account: account.advance(days=3),
+    "time went back": lambda account: account.advance(days=-3),
+    "another default": lambda account: setattr(account, "default_workspace", OTHER),
+}
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("offset", [0, 3])
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_list_tells_at_once_what_has_moved(
+    account: Account, move: Callable[[Account], object], offset: int, everything: bool
+) -> None:
+    account.clock = lambda: NOON
+    account.workspaces[OTHER] = Workspace(OTHER)
+    for number in range(10):
+        account.add(str(number), hash=str(number))
+    account.add("elsewhere", hash="e", workspace_id=OTHER)
+    account.keys["5"].disabled = True
+    account.keys["6"].expires_at = NOON - timedelta(days=1)
+    account.keys["4"].expires_at = NOON + timedelta(days=2)
+    shown = partial(account.list, include_disabled=everything, include_expired=everything)
+    shown(offset=offset, page_size=4)
+
+    move(account)
+
+    now = account.clock()
+    expected = [
+        key
+        for key in reversed(account.keys.values())
+        if key.workspace_id == account.default_workspace
+        and (everything or not (key.disabled or key.expired(now)))
+    ]
+    for begin in (offset, 0, 2, 6):
+        listed = shown(offset=begin, page_size=4)
+        assert [key.hash for key in listed] == [key.hash for key in expected[begin : begin + 4]]
 
 
 def test_a_list_is_of_one_workspace_and_the_default_one_unless_named(account: Account) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from random import Random, SystemRandom
 from typing import Final, Literal
 
 from attrs import Factory, define, field
 
 from openrouter_keys.emulator.bodies import changes, creation
+from openrouter_keys.emulator.listing import Asked, Listing
 from openrouter_keys.emulator.refusals import JSON, Refusal
 from openrouter_keys.emulator.stored import Budget, StoredKey, Workspace, hash_of, masked
 from openrouter_keys.emulator.times import Ahead, utc_now
@@ -56,6 +56,7 @@ class Account:
     clock: Callable[[], datetime] = utc_now
     random: Random = Factory(SystemRandom)
     _newest: datetime = field(init=False, default=_NEVER)
+    _listing: Listing | None = field(init=False, default=None)
 
     def create(self, body: object) -> StoredKey:
         """Make a key from the fields of a create body.
@@ -120,16 +121,16 @@ class Account:
             Refusal: 404, no such workspace.
         """
         self._check_workspace(workspace_id, status=404)
-        now, home = self.clock(), workspace_id or self.default_workspace
-        # A copy first: a test may change the account from another thread.
-        found = (
-            key
-            for key in reversed([*self.keys.values()])
-            if key.workspace_id == home
-            and (include_disabled or not key.disabled)
-            and (include_expired or not key.expired(now))
+        asked = Asked(
+            workspace_id=workspace_id or self.default_workspace,
+            include_disabled=include_disabled,
+            include_expired=include_expired,
         )
-        page = [*islice(found, offset, offset + page_size)]
+        # A copy first: a test may change the account from another thread.
+        now, keys, listing = self.clock(), [*self.keys.values()], self._listing
+        if listing is None or not listing.goes_on(asked, keys, now):
+            listing = self._listing = Listing(asked, keys, now)
+        page = listing.page(offset, page_size, now)
         for key in page:
             key.bring_up_to(now)
         return page
@@ -221,6 +222,7 @@ class Account:
     def clear(self) -> None:
         """Forget every key, and how far the time was advanced; who the account is stays."""
         self.keys.clear()
+        self._listing = None
         self.ahead, self._newest = timedelta(), _NEVER
 
     def new_secret(self) -> str:

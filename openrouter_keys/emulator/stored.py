@@ -2,10 +2,28 @@
 
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any, Final, TypeVar
 
-from attrs import define, field
+from attrs import Attribute, define, field
 
 from openrouter_keys.emulator.times import PERIODS, period_start
+
+T = TypeVar("T")
+
+
+@define
+class Moves:
+    """How often a key of any account may have moved from some list to another one."""
+
+    count: int = 0
+
+
+moves: Final = Moves()
+
+
+def _moved(_key: object, _attribute: "Attribute[Any]", value: T) -> T:
+    moves.count += 1
+    return value
 
 
 def masked(secret: str) -> str:
@@ -65,13 +83,13 @@ class StoredKey:
     name: str
     secret: str | None = field(default=None, repr=False)
     label: str
-    workspace_id: str
+    workspace_id: str = field(on_setattr=_moved)
     created_at: datetime
     counted_at: datetime
     updated_at: datetime | None = None
-    expires_at: datetime | None = None
+    expires_at: datetime | None = field(default=None, on_setattr=_moved)
     last_used_at: datetime | None = None
-    disabled: bool = False
+    disabled: bool = field(default=False, on_setattr=_moved)
     limit: float | None = None
     limit_reset: str | None = None
     include_byok_in_limit: bool = False

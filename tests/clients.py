@@ -94,8 +94,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def begun(keys: AsyncAPIKeys) -> bool:
-    """Whether the service has begun to answer what was sent."""
-    return any(isinstance(limit._heard(), tuple) for limit in _limits(keys))
+    """Whether the headers of an answer have come."""
+    heard = [limit._heard() for limit in _limits(keys)]
+    # There is a response as soon as a request is sent, and a number of bytes when it has headers.
+    return any(isinstance(each, tuple) and each[1] is not None for each in heard)
 
 
 async def time_is_up(keys: AsyncAPIKeys, fake_time: FakeTime | None = None) -> None:

@@ -25,10 +25,17 @@ from openrouter_keys.models import HTTPMeta
 
 @define(eq=False)
 class Answer:
-    """What the service sent back."""
+    """What the service sent back.
+
+    Attributes:
+        body: the body.
+        http: what happened on the wire.
+        proven: set by who reads it: the hash that it tells is that of the secret in it.
+    """
 
     body: bytes = field(repr=False)
     http: HTTPMeta
+    proven: bool = False
 
 
 class ErrorInSuccessError(ResponseValidationError):

@@ -98,6 +98,7 @@ class Attempts(NeverPickled):
             raise told(DeadlineExceededError("no time was left to send it"), call)
         call.departure = Departure()
         call.attempt += 1
+        is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
         reply = await self._wire.send(
             operation.method,
             call.options.server_url + operation.path,
@@ -111,8 +112,8 @@ class Attempts(NeverPickled):
             departure=call.departure,
         )
         call.departure = None
-        with suppress(Exception):  # a handler of the log may raise, and the reply hold a secret
-            if _log.isEnabledFor(logging.DEBUG):
+        if is_logged:
+            with suppress(Exception):  # a handler of the log may raise, and the reply hold a secret
                 self._log_attempt(call, reply, self._clockwork.monotonic() - began)
         return reply
 
@@ -179,7 +180,9 @@ class Attempts(NeverPickled):
         try:
             if reply.too_long and call.operation.effect is not Effect.CREATE:
                 raise MalformedBodyError(f"the body is longer than {len(reply.body):,} bytes")
-            return call.operation.read(answer)
+            read = call.operation.read(answer)
+            call.proven = answer.proven
+            return read
         except ErrorInSuccessError:
             return self._refused(call, answer)
         except ResponseValidationError as unreadable:

@@ -43,6 +43,7 @@ class Call(NeverPickled, Generic[R]):
         api_key: the key that the attempt uses.
         fresh_key: the key that the next attempt uses.
         departure: of the request that is under way.
+        proven: whether the answer's hash is that of the secret in it.
     """
 
     operation: Operation[R]
@@ -58,6 +59,7 @@ class Call(NeverPickled, Generic[R]):
     api_key: str = field(default="", repr=False)
     fresh_key: str | None = field(default=None, repr=False)
     departure: Departure | None = field(default=None, repr=False)
+    proven: bool = False
 
     def counted(self, what: Happening) -> int:
         """How many attempts count for what happened: a 429 uses up none of the others."""

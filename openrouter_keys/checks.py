@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
@@ -74,11 +74,6 @@ def flag(_: object, attribute: Named, value: Any) -> None:
         refuse(attribute.name, f"must be True or False, not {_kind(value)}")
 
 
-def amount(instance: object, attribute: Named, value: Any) -> None:
-    """A finite number that is not negative: NaN would be sent as null, which means no limit."""
-    at_least(0)(instance, attribute, value)
-
-
 def limit_reset(_: object, attribute: Named, value: Any) -> None:
     """One of the resets that the service knows."""
     if value not in LIMIT_RESETS:
@@ -125,6 +120,10 @@ def at_least(least: float) -> Check:
             refuse(attribute.name, f"must be a finite number of at least {least:g}, not {number}")
 
     return check_least
+
+
+#: A finite number that is not negative: NaN would be sent as null, which means no limit.
+amount: Final = at_least(0)
 
 
 def key_hash(hash: object) -> str:
@@ -197,7 +196,7 @@ def count(argument: str, value: object) -> int:
 
 def seconds(argument: str, value: float) -> float:
     """Return a number of seconds, at least 0."""
-    at_least(0)(None, _Name(argument), value)
+    amount(None, _Name(argument), value)
     return value
 
 
@@ -209,7 +208,7 @@ def aware_time(argument: str, value: datetime) -> datetime:
 
 def timeout_ms(argument: str, value: object) -> float:
     """Return a time in milliseconds as seconds."""
-    at_least(0)(None, _Name(argument), value)
+    amount(None, _Name(argument), value)
     if not value:
         refuse(argument, "must be more than 0 milliseconds")
     return float(str(value)) / 1000

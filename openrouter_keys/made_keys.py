@@ -6,6 +6,7 @@ key's in the whole world, but stand-ins for the service may make the same keys a
 
 import asyncio
 import os
+from collections import defaultdict
 from typing import Final
 
 from attrs import define, field, frozen
@@ -75,7 +76,7 @@ class _Memory:
 
 _MEMORY = _Memory()
 # By process: those of a parent never end in a forked child.
-_UNDER_WAY: dict[int, set["asyncio.Future[None]"]] = {}
+_UNDER_WAY: dict[int, set["asyncio.Future[None]"]] = defaultdict(set)
 
 
 class MadeKeys:
@@ -141,7 +142,7 @@ class MadeKeys:
 
 
 def _everywhere() -> set["asyncio.Future[None]"]:
-    return _UNDER_WAY.setdefault(os.getpid(), set())
+    return _UNDER_WAY[os.getpid()]
 
 
 def _goes_on(ended: "asyncio.Future[None]") -> bool:

@@ -293,6 +293,7 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
         # Anywhere else, it would show in `extra`.
         once = answer.body.count(created.key.encode()) == 1 and "key" not in created.data.extra
         if once and created.data.hash == hash_of(created.key):
+            answer.proven = True
             return created
     found = _found(answer.body)
     if found.secret is None:

@@ -142,10 +142,14 @@ class Transport(NeverPickled):
             answer = await (self._run_to_the_end(call) if undone else self._attempts.run(call))
             # Before the create counts as ended, lest a reconcile takes its key for a lost one.
             with suppress(Exception):  # the answer holds the secret
-                made = made_by(answer)
+                created = answer if isinstance(answer, CreateKeysResponse) else None
+                if created is not None and call.proven:  # its secret need not be hashed once more
+                    made = MadeKey(created.data.hash, created.data.hash)
+                else:
+                    made = made_by(answer)
                 self.made.add(made)
-                if made.proven and isinstance(answer, CreateKeysResponse):
-                    self._sample(call, answer)
+                if created is not None and made.proven:
+                    self._sample(created)
             return answer
         except CreatedKeyUnreadableError as error:
             with suppress(Exception):
@@ -154,10 +158,10 @@ class Transport(NeverPickled):
         finally:
             self.made.end(ended)
 
-    def _sample(self, call: Call[Any], answer: CreateKeysResponse) -> None:
-        date, now = answer.http.headers.get("Date"), self.clockwork.now()
-        seconds = self.clockwork.monotonic() - call.started
-        self.samples.append(Sample(answer.data.created_at, date, now, seconds))
+    def _sample(self, answer: CreateKeysResponse) -> None:
+        http, now = answer.http, self.clockwork.now()
+        date = http.headers.get("Date")
+        self.samples.append(Sample(answer.data.created_at, date, now, http.elapsed))
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""
@@ -299,10 +303,12 @@ class Transport(NeverPickled):
 
 def _running_loop() -> asyncio.AbstractEventLoop:
     """Return asyncio's loop, if it is what runs the caller: trio's tasks may run inside it."""
-    with suppress(RuntimeError):
+    try:
         task = asyncio.current_task()
-        if task is not None:
-            return task.get_loop()
+    except RuntimeError:
+        task = None
+    if task is not None:
+        return task.get_loop()
     raise ClientStateError(
         "AsyncOpenRouter works in asyncio only, and no asyncio task is running here: under trio, "
         "call the blocking OpenRouter in a worker thread (trio.to_thread.run_sync)"

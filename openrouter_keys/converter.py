@@ -274,9 +274,8 @@ def _make_answer_reader(cls: type[Any]) -> AnswerReader[Any] | None:
     if "data" not in fields:
         return None
     data: Any = fields["data"].type
-    reader = _converter.get_structure_hook(get_args(data)[0] if _is_list(data) else data)
-    fast = reader.fast if isinstance(reader, _RecordReader) else None
-    return None if fast is None else fast.reader_of(cls)
+    record = get_args(data)[0] if _is_list(data) else data
+    return AnswerReader(cls, record) if is_flat(record) else None
 
 
 def _omitted(cls: type[Any]) -> dict[str, Any]:

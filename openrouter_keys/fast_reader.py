@@ -6,9 +6,10 @@ tests hold both to the same results.
 
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import repeat
+from operator import attrgetter
 from types import NoneType, new_class
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
@@ -28,7 +29,8 @@ _BOUNDED: Mapping[Any, Any] = {
     float: Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)],
 }
 
-_set = object.__setattr__
+_NO_NAMES: frozenset[str] = frozenset()
+_set = object.__setattr__  # the records are frozen, but new: nobody else has them yet
 
 
 def is_flat(cls: type[attrs.AttrsInstance]) -> bool:
@@ -39,9 +41,9 @@ def is_flat(cls: type[attrs.AttrsInstance]) -> bool:
 class FastReader(Generic[R]):
     """Reads flat records of one class.
 
-    msgspec cannot fill the class itself: it knows no union of a time and `Unset`. It fills a struct
-    of the same fields, with the types that the service sends. Their values are set in a twin of the
-    class that is not frozen, and is then made one of the class.
+    msgspec cannot fill the class itself: it knows no union of a time and `Unset`. It fills a twin:
+    a subclass of the same layout, whose types are those that the service sends. Then the class of
+    what it made is set to the record's.
 
     Args:
         cls: the class; its field `extra` gets the fields that it does not know.
@@ -50,72 +52,88 @@ class FastReader(Generic[R]):
     def __init__(self, cls: type[R]) -> None:
         wire = _on_wire(cls)
         self._cls = cls
-        self._names = (*(f.name for f in wire), "extra", "__class__")
-        self._known = frozenset(f.name for f in wire)
-        self._times = [place for place, f in enumerate(wire) if datetime in _kinds(f)]
-        self._struct = _struct(cls, strict=False)
-        thawed = ("__init__", "__setattr__", "__delattr__")
-        members = {"__slots__": (), **{name: getattr(object, name) for name in thawed}}
-        self._twin: Any = new_class(cls.__name__, (cls,), {}, lambda names: names.update(members))
+        self._names = frozenset(f.name for f in wire)
+        self._times = [attrgetter(f.name) for f in wire if datetime in _kinds(f)]
+        members = {
+            "__slots__": (),
+            "__attrs_attrs__": tuple(wire),
+            "__annotations__": {f.name: _sent(f) for f in wire},
+        }
+        self._twin = new_class(cls.__name__, (cls,), {}, lambda names: names.update(members))
+        self._twins: Any = list[self._twin]  # type: ignore[name-defined]  # made at run time
 
     def read(self, value: dict[str, Any]) -> R | None:
         """Read one; None: something about it is odd."""
-        read = self.read_all([value])
-        return None if read is None else read[0]
+        try:
+            return self._finished([msgspec.convert(value, self._twin)], [value], value)[0]
+        except Exception:  # noqa: BLE001 - the converter says better what is wrong
+            return None
 
     def read_all(self, values: Sequence[Any]) -> list[R] | None:
         """Read many; None: something about one of them is odd."""
         try:
-            return [*map(self._read, values)]
+            twins = msgspec.convert(values, self._twins)
+            return self._finished(twins, values, _NO_NAMES.union(*values))
         except Exception:  # noqa: BLE001 - the converter says better what is wrong
             return None
 
-    def reader_of(self, cls: type[A]) -> "AnswerReader[A]":
-        """Return what reads answers of a class whose `data` is made of these records."""
-        return AnswerReader(cls, _struct(self._cls, strict=True), self._finished)
+    def _finished(
+        self, twins: list[R], values: Sequence[dict[str, Any]], names: Iterable[str]
+    ) -> list[R]:
+        """Return twins as the records that they stand for.
 
-    def _read(self, value: dict[str, Any]) -> R:
-        record = self._finished(msgspec.convert(value, self._struct))
-        if not self._known.issuperset(value):
-            extra = {name: value[name] for name in value.keys() - self._known}
-            _set(record, "extra", extra)  # frozen, but new: nobody else has it yet
-        return record
-
-    def _finished(self, found: msgspec.Struct) -> R:
-        """Return the record of what msgspec found."""
-        values: tuple[object, ...] = astuple(found)
-        for place in self._times:
-            time = values[place]
-            if type(time) is datetime and time.tzinfo is not UTC:
-                raise ValueError("a time that is not in UTC")
-        record: R = self._twin()
-        # The loop runs in C: a page has 100 records.
-        values = (*values, {}, self._cls)
-        deque(map(setattr, repeat(record), self._names, values), maxlen=0)
-        return record
+        Args:
+            twins: what msgspec made.
+            values: what it made them from.
+            names: all the names in these.
+        """
+        for get in self._times:
+            for time in map(get, twins):
+                if type(time) is datetime and time.tzinfo is not UTC:
+                    raise ValueError("a time that is not in UTC")
+        cls = self._cls
+        for twin in twins:
+            _set(twin, "__class__", cls)
+            _set(twin, "extra", {})
+        if not self._names.issuperset(names):
+            unknown = _NO_NAMES.union(names) - self._names
+            for record, value in zip(twins, values, strict=True):
+                extra = {name: value[name] for name in unknown if name in value}
+                _set(record, "extra", extra)
+        return twins
 
 
 class AnswerReader(Generic[A]):
-    """Reads ordinary answers of one class from their bytes.
+    """Reads answers of one class from their bytes, if all names in them are known.
+
+    msgspec fills structs, which refuse names that they do not have. Their values are set in a twin
+    of the record's class that is not frozen, and is then made one of the class.
 
     Args:
-        cls: the class; its `data` is a flat record, or a list of them.
-        record: the struct of such a record.
-        finished: returns the record of a struct.
+        cls: the answer's class; its `data` is a record, or a list of them.
+        record: that record's class, which is flat.
     """
 
-    def __init__(self, cls: type[A], record: Any, finished: Callable[[Any], object]) -> None:
+    def __init__(self, cls: type[A], record: type[attrs.AttrsInstance]) -> None:
+        wire = _on_wire(record)
         self._cls = cls
-        self._finished = finished
+        self._record = record
+        self._names = (*(f.name for f in wire), "extra", "__class__")
+        self._times = [place for place, f in enumerate(wire) if datetime in _kinds(f)]
+        thawed = ("__init__", "__setattr__", "__delattr__")
+        members = {"__slots__": (), **{name: getattr(object, name) for name in thawed}}
+        bases = (record,)
+        self._twin: Any = new_class(record.__name__, bases, {}, lambda names: names.update(members))
         kinds: dict[str, Any] = {f.name: f.type for f in _on_wire(cls) if f.name != "http"}
         self._many = get_origin(kinds["data"]) is list
-        kinds["data"] = list[record] if self._many else record
+        struct: Any = _struct(record)
+        kinds["data"] = list[struct] if self._many else struct
         self._others = [name for name in kinds if name != "data"]
-        struct = msgspec.defstruct(cls.__name__, kinds.items(), forbid_unknown_fields=True)
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+        whole = msgspec.defstruct(cls.__name__, kinds.items(), forbid_unknown_fields=True)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(whole)
 
     def read(self, body: bytes, ours: Mapping[str, object]) -> A | None:
-        """Read one; None: something about it is odd.
+        """Read one; None: something about it is odd, or a name is new.
 
         Args:
             body: JSON.
@@ -130,21 +148,29 @@ class AnswerReader(Generic[A]):
         except Exception:  # noqa: BLE001 - the converter says better what is wrong
             return None
 
+    def _finished(self, found: msgspec.Struct) -> object:
+        """Return the record of what msgspec found."""
+        values: tuple[object, ...] = astuple(found)
+        for place in self._times:
+            time = values[place]
+            if type(time) is datetime and time.tzinfo is not UTC:
+                raise ValueError("a time that is not in UTC")
+        record: object = self._twin()
+        # The loop runs in C: a page has 100 records.
+        values = (*values, {}, self._record)
+        deque(map(setattr, repeat(record), self._names, values), maxlen=0)
+        return record
 
-def _struct(cls: type[attrs.AttrsInstance], *, strict: bool) -> type[msgspec.Struct]:
-    """Make what msgspec fills for a flat record.
 
-    Args:
-        cls: the record's class.
-        strict: whether it refuses names that the class does not have.
-    """
+def _struct(cls: type[attrs.AttrsInstance]) -> type[msgspec.Struct]:
+    """Make what msgspec fills for a flat record."""
     required, fields = attrs.NOTHING, _on_wire(cls)
     members: list[Any] = [
         (f.name, _sent(f)) if f.default is required else (f.name, _sent(f), f.default)
         for f in fields
     ]
     return msgspec.defstruct(
-        cls.__name__, members, kw_only=True, gc=False, forbid_unknown_fields=strict
+        cls.__name__, members, kw_only=True, gc=False, forbid_unknown_fields=True
     )
 
 

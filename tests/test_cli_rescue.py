@@ -57,6 +57,7 @@ def assert_told(ran: Ran, file: str) -> None:
     assert f"are in {file} alone" in ran.err
     assert "without it, a run makes every key once more" in ran.err
     assert "the next run deletes those keys" not in ran.err
+    assert "the secrets are in the journal" not in ran.err
     assert "sk-or-" not in ran.err
 
 
@@ -81,7 +82,8 @@ def test_a_folder_that_is_gone_is_no_reason_to_lose_them(
     taken = {row["key"] for row in rows_of((command.folder / "keys.jsonl").read_text())}
     saved = rescued(command.folder / file)
     assert taken | saved == lives(command.emulator)
-    assert len(taken & saved) <= 2  # the journal was lost before it heard that they were taken
+    # The journal was lost before it heard that these were taken: by two workers for each create.
+    assert len(taken & saved) <= 4
 
 
 def test_a_file_that_is_there_is_not_written_over(

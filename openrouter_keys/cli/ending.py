@@ -159,7 +159,9 @@ class Ending:
             say(f"{report}, in {report.elapsed:,.1f} s")
         handed = report.created + report.resumed
         keeping, told = self.keeping, list[str]()
-        if handed and not self.quiet:
+        # A journal that had not all of them may be gone.
+        kept = self.rescued is None or keeping.to.hands_over
+        if handed and kept and not self.quiet:
             told += whereabouts.of_new(keeping.to, keeping.journal)
         # Whoever asked for a file, and has none, is told so in any case.
         if not self.quiet or (keeping.to.secret_file and not handed):

@@ -38,6 +38,7 @@ from openrouter_keys.retries import (
     happening,
     read_retry_after,
 )
+from openrouter_keys.scrubbing import masked
 from openrouter_keys.wire import Departure, NoReply, Reply, Wire
 
 R = TypeVar("R")
@@ -151,7 +152,7 @@ class Attempts(NeverPickled):
 
     def _judge(self, call: Call[R], reply: Reply) -> R | Failure:
         answer = Answer(
-            reply.body,
+            _masked(reply, call),
             HTTPMeta(
                 status=reply.status,
                 headers=reply.headers,
@@ -335,6 +336,13 @@ class Attempts(NeverPickled):
             raise refused from unasked
         call.fresh_key = key if key != call.api_key else None
         return call.fresh_key is not None
+
+
+def _masked(reply: Reply, call: Call[Any]) -> bytes:
+    """Return a reply's body without what was sent; one that is too long makes no record."""
+    if reply.too_long:
+        return reply.body
+    return masked(reply.body, (call.api_key, *call.operation.secrets))
 
 
 def _failure(what: Happening, error: ResponseError) -> Failure:

@@ -42,6 +42,7 @@ from openrouter_keys.models import (
 )
 from openrouter_keys.retries import Effect
 from openrouter_keys.salvage import Salvage, documented, salvage
+from openrouter_keys.scrubbing import count
 from openrouter_keys.unset import left_out
 
 __all__ = [
@@ -291,7 +292,7 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
     with suppress(Exception):  # none may come between a key and its secret
         created = decode(answer.body, CreateKeysResponse, http=answer.http)
         # Anywhere else, it would show in `extra`.
-        once = answer.body.count(created.key.encode()) == 1 and "key" not in created.data.extra
+        once = count(answer.body, created.key) == 1 and "key" not in created.data.extra
         if once and created.data.hash == hash_of(created.key):
             answer.proven = True
             return created

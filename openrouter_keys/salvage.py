@@ -7,7 +7,7 @@ that is no JSON it must look like a secret, too.
 
 import json
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 from openrouter_keys.converter import parse
 from openrouter_keys.errors import MalformedBodyError
 from openrouter_keys.masking import hash_of
+from openrouter_keys.scrubbing import text_of, without
 
 #: Not more characters of an answer are searched; an ordinary one has a thousand.
 MOST: Final = 200_000
@@ -42,7 +43,7 @@ class Salvage:
     Attributes:
         secret: the secret; None: there is none, or nothing proves which text it is.
         hash: the key's hash, where the answer tells one.
-        rest: the answer without the secret; None: it is no JSON.
+        rest: the answer, the secret masked wherever it stands; None: it is no JSON.
         doubtful: how many texts may be the secret, where nothing proves which.
     """
 
@@ -58,7 +59,7 @@ def salvage(body: bytes) -> Salvage:
     Args:
         body: the answer, as far as it came.
     """
-    whole, text = _is_json(body), _text(body)
+    whole, text = _is_json(body), text_of(body)[:MOST]
     scan = _Scan()
     strings = [*scan.strings(text)]
     hashes = {each.value for each in strings if _HASH.fullmatch(each.value)}
@@ -71,8 +72,7 @@ def salvage(body: bytes) -> Salvage:
         return Salvage(None, _told_hash(strings, whole=whole), None, len(candidates))
     (secret,) = candidates
     hash = hash_of(secret) if proven else _told_hash(strings, whole=whole)
-    spans = [each.span for each in strings if each.value == secret]
-    return Salvage(secret, hash, _without(text, spans) if whole else None)
+    return Salvage(secret, hash, without(text, [secret]) if whole else None)
 
 
 def documented(body: bytes) -> Salvage:
@@ -87,14 +87,6 @@ def _is_json(body: bytes) -> bool:
     except MalformedBodyError:
         return False
     return len(body) <= MOST
-
-
-def _text(body: bytes) -> str:
-    encoding = json.detect_encoding(body)
-    try:
-        return body.decode(encoding, "surrogatepass")[:MOST]
-    except UnicodeDecodeError:
-        return body.decode(encoding, "replace")[:MOST]
 
 
 def _placed(strings: Iterable["_String"], *, whole: bool) -> set[str]:
@@ -112,17 +104,10 @@ def _told_hash(strings: Iterable["_String"], *, whole: bool) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _without(text: str, spans: Sequence[tuple[int, int]]) -> bytes:
-    for start, end in reversed(spans):
-        text = f'{text[:start]}""{text[end:]}'
-    return text.encode(errors="surrogatepass")
-
-
 @frozen
 class _String:
     path: _Path
     value: str = field(repr=False)
-    span: tuple[int, int]
 
 
 @define
@@ -149,7 +134,7 @@ class _Scan:
             self.garbled |= not self._between
             self._name, self._between = value, False
             if value is not None:
-                yield _String(tuple(self._path[:3]), value, token.span())
+                yield _String(tuple(self._path[:3]), value)
 
     def _take(self, mark: str) -> None:
         path = self._path

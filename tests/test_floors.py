@@ -14,6 +14,7 @@ FLOORS = (
     "unset",
     "version",
     "masking",
+    "scrubbing",
     "pickling",
     "tracebacks",
     "errors",

@@ -185,6 +185,8 @@ def test_a_group_and_a_circle_of_exceptions_are_gone_through_once() -> None:
 # Where something of ours, or Ctrl-C, may go off between a create's answer and its caller.
 ON_THE_WAY = (
     "attempts.Answer",
+    "attempts.masked",
+    "operations.count",
     "attempts.happening",
     "converter._answer_reader",
     "operations.decode",

@@ -177,5 +177,5 @@ def bench(session: nox.Session) -> None:
         return
     install(session, "bench")
     for question in ("cpu_per_request", "blocking_calls", "first_call", "json_records", "iterate",
-                     "records_memory"):  # fmt: skip
+                     "records_memory", "instructions"):  # fmt: skip
         session.run("python", f"benchmarks/{question}.py")

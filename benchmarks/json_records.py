@@ -36,7 +36,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from canned import ONE, page, ratio
+from canned import HASH, ONE, page, ratio
 from tables import print_table
 
 from openrouter_keys.answers import Answer
@@ -53,7 +53,7 @@ def works() -> dict[str, dict[str, Work]]:
     body, http = page(), HTTPMeta(status=200)
     keys: list[dict[str, object]] = json.loads(body)["data"]
     newer = json.dumps({"data": [{**key, "a_new_field": 1} for key in keys]}).encode()
-    listed, got = list_(), get("hash")
+    listed, got = list_(), get(HASH)
     plain = {"name": "customer-42", "limit": 50}
     request = CreateKeysRequest(name="customer-42", limit=50)
     read, dicts = listed.read(Answer(body, http)), json.loads(body)

@@ -1,9 +1,10 @@
 import asyncio
 import pickle
 import sqlite3
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -499,3 +500,33 @@ async def test_a_resume_reads_no_settled_row(
     assert len(plans) == 3
     assert all("SEARCH keys USING" in plan for plan in plans)
     assert all("SCAN keys" not in plan for plan in plans)
+
+
+# --- cancelled while it is being opened ---
+
+CALLS: dict[str, Callable[[Path], Coroutine[Any, Any, object]]] = {
+    "open": lambda path: opened(Journal.open(path)),
+    "read": lambda path: opened(Journal.read(path)),
+    "purge": Journal.purge,
+    "backup": lambda path: Journal.backup(path, f"{path}-{time.monotonic_ns()}"),
+    "accept": Journal.accept,
+}
+
+
+async def opened(journal: AbstractAsyncContextManager[Journal]) -> None:
+    async with journal:
+        pass
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_cancelled_call_has_let_go_of_the_journal_when_it_ends(
+    call: str, path: Path
+) -> None:
+    await opened(Journal.open(path))
+    for turns in range(1, 9):
+        task = asyncio.create_task(CALLS[call](path))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await CALLS[call](path)  # or it would be in use, by this very process

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
+
 from openrouter_keys.converter import write_time
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.masking import scrub
@@ -141,7 +143,7 @@ class Journal(NeverPickled):
             JournalMismatchError: it is no journal, or another version's.
             JournalError: it is not there, or cannot be written; then purge it again.
         """
-        return await asyncio.to_thread(_purged, path)
+        return await _in_thread(lambda: _purged(path))
 
     @classmethod
     async def backup(cls, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
@@ -160,7 +162,7 @@ class Journal(NeverPickled):
             JournalMismatchError: it is no journal, another version's, or outdated.
             JournalError: it is not there, the copy is, or cannot be written.
         """
-        await asyncio.to_thread(_backed_up, path, to)
+        await _in_thread(lambda: _backed_up(path, to))
 
     @classmethod
     async def accept(cls, path: str | os.PathLike[str]) -> None:
@@ -178,7 +180,7 @@ class Journal(NeverPickled):
             JournalMismatchError: it is no journal, or another version's.
             JournalError: it is not there, or cannot be written.
         """
-        await asyncio.to_thread(_accepted, path)
+        await _in_thread(lambda: _accepted(path))
 
     async def purgeable(self) -> int:
         """Return how many secrets `purge` would forget."""
@@ -423,6 +425,17 @@ async def _stopping(writer: Writer) -> AsyncGenerator[None]:
                 _log.warning(told)
             else:
                 problem.add_note(told)
+
+
+async def _in_thread(act: Callable[[], T]) -> T:
+    """Do something with a journal in a thread; cancelled, it ends once nobody holds the file."""
+    task = asyncio.ensure_future(asyncio.to_thread(act))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        raise
 
 
 @contextmanager

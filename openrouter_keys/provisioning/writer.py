@@ -109,8 +109,10 @@ class Writer(NeverPickled):
         start()
         try:
             await asyncio.shield(self._ready)
-        except BaseException:
-            self._inbox.put(None)
+        except asyncio.CancelledError:
+            # Until it has let go of the file, the same call again would find it in use.
+            with suppress(Exception):
+                await self.stop()
             raise
 
     def submit(
@@ -150,8 +152,7 @@ class Writer(NeverPickled):
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             strip(error, None)
             self._tell(awaited, error)
-        else:
-            self._tell(self._over, None)
+        self._tell(self._over, None)
 
     def _tell(self, future: asyncio.Future[None], error: BaseException | None) -> None:
         def resolve() -> None:

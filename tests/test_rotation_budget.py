@@ -14,6 +14,7 @@ from openrouter_keys import UNSET, AsyncOpenRouter, KeySpec
 from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.lifecycle.twins import stored_spec
+from tests.misbehaving import misbehaving
 from tests.provisions import JumpingTime, client_of
 from tests.rotations import Taker, hashes, old_keys, told, twin_of
 
@@ -36,6 +37,8 @@ def taker(emulator: Emulator) -> Taker:
 
 MONTHLY = {"limit_reset": "monthly", "usage": 90, "usage_monthly": 3}
 BYOK = {"byok_usage": 2, "include_byok_in_limit": True}
+COUNTS_BYOK = {"include_byok_in_limit": True}
+RESETS = {"limit_reset": "monthly"}
 
 
 @pytest.mark.slow
@@ -318,3 +321,34 @@ def test_a_stored_time_keeps_its_fraction() -> None:
     at = datetime(2027, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
     spec = KeySpec(ref="r", name="n", expires_at=at)
     assert stored_spec("r", spec.plan).expires_at == at
+
+
+# --- a service that contradicts itself ---
+
+
+@pytest.mark.parametrize(
+    ("told", "limit", "contradicts"),
+    [
+        ({"limit_remaining": 1000, "usage": 4}, 6, True),
+        ({"limit_remaining": 10, "usage": 4}, 6, True),
+        ({"limit_remaining": 10, "usage": 12}, 0, True),
+        ({"limit_remaining": 8, "usage": 4, "byok_usage": 3, **COUNTS_BYOK}, 3, True),
+        ({"limit_remaining": 1000, "usage": 90, "usage_monthly": 4, **RESETS}, 10, True),
+        ({"limit_remaining": 6.004, "usage": 4}, 6, False),
+        ({"limit_remaining": 5, "usage": 4}, 5, False),
+        ({"limit_remaining": -2, "usage": 12}, 0, False),
+        ({"limit_remaining": 6, "usage": 4, "byok_usage": 3}, 6, False),
+    ],
+)
+async def test_a_twin_never_gets_more_than_is_left_of_the_limit_whatever_is_told(
+    told: dict[str, Any], limit: float, *, contradicts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        misbehaving() as service,
+        AsyncOpenRouter("key", server_url=service.url) as client,
+    ):
+        old = service.add("customer", limit=10, **told)
+        (planned,) = await client.plan_rotation([old["hash"]])
+    assert planned.spec is not None
+    assert planned.spec.limit == limit
+    assert (f"the key {old['hash']} has $" in caplog.text) is contradicts

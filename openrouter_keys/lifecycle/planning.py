@@ -1,12 +1,13 @@
 """Looks at the keys that are to be rotated, and says what their twins are to be. No journal."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, TypeVar
 
 from openrouter_keys.lifecycle.arguments import BudgetRule
 from openrouter_keys.lifecycle.report import Rotation
-from openrouter_keys.lifecycle.twins import planned, refused
+from openrouter_keys.lifecycle.twins import contradiction, planned, refused
 from openrouter_keys.masking import scrub
 from openrouter_keys.operations import Operation, get
 from openrouter_keys.provisioning.entries import CHUNK
@@ -16,6 +17,8 @@ from openrouter_keys.results import Err, attempt
 from openrouter_keys.transport import Transport
 
 R = TypeVar("R")
+
+_log = logging.getLogger("openrouter_keys")
 
 #: The problem of a key that the service does not have.
 GONE: Final = "is not there: deleted already, or another account's"
@@ -52,6 +55,8 @@ class Planning:
         key = outcome.value.data
         if key.hash != hash:
             return refused(hash, _ANOTHER)
+        if (told := contradiction(key)) is not None:
+            _log.warning(told)
         return planned(key, self._budget, self._transport.clockwork.now())
 
     async def _perform(self, operation: Operation[R]) -> R:

@@ -11,10 +11,13 @@ from openrouter_keys.converter import structure
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.lifecycle.arguments import BudgetRule
 from openrouter_keys.lifecycle.report import Rotation, RotationState
+from openrouter_keys.masking import escaped
 from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.provisioning.rotations import RotationEntry
 from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.unset import UNSET
+
+_CENT = 0.01
 
 _PERIODS: Mapping[str | None, str] = {
     "daily": "_daily",
@@ -100,8 +103,22 @@ def left(key: Key) -> float | None:
     """Return what a key may still spend, in US dollars; None: it has no limit."""
     if key.limit is None:
         return None
-    remaining = key.limit_remaining
-    return max(key.limit - spent(key) if remaining is None else remaining, 0.0)
+    reckoned = key.limit - spent(key)
+    # Whatever the service says: no twin may spend more than its key could.
+    told = reckoned if key.limit_remaining is None else min(key.limit_remaining, reckoned)
+    return max(told, 0.0)
+
+
+def contradiction(key: Key) -> str | None:
+    """Return how a key's record contradicts itself, if it tells more to be left than there is."""
+    if key.limit is None or key.limit_remaining is None:
+        return None
+    if key.limit_remaining - (key.limit - spent(key)) <= _CENT:
+        return None
+    return (
+        f"the key {escaped(key.hash)} has ${key.limit_remaining:,.2f} left, says the service, of "
+        f"a limit of ${key.limit:,.2f} of which ${spent(key):,.2f} are spent: the lower is taken"
+    )
 
 
 def spent(key: Key) -> float:

@@ -12,7 +12,7 @@ from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.emulator.faults import OperationName
-from tests.misbehaving import Misbehaving, misbehaving
+from tests.misbehaving import Answer, Asked, Misbehaving, hash_of, misbehaving
 from tests.provisions import JumpingTime, client_of
 
 
@@ -139,3 +139,64 @@ async def test_nothing_is_retired_or_lowered_by_a_twins_hash_that_is_not_proven(
             assert "delete the old key yourself" in report.failures[0].reason
     assert service.count("PATCH") == service.count("DELETE") == 0
     assert (victim["limit"], old["disabled"]) == (7, False)
+
+
+# --- a twin that is no new key ---
+
+COPIES = ("the old key", "another old key", "the first twin again", "the last twin but one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spent", [0])
+@pytest.mark.parametrize("copy", COPIES)
+async def test_no_key_that_somebody_uses_is_retired_for_a_twin_that_is_no_new_key(
+    copy: str, spent: int, service: Misbehaving, tmp_path: Path
+) -> None:
+    olds: list[tuple[Any, str]] = []
+    for _ in range(3):
+        record = service.add("customer", limit=10, usage=spent, limit_remaining=10 - spent)
+        olds.append((record, service._secret()))
+    twins: list[tuple[Any, str]] = []
+    lies = 2
+
+    def answer(asked: Asked) -> Answer | None:
+        nonlocal lies
+        if asked.method != "POST":
+            return None
+        place = len(twins)
+        if copy == COPIES[0] or copy == COPIES[1]:
+            told = olds[(place + (copy == COPIES[1])) % 3]
+        elif len(twins) > 1:
+            told = twins[0 if copy == COPIES[2] else -1]
+        else:
+            told = None
+        record = service._record(asked.body)
+        service.keys.append(record)
+        twins.append((record, service._secret()))
+        if told is None or not lies:
+            told = twins[-1]
+        else:
+            lies -= 1
+        return Answer(201, {"data": told[0], "key": told[1]})
+
+    service.answer = answer
+    handed: dict[str, str] = {}
+    given: dict[str, Any] = {"journal": tmp_path / "j", "concurrency": 1, "quiet_period": 0.0}
+    time = JumpingTime()
+    async with AsyncOpenRouter("key", server_url=service.url) as client:
+        client._transport.clockwork, service.now = time.clockwork(), time.now
+        for hashes in ([record["hash"] for record, _ in olds], ()):
+            report = await client.rotate(
+                hashes,
+                on_result=lambda result: handed.update({result.ref: hash_of(result.key)}),
+                retire_after=0,
+                **given,
+            )
+    works = {record["hash"] for record in service.keys if not record["disabled"]}
+    for record, _ in olds:
+        hash = record["hash"]
+        assert hash in works or handed[hash] in works - {old["hash"] for old, _ in olds}
+        assert handed.get(hash, hash) in works
+        if hash not in works:
+            assert [*handed.values()].count(handed[hash]) == 1
+    assert report.ok is not bool(works & {record["hash"] for record, _ in olds})

@@ -51,6 +51,7 @@ FLOORS = (
     "service_clock",
     "doubts",
     "listing",
+    "absence",
     "reconcile",
     "settling",
     "api_keys",

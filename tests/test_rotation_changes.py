@@ -171,6 +171,7 @@ async def test_who_was_cut_off_after_the_plan_gets_no_twin(
     fault: Fault,
 ) -> None:
     old = old_keys(emulator, 1)
+    emulator.account.add("another")  # without any key, it may be another account
     emulator.faults.append(fault)
     with suppress(ProvisioningStoppedError):
         await client.rotate(hashes(old), journal=path, on_result=taker)

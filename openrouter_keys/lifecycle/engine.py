@@ -1,18 +1,21 @@
 """Rotation: takes a caller's arguments, and goes through the phases with one journal."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from attrs import evolve
 
 from openrouter_keys import checks
+from openrouter_keys.absence import not_gone
 from openrouter_keys.converter import write_time
+from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.lifecycle.accounts import refuse_another_account
 from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes, check_budget, distinct
 from openrouter_keys.lifecycle.planning import Planning
 from openrouter_keys.lifecycle.register import Register
 from openrouter_keys.lifecycle.report import Rotation, RotationReport
 from openrouter_keys.lifecycle.retiring import Retiring
 from openrouter_keys.lifecycle.stored import Unmade
-from openrouter_keys.operations import list_
 from openrouter_keys.provisioning import rotations
 from openrouter_keys.provisioning.engine import (
     Settings,
@@ -21,9 +24,11 @@ from openrouter_keys.provisioning.engine import (
     pacer_of,
     provision_in,
 )
+from openrouter_keys.provisioning.errors import AccountChangedError
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import ProvisionReport
 from openrouter_keys.provisioning.tally import TOLD, Problems
+from openrouter_keys.results import Err, attempt
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
 
@@ -71,6 +76,10 @@ async def rotate(
     async with opened(transport, settings) as journal:
         pacer = pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
         problems, clock = Problems(), clock_of(transport)
+        checked = await attempt(refuse_another_account(transport, journal, clock))
+        # What else is wrong the making of twins comes upon, too, and tells it with its report.
+        if isinstance(checked, Err) and (confirms or _is_another_account(checked.error)):
+            raise checked.error
         register = Register(journal, Planning(transport, pacer, budget), budget, problems)
         provision = (
             None
@@ -79,14 +88,16 @@ async def rotate(
         )
         retired, exhausted = 0, None
         if retire_after is not None:
-            if confirms and retire_after:  # otherwise it is known, or nobody need know
-                clock.observe((await transport.perform(list_(), {})).http.headers)
             retiring = Retiring(
                 transport, journal, pacer, clock=clock, after=retire_after, problems=problems
             )
             retired, exhausted = await retiring.retire_all(), retiring.exhausted
         report = await _report(journal, provision, retired, register.skipped, problems)
         return evolve(report, exhausted=exhausted)
+
+
+def _is_another_account(error: OpenRouterError) -> bool:
+    return isinstance(error, AccountChangedError)
 
 
 async def _make(
@@ -99,7 +110,7 @@ async def _make(
     clock: ServiceClock,
 ) -> ProvisionReport:
     """Plan what is new, then make and hand over every twin of the journal that was not."""
-    await register.look_again()
+    await register.look_again(partial(not_gone, transport, clock))
     await register.enter(hashes)
     await journal.do(lambda c: rotations.follow(c, lambda: write_time(clock.now())))
     _, pending = await journal.do(rotations.counts)

@@ -1,9 +1,10 @@
 """The first phase of a rotation: what is planned for each key, once, in the journal."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
@@ -18,6 +19,9 @@ from openrouter_keys.provisioning.rotations import Known, OldKey
 from openrouter_keys.provisioning.schema import DOUBTFUL
 from openrouter_keys.provisioning.tally import Problems
 from openrouter_keys.service_clock import UNSEEN
+
+Home: TypeAlias = str | None
+NotGone: TypeAlias = Callable[[Home, Sequence[str]], Awaitable[Mapping[str, str]]]
 
 _TAKEN: Final = "is the ref of another key in this journal: rotate it with another journal"
 _SUSPECT: Final = (
@@ -49,22 +53,45 @@ class Register:
         self._budget = budget
         self._problems = problems
 
-    async def look_again(self) -> None:
-        """Leave out what an earlier call planned if its key has been taken from its user since."""
+    async def look_again(self, not_gone: NotGone) -> None:
+        """Leave out what an earlier call planned if its key has been taken from its user since.
+
+        Args:
+            not_gone: says why keys of a workspace that are said to be missing may be there.
+        """
         after = 0
         while found := await self._journal.do(partial(rotations.twinless, after=after)):
-            async for looked in self._planning.look([hash for _, hash in found]):
+            homes, missing = (
+                {hash: home for _, hash, home in found},
+                defaultdict[Home, list[str]](list),
+            )
+            async for looked in self._planning.look([*homes]):
                 for rotation in looked:
-                    if rotation.problem is not None:
+                    if rotation.problem == GONE:
+                        missing[homes[rotation.hash]].append(rotation.hash)
+                    elif rotation.problem is not None:
                         await self._leave_out(rotation.hash, rotation.problem)
+            for home, hashes in missing.items():
+                await self._settle(hashes, await not_gone(home, hashes))
             after = found[-1][0]
 
+    async def _settle(self, missing: Sequence[str], left: Mapping[str, str]) -> None:
+        """End the rotations of keys that are gone; leave out those that may be there."""
+        for hash in missing:
+            if hash in left:
+                await self._leave_out(hash, left[hash])
+            else:
+                await self._journal.do(
+                    partial(rotations.advance, hash=hash, old_key=OldKey.DELETED)
+                )
+                await self._fail(hash, GONE)
+
     async def _leave_out(self, hash: str, problem: str) -> None:
+        self.left_out.add(hash)
+        await self._fail(hash, problem)
+
+    async def _fail(self, hash: str, problem: str) -> None:
         self._tell(hash, problem)
-        if problem == GONE:
-            await self._journal.do(lambda c: rotations.advance(c, hash, OldKey.DELETED))
-        else:
-            self.left_out.add(hash)
         await self._journal.do(lambda c: rotations.fail(c, hash, problem))
 
     def _tell(self, hash: str, problem: str) -> None:

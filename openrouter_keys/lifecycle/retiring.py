@@ -3,14 +3,16 @@
 import asyncio
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final, TypeVar
 
+from openrouter_keys.absence import not_gone
 from openrouter_keys.agreement import unchanged
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import OpenRouterError, QuotaExhaustedError
-from openrouter_keys.lifecycle.twins import lowered
+from openrouter_keys.lifecycle.twins import lowered, stored_spec
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, get, update
@@ -21,7 +23,7 @@ from openrouter_keys.provisioning.pacing import Pacer
 from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.provisioning.rotations import OldKey, RotationEntry
 from openrouter_keys.provisioning.tally import Problems
-from openrouter_keys.removal import remove, unless_missing
+from openrouter_keys.removal import Removal, remove, unless_missing
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.transport import Transport
@@ -33,6 +35,11 @@ _OFF: Final = "its twin {} is disabled, so the old key is left as it is: enable 
 _UNPROVEN: Final = (
     "nothing proves that its twin is the key {}, as the create's answer says: the SHA-256 of its "
     "secret is {}; so the old key is left as it is: look at both, and delete the old key yourself"
+)
+
+_MIXED_UP: Final = (
+    "its twin is told to be the key {}, which is in another rotation of this journal, or this very "
+    "key; so the old key is left as it is: give its user another one, and delete it yourself"
 )
 
 
@@ -110,10 +117,29 @@ class Retiring:
 
     async def _retire(self, entries: Sequence[RotationEntry]) -> int:
         outcomes = await asyncio.gather(*(attempt(self._retire_one(entry)) for entry in entries))
+        missing = defaultdict[str | None, list[RotationEntry]](list)
+        retired = 0
         for entry, outcome in zip(entries, outcomes, strict=True):
             if isinstance(outcome, Err):
                 await self._fail(entry, outcome.error)
-        return sum(outcome.ok for outcome in outcomes)
+            elif outcome.value is Removal.DELETED:
+                retired += 1
+            else:
+                missing[_home(entry)].append(entry)
+        for home, those in missing.items():
+            retired += await self._settle(home, those)
+        return retired
+
+    async def _settle(self, home: str | None, missing: Sequence[RotationEntry]) -> int:
+        """See which keys that are said to be missing are gone, and return how many."""
+        hashes = [entry.hash for entry in missing]
+        left = await not_gone(self._transport, self._clock, home, hashes)
+        for entry in missing:
+            if entry.hash in left:
+                await self._fail(entry, NotRetiredError(left[entry.hash]))
+            else:
+                await self._advance(entry, OldKey.DELETED)
+        return len(missing) - len(left)
 
     async def _fail(self, entry: RotationEntry, error: OpenRouterError) -> None:
         if isinstance(error, JournalError):
@@ -126,26 +152,33 @@ class Retiring:
 
     # --- one of them ---
 
-    async def _retire_one(self, entry: RotationEntry) -> None:
+    async def _retire_one(self, entry: RotationEntry) -> Removal:
+        """Retire a key, unless the service says that it is missing already."""
         twin = await self._twin(entry)
         old = await self._change(entry.hash, UpdateKeysRequest(disabled=True))
-        if old is not None:
-            await self._advance(entry, OldKey.DISABLED)
-            # Before it is deleted: afterwards nobody can tell any more what it has spent.
-            await self._lower(twin, lowered(entry, old, twin))
-            await remove(self._perform, entry.hash)
-        await self._advance(entry, OldKey.DELETED)
+        if old is None:
+            return Removal.MISSING
+        await self._advance(entry, OldKey.DISABLED)
+        # Before it is deleted: afterwards nobody can tell any more what it has spent.
+        await self._lower(twin, lowered(entry, old, twin))
+        removal = await remove(self._perform, entry.hash)
+        if removal is Removal.DELETED:
+            await self._advance(entry, OldKey.DELETED)
+        return removal
 
     async def _twin(self, entry: RotationEntry) -> Key:
         made = await self._journal.find(entry.hash)
         if made is None or not made.proven:
             own = None if made is None else made.secret_hash
             raise NotRetiredError(_UNPROVEN.format(entry.twin, own or "not known"))
-        answer = await unless_missing(self._perform, get(str(entry.twin)), str(entry.twin))
+        twin = str(entry.twin)
+        if await self._journal.do(lambda c: rotations.is_mixed_up(c, entry.hash, twin)):
+            raise NotRetiredError(_MIXED_UP.format(twin))
+        answer = await unless_missing(self._perform, get(twin), twin)
         if answer is None:
-            raise NotRetiredError(_GONE.format(entry.twin))
+            raise NotRetiredError(_GONE.format(twin))
         if answer.data.disabled:
-            raise NotRetiredError(_OFF.format(entry.twin))
+            raise NotRetiredError(_OFF.format(twin))
         return answer.data
 
     async def _lower(self, twin: Key, limit: float | None) -> None:
@@ -175,6 +208,11 @@ class Retiring:
 
     async def _advance(self, entry: RotationEntry, old_key: OldKey) -> None:
         await self._journal.do(lambda c: rotations.advance(c, entry.hash, old_key))
+
+
+def _home(entry: RotationEntry) -> str | None:
+    workspace_id: object = stored_spec(entry.hash, entry.plan).workspace_id
+    return workspace_id if isinstance(workspace_id, str) else None
 
 
 def _place(entry: RotationEntry) -> tuple[str, int]:

@@ -119,13 +119,14 @@ class AccountChangedError(JournalError):
 
     Attributes:
         known: the workspace that the journal's keys were made in.
-        found: the default workspace of the management key.
+        found: the default workspace of the management key; None: it shows none.
     """
 
-    def __init__(self, known: str, found: str) -> None:
+    def __init__(self, known: str, found: str | None) -> None:
         super().__init__(
             f"the journal's keys are in the workspace {known}, and this management key lists "
-            f"{found}: give the key of the account that they belong to, or another journal"
+            f"{found or 'no key of it'}: give the key of the account that they belong to, or "
+            "another journal"
         )
         self.known, self.found = known, found
 

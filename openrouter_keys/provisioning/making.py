@@ -1,5 +1,6 @@
 """One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
 
+from openrouter_keys.absence import not_gone
 from openrouter_keys.converter import decode
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
@@ -29,6 +30,7 @@ from openrouter_keys.provisioning.specs import KeySpec
 from openrouter_keys.provisioning.tally import Tally
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.reconcile import removed
+from openrouter_keys.removal import Removal
 from openrouter_keys.results import Err, Ok, attempt
 from openrouter_keys.retries import RetryConfig
 from openrouter_keys.service_clock import ServiceClock
@@ -114,12 +116,24 @@ class Making:
             self._tally.failed.add(_problem(entry, _SEALED))
         elif not entry.proven:
             self._tally.failed.add(_problem(entry, _UNPROVEN))
-        elif await removed(self._transport, entry.hash) is not None:
+        elif (why := await self._not_removed(entry, entry.hash)) is None:
             self._tally.deleted += 1
             return await self._create(job)
         else:
-            self._tally.failed.add(_problem(entry, _UNSTORED))
+            self._tally.failed.add(_problem(entry, why))
         return None
+
+    async def _not_removed(self, entry: Entry, hash: str) -> str | None:
+        """Delete a key whose secret nobody has; return why it may be there; None: it is gone."""
+        removal = await removed(self._transport, hash)
+        if removal is None:
+            return _UNSTORED
+        if removal is Removal.DELETED:
+            return None
+        data = None if entry.record is None else _read(entry.record)
+        home = entry.workspace_id if data is None else data.workspace_id or entry.workspace_id
+        why = (await not_gone(self._transport, self._clock, home, [hash])).get(hash)
+        return None if why is None else f"{_UNSTORED} ({why})"
 
     async def _resume(self, job: Job, entry: Entry, secret: str, hash: str) -> Job | None:
         made = UndeliveredKey(ref=entry.ref, key=secret, hash=hash)

@@ -88,7 +88,9 @@ SELECT id, hash, plan FROM rotations INDEXED BY unretired
 WHERE state <> 'deleted' AND handed_over_at IS NULL AND id > ? ORDER BY id LIMIT ?
 """
 _TWINLESS = """
-SELECT rotations.id, rotations.hash FROM rotations INDEXED BY unretired
+SELECT rotations.id, rotations.hash,
+    iif(json_valid(rotations.plan), json_extract(rotations.plan, '$.workspace_id'), NULL)
+FROM rotations INDEXED BY unretired
 LEFT JOIN keys ON keys.ref = rotations.hash
 WHERE rotations.state <> 'deleted' AND handed_over_at IS NULL AND rotations.id > ?
     AND keys.state IS NOT 'made'
@@ -99,6 +101,18 @@ WHERE rotations.state <> 'deleted' AND (handed_over_at, rotations.id) > (?, ?)
 ORDER BY handed_over_at, rotations.id LIMIT ?
 """
 _EVERY = f"{_ROWS} WHERE rotations.id > ? ORDER BY rotations.id LIMIT ?"
+# A create's answer that is a copy of another's tells an old key, or another's twin.
+_MIXED_UP = """
+SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = ?2)
+    OR EXISTS (SELECT 1 FROM rotations INDEXED BY twins WHERE twin = ?1)
+    OR (SELECT count(*) FROM rotations INDEXED BY twins WHERE twin = ?2) > 1
+"""
+# A few are enough: those of one account.
+_WORKSPACES = """
+SELECT DISTINCT iif(json_valid(plan), json_extract(plan, '$.workspace_id'), NULL) AS workspace_id
+FROM rotations INDEXED BY unretired
+WHERE state <> 'deleted' AND workspace_id IS NOT NULL LIMIT 5
+"""
 _COUNTS = """
 SELECT count(*), count(handed_over_at) FROM rotations INDEXED BY unretired WHERE state <> 'deleted'
 """
@@ -146,9 +160,14 @@ def unmade(connection: sqlite3.Connection, after: int) -> list[tuple[int, str, s
     return connection.execute(_UNMADE, (after, CHUNK)).fetchall()
 
 
-def twinless(connection: sqlite3.Connection, after: int) -> list[tuple[int, str]]:
-    """Return the place and the hash of the next ones of which no twin is known to exist."""
+def twinless(connection: sqlite3.Connection, after: int) -> list[tuple[int, str, str | None]]:
+    """Return the next ones of which no twin is known to exist: place, hash and workspace."""
     return connection.execute(_TWINLESS, (after, CHUNK)).fetchall()
+
+
+def workspaces(connection: sqlite3.Connection) -> list[str]:
+    """Return workspaces of the ones that are not through, a few at most."""
+    return [str(found) for (found,) in connection.execute(_WORKSPACES)]
 
 
 def unretired(connection: sqlite3.Connection, after: tuple[str, int]) -> list[RotationEntry]:
@@ -159,6 +178,12 @@ def unretired(connection: sqlite3.Connection, after: tuple[str, int]) -> list[Ro
         after: the time and the place of the one before.
     """
     return _read(connection, _UNRETIRED, *after)
+
+
+def is_mixed_up(connection: sqlite3.Connection, hash: str, twin: str) -> bool:
+    """Say whether a twin is an old key, or more than one key's, or its old key another's twin."""
+    (mixed_up,) = connection.execute(_MIXED_UP, {"1": hash, "2": twin}).fetchone()
+    return bool(mixed_up)
 
 
 def every(connection: sqlite3.Connection, after: int) -> list[RotationEntry]:

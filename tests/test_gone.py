@@ -1,0 +1,202 @@
+"""What proves that a key is gone: no 404, but a whole list of its workspace that shows others."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrouter_keys import (
+    AsyncOpenRouter,
+    OpenRouterError,
+    ProvisioningStoppedError,
+    ProvisionResult,
+)
+from tests.journals import spec
+from tests.misbehaving import Answer, Asked, Misbehaving, misbehaving, refused
+from tests.provisions import JumpingTime
+from tests.rotations import states
+
+MISSING = refused(404, "API key not found")
+ELSEWHERE = "99999999-2222-4333-8444-555555555555"
+Hook = Callable[[Misbehaving], Callable[[Asked], Answer | None]]
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Misbehaving]:
+    async with misbehaving() as service:
+        yield service
+
+
+@pytest.fixture
+async def client(service: Misbehaving) -> AsyncIterator[AsyncOpenRouter]:
+    time = JumpingTime()
+    async with AsyncOpenRouter("key", server_url=service.url) as client:
+        client._transport.clockwork, service.now = time.clockwork(), time.now
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def take(_: ProvisionResult) -> None:
+    pass
+
+
+def is_list(asked: Asked) -> bool:
+    return asked.method == "GET" and asked.path.endswith("/keys")
+
+
+def missing_and(lists: Callable[[Misbehaving, Asked], Answer | None]) -> Hook:
+    """No key is found by its hash, and this is listed; None: what is true."""
+
+    def hook(service: Misbehaving) -> Callable[[Asked], Answer | None]:
+        def answer(asked: Asked) -> Answer | None:
+            if asked.method == "POST":
+                return refused(402)
+            return lists(service, asked) if is_list(asked) else MISSING
+
+        return answer
+
+    return hook
+
+
+def others(service: Misbehaving, _: Asked) -> Answer:
+    return Answer(
+        200, {"data": [{**service.keys[0], "hash": "ab" * 32, "workspace_id": ELSEWHERE}]}
+    )
+
+
+def others_by_default(service: Misbehaving, asked: Asked) -> Answer:
+    return MISSING if "workspace_id" in asked.query else others(service, asked)
+
+
+def one_after_the_other(service: Misbehaving, _: Asked) -> Answer:
+    """A list that is never whole: each look shows another key."""
+    place = len(service.asked) % len(service.keys)
+    return Answer(200, {"data": [service.keys[place]]})
+
+
+LISTS: dict[str, Callable[[Misbehaving, Asked], Answer | None]] = {
+    "another account's keys": others,
+    "another account's keys, and no such workspace": others_by_default,
+    "no such workspace at all": lambda _, __: MISSING,
+    "nothing": lambda _, __: Answer(200, {"data": []}),
+    "them all, for those who answer lag behind": lambda _, __: None,
+    "each time others": one_after_the_other,
+    "an error": lambda _, asked: refused(500) if "workspace_id" in asked.query else None,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("confirms", [False, True])
+@pytest.mark.parametrize("lists", LISTS)
+async def test_no_rotation_is_written_off_while_its_key_may_be_there(
+    *, lists: str, confirms: bool, service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    old = [service.add(f"customer-{number}", limit=10)["hash"] for number in range(3)]
+    service.answer = lambda asked: refused(402) if asked.method == "POST" else None
+    taken: list[ProvisionResult] = []
+    given: dict[str, Any] = {"journal": path, "quiet_period": 0.0}
+    with pytest.raises(ProvisioningStoppedError):
+        await client.rotate(old, on_result=taken.append, **given)
+
+    service.answer = missing_and(LISTS[lists])(service)
+    try:
+        report = await client.rotate(
+            (), on_result=None if confirms else taken.append, retire_after=0, **given
+        )
+    except OpenRouterError:
+        pass  # nothing was begun
+    else:
+        assert (report.ok, report.waiting) == (False, 3)
+    assert await states(path) == ["planned"] * 3
+
+    service.answer = lambda _: None
+    report = await client.rotate((), on_result=taken.append, retire_after=0, **given)
+    assert (report.ok, report.rotated, report.retired) == (True, 3, 3)
+    assert not service.hashes & {*old}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lists", LISTS)
+async def test_no_old_key_counts_as_retired_while_it_may_be_there(
+    lists: str, service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    old = [service.add(f"customer-{number}", limit=10)["hash"] for number in range(3)]
+    given: dict[str, Any] = {"journal": path, "quiet_period": 0.0}
+    await client.rotate(old, on_result=take, **given)
+    hide = missing_and(LISTS[lists])(service)
+
+    def lagging(asked: Asked) -> Answer | None:
+        """What was disabled is not found from then on; its twin is."""
+        seen = asked.path.rpartition("/")[2] not in old or asked.method == "PATCH"
+        return None if seen and not is_list(asked) else hide(asked)
+
+    service.answer = lagging
+    try:
+        report = await client.rotate((), retire_after=0, **given)
+    except OpenRouterError:
+        assert "account" in lists or "workspace" in lists
+    else:
+        assert (report.ok, report.retired, report.waiting, report.failed) == (False, 0, 3, 3)
+    assert "deleted" not in await states(path)
+
+    service.answer = lambda _: None
+    report = await client.rotate((), retire_after=0, **given)
+    assert (report.ok, report.retired, report.waiting) == (True, 3, 0)
+    assert not service.hashes & {*old}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("lists", LISTS)
+async def test_no_key_without_a_stored_secret_is_forgotten_while_it_may_be_there(
+    *, lists: str, named: bool, service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    def die(_: ProvisionResult) -> None:
+        raise ConnectionError("away")
+
+    taken: list[ProvisionResult] = []
+    given: dict[str, Any] = {"journal": path, "store_secrets": False, "quiet_period": 0.0}
+    wanted = [spec(workspace_id="default") if named else spec()]
+    service.add("another")
+    with pytest.raises(ProvisioningStoppedError):
+        await client.provision(wanted, on_result=die, **given)
+    (_, lost) = service.keys
+
+    service.answer = missing_and(LISTS[lists])(service)
+    try:
+        report = await client.provision(wanted, on_result=taken.append, **given)
+    except ProvisioningStoppedError:
+        pass  # the account was found to be another
+    else:
+        (problem,) = report.failures
+        assert problem.hashes == (lost["hash"],)
+    service.answer = lambda _: None
+    report = await client.provision(wanted, on_result=taken.append, **given)
+    assert (report.ok, report.created, len(service.keys)) == (True, 1, 2)
+    assert lost["hash"] not in service.hashes
+
+
+@pytest.mark.slow
+async def test_what_was_deleted_by_hand_is_over_once_the_list_shows_others(
+    service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    old = [service.add(f"customer-{number}", limit=10) for number in range(2)]
+    given: dict[str, Any] = {"journal": path, "on_result": take, "quiet_period": 0.0}
+    service.answer = lambda asked: refused(402) if asked.method == "POST" else None
+    with pytest.raises(ProvisioningStoppedError):
+        await client.rotate([record["hash"] for record in old], **given)
+    service.answer = lambda _: None
+    service.keys.clear()
+    report = await client.rotate((), **given)
+    assert (report.ok, report.waiting, report.failed) == (False, 2, 2)
+    assert "lists none of its workspace" in report.failures[0].reason
+    service.add("another")
+    report = await client.rotate((), **given)
+    assert (report.waiting, report.failed) == (0, 2)
+    assert (await client.rotate((), **given)).ok
+    assert [record["name"] for record in service.keys] == ["another"]

@@ -172,6 +172,7 @@ async def test_ctrl_c_twice_leaves_what_can_be_gone_on_with(
         assert process.stdout is not None
         while (line := process.stdout.readline()) != "heard\n":
             before += line
+        time.sleep(1)  # it is raised only then
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
         out = before + out

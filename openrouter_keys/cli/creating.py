@@ -28,7 +28,7 @@ from openrouter_keys.cli.handover import Handed, Taker
 from openrouter_keys.cli.interrupts import interrupts, signal_code
 from openrouter_keys.cli.output import Output, Record, print_json, print_record
 from openrouter_keys.cli.secret_files import read_secret
-from openrouter_keys.cli.text import say
+from openrouter_keys.cli.text import say, scrubbed
 from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
@@ -166,6 +166,7 @@ async def _made(
         return _Made(handed, {"data": {"hash": error.hash, "name": request.name}}, str(error))
     answer = cast("dict[str, JSON]", unstructure(created))
     del answer["key"]
+    answer = cast("dict[str, JSON]", scrubbed(answer))
     handed = Handed(ref="", name=created.data.name, hash=created.data.hash, key=created.key)
     return _Made(handed, answer)
 
@@ -177,14 +178,23 @@ async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, o
             _print_secret(made, out)
         else:
             await taker.take(made.handed)
-    except (CommandError, OSError, asyncio.CancelledError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error) or "interrupted"
+    except (Exception, asyncio.CancelledError) as error:  # whatever it is, nobody took the secret
+        why = _why(error)
         undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
         raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
     if taker is not None:
         _print_answer(made, out)
     if made.problem:
         say(made.problem)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "interrupted"
+    if isinstance(error, CommandError):
+        return str(error)
+    # Another error's text may quote the secret.
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
 async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
@@ -208,7 +218,7 @@ def _print_secret(made: _Made, out: Output) -> None:
         sys.stdout.write(f"{key}\n")  # alone, for "$(…)"
     else:
         data = cast("dict[str, JSON]", made.answer["data"])
-        print_record(data | {"key": key}, out)
+        print_record(data, out, key=key)
     # What cannot be written shows now, while the key can still be deleted.
     sys.stdout.flush()
     if sys.stdout.isatty():

@@ -189,6 +189,7 @@ class CommandTaker:
             raise CommandError(f"{self.words[0]} exited with {code} and {taken}")
 
     async def _run(self, handed: Handed) -> int:
+        line = f"{encodable(handed.key)}\n".encode()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self.words,
@@ -201,16 +202,20 @@ class CommandTaker:
             )
         except OSError as error:
             raise CommandError(f"cannot run {self.words[0]}: {error.strerror}", USAGE) from error
-        await process.communicate(f"{handed.key}\n".encode())
+        await process.communicate(line)
         return await process.wait()
 
 
 def _environment(handed: Handed) -> dict[str, str]:
     known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
     ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
-    return ours | {
-        f"OPENROUTER_KEY_{name}": value.replace("\0", "") for name, value in known.items()
-    }
+    return ours | {f"OPENROUTER_KEY_{name}": _held(value) for name, value in known.items()}
+
+
+def _held(text: str) -> str:
+    """Return a text as an environment can hold it: no NUL, and escapes for what cannot be said."""
+    encoding = sys.getfilesystemencoding()
+    return text.replace("\0", "").encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
@@ -312,7 +317,27 @@ def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Ha
         variables = _Variables()
         return lambda handed: write(f"{variables.name(handed)}={_assigned(handed.key)}\n")
     write(csv_row(COLUMNS, _CSV_END))
-    return lambda handed: write(csv_row(asdict(handed).values(), _CSV_END))
+    return lambda handed: write(csv_row(_cells(handed), _CSV_END))
+
+
+def _cells(handed: Handed) -> list[str]:
+    encodable(handed.key)
+    return [*asdict(handed).values()]
+
+
+def encodable(key: str) -> str:
+    """Return a secret that can be written as it is.
+
+    Raises:
+        CommandError: half a surrogate pair is in it.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        problem = "the secret cannot be written as text: give --secret-format jsonl"
+    else:
+        return key
+    raise CommandError(problem)
 
 
 def _alone(key: str) -> str:

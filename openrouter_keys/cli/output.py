@@ -13,9 +13,10 @@ from cyclopts import Group, Parameter
 
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.cli.csv_cells import csv_row
-from openrouter_keys.cli.text import as_json, printable
+from openrouter_keys.cli.text import as_json, printable, scrubbed
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.errors import JSON
+from openrouter_keys.masking import scrub
 
 #: A record as plain JSON values, by the API's names.
 Record: TypeAlias = Mapping[str, JSON]
@@ -77,7 +78,7 @@ async def print_records(
     columns: Sequence[str],
     table: Callable[[Sequence[Record]], None],
 ) -> None:
-    """Print records, each as it comes where the format allows it.
+    """Print records, each as it comes where the format allows it, and no secret in any.
 
     Args:
         records: what to print.
@@ -86,23 +87,30 @@ async def print_records(
         table: prints all of them for people.
     """
     if output.format == "table":
-        table([record async for record in records])
+        table([_shown(record) async for record in records])
     elif output.format == "json":
-        print_json({"data": [dict(record) async for record in records]})
+        print_json({"data": [_shown(record) async for record in records]})
     else:
         write = None
         async for record in records:
             # Its header is only written once it is known that there is something to print.
             write = write or _row_writer(output.format, columns)
-            write(record)
+            write(_shown(record))
         if write is None:
             _row_writer(output.format, columns)
 
 
-def print_record(record: Record, output: Output) -> None:
-    """Print one record: a line for each field, or as `print_records` does."""
+def print_record(record: Record, output: Output, **secret: str) -> None:
+    """Print one record: a line for each field, or as `print_records` does.
+
+    Args:
+        record: the record; what looks like a secret in it is masked.
+        output: how.
+        **secret: a field that is printed as it is.
+    """
+    record = {**_shown(record), **secret}
     if output.format == "json":
-        print_json({"data": dict(record)})
+        print_json({"data": record})
     elif output.format == "text":
         for name, value in record.items():
             sys.stdout.write(f"{printable(name)}\t{printable(cell(value))}\n")
@@ -113,6 +121,10 @@ def print_record(record: Record, output: Output) -> None:
         print_fields(record)
     else:
         _row_writer(output.format, tuple(record))(record)
+
+
+def _shown(record: Record) -> dict[str, JSON]:
+    return {scrub(name): scrubbed(value) for name, value in record.items()}
 
 
 def print_json(value: JSON) -> None:

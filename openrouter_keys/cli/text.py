@@ -27,6 +27,17 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def scrubbed(value: JSON) -> JSON:
+    """Return what the service said without whatever looks like a secret."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, list):
+        return [scrubbed(each) for each in value]
+    if isinstance(value, dict):
+        return {scrub(name): scrubbed(each) for name, each in value.items()}
+    return value
+
+
 def as_json(value: JSON, indent: int | None = None) -> str:
     """Return a value as JSON, in which escapes stand for whatever steers a terminal.
 

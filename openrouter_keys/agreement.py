@@ -26,6 +26,16 @@ def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
     return tuple(name for name, agrees in _AGREES.items() if not agrees(asked, key))
 
 
+def mismatches(asked: CreateKeysRequest, made: Key) -> tuple[str, ...]:
+    """Return the fields in which a new key is not as asked for: nobody asks for a disabled one.
+
+    Args:
+        asked: the create's body.
+        made: the record that the create was answered with.
+    """
+    return (*disagreements(asked, made), *(["disabled"] if made.disabled else []))
+
+
 def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
     """Return why an update cannot be taken for done; None: the key's record shows it.
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from attrs import define, field
 
 from openrouter_keys import checks
+from openrouter_keys.agreement import mismatches
 from openrouter_keys.answers import Answer, refuse_error
 from openrouter_keys.converter import decode, encode, parse, structure
 from openrouter_keys.errors import (
@@ -295,6 +296,7 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
         once = count(answer.body, created.key) == 1 and "key" not in created.data.extra
         if once and created.data.hash == hash_of(created.key):
             answer.proven = True
+            _tell_mismatches(created, request)
             return created
     found = _found(answer.body)
     if found.secret is None:
@@ -309,6 +311,7 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
         unreadable = _unreadable(error, found)
     else:
         _compare(created)
+        _tell_mismatches(created, request)
         return created
     finally:
         del found  # crash reporters send local variables home
@@ -338,6 +341,14 @@ def _compare(created: CreateKeysResponse) -> None:
         if created.data.hash != hash_of(created.key):
             told = "create: the hash %s is not the SHA-256 of the secret"
             _log.warning(told, escaped(created.data.hash))
+
+
+def _tell_mismatches(created: CreateKeysResponse, request: CreateKeysRequest) -> None:
+    """Warn of a key that is not as it was asked for; whoever asked gets it all the same."""
+    with suppress(Exception):  # as above
+        if wrong := mismatches(request, created.data):
+            told = "create: the key %s is not as it was asked for: %s"
+            _log.warning(told, escaped(created.data.hash), ", ".join(wrong))
 
 
 def _salvaged(body: bytes, request: CreateKeysRequest, error: Exception) -> ResponseValidationError:

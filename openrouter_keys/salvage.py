@@ -1,8 +1,9 @@
 """The secret in a create's answer that is cut short, garbled, or of another shape. Pure: no I/O.
 
 A text is taken for the secret only if something proves it: its SHA-256, which the answer tells as
-the key's hash; or else its place, `key` or `data.key`, where no other text stands. In an answer
-that is no JSON it must look like a secret, too.
+the key's hash; or else its place, `key` or `data.key`, where no other text stands, and where the
+text is neither redacted nor the key's label. In an answer that is no JSON it must look like a
+secret, too.
 """
 
 import json
@@ -27,6 +28,10 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 # A created secret as it is documented, and whatever a later one may look like.
 _DOCUMENTED = re.compile(r"sk-or-v1-[0-9a-f]{64}")
 _PLAUSIBLE = re.compile(r"[!-~]{16,}")
+# What some proxy or tool put in a secret's place, or a label, which is no secret either.
+_REDACTED = re.compile(
+    r"\.\.|[*\u2022\u2026\u25cf\u2588<>\[\]]|(.)\1{11}|redact|filtered|masked|hidden", re.IGNORECASE
+)
 _MEMBER = re.compile(rf'"key"\s*:\s*"({_DOCUMENTED.pattern})"')
 
 #: The names of the members that something stands in, from the outside in; 0: a list; None: a name
@@ -34,6 +39,7 @@ _MEMBER = re.compile(rf'"key"\s*:\s*"({_DOCUMENTED.pattern})"')
 _Path: TypeAlias = tuple[str | int | None, ...]
 _SECRETS: tuple[_Path, ...] = (("key",), ("data", "key"))
 _HASHES: tuple[_Path, ...] = (("data", "hash"),)
+_LABEL: _Path = ("data", "label")
 
 
 @frozen
@@ -91,11 +97,17 @@ def _is_json(body: bytes) -> bool:
 
 def _placed(strings: Iterable["_String"], *, whole: bool) -> set[str]:
     """Return what stands where a secret does, and looks like one where that may be chance."""
-    found = {each.value for each in strings if each.path in _SECRETS and each.value}
+    labels = {each.value for each in strings if each.path == _LABEL}
+    found = {each.value for each in strings if each.path in _SECRETS and each.value} - labels
+    found = {value for value in found if _DOCUMENTED.fullmatch(value) or not _redacted(value)}
     if not whole:
         found = {value for value in found if _PLAUSIBLE.fullmatch(value)}
     documented = {value for value in found if _DOCUMENTED.fullmatch(value)}
     return documented if len(documented) == 1 else found
+
+
+def _redacted(value: str) -> bool:
+    return _REDACTED.search(value) is not None
 
 
 def _told_hash(strings: Iterable["_String"], *, whole: bool) -> str | None:

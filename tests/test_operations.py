@@ -465,7 +465,8 @@ def test_an_answer_of_another_shape_has_lost_the_secret(value: JSON) -> None:
 def test_a_hash_that_is_not_that_of_the_secret_only_warns(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    answered = created({"data": key_json(hash="f01d52606dc8f0a8"), "key": SECRET})
+    data = key_json(hash="f01d52606dc8f0a8", workspace_id="w-1")
+    answered = created({"data": data, "key": SECRET})
     assert (answered.key, answered.data.hash) == (SECRET, "f01d52606dc8f0a8")
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("openrouter_keys", logging.WARNING)
@@ -480,7 +481,7 @@ def test_a_hash_cannot_forge_a_line_in_the_log(caplog: pytest.LogCaptureFixture)
 
 
 def test_the_right_hash_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    created({"data": key_json(), "key": SECRET})
+    created({"data": key_json(workspace_id="w-1"), "key": SECRET})
     assert caplog.records == []
 
 
@@ -531,3 +532,36 @@ def test_reading_a_key_twice_gives_equal_records() -> None:
     assert isinstance(first, Key)
     assert first == second
     assert first.created_at == datetime(2025, 8, 24, 10, 30, tzinfo=UTC)
+
+
+WRONG: dict[str, tuple[dict[str, Any], dict[str, JSON], str]] = {
+    "no limit": ({"limit": 5}, {"limit": None}, "limit"),
+    "disabled": ({}, {"disabled": True}, "disabled"),
+    "two": ({"limit_reset": "daily"}, {"name": "b", "limit_reset": None}, "name, limit_reset"),
+    "another workspace": ({"workspace_id": "w"}, {}, "workspace_id"),
+    "a steering hash": ({"limit": 5}, {"hash": "\x1b[2J", "limit": 6}, "limit"),
+    "nothing": ({"limit": 5}, {"limit": 5}, ""),
+    "nothing that was asked for": ({}, {"limit": 5, "limit_reset": "daily"}, ""),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_key_that_is_not_as_asked_for_is_warned_of_and_handed_over(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, shown, fields = WRONG[name]
+    operation = operations.create(CreateKeysRequest(name="customer-42", **asked))
+    read = operation.read(answer(body({"data": key_json(**shown), "key": SECRET}), 201))
+    assert read.key == SECRET
+    told = [record.getMessage() for record in caplog.records if "asked" in record.msg]
+    assert all("\x1b" not in each for each in told)
+    assert [each.rpartition(": ")[2] for each in told] == ([fields] if fields else [])
+
+
+def test_a_log_that_fails_takes_no_secret_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("openrouter_keys.operations._log.warning", broken)
+    operation = operations.create(CreateKeysRequest(name="another", limit=7))
+    assert operation.read(answer(body({"data": key_json(), "key": SECRET}), 201)).key == SECRET

@@ -55,6 +55,12 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "include_byok_in_limit",
     ),
     "another workspace": ({"workspace_id": WORKSPACE}, {"workspace_id": "w"}, "workspace_id"),
+    "a key that does not work": ({}, {"disabled": True}, "disabled"),
+    "a disabled key of another limit": (
+        {"limit": 5},
+        {"disabled": True, "limit": 6},
+        "limit, disabled",
+    ),
     "two fields": ({"limit": 5}, {"limit": 6, "name": "b"}, "name, limit"),
 }
 # What is as good as what was asked for.

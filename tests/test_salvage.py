@@ -104,6 +104,38 @@ def test_a_text_that_nothing_proves_is_not_handed_over(raw: bytes) -> None:
     assert not any(text in shown for text in ("env", OTHER, SECRET, SECRET[:40], "aaaa"))
 
 
+REDACTED = (
+    "sk-or-v1-328...cfab",
+    "sk-or-v1-328\u2026cfab",
+    "sk-or-v1-3..b",
+    "sk-or-v1-" + "*" * 64,
+    "sk-or-v1-****************cfab",
+    "\u2022" * 20,
+    "sk-or-v1-" + "x" * 64,
+    "sk-or-v1-XXXXXXXXXXXXXXXXXXXX",
+    "[REDACTED]",
+    "<hidden by the proxy>",
+    "__Filtered__secret__",
+    "redacted-by-dlp-7f3a",
+    "fa4e-as-the-label-has-it",
+)
+
+
+@in_one_test("shown", REDACTED)
+def test_a_redacted_text_is_no_secret(shown: str) -> None:
+    data = key_json(label="fa4e-as-the-label-has-it", hash="cd" * 32)
+    bodies: list[JSON] = [{"data": data, "key": shown}, {"data": {**data, "key": shown}}]
+    for body in bodies:
+        for raw in (text(body), json.dumps(body, ensure_ascii=False).encode()):
+            with pytest.raises(SecretLostError) as raised:
+                operations.create(REQUEST).read(answer(raw, 201))
+            assert raised.value.hash == "cd" * 32
+    # Its hash would prove the strangest one, and a redacted copy beside the secret does no harm.
+    proven = key_json(hash=sha256(shown.encode()).hexdigest())
+    assert handed_over(text({"data": proven, "key": shown})) == shown
+    assert handed_over(text({"data": {**data, "key": shown}, "key": SECRET})) == SECRET
+
+
 @pytest.mark.parametrize("raw", KEPT.values(), ids=KEPT)
 def test_a_secret_need_not_begin_as_they_do_today(raw: bytes) -> None:
     assert handed_over(raw) == NEW_FORM

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
-from openrouter_keys.agreement import disagreements
+from openrouter_keys.agreement import mismatches
 from openrouter_keys.cli import USAGE, CommandError, destination
 from openrouter_keys.cli.destination import Destination
 from openrouter_keys.cli.handover import Handed, Taker, TextTaker, WholeLines, writer
@@ -127,7 +127,7 @@ def _is_as_asked(entry: Entry) -> bool:
     # No run has compared it yet, or it could not be disabled.
     spec = stored_spec(entry.ref, json.dumps(dict(entry.plan)))
     try:
-        return not disagreements(spec.request(), decode(entry.record.encode(), Key))
+        return not mismatches(spec.request(), decode(entry.record.encode(), Key))
     except ResponseValidationError:
         return True
 

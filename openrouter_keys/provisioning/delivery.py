@@ -4,7 +4,7 @@ import enum
 import inspect
 from datetime import datetime
 
-from openrouter_keys.agreement import disagreements, unchanged
+from openrouter_keys.agreement import mismatches, unchanged
 from openrouter_keys.converter import encode
 from openrouter_keys.errors import AnotherKeyError, OpenRouterError, ResponseValidationError
 from openrouter_keys.made_keys import MadeKey
@@ -174,4 +174,4 @@ def _is_unreadable(error: OpenRouterError) -> bool:
 
 
 def _wrong(spec: KeySpec, data: Key | None) -> tuple[str, ...]:
-    return ("unreadable",) if data is None else disagreements(spec.request(), data)
+    return ("unreadable",) if data is None else mismatches(spec.request(), data)

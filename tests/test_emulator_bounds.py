@@ -307,6 +307,7 @@ def test_a_request_that_lands_late_counts_as_a_connection() -> None:
     serving(play, connections=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", GET[:30], GET, POST + HEAD + b"Content-Length: 99\r\n\r\n{"])
 def test_connections_that_came_and_went_leave_nothing(sent: bytes) -> None:
     async def play(emulator: Emulator) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -493,8 +494,10 @@ async def test_a_second_cancel_is_heard_at_once_and_the_create_settles_by_itself
 async def test_a_cancelled_anyio_scope_settles_too(emulator: Emulator) -> None:
     emulator.latency = 0.1
     async with api_keys(emulator.base_url, emulator.api_key) as keys:
-        with anyio.move_on_after(0.05):
-            await keys.create(name="new")
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(keys.create, name="new"))
+            await until(lambda: emulator.count("create"))
+            group.cancel_scope.cancel()
         # Waited for, although the scope cancels again and again.
         assert emulator.count("delete") == 1
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from openrouter_keys.models import CreateKeysRequest, Key, UpdateKeysRequest
@@ -27,13 +27,14 @@ def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
 
 
 def mismatches(asked: CreateKeysRequest, made: Key) -> tuple[str, ...]:
-    """Return the fields in which a new key is not as asked for: nobody asks for a disabled one.
+    """Return the fields in which a new key is not as asked for: nobody asks for one that is dead.
 
     Args:
         asked: the create's body.
         made: the record that the create was answered with.
     """
-    return (*disagreements(asked, made), *(["disabled"] if made.disabled else []))
+    dead = {"disabled": made.disabled, "expires_at": asked.expires_at is UNSET and _is_over(made)}
+    return (*disagreements(asked, made), *(name for name, is_so in dead.items() if is_so))
 
 
 def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
@@ -50,6 +51,10 @@ def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
     if not missed:
         return None
     return f"the service says that the key {hash} was updated, and shows no change of {missed[0]}"
+
+
+def _is_over(made: Key) -> bool:
+    return isinstance(made.expires_at, datetime) and made.expires_at <= made.created_at
 
 
 def _name(asked: _Request, key: Key) -> bool:

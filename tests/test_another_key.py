@@ -1,13 +1,20 @@
 """An answer with another key's record is an error that says so, and proves nothing of a key."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define
 
-from openrouter_keys import AnotherKeyError, AsyncOpenRouter, OpenRouter, OpenRouterError
+from openrouter_keys import (
+    AnotherKeyError,
+    AsyncOpenRouter,
+    OpenRouter,
+    OpenRouterError,
+    ProvisioningStoppedError,
+)
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
@@ -200,3 +207,29 @@ async def test_no_key_that_somebody_uses_is_retired_for_a_twin_that_is_no_new_ke
         if hash not in works:
             assert [*handed.values()].count(handed[hash]) == 1
     assert report.ok is not bool(works & {record["hash"] for record, _ in olds})
+
+
+@pytest.mark.parametrize("shown", ["sk-or-v1-328...cfab", "[REDACTED]", "****", "label"])
+async def test_nothing_is_retired_for_a_secret_that_a_proxy_redacted(
+    shown: str, service: Misbehaving, tmp_path: Path
+) -> None:
+    old = service.add("old", limit=10)
+
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method != "POST":
+            return None
+        twin = service.add(**asked.body)
+        return Answer(201, {"data": twin, "key": twin.get(shown, shown)})
+
+    service.answer = answer
+    time, taken = JumpingTime(), list[object]()
+    async with AsyncOpenRouter("key", server_url=service.url) as client:
+        client._transport.clockwork, service.now = time.clockwork(), time.now
+        with suppress(ProvisioningStoppedError):
+            report = await client.rotate(
+                [old["hash"]], journal=tmp_path / "j", on_result=taken.append, retire_after=0
+            )
+            assert (report.ok, report.retired) == (False, 0)
+    assert taken == []
+    assert old in service.keys
+    assert old["disabled"] is False

@@ -56,6 +56,12 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "another workspace": ({"workspace_id": WORKSPACE}, {"workspace_id": "w"}, "workspace_id"),
     "a key that does not work": ({}, {"disabled": True}, "disabled"),
+    "a key that has expired": ({}, {"expires_at": "2000-01-01T00:00:00Z"}, "expires_at"),
+    "a dead key": (
+        {},
+        {"expires_at": "2000-01-01T00:00:00Z", "disabled": True},
+        "disabled, expires_at",
+    ),
     "a disabled key of another limit": (
         {"limit": 5},
         {"disabled": True, "limit": 6},

@@ -38,7 +38,7 @@ async def not_gone(
     Returns:
         What is left out is proven to be gone.
     """
-    listed = await attempt(Lister(transport, clock, {}).list(workspace_id, _EVER, frozenset()))
+    listed = await attempt(Lister(transport, clock, {}).list(workspace_id, _EVER, {}))
     if isinstance(listed, Err):
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.error))
     if listed.value.problem is not None:

@@ -99,7 +99,7 @@ class Names:
         self._plain: dict[str, list[str]] = {}
         for name in self._asked:
             self._plain.setdefault(_plain(name), []).append(name)
-        self._longest = max((len(key.name.encode()) for key in listed), default=0)
+        self._longest = max((_size(key.name) for key in listed), default=0)
         self._sorted = sorted(self._plain)
 
     def meant_by(self, name: str) -> Sequence[str]:
@@ -110,11 +110,16 @@ class Names:
         if plain in self._plain:
             return self._plain[plain]
         # A cut may go through a character.
-        if not plain or len(name.encode()) < self._longest - _CUT_THROUGH:
+        if not plain or _size(name) < self._longest - _CUT_THROUGH:
             return ()
         start = bisect_left(self._sorted, plain)
         cut = takewhile(lambda one: one.startswith(plain), islice(self._sorted, start, None))
         return [asked for one in cut for asked in self._plain[one]]
+
+
+def _size(name: str) -> int:
+    # JSON can escape half a surrogate pair, which plain UTF-8 would refuse.
+    return len(name.encode(errors="surrogatepass"))
 
 
 def _plain(name: str) -> str:

@@ -4,7 +4,7 @@ A list proves that a key is not there only if it is whole, and nothing in it say
 does: keys that must be in it, or another look that shows the same.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -86,13 +86,16 @@ class Lister:
     clock: ServiceClock
     options: RequestOptions
 
-    async def list(self, workspace_id: str | None, since: datetime, known: Set[str]) -> Listing:
+    async def list(
+        self, workspace_id: str | None, since: datetime, known: Mapping[str, str | None]
+    ) -> Listing:
         """List a workspace's keys, again and again while some may be missing.
 
         Args:
             workspace_id: the workspace; None: the default one.
             since: keys that are older need not be listed.
-            known: hashes of keys that must be in it, unless they were deleted.
+            known: hashes of keys that must be in it, unless they were deleted or moved, each with
+                the workspace where it was made; None: not known.
 
         Raises:
             OpenRouterError: the service refused to list, or could not.
@@ -138,11 +141,16 @@ class Lister:
                 walk.add(key)
 
     async def _problem(
-        self, workspace_id: str | None, walk: _Walk, before: _Walk | None, known: Set[str]
+        self,
+        workspace_id: str | None,
+        walk: _Walk,
+        before: _Walk | None,
+        known: Mapping[str, str | None],
     ) -> str | None:
         """Return why keys may be missing on a walk; None: something proves that none is."""
-        listed = known & walk.keys.keys()
-        hidden = await self._hidden(workspace_id, walk, known - listed)
+        listed = known.keys() & walk.keys.keys()
+        missing = {hash: home or workspace_id for hash, home in known.items() if hash not in listed}
+        hidden = await self._hidden(missing)
         if hidden is not None:
             return f"the key {hidden} is there, and is not listed"
         if walk.passed and listed:
@@ -154,20 +162,36 @@ class Lister:
             made_meanwhile = newest is not None and key.created_at > newest
             if hash not in before.keys and not made_meanwhile:
                 return f"the key {hash} was not listed at first"
-        hidden = await self._hidden(workspace_id, walk, before.keys.keys() - walk.keys.keys())
+        gone = {
+            hash: key.workspace_id or workspace_id
+            for hash, key in before.keys.items()
+            if hash not in walk.keys
+        }
+        hidden = await self._hidden(gone)
         return None if hidden is None else f"the key {hidden} is there, and is listed no more"
 
-    async def _hidden(self, workspace_id: str | None, walk: _Walk, hashes: Set[str]) -> str | None:
-        """Return one of these keys that is there; of many, some are asked for."""
-        listed = {key.workspace_id for key in walk.keys.values()}
-        here = listed if workspace_id is None else listed | {workspace_id}
-        for hash in islice(hashes, MOST_ASKED):
-            found = await attempt(self.transport.perform(get(hash), self.options))
+    async def _hidden(self, homes: Mapping[str, str | None]) -> str | None:
+        """Return one of these keys that is where it was; of many, some are asked for.
+
+        Args:
+            homes: their hashes, each with its workspace. What else is listed proves nothing: a
+                list of another workspace shows only keys of that one.
+        """
+        for hash, home in islice(homes.items(), MOST_ASKED):
+            found = await attempt(self._look(hash))
             if isinstance(found, Err):
-                deleted = is_api_404(found.error)
+                gone = is_api_404(found.error)
             else:
-                home = found.value.data.workspace_id
-                deleted = bool(home and here) and home not in here  # moved to another workspace
-            if not deleted:
+                gone = _differ(home, found.value.workspace_id)  # moved to another workspace
+            if not gone:
                 return hash
         return None
+
+    async def _look(self, hash: str) -> Key:
+        # What can be no hash is refused here, where it is an error like any other.
+        return (await self.transport.perform(get(hash), self.options)).data
+
+
+def _differ(home: str | None, now: str | None) -> bool:
+    """Whether a key was moved; a workspace's id may be written in capitals."""
+    return bool(home and now) and str(home).casefold() != str(now).casefold()

@@ -32,8 +32,9 @@ _AT_ONCE = 8
 R = TypeVar("R")
 _Place: TypeAlias = tuple[str | None, str]
 _Candidates: TypeAlias = tuple[Mapping[_Place, Sequence[Key]], Mapping[str | None, str]]
-#: Returns the hashes of keys of a workspace that were made since a time.
-Known: TypeAlias = Callable[[str | None, datetime], Awaitable[Set[str]]]
+#: Returns the hashes of keys of a workspace that were made since a time, each with the workspace
+#: that its record told; None: not known.
+Known: TypeAlias = Callable[[str | None, datetime], Awaitable[Mapping[str, str | None]]]
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -69,8 +70,8 @@ class Reconciliation:
         return not (self.left or self.unproven or self.incomplete)
 
 
-async def _none(_: str | None, __: datetime) -> Set[str]:
-    return frozenset()
+async def _none(_: str | None, __: datetime) -> Mapping[str, str | None]:
+    return {}
 
 
 async def reconcile(
@@ -95,7 +96,7 @@ async def reconcile(
         knows: whether a key with this hash is known to have been answered for.
         stamps: how keys were stamped, besides those that the transport made.
         known: returns the hashes of keys of a workspace that were made since a time, and must be
-            listed unless they were deleted: they show whether a list is whole.
+            listed unless they were deleted or moved: they show whether a list is whole.
         options: those of the creates; None: the client's.
 
     Raises:
@@ -141,7 +142,9 @@ async def reconcile(
 async def _is_known(
     transport: Transport, key: Key, knows: Callable[[str], Awaitable[bool]]
 ) -> bool:
-    return key.hash in transport.made or await knows(key.hash)
+    # JSON can escape half a surrogate pair, which no journal can look for.
+    hash = escaped(key.hash)
+    return hash in transport.made or await knows(hash)
 
 
 async def _candidates(

@@ -75,8 +75,10 @@ class Settler:
             cancelled.add_note(str(error))
             _log.warning("%s", error)
             raise
-        except OpenRouterError as unsettled:
-            error.add_note(f"it could not be reconciled: {unsettled}")
+        except Exception as unsettled:  # the facts of the create must not be lost
+            told = escaped(f"{type(unsettled).__name__}: {unsettled}")
+            ours = isinstance(unsettled, OpenRouterError)
+            error.add_note(f"it could not be reconciled: {unsettled if ours else told}")
             raise error from unsettled
 
     async def settle(

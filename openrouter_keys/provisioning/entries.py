@@ -100,7 +100,7 @@ WHERE id > (SELECT max(id) FROM keys) - 1000 AND proven AND ended_at IS NOT NULL
 ORDER BY id DESC LIMIT 32
 """
 _KNOWN = """
-SELECT hash FROM keys
+SELECT hash, iif(json_valid(record), json_extract(record, '$.workspace_id'), NULL) FROM keys
 WHERE proven AND last_attempt_at >= ?2 AND json_extract(plan, '$.workspace_id') IS ?1
 ORDER BY id DESC LIMIT 5000
 """
@@ -362,10 +362,15 @@ def stamps(connection: sqlite3.Connection) -> list[Stamp]:
     ]
 
 
-def known(connection: sqlite3.Connection, workspace_id: str | None, since: str) -> frozenset[str]:
-    """Return the hashes of keys of a workspace that were made since a time, the last ones."""
+def known(
+    connection: sqlite3.Connection, workspace_id: str | None, since: str
+) -> dict[str, str | None]:
+    """Return the hashes of keys of a workspace that were made since a time, the last ones.
+
+    Each has the workspace that its record tells; None: it tells none.
+    """
     rows = connection.execute(_KNOWN, _numbered(workspace_id, since))
-    return frozenset(hash for (hash,) in rows)
+    return {hash: home if isinstance(home, str) else None for hash, home in rows}
 
 
 def _object(text: str) -> dict[str, JSON]:

@@ -376,8 +376,10 @@ class Journal(NeverPickled):
         """Return how the service stamped the last keys that it made."""
         return await self._writer.submit(entries.stamps)
 
-    async def known(self, workspace_id: str | None, since: datetime) -> frozenset[str]:
+    async def known(self, workspace_id: str | None, since: datetime) -> dict[str, str | None]:
         """Return the hashes of keys of a workspace that were made since a time, the last ones.
+
+        Each has the workspace that its record tells; None: it tells none.
 
         Args:
             workspace_id: the workspace that was asked for; None: the default one.

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from openrouter_keys.converter import structure
 from openrouter_keys.doubts import Doubt
 from openrouter_keys.errors import QuotaExhaustedError
+from openrouter_keys.masking import escaped
 from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.journal import Journal
@@ -148,7 +149,8 @@ class Lookback:
         )
         findings = _sorted_out(entries, found, await self._resolve(entries, found))
         for problem in findings.unproven:
-            await self._journal.doubt(problem.ref, f"{problem.reason}: {', '.join(problem.hashes)}")
+            told = escaped(f"{problem.reason}: {', '.join(problem.hashes)}")
+            await self._journal.doubt(problem.ref, told)
         settled = evolve(findings, cleared=frozenset()) if last else findings
         await self._clear(entries, settled, began)
         return findings

@@ -1,0 +1,184 @@
+"""Answers that would have a reconcile harm keys, or stop it: odd rows, and lists that lie."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from attrs import define
+
+from openrouter_keys import AsyncOpenRouter, ProvisionResult
+from openrouter_keys.errors import CreateOutcomeUnknownError
+from tests.journals import spec
+from tests.misbehaving import Misbehaving, Record, hash_of, misbehaving
+from tests.provisions import JumpingTime
+
+KEY = "sk-or-mgmt-test-" + "0" * 32
+WORKSPACE = "aaaaaaaa-d932-5740-b2c7-b52af166bc11"
+ELSEWHERE = "bbbbbbbb-d932-5740-b2c7-b52af166bc11"
+
+
+@define
+class Case:
+    service: Misbehaving
+    client: AsyncOpenRouter
+    time: JumpingTime
+
+
+@pytest.fixture
+async def case() -> AsyncIterator[Case]:
+    time = JumpingTime()
+    async with (
+        misbehaving(now=time.now) as service,
+        AsyncOpenRouter(KEY, server_url=service.url) as client,
+    ):
+        client._transport.clockwork = time.clockwork()
+        yield Case(service, client, time)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "customers.journal"
+
+
+def listed(change: Callable[[Record], Record]) -> Callable[[list[Record], int], Sequence[Record]]:
+    """A list whose rows are changed."""
+    return lambda keys, offset: [change(key) for key in keys[offset : offset + 100]]
+
+
+# --- one odd row stops nothing ---
+
+ODD: dict[str, Record] = {
+    "half a surrogate pair in a name": {"name": "x\ud800y"},
+    "the other half": {"name": "\udc00"},
+    "it in a hash": {"hash": "\udfff" * 64},
+    "a hash that is no path": {"hash": "../../etc"},
+    "an empty hash": {"hash": ""},
+    "a name of nothing but white space": {"name": "\u2028 \t"},
+    "a name that is longer than any": {"name": "x" * 100_000},
+    "it in the name asked for": {"name": "n\ud800"},
+    "it in a workspace": {"workspace_id": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+async def test_an_odd_row_keeps_no_single_create_from_being_settled(
+    odd: Record, case: Case
+) -> None:
+    other = case.service.add("another")
+    case.service.page = listed(lambda key: key | odd if key["hash"] == other["hash"] else key)
+    case.service.outcomes.append("lost")
+
+    created = await case.client.api_keys.create(name="n", on_unknown="reconcile")
+
+    assert case.service.hashes == {other["hash"], created.data.hash}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+async def test_an_odd_row_stops_no_run(odd: Record, case: Case, path: Path) -> None:
+    other = case.service.add("another")
+    case.service.page = listed(lambda key: key | odd if key["hash"] == other["hash"] else key)
+    case.service.outcomes.extend(["told", "lost"])
+
+    report = await case.client.provision([spec("a"), spec("b")], journal=path, concurrency=1)
+
+    assert (report.created, report.ok) == (2, True)
+    assert len(case.service.keys) == 3
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "\ud83d", "n\udfff"], ids=ascii)
+async def test_an_odd_name_of_ones_own_is_settled(name: str, case: Case, path: Path) -> None:
+    case.service.outcomes.append("lost")
+    created = await case.client.api_keys.create(name=name, on_unknown="reconcile")
+    case.service.outcomes.append("lost")
+    report = await case.client.provision([spec(name=name)], journal=path)
+    assert report.ok
+    assert case.service.hashes >= {created.data.hash}
+    assert len(case.service.keys) == 2
+
+
+@pytest.mark.parametrize(
+    "problem", [UnicodeError("odd"), RecursionError("deep"), MemoryError(), KeyError("k")], ids=repr
+)
+async def test_whatever_keeps_a_create_from_being_settled_it_is_told(
+    problem: Exception, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr("openrouter_keys.reconcile.Names", fails)
+    case.service.outcomes.append("lost")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="n", on_unknown="reconcile")
+    assert (caught.value.name, caught.value.attempts) == ("n", 1)
+    assert type(problem).__name__ in "".join(caught.value.__notes__)
+
+
+# --- a list is whole only if it shows what was made where it was made ---
+
+
+def of_another_workspace(service: Misbehaving) -> None:
+    service.page = lambda keys, _: [key for key in service.keys if key["name"] == "other"]
+
+
+def nothing_at_all(service: Misbehaving) -> None:
+    service.page = lambda keys, _: []
+
+
+def all_but_ours_of_another(service: Misbehaving) -> None:
+    service.page = lambda keys, _: [
+        key | {"workspace_id": ELSEWHERE} for key in service.keys if key["name"] == "other"
+    ]
+
+
+def in_capitals(service: Misbehaving) -> None:
+    service.page = lambda keys, _: [
+        key | {"workspace_id": key["workspace_id"].upper()}
+        for key in service.keys
+        if key["name"] == "other"
+    ]
+
+
+@pytest.mark.parametrize(
+    "lie", [of_another_workspace, nothing_at_all, all_but_ours_of_another, in_capitals]
+)
+@pytest.mark.parametrize("asked", [None, WORKSPACE, WORKSPACE.upper()])
+async def test_a_list_that_shows_another_workspace_proves_nothing(
+    lie: Callable[[Misbehaving], None], asked: str | None, case: Case, path: Path
+) -> None:
+    case.service.add("other", workspace_id=ELSEWHERE)
+    case.service.shown = lambda record: record | {"workspace_id": (asked or "default").lower()}
+    case.service.outcomes.extend(["told", "lost"])
+    taken: list[ProvisionResult] = []
+
+    def take(result: ProvisionResult) -> None:
+        for record in case.service.keys[1:]:
+            record["workspace_id"] = (asked or "default").lower()
+        lie(case.service)
+        taken.append(result)
+
+    report = await case.client.provision(
+        [spec(str(number), workspace_id=asked) for number in range(3)],
+        journal=path,
+        on_result=take,
+        concurrency=1,
+    )
+
+    assert not report.ok
+    assert [doubt.ref for doubt in report.doubts] == ["1"]
+    held = {hash_of(result.key) for result in taken}
+    assert len(case.service.hashes - held) == 2  # the other one, and that in doubt: never a twin
+
+
+@pytest.mark.parametrize("moved", [ELSEWHERE, ELSEWHERE.upper()])
+async def test_a_key_that_was_moved_is_not_missed(moved: str, case: Case, path: Path) -> None:
+    case.service.outcomes.extend(["told", "told", "lost"])
+
+    def take(_: ProvisionResult) -> None:
+        case.service.keys[0]["workspace_id"] = moved
+
+    report = await case.client.provision(
+        [spec(str(number)) for number in range(3)], journal=path, on_result=take, concurrency=1
+    )
+
+    assert (report.created, report.deleted, report.ok) == (3, 1, True)

@@ -278,7 +278,7 @@ class Attempts(NeverPickled):
         unknown = call.operation.outcome_unknown
         if unknown is None or failure.what not in MAYBE_APPLIED:
             return failure.error
-        error = unknown()
+        error = unknown("")
         error.__cause__ = failure.error
         error.started_at, error.ended_at = call.sent_at, self._clockwork.now()
         error.status_code, error.body = failure.error.status_code, failure.error.body

@@ -7,6 +7,7 @@ key's in the whole world, but stand-ins for the service may make the same keys a
 import asyncio
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from attrs import define, field, frozen
@@ -34,11 +35,12 @@ class MadeKey:
 
     @classmethod
     def of(cls, hash: str, secret: str) -> "MadeKey":
-        """Return what is known of a key whose secret came."""
+        """Return what is known of a key whose secret came; a hash may be told in capitals."""
         try:
-            return cls(hash, hash_of(secret))
+            own = hash_of(secret)
         finally:
             del secret  # crash reporters send local variables home
+        return cls(own if hash.lower() == own else hash, own)
 
     @property
     def proven(self) -> bool:
@@ -88,10 +90,36 @@ class MadeKeys:
 
     def __init__(self, server_url: str) -> None:
         self._server_url = server_url
+        self._told = _Memory()
+        self._elsewhere = _Memory()
         self._under_way: set[asyncio.Future[None]] = set()
 
     def __contains__(self, hash: str) -> bool:
         return (self._server_url, hash) in _MEMORY
+
+    def is_told_again(self, made: MadeKey) -> bool:
+        """Whether an answer told this client this key before; it is remembered from now on.
+
+        Each create makes a key of its own, so that such an answer is a copy of another create's.
+        Where the hash is not the secret's own, nothing is said: the answers that tests make up are
+        often so, and nothing is ever deleted by them.
+        """
+        key = (self._server_url, made.secret_hash)
+        if not made.proven or key in self._told:
+            return made.proven
+        self._told.add(key)
+        if key in _MEMORY:
+            self._elsewhere.add(key)
+        return False
+
+    def is_anothers(self, made: MadeKey) -> bool:
+        """Whether another client of this process had made a key before this one was told it."""
+        return (self._server_url, made.secret_hash) in self._elsewhere
+
+    def remember(self, hashes: Iterable[str]) -> None:
+        """Remember keys that earlier runs were told, as `is_told_again` does."""
+        for hash in hashes:
+            self._told.add((self._server_url, hash))
 
     def add(self, made: MadeKey) -> None:
         """Remember a key, before its create has ended; an answer may tell another key's hash."""

@@ -100,7 +100,7 @@ class Operation(Generic[R]):
         gone: the meaning of the API's own 404 after an attempt that may have been applied.
         read_back: what to ask when the answer of an applied request cannot be read.
         outcome_unknown: the error for an attempt that may have been applied and must not be
-            repeated.
+            repeated; it takes what is told before all else, or "".
         made: the key that a success made; None: it makes none.
         undone: whether that key is deleted again when nobody is left to take its secret.
         salvage: the error for a success that `read` never got, or that failed in another way; it
@@ -116,7 +116,7 @@ class Operation(Generic[R]):
     secrets: tuple[str, ...] = field(default=(), repr=False)
     gone: Callable[[Answer], R] | None = field(default=None, repr=False)
     read_back: "Operation[R] | None" = field(default=None, repr=False)
-    outcome_unknown: Callable[[], CreateOutcomeUnknownError] | None = field(
+    outcome_unknown: Callable[[str], CreateOutcomeUnknownError] | None = field(
         default=None, repr=False
     )
     made: Callable[[R], MadeKey] | None = field(default=None, repr=False)
@@ -184,9 +184,9 @@ def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[Crea
         undone: whether the key is deleted again when nobody is left to take its secret.
     """
 
-    def outcome_unknown() -> CreateOutcomeUnknownError:
+    def outcome_unknown(why: str) -> CreateOutcomeUnknownError:
         error = CreateOutcomeUnknownError(
-            f"nobody can say whether a key named {request.name!r} was made; it is not created "
+            f"{why}nobody can say whether a key named {request.name!r} was made; it is not created "
             "again, since a key could then exist twice and the first one's secret is lost: look "
             "for an unused key of that name and delete it before you create anew"
         )

@@ -47,6 +47,14 @@ _UNPROVEN = (
     "the key of a cancelled create is left over: the answer tells the hash {0.hash}, and that of "
     "its secret is {0.secret_hash}, so another's key may be meant: look at both, delete yours"
 )
+_COPIED = (
+    "the answer is a copy of an earlier create's, of the key {}: a cache or a proxy gave it, or a "
+    "test that gives one answer to many creates (each needs a secret of its own); "
+)
+_ANOTHERS = (
+    "the answer of a cancelled create is a copy: another client of this process made the key {}, "
+    "which stays; a key that this create may have made is left over"
+)
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -137,6 +145,8 @@ class Transport(NeverPickled):
 
     async def _make(self, call: Call[R], made_by: Callable[[R], MadeKey]) -> R:
         ended = self.made.begin()  # a context manager would take twice as long
+        copied: MadeKey | None = None
+        created: CreateKeysResponse | None = None
         try:
             undone = call.operation.undone
             answer = await (self._run_to_the_end(call) if undone else self._attempts.run(call))
@@ -147,16 +157,32 @@ class Transport(NeverPickled):
                     made = MadeKey(created.data.hash, created.data.hash)
                 else:
                     made = made_by(answer)
-                self.made.add(made)
-                if created is not None and made.proven:
-                    self._sample(created)
-            return answer
+                if self.made.is_told_again(made):
+                    copied = made
+                else:
+                    self.made.add(made)
+                    if created is not None and made.proven:
+                        self._sample(created)
+            if copied is None:
+                return answer
+            del answer, created  # crash reporters send local variables home
         except CreatedKeyUnreadableError as error:
             with suppress(Exception):
-                self.made.add(MadeKey.of(error.hash, error.key))
-            raise
+                made = MadeKey.of(error.hash, error.key)
+                copied = made if self.made.is_told_again(made) else None
+                self.made.add(made)
+            if copied is None:
+                raise
         finally:
             self.made.end(ended)
+        raise self._unknown(call, _COPIED.format(copied.hash))
+
+    def _unknown(self, call: Call[Any], why: str = "") -> CreateOutcomeUnknownError:
+        unknown = call.operation.outcome_unknown
+        error = CreateOutcomeUnknownError(why) if unknown is None else unknown(why)
+        error.maybe_applied = True
+        error.started_at, error.ended_at = call.sent_at, self.clockwork.now()
+        return told(error, call)
 
     def _sample(self, answer: CreateKeysResponse) -> None:
         http, now = answer.http, self.clockwork.now()
@@ -168,8 +194,11 @@ class Transport(NeverPickled):
         await _held(self._settling, asyncio.create_task(self._undo(made)))
 
     async def _undo(self, made: MadeKey) -> str:
-        """Delete a key if its hash is proven; otherwise another's key could be meant."""
-        outcome = await self._delete(made.hash) if made.proven else _UNPROVEN.format(made)
+        """Delete a key if its hash is proven and nobody had it before: it could be another's."""
+        if self.made.is_anothers(made):
+            outcome = _ANOTHERS.format(made.hash)
+        else:
+            outcome = await self._delete(made.hash) if made.proven else _UNPROVEN.format(made)
         outcome = escaped(outcome)
         _log.warning(outcome)
         return outcome
@@ -285,9 +314,9 @@ class Transport(NeverPickled):
             return self._cut_off(call)
         error = run.exception()
         if error is None and call.operation.made is not None:
-            return await self._undo(call.operation.made(run.result()))
+            return await self._unless_copied(call, call.operation.made(run.result()))
         if isinstance(error, CreatedKeyUnreadableError):
-            return await self._undo(MadeKey.of(error.hash, error.key))
+            return await self._unless_copied(call, MadeKey.of(error.hash, error.key))
         if isinstance(error, OpenRouterError) and error.maybe_applied:
             _log.warning("%s", error)
         return str(error)
@@ -295,9 +324,15 @@ class Transport(NeverPickled):
     def _cut_off(self, call: Call[Any]) -> str:
         if not call.in_flight or call.operation.outcome_unknown is None:
             return f"{call.operation.name}: cancelled while nothing was with the service"
-        error: CreateOutcomeUnknownError = call.operation.outcome_unknown()
-        error.maybe_applied = True
-        _log.warning("%s", told(error, call))
+        error = self._unknown(call)
+        _log.warning("%s", error)
+        return str(error)
+
+    async def _unless_copied(self, call: Call[Any], made: MadeKey) -> str:
+        if not self.made.is_told_again(made):
+            return await self._undo(made)
+        error = self._unknown(call, _COPIED.format(made.hash))
+        _log.warning("%s", error)
         return str(error)
 
 

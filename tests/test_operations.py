@@ -175,7 +175,7 @@ def test_only_a_create_can_leave_a_key_that_nobody_knows_of() -> None:
 
 def test_an_unknown_outcome_says_which_key_to_look_for() -> None:
     assert CREATE.outcome_unknown is not None
-    error = CREATE.outcome_unknown()
+    error = CREATE.outcome_unknown("")
     assert (error.name, error.workspace_id, error.maybe_applied) == ("customer-42", "w-1", True)
     assert "'customer-42'" in str(error)
 

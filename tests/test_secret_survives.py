@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.errors import CreatedKeyUnreadableError
+from openrouter_keys.made_keys import MadeKeys
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.wire import Reply, Wire
 from tests.clients import FakeTime, api_keys
@@ -56,6 +57,7 @@ STEPS = [
     "openrouter_keys.operations._read_created",
     "openrouter_keys.operations.hash_of",
     "openrouter_keys.made_keys.hash_of",
+    "openrouter_keys.transport.MadeKeys.is_told_again",
     "openrouter_keys.transport.MadeKeys.add",
     "logging.Logger.handle",
 ]
@@ -103,6 +105,7 @@ async def test_nothing_comes_between_a_success_and_its_secret(
     caplog.set_level(logging.DEBUG, "openrouter_keys")
     async with api_keys("http://127.0.0.1:9", "management-key") as keys:
         for error, answer in CASES:
+            keys._transport.made = MadeKeys("http://127.0.0.1:9")  # or it would be a copy
             with failing_at(step, error, 201, ANSWERS[answer]):
                 caplog.clear()
                 key, told = await handed_over(keys)

@@ -28,6 +28,10 @@ _UNPROVEN = (
     "is left as it is: the answer tells the hash {0.hash}, and that of its secret is "
     "{0.secret_hash}, so another's key may be meant: look at both, and disable yours"
 )
+_ANOTHERS = (
+    "is left as it is: it was made earlier, for somebody else, and the answer is a copy that a "
+    "cache or a proxy gave: look for an unused key of this name, and delete it"
+)
 
 
 class Delivered(enum.Enum):
@@ -144,7 +148,7 @@ class Delivery:
     async def _reject(self, made: UndeliveredKey, wrong: tuple[str, ...]) -> None:
         """Disable a key that nobody asked for in this form: one without its limit is a risk."""
         reason = f"the key is not as it was asked for ({', '.join(wrong)})"
-        left = await self._left_as_it_is(made.identity)
+        left = await self._left_as_it_is(made.ref, made.identity)
         if left is not None:
             # Left as made, so that the next run tries again.
             reason = f"{reason}, and {left}"
@@ -155,10 +159,13 @@ class Delivery:
         problem = ProvisionProblem(ref=made.ref, reason=reason, hashes=made.identity.hashes)
         self._tally.mismatched.add(problem)
 
-    async def _left_as_it_is(self, made: MadeKey) -> str | None:
+    async def _left_as_it_is(self, ref: str, made: MadeKey) -> str | None:
         """Disable a key; return why it was not."""
         if not made.proven:
             return _UNPROVEN.format(made)
+        known = await self._journal.holds_for_another(made.hash, ref)
+        if known or self._transport.made.is_anothers(made):
+            return _ANOTHERS
         asked = UpdateKeysRequest(disabled=True)
         outcome = await attempt(self._transport.perform(update(made.hash, asked), {}))
         if isinstance(outcome, Err):

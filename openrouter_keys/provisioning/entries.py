@@ -104,6 +104,8 @@ SELECT hash, iif(json_valid(record), json_extract(record, '$.workspace_id'), NUL
 WHERE proven AND last_attempt_at >= ?2 AND json_extract(plan, '$.workspace_id') IS ?1
 ORDER BY id DESC LIMIT 5000
 """
+_LAST = "SELECT hash FROM keys WHERE proven ORDER BY id DESC LIMIT 10000"
+_HOLDS_FOR_ANOTHER = "SELECT 1 FROM keys WHERE hash = ?1 AND ref IS NOT ?2 LIMIT 1"
 _WRITTEN_OFF = """
 SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > ?1 ORDER BY id LIMIT ?2
 """
@@ -417,8 +419,22 @@ def purge(connection: sqlite3.Connection) -> int:
 
 def holds(connection: sqlite3.Connection, hash: str) -> bool:
     """Say whether a key is one that the journal knows to have been made, or is rotated by it."""
+    _index_hashes(connection)
+    return connection.execute(_HOLDS, _numbered(hash)).fetchone() is not None
+
+
+def holds_for_another(connection: sqlite3.Connection, hash: str, ref: str) -> bool:
+    """Say whether a key is known to have been made for another ref than this one."""
+    _index_hashes(connection)
+    return connection.execute(_HOLDS_FOR_ANOTHER, _numbered(hash, ref)).fetchone() is not None
+
+
+def _index_hashes(connection: sqlite3.Connection) -> None:
     # Made when it is first asked for: keeping it up costs as much as all else that a key needs, and
-    # only a reconcile asks.
+    # only a reconcile asks, or who is about to disable a key.
     connection.execute("CREATE INDEX IF NOT EXISTS hashes ON keys (hash) WHERE hash IS NOT NULL")
-    found = connection.execute(_HOLDS, _numbered(hash)).fetchone()
-    return found is not None
+
+
+def last(connection: sqlite3.Connection) -> list[str]:
+    """Return the hashes of the last 10,000 keys that were made, where they are proven."""
+    return [hash for (hash,) in connection.execute(_LAST)]

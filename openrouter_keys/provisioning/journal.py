@@ -408,6 +408,14 @@ class Journal(NeverPickled):
         """Say whether the journal knows that this key was made, or is being rotated."""
         return await self._writer.submit(lambda c: entries.holds(c, hash))
 
+    async def holds_for_another(self, hash: str, ref: str) -> bool:
+        """Say whether the journal knows that this key was made for another ref than this one."""
+        return await self._writer.submit(lambda c: entries.holds_for_another(c, hash, ref))
+
+    async def last(self) -> list[str]:
+        """Return the hashes of the last 10,000 keys that were made."""
+        return await self._writer.submit(entries.last)
+
 
 @asynccontextmanager
 async def _stopping(writer: Writer) -> AsyncGenerator[None]:

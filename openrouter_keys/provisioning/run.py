@@ -224,6 +224,7 @@ class Run:
         page = await self._transport.perform(list_(), {})
         self._clock.observe(page.http.headers)
         await self._refuse_another_account(page.data)
+        self._transport.made.remember(await self._journal.last())
         self._lookback.begin()
         await self._look(quiet_periods=1)
 

@@ -158,6 +158,7 @@ class Attempts(NeverPickled):
                 headers=reply.headers,
                 attempts=call.attempt,
                 elapsed=self._elapsed(call),
+                body_seconds=reply.seconds,
             ),
         )
         what = happening(reply.status)

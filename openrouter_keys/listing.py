@@ -136,7 +136,7 @@ class Lister:
                 workspace_id=workspace_id,
             )
             page = await self.transport.perform(operation, self.options)
-            self.clock.observe(page.http.headers)
+            self.clock.learn(page.http)
             for key in pager.take(page.data):
                 walk.add(key)
 

@@ -280,12 +280,14 @@ class HTTPMeta:
         headers: the answer's headers; their names are case-insensitive.
         attempts: how many times the request was sent, or tried.
         elapsed: seconds from the call's first attempt to the answer.
+        body_seconds: those from the answer's headers, which hold its `Date`, to its end.
     """
 
     status: int = 0
     headers: Mapping[str, str] = field(factory=_no_headers, repr=False)
     attempts: int = 0
     elapsed: float = 0.0
+    body_seconds: float = field(default=0.0, repr=False)
 
 
 @frozen(kw_only=True)

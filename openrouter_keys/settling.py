@@ -97,7 +97,7 @@ class Settler:
             await clockwork.sleep(wait)
         clock = ServiceClock(clockwork.now, clockwork.monotonic)
         # Only an answer tells by how much the service's clock differs from this machine's.
-        clock.observe((await self.transport.perform(list_(), self.options)).http.headers)
+        clock.learn((await self.transport.perform(list_(), self.options)).http)
         doubt = Doubt(
             request=request,
             since=clock.now() - timedelta(seconds=max(self._passed(began))),

@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import anyio
@@ -185,9 +186,12 @@ class Transport(NeverPickled):
         return told(error, call)
 
     def _sample(self, answer: CreateKeysResponse) -> None:
-        http, now = answer.http, self.clockwork.now()
+        # Until its headers came: the key had been made by then, and they have the `Date`.
+        http = answer.http
+        ended = self.clockwork.now() - timedelta(seconds=http.body_seconds)
+        seconds = http.elapsed - http.body_seconds
         date = http.headers.get("Date")
-        self.samples.append(Sample(answer.data.created_at, date, now, http.elapsed))
+        self.samples.append(Sample(answer.data.created_at, date, ended, seconds))
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""

@@ -57,6 +57,7 @@ class Reply:
         headers: its headers; of an answer that is no success as `shown_headers` has them.
         body: the body, unpacked.
         too_long: whether there was more of it than is read.
+        seconds: how long the body took to come after the headers.
     """
 
     status: int
@@ -64,6 +65,7 @@ class Reply:
     body: bytes = field(repr=False)
     too_long: bool = False
     _secrets: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = 0.0
 
     def shown_headers(self) -> CIMultiDict[str]:
         """Return the headers as an error may show them: masked, escaped, and not too many."""
@@ -245,7 +247,7 @@ class Wire(NeverPickled):
         """
         # To https there is a CONNECT, which carries what is for the proxy.
         relayed = proxy if proxy is not None and url.startswith("http:") else None
-        status = 0
+        status, began, clock = 0, 0.0, asyncio.get_running_loop().time
         received: CIMultiDict[str] = CIMultiDict()
         chunks: list[bytes] = []
         most = left = bodies.MOST
@@ -272,7 +274,7 @@ class Wire(NeverPickled):
                     middlewares=(*self._middlewares, departure),
                 )
                 try:
-                    status, received = response.status, response.headers.copy()
+                    status, received, began = response.status, response.headers.copy(), clock()
                     if status >= 300:
                         most = left = bodies.MOST_OF_ERROR
                     # Read piece by piece: what came before a cut may hold a secret.
@@ -290,7 +292,12 @@ class Wire(NeverPickled):
             content = bodies.content(content, received.getall("Content-Encoding"), most)
         of_proxy = departure.proxy_secrets()
         reply = Reply(
-            status, received, content[:most], len(content) > most, (api_key, *secrets, *of_proxy)
+            status,
+            received,
+            content[:most],
+            len(content) > most,
+            (api_key, *secrets, *of_proxy),
+            clock() - began,
         )
         if status >= 300:  # these end in an error, which shows its headers
             reply.headers = reply.shown_headers()

@@ -98,6 +98,7 @@ class Misbehaving:
             `Answer` in their place is sent as it is.
         answer: called with each request before anything else; what it returns is the answer.
         pause: awaited when a request is done, and before it is answered.
+        dawdle: awaited between the headers of an answer and its body.
     """
 
     now: Callable[[], datetime] = _now
@@ -112,6 +113,7 @@ class Misbehaving:
     page: Callable[[list[Record], int], Sequence[Record] | Answer] = _page
     answer: Callable[[Asked], Answer | None] = lambda _: None
     pause: Callable[[Asked], Awaitable[object]] = _at_once
+    dawdle: Callable[[Asked], Awaitable[object]] = _at_once
     url: str = ""
     _late: list[Record] = field(init=False, factory=list[Record])
     _made: int = field(init=False, default=0)
@@ -218,7 +220,10 @@ class Misbehaving:
                     break
                 if answer is None:
                     break
-                writer.write(self._bytes(answer))
+                head, blank, body = self._bytes(answer).partition(b"\r\n\r\n")
+                writer.write(head + blank)
+                await self.dawdle(asked)
+                writer.write(body)
                 await writer.drain()
                 if answer.closes:
                     break

@@ -1,17 +1,23 @@
 """Answers that would have a reconcile harm keys, or stop it: odd rows, and lists that lie."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from attrs import define
+from attrs import Factory, define
 
-from openrouter_keys import AsyncOpenRouter, ProvisionResult
+from openrouter_keys import AsyncOpenRouter, KeySpec, ProvisionResult
+from openrouter_keys.clockwork import Clockwork
 from openrouter_keys.errors import CreateOutcomeUnknownError
 from tests.journals import spec
-from tests.misbehaving import Misbehaving, Record, hash_of, misbehaving
+from tests.misbehaving import Answer, Asked, Misbehaving, Record, hash_of, misbehaving
 from tests.provisions import JumpingTime
+from tests.virtual_time import run
 
 KEY = "sk-or-mgmt-test-" + "0" * 32
 WORKSPACE = "aaaaaaaa-d932-5740-b2c7-b52af166bc11"
@@ -182,3 +188,116 @@ async def test_a_key_that_was_moved_is_not_missed(moved: str, case: Case, path: 
     )
 
     assert (report.created, report.deleted, report.ok) == (3, 1, True)
+
+
+# --- a list whose body is late, or that a cache kept, does not move the window ---
+
+
+def virtual(service: Misbehaving) -> Clockwork:
+    """Clocks of the running loop, whose time jumps; the service's time of day is another one."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    ahead = timedelta(minutes=7)
+    service.now = lambda: now + ahead + timedelta(seconds=loop.time() - begun)
+    return Clockwork(monotonic=loop.time, now=lambda: service.now() - ahead)
+
+
+def late_body(service: Misbehaving, seconds: float) -> None:
+    async def dawdle(asked: Asked) -> None:
+        if asked.method == "GET":
+            await asyncio.sleep(seconds)
+
+    service.dawdle = dawdle
+
+
+def late_bodies_of_creates_too(service: Misbehaving, seconds: float) -> None:
+    service.dawdle = lambda _: asyncio.sleep(seconds)
+
+
+def kept_by_a_cache(service: Misbehaving, seconds: float) -> None:
+    def page(keys: list[Record], offset: int) -> Answer:
+        headers = {
+            "Date": format_datetime(service.now() - timedelta(seconds=seconds), usegmt=True),
+            "Age": f"{seconds:.0f}",
+        }
+        return Answer(200, {"data": keys[offset : offset + 100]}, headers)
+
+    service.date = lambda _: None
+    service.page = page
+
+
+LATE = [late_body, late_bodies_of_creates_too, kept_by_a_cache]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 12.0, 20.0])
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("way", ["create", "provision"])
+def test_a_late_list_deletes_no_key_that_was_made_before(
+    way: str, late: Callable[[Misbehaving, float], None], seconds: float, path: Path
+) -> None:
+    async def go() -> None:
+        async with (
+            misbehaving() as service,
+            AsyncOpenRouter(KEY, server_url=service.url) as client,
+        ):
+            client._transport.clockwork = virtual(service)
+            late(service, seconds)
+            specs = SlowSpecs()
+            made_before = asyncio.create_task(specs.made_before(service))
+            service.outcomes.extend(["502"])
+            if way == "create":
+                held = await made_before
+                await settled(client)
+            else:
+                await client.provision(specs, journal=path, concurrency=1)
+                held = await made_before
+            assert held in service.hashes
+
+    run(go())
+
+
+@define
+class SlowSpecs:
+    """One spec, 12 seconds after somebody else made a key of its name."""
+
+    made: asyncio.Event = Factory(asyncio.Event)
+
+    async def made_before(self, service: Misbehaving) -> str:
+        await asyncio.sleep(100)
+        held: str = service.add("n")["hash"]
+        self.made.set()
+        await asyncio.sleep(12)
+        return held
+
+    async def __aiter__(self) -> AsyncIterator[KeySpec]:
+        await self.made.wait()
+        await asyncio.sleep(12)
+        yield KeySpec(ref="r", name="n")
+
+
+async def settled(client: AsyncOpenRouter) -> None:
+    with suppress(CreateOutcomeUnknownError):
+        await client.api_keys.create(name="n", on_unknown="reconcile")
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("way", ["create", "provision"])
+def test_a_late_list_still_proves_a_lost_key(
+    way: str, late: Callable[[Misbehaving, float], None], path: Path
+) -> None:
+    async def go() -> None:
+        async with (
+            misbehaving() as service,
+            AsyncOpenRouter(KEY, server_url=service.url) as client,
+        ):
+            client._transport.clockwork = virtual(service)
+            late(service, 20.0)
+            service.outcomes.append("lost")
+            if way == "create":
+                await client.api_keys.create(name="n", on_unknown="reconcile")
+            else:
+                assert (await client.provision([KeySpec(ref="r", name="n")], journal=path)).ok
+            assert len(service.keys) == 1
+
+    run(go())

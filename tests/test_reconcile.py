@@ -383,7 +383,7 @@ class _Busy(ServiceClock):
     def __attrs_pre_init__(self) -> None:
         super().__init__(lambda: LONG_AFTER)
 
-    def observe(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str], seconds: float = 0.0) -> None:
         self.meanwhile()
 
 

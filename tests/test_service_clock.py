@@ -85,6 +85,32 @@ def test_an_answer_that_tells_no_time_changes_nothing(
     assert clock.now() == NOON + timedelta(hours=3) + HALF
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds", "late"),
+    [
+        ({}, 20.0, 20),  # the body took so long
+        ({"Age": "300"}, 0.0, 300),  # a cache kept it
+        ({"Age": " 7 "}, 1.5, 8.5),
+        ({"Age": "0"}, 0.0, 0),
+        ({"Age": "-5"}, 0.0, 0),
+        ({"Age": "1e3"}, 0.0, 0),
+        ({"Age": "9" * 40}, 0.0, 0),
+        ({"Age": "\u0663"}, 0.0, 0),
+    ],
+)
+def test_a_date_is_of_when_its_headers_were_made(
+    headers: dict[str, str], seconds: float, late: float, clock: ServiceClock
+) -> None:
+    clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT", **headers}, seconds)
+    assert clock.now() == NOON + timedelta(hours=3, seconds=late) + HALF
+
+
+def test_an_age_beyond_all_time_is_not_believed(clock: ServiceClock) -> None:
+    clock.observe({"Date": "Fri, 31 Dec 9999 23:59:59 GMT", "Age": "999999"})
+    assert clock.now() == NOON
+    assert clock.disputed
+
+
 def test_the_last_answer_counts(machine: Machine, clock: ServiceClock) -> None:
     clock.observe({"Date": "Sat, 21 Nov 2026 15:00:00 GMT"})
     machine.passes(10)

@@ -34,7 +34,7 @@ async def refuse_another_account(
     if not known:
         return
     page = await transport.perform(list_(), {})
-    clock.observe(page.http.headers)
+    clock.learn(page.http)
     found = _workspaces(page.data)
     if found & {*map(str.casefold, known)}:
         return

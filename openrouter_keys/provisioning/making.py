@@ -1,5 +1,7 @@
 """One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
 
+from datetime import datetime, timedelta
+
 from openrouter_keys.absence import not_gone
 from openrouter_keys.converter import decode
 from openrouter_keys.errors import (
@@ -151,10 +153,13 @@ class Making:
             match outcome:
                 case Ok(answer):
                     made = UndeliveredKey(ref=job.spec.ref, key=answer.key, hash=answer.data.hash)
-                    return await self._created(job.spec, made, answer.data)
+                    # The key had been made when the headers came.
+                    body = timedelta(seconds=answer.http.body_seconds)
+                    ended_at = self._clock.now() - body
+                    return await self._created(job.spec, made, answer.data, ended_at)
                 case Err(CreatedKeyUnreadableError() as error):
                     made = UndeliveredKey(ref=job.spec.ref, key=error.key, hash=error.hash)
-                    return await self._created(job.spec, made, None)
+                    return await self._created(job.spec, made, None, self._clock.now())
                 case Err(error) if verdict(error) is Verdict.AGAIN:
                     state = await self._not_processed(job.spec)
                     self._patience.rejected()
@@ -212,8 +217,10 @@ class Making:
             else:
                 self._patience.succeeded()
 
-    async def _created(self, spec: KeySpec, made: UndeliveredKey, data: Key | None) -> Job | None:
-        delivered = await self._delivery.keep(spec, made, data, self._clock.now())
+    async def _created(
+        self, spec: KeySpec, made: UndeliveredKey, data: Key | None, ended_at: datetime
+    ) -> Job | None:
+        delivered = await self._delivery.keep(spec, made, data, ended_at)
         return self._told(spec, made, delivered)
 
     def _told(self, spec: KeySpec, made: UndeliveredKey, delivered: Delivered) -> Job | None:

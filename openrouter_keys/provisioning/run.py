@@ -222,7 +222,7 @@ class Run:
     async def _begin(self) -> None:
         """Ask whether the key may manage keys, and what time it is; settle what was left."""
         page = await self._transport.perform(list_(), {})
-        self._clock.observe(page.http.headers)
+        self._clock.learn(page.http)
         await self._refuse_another_account(page.data)
         self._transport.made.remember(await self._journal.last())
         self._lookback.begin()

@@ -1,6 +1,6 @@
 """`update`: what is given is changed, and the rest stays as it is."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from attrs import asdict
 from cyclopts import Parameter
@@ -11,7 +11,7 @@ from openrouter_keys.cli.asking import DryRun
 from openrouter_keys.cli.connection import Connection
 from openrouter_keys.cli.looking import data_of
 from openrouter_keys.cli.matching import Hash, whole_hashes
-from openrouter_keys.cli.output import Output, print_json, print_record
+from openrouter_keys.cli.output import Output, Record, print_json, print_record
 from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import Limit, Reset
 from openrouter_keys.converter import unstructure
@@ -53,7 +53,7 @@ async def update(
         (whole,) = await whole_hashes(client, [hash])
         if dry_run:
             say(f"would change {whole}")
-            print_json(unstructure(request))
+            print_json(cast("Record", unstructure(request)))
         else:
             changed = await client.api_keys.update(whole, **asdict(request))
             if problem := unchanged(whole, request, changed.data):

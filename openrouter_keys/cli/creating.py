@@ -28,7 +28,7 @@ from openrouter_keys.cli.handover import Handed, Taker
 from openrouter_keys.cli.interrupts import interrupts, signal_code
 from openrouter_keys.cli.output import Output, Record, print_json, print_record
 from openrouter_keys.cli.secret_files import read_secret
-from openrouter_keys.cli.text import say, scrubbed
+from openrouter_keys.cli.text import say
 from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
@@ -166,7 +166,6 @@ async def _made(
         return _Made(handed, {"data": {"hash": error.hash, "name": request.name}}, str(error))
     answer = cast("dict[str, JSON]", unstructure(created))
     del answer["key"]
-    answer = cast("dict[str, JSON]", scrubbed(answer))
     handed = Handed(ref="", name=created.data.name, hash=created.data.hash, key=created.key)
     return _Made(handed, answer)
 
@@ -213,7 +212,7 @@ async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
 def _print_secret(made: _Made, out: Output) -> None:
     key = made.handed.key
     if out.format == "json":
-        print_json({"key": key, **made.answer})
+        print_json(made.answer, key=key)
     elif out.format == "text":
         sys.stdout.write(f"{key}\n")  # alone, for "$(…)"
     else:
@@ -229,12 +228,12 @@ def _print_secret(made: _Made, out: Output) -> None:
 
 def _print_answer(made: _Made, out: Output) -> None:
     if out.format == "json":
-        print_json(dict(made.answer))
+        print_json(made.answer)
     else:
         print_record(cast("dict[str, JSON]", made.answer["data"]), out)
 
 
-def _shown(request: CreateKeysRequest) -> JSON:
+def _shown(request: CreateKeysRequest) -> Record:
     plain = cast("dict[str, JSON]", unstructure(request))
     if request.external is not None and request.external.api_key is not None:
         plain["external"] = {"user": request.external.user, "api_key": "..."}

@@ -89,7 +89,7 @@ async def print_records(
     if output.format == "table":
         table([_shown(record) async for record in records])
     elif output.format == "json":
-        print_json({"data": [_shown(record) async for record in records]})
+        print_json({"data": [dict(record) async for record in records]})
     else:
         write = None
         async for record in records:
@@ -110,7 +110,7 @@ def print_record(record: Record, output: Output, **secret: str) -> None:
     """
     record = {**_shown(record), **secret}
     if output.format == "json":
-        print_json({"data": record})
+        _write_json({"data": record})
     elif output.format == "text":
         for name, value in record.items():
             sys.stdout.write(f"{printable(name)}\t{printable(cell(value))}\n")
@@ -127,8 +127,17 @@ def _shown(record: Record) -> dict[str, JSON]:
     return {scrub(name): scrubbed(value) for name, value in record.items()}
 
 
-def print_json(value: JSON) -> None:
-    """Print one JSON value: indented on a terminal, in one line elsewhere."""
+def print_json(value: Record, **secret: str) -> None:
+    """Print one JSON object: indented on a terminal, in one line elsewhere.
+
+    Args:
+        value: the object; what looks like a secret in it is masked.
+        **secret: a member that is printed as it is, before the others.
+    """
+    _write_json({**secret, **_shown(value)})
+
+
+def _write_json(value: JSON) -> None:
     indent = 2 if sys.stdout.isatty() else None
     sys.stdout.write(f"{as_json(value, indent)}\n")
 

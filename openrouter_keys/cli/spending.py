@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from openrouter_keys.cli.output import Record
 from openrouter_keys.lifecycle.twins import spent
+from openrouter_keys.masking import scrub
 from openrouter_keys.models import Key
 
 #: What keys spent, by the API's names; of all time, and in the periods that midnight UTC ends.
@@ -127,7 +128,7 @@ def spending(key: Key, near: float, now: datetime) -> Spending:
     share = None if key.limit is None or used is None else used / key.limit if key.limit else 1.0
     return Spending(
         hash=key.hash,
-        name=key.name,
+        name=scrub(key.name),
         workspace_id=key.workspace_id,
         limit=key.limit,
         limit_reset=key.limit_reset,

@@ -254,6 +254,7 @@ WRITING = {
     "attempts._log_attempt": "in test_hostile_texts",
     "attempts._wait_or_raise": "the library's own words",
     "operations._compare": "",
+    "operations._tell_mismatches": "names of fields, and a hash, which is escaped",
     "options.warn_unencrypted": "what the user gave",
     "provisioning.journal._stopping": "an error of SQLite's",
     "provisioning.run._try_to_look": "",

@@ -260,7 +260,8 @@ class AsyncOpenRouter(NeverPickled):
 
         Raises:
             InvalidArgumentError: an argument is not usable; nothing was sent.
-            JournalError: the journal is in use, not private, not this service's, or full.
+            JournalError: the journal is in use, not private, not this service's or this
+                account's, or full.
             ProvisioningStoppedError: the making of twins ended before it was through; no old key
                 was retired in this call.
         """

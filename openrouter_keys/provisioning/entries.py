@@ -104,8 +104,15 @@ SELECT hash, iif(json_valid(record), json_extract(record, '$.workspace_id'), NUL
 WHERE proven AND last_attempt_at >= ?2 AND json_extract(plan, '$.workspace_id') IS ?1
 ORDER BY id DESC LIMIT 5000
 """
-_LAST = "SELECT hash FROM keys WHERE proven ORDER BY id DESC LIMIT 10000"
-_HOLDS_FOR_ANOTHER = "SELECT 1 FROM keys WHERE hash = ?1 AND ref IS NOT ?2 LIMIT 1"
+# No create makes a key anew that is being rotated, either.
+_LAST = """
+SELECT hash FROM (SELECT hash FROM keys WHERE proven ORDER BY id DESC LIMIT 10000)
+UNION ALL SELECT hash FROM (SELECT hash FROM rotations ORDER BY id DESC LIMIT 10000)
+"""
+_HOLDS_FOR_ANOTHER = """
+SELECT 1 FROM keys WHERE hash = ?1 AND ref IS NOT ?2
+UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
+"""
 _WRITTEN_OFF = """
 SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > ?1 ORDER BY id LIMIT ?2
 """
@@ -424,7 +431,7 @@ def holds(connection: sqlite3.Connection, hash: str) -> bool:
 
 
 def holds_for_another(connection: sqlite3.Connection, hash: str, ref: str) -> bool:
-    """Say whether a key is known to have been made for another ref than this one."""
+    """Say whether a key was made for another ref than this one, or is being rotated."""
     _index_hashes(connection)
     return connection.execute(_HOLDS_FOR_ANOTHER, _numbered(hash, ref)).fetchone() is not None
 
@@ -436,5 +443,5 @@ def _index_hashes(connection: sqlite3.Connection) -> None:
 
 
 def last(connection: sqlite3.Connection) -> list[str]:
-    """Return the hashes of the last 10,000 keys that were made, where they are proven."""
+    """Return the hashes of the last 10,000 keys that were made, if proven, and as many old ones."""
     return [hash for (hash,) in connection.execute(_LAST)]

@@ -409,11 +409,11 @@ class Journal(NeverPickled):
         return await self._writer.submit(lambda c: entries.holds(c, hash))
 
     async def holds_for_another(self, hash: str, ref: str) -> bool:
-        """Say whether the journal knows that this key was made for another ref than this one."""
+        """Say whether a key was made for another ref than this one, or is being rotated."""
         return await self._writer.submit(lambda c: entries.holds_for_another(c, hash, ref))
 
     async def last(self) -> list[str]:
-        """Return the hashes of the last 10,000 keys that were made."""
+        """Return the hashes of the last 10,000 keys that were made, and of as many old ones."""
         return await self._writer.submit(entries.last)
 
 

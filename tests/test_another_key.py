@@ -121,7 +121,7 @@ async def service() -> AsyncIterator[Misbehaving]:
 CLAIMS: dict[str, Callable[[str, str], str]] = {
     "a victim's": lambda _, victim: victim,
     "nobody's": lambda _, __: "ab" * 32,
-    "its own in capitals": lambda own, _: own.upper(),
+    "its own, turned round": lambda own, _: own[::-1],
     "its own, cut": lambda own, _: own[:32],
 }
 
@@ -146,6 +146,19 @@ async def test_nothing_is_retired_or_lowered_by_a_twins_hash_that_is_not_proven(
             assert "delete the old key yourself" in report.failures[0].reason
     assert service.count("PATCH") == service.count("DELETE") == 0
     assert (victim["limit"], old["disabled"]) == (7, False)
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, str.title])
+async def test_a_twins_hash_in_other_letters_is_proven(
+    change: Callable[[str], str], service: Misbehaving, tmp_path: Path
+) -> None:
+    old = service.add("old", limit=10, usage=3)
+    service.claim = change
+    async with AsyncOpenRouter("key", server_url=service.url) as client:
+        report = await client.rotate(
+            [old["hash"]], journal=tmp_path / "j", on_result=lambda _: None, retire_after=0
+        )
+    assert (report.ok, report.retired) == (True, 1)
 
 
 # --- a twin that is no new key ---

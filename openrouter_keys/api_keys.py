@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Literal, TypeAlias, Unpack
 
 from openrouter_keys import checks, operations
+from openrouter_keys.doubts import request_of
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
+    SecretLostError,
 )
 from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import (
@@ -33,7 +35,7 @@ from openrouter_keys.options import RequestOptions, refuse_unknown
 from openrouter_keys.paging import Pager
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.reconcile import Reconciliation
-from openrouter_keys.settling import QUIET_PERIOD, Settler
+from openrouter_keys.settling import QUIET_PERIOD, Settler, told_by
 from openrouter_keys.transport import Transport
 from openrouter_keys.unset import UNSET, OptionalNullable
 
@@ -199,7 +201,7 @@ class AsyncAPIKeys(NeverPickled):
 
     async def reconcile(
         self,
-        error: CreateOutcomeUnknownError,
+        error: CreateOutcomeUnknownError | SecretLostError,
         *,
         quiet_period: float = QUIET_PERIOD,
         **options: Unpack[RequestOptions],
@@ -220,9 +222,14 @@ class AsyncAPIKeys(NeverPickled):
         if error.started_at is None or error.ended_at is None:
             checks.refuse("error", "must be one that a create raised: this one tells no times")
         request = CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
+        if error.asked is not None:
+            request = request_of(error.asked)
         settler = Settler(self._transport, options, quiet_period)
         return await settler.settle(
-            request, settler.moment(error.started_at), settler.moment(error.ended_at)
+            request,
+            settler.moment(error.started_at),
+            settler.moment(error.ended_at),
+            told_by(error),
         )
 
     async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:

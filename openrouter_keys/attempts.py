@@ -21,6 +21,7 @@ from openrouter_keys.errors import (
     QuotaExhaustedError,
     ResponseError,
     ResponseValidationError,
+    SecretLostError,
 )
 from openrouter_keys.masking import scrub
 from openrouter_keys.models import HTTPMeta
@@ -148,6 +149,7 @@ class Attempts(NeverPickled):
             raise
         except Exception as foreign:  # noqa: BLE001 - none may come between a key and its secret
             error = _unexpected(call, reply, foreign)
+            self._date(call, error)
         raise error
 
     def _judge(self, call: Call[R], reply: Reply) -> R | Failure:
@@ -192,12 +194,19 @@ class Attempts(NeverPickled):
         read_only = call.operation.effect is Effect.READ
         call.maybe_applied = call.maybe_applied or not read_only
         told(error, call, answer)
+        self._date(call, error)
         error.headers = reply.shown_headers()
         if isinstance(error, MalformedBodyError) or call.operation.read_back is not None:
             if read_only and self._is_over(call):
                 return Failure(Happening.UNREADABLE, self._too_late(call, error.message))
             return Failure(Happening.UNREADABLE, error)
         raise error
+
+    def _date(self, call: Call[Any], error: OpenRouterError) -> None:
+        if isinstance(error, SecretLostError):
+            error.started_at = call.sent_at
+            with suppress(Exception):  # a clock that is handed in may raise
+                error.ended_at = self._clockwork.now()
 
     def _refused(self, call: Call[Any], answer: Answer) -> Failure:
         """Judge an error under the status of a success by its own code, if that is a status."""

@@ -1,17 +1,19 @@
 """Creates without an answer, and which keys are provably theirs. Pure."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import accumulate, islice, takewhile
 from typing import Final
 from unicodedata import normalize
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from openrouter_keys.agreement import disagreements
-from openrouter_keys.models import CreateKeysRequest, Key
+from openrouter_keys.converter import structure
+from openrouter_keys.errors import JSON
+from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.stamps import Skew
 from openrouter_keys.unset import UNSET
 
@@ -29,12 +31,15 @@ class Doubt:
         since: when the first of them was sent, by the service's clock.
         until: when the last of them can have been carried out, by the same clock.
         creates: how many they are.
+        told: the hash that an answer told which lost the secret; None: none did. It may be
+            another key's, and the list may not have it yet: it is looked at by itself.
     """
 
     request: CreateKeysRequest = field(repr=False)
     since: datetime
     until: datetime
     creates: int = 1
+    told: str | None = None
 
     @property
     def place(self) -> tuple[str | None, str]:
@@ -53,6 +58,16 @@ class Doubt:
         """Whether a key of its name, that nobody is known to hold, can only be its own."""
         begins, ends = self.window(skew)
         return begins <= key.created_at <= ends and _agrees(self.request, key)
+
+
+def request_of(asked: Mapping[str, JSON]) -> CreateKeysRequest:
+    """Return what was asked for, of what was written down of it: no `external.api_key`."""
+    fields = dict(asked)
+    # No key shows the partner's key, nor its hash, which a plan has.
+    external = fields.pop("external", None)
+    user = external.get("user") if isinstance(external, dict) else None
+    request = structure(fields, CreateKeysRequest)
+    return evolve(request, external=External(user)) if isinstance(user, str) else request
 
 
 def _moved(time: datetime, by: timedelta) -> datetime:

@@ -153,11 +153,13 @@ class CreateOutcomeUnknownError(OpenRouterError):
         workspace_id: the workspace asked for; None for the default one.
         started_at: when the request was sent, by this machine's clock, in UTC.
         ended_at: when it was given up.
+        asked: what was asked for, as it was sent, but `external.api_key`.
     """
 
     maybe_applied = True
     name: str = ""
     workspace_id: str | None = None
+    asked: Mapping[str, JSON] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
@@ -209,12 +211,18 @@ class SecretLostError(ResponseValidationError):
         name: the name asked for.
         workspace_id: the workspace asked for; None for the default one.
         hash: the key's hash, where the answer still told it; None otherwise.
+        started_at: when the request was sent, by this machine's clock, in UTC.
+        ended_at: when its answer came.
+        asked: what was asked for, as it was sent, but `external.api_key`.
     """
 
     maybe_applied = True
     name: str = ""
     workspace_id: str | None = None
     hash: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    asked: Mapping[str, JSON] | None = None
 
 
 class CreatedKeyUnreadableError(ResponseValidationError):

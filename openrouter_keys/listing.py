@@ -61,7 +61,7 @@ class _Walk:
     _ordered: bool = True
 
     def add(self, key: Key) -> None:
-        self.keys[key.hash] = key
+        self.keys[key.hash.lower()] = key  # a list may write it in capitals
         self._ordered = self._ordered and (self._last is None or key.created_at <= self._last)
         self._last, self.passed = key.created_at, key.created_at < self.since
         self._old = self._old + 1 if self.passed else 0
@@ -178,7 +178,7 @@ class Lister:
                 list of another workspace shows only keys of that one.
         """
         for hash, home in islice(homes.items(), MOST_ASKED):
-            found = await attempt(self._look(hash))
+            found = await attempt(self.look(hash))
             if isinstance(found, Err):
                 gone = is_api_404(found.error)
             else:
@@ -187,7 +187,8 @@ class Lister:
                 return hash
         return None
 
-    async def _look(self, hash: str) -> Key:
+    async def look(self, hash: str) -> Key:
+        """Look at one key."""
         # What can be no hash is refused here, where it is an error like any other.
         return (await self.transport.perform(get(hash), self.options)).data
 

@@ -191,6 +191,7 @@ def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[Crea
             "for an unused key of that name and delete it before you create anew"
         )
         error.name, error.workspace_id = request.name, request.workspace_id
+        error.asked = _asked(request)
         return error
 
     external_key = None if request.external is None else request.external.api_key
@@ -387,4 +388,13 @@ def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
         f"a key was made, and {holds}, which is shown only once: delete {which}, then create anew"
     )
     error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
+    error.asked = _asked(request)
     return error
+
+
+def _asked(request: CreateKeysRequest) -> dict[str, JSON]:
+    """What an error tells of a request: all but the partner's key, which is a secret."""
+    asked = _object(parse(encode(request)))
+    if request.external is not None:
+        asked["external"] = {"user": request.external.user}
+    return asked

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from attrs import field, frozen
 
+from openrouter_keys.answers import is_api_404
 from openrouter_keys.doubts import Doubt, Names, told_apart
 from openrouter_keys.errors import OpenRouterError, QuotaExhaustedError
 from openrouter_keys.listing import Lister
@@ -21,7 +22,7 @@ from openrouter_keys.models import Key
 from openrouter_keys.operations import Operation
 from openrouter_keys.options import RequestOptions
 from openrouter_keys.removal import Removal, remove
-from openrouter_keys.results import Err, attempt
+from openrouter_keys.results import Err, Ok, attempt
 from openrouter_keys.service_clock import ServiceClock
 from openrouter_keys.stamps import Skew, Stamp, skew_of
 from openrouter_keys.transport import Transport
@@ -31,7 +32,7 @@ _AT_ONCE = 8
 
 R = TypeVar("R")
 _Place: TypeAlias = tuple[str | None, str]
-_Candidates: TypeAlias = tuple[Mapping[_Place, Sequence[Key]], Mapping[str | None, str]]
+_Candidates: TypeAlias = tuple[dict[_Place, list[Key]], dict[str | None, str]]
 #: Returns the hashes of keys of a workspace that were made since a time, each with the workspace
 #: that its record told; None: not known.
 Known: TypeAlias = Callable[[str | None, datetime], Awaitable[Mapping[str, str | None]]]
@@ -108,11 +109,16 @@ async def reconcile(
     skew = skew_of([*stamps, *clock.stamps(transport.samples)], clock.unseen)
     lister = Lister(transport, clock, options or {})
     candidates, incomplete = await _candidates(lister, asked, skew, known)
+    strangers = await _add_told(lister, asked, candidates, incomplete)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
     ours: dict[str, Key] = {}
     unproven: dict[str, Key] = {}
     places: set[tuple[str | None, str, str]] = set()
+    for place, keys in strangers.items():
+        unknown = [key for key in keys if not await _is_known(transport, key, knows)]
+        unproven |= {key.hash: key for key in unknown}
+        places |= {(*place, key.hash) for key in unknown}
     for place, keys in candidates.items():
         unknown = [key for key in keys if not await _is_known(transport, key, knows)]
         if all_known and place[0] not in incomplete:
@@ -125,7 +131,16 @@ async def reconcile(
     # The default workspace may have been asked for by its name, too: what one doubt alone would
     # prove, another can make unclear.
     ours = {hash: key for hash, key in ours.items() if hash not in unproven}
-    removals, exhausted = await _delete_all(transport, [*ours], options or {})
+    homes = {hash: asked[workspace_id, name] for workspace_id, name, hash in places if hash in ours}
+    looks = await _look_at_all(lister, [*ours])
+    for hash, look in looks.items():
+        # A list may show one key's hash beside another key's name.
+        if isinstance(look, Ok) and not _is_the_same(look.value, ours[hash], homes[hash], skew):
+            unproven[hash] = look.value
+            del ours[hash]
+    there = [hash for hash in ours if isinstance(looks[hash], Ok)]
+    removals, exhausted = await _delete_all(transport, there, options or {})
+    removals |= {hash: Removal.MISSING for hash in ours if _is_missing(looks[hash])}
     gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
     if missing := removals.keys() - gone:
         gone |= await _unlisted(missing, _candidates(lister, asked, skew, known))
@@ -142,9 +157,10 @@ async def reconcile(
 async def _is_known(
     transport: Transport, key: Key, knows: Callable[[str], Awaitable[bool]]
 ) -> bool:
-    # JSON can escape half a surrogate pair, which no journal can look for.
-    hash = escaped(key.hash)
-    return hash in transport.made or await knows(hash)
+    # A list may write it in capitals. JSON can escape half a surrogate pair, which no journal can
+    # look for.
+    hashes = {escaped(key.hash), escaped(key.hash).lower()}
+    return any([hash in transport.made or await knows(hash) for hash in hashes])
 
 
 async def _candidates(
@@ -170,6 +186,59 @@ async def _candidates(
                 if key.created_at >= begins[workspace_id, name]:
                     found[workspace_id, name].append(key)
     return found, incomplete
+
+
+async def _add_told(
+    lister: Lister,
+    asked: Mapping[_Place, Sequence[Doubt]],
+    candidates: dict[_Place, list[Key]],
+    incomplete: dict[str | None, str],
+) -> dict[_Place, list[Key]]:
+    """Look at keys that answers told without their secrets: a list may not have them yet.
+
+    Args:
+        lister: what to ask.
+        asked: the doubts.
+        candidates: gets such keys, where they have the name that was asked for.
+        incomplete: gets the workspaces of those that cannot be looked at.
+
+    Returns:
+        Those that have another name.
+    """
+    strangers: dict[_Place, list[Key]] = defaultdict(list)
+    listed = {key.hash.lower() for keys in candidates.values() for key in keys}
+    told = {(place, one.told) for place, doubts in asked.items() for one in doubts if one.told}
+    unseen = [(place, hash) for place, hash in told if hash.lower() not in listed]
+    looks = await _look_at_all(lister, [hash for _, hash in unseen])
+    for place, hash in unseen:
+        look = looks[hash]
+        if isinstance(look, Ok):
+            kind = candidates if look.value.name == place[1] else strangers
+            kind[place].append(look.value)
+        elif not _is_missing(look):
+            problem = f"the key {hash}, which an answer told, could not be looked at: {look.error}"
+            incomplete.setdefault(place[0], escaped(problem))
+    return strangers
+
+
+async def _look_at_all(lister: Lister, hashes: Sequence[str]) -> dict[str, Ok[Key] | Err]:
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(hash: str) -> Ok[Key] | Err:
+        async with gate:
+            return await attempt(lister.look(hash))
+
+    return dict(zip(hashes, await asyncio.gather(*map(look, hashes)), strict=True))
+
+
+def _is_missing(look: Ok[Key] | Err) -> bool:
+    return isinstance(look, Err) and is_api_404(look.error)
+
+
+def _is_the_same(key: Key, listed: Key, doubts: Iterable[Doubt], skew: Skew) -> bool:
+    """Whether a key is what the list made of it, and still provably one of these creates'."""
+    same = (key.name, key.created_at) == (listed.name, listed.created_at)
+    return same and any(doubt.proves(key, skew) for doubt in doubts)
 
 
 async def _delete_all(

@@ -26,6 +26,9 @@ _CREATES = 3
 #: A time by the clock that somebody may set, and by the one that stands still in a suspend.
 Moment: TypeAlias = tuple[datetime, float]
 
+#: A create that made a key, or may have, whose secret nobody holds.
+Unknown: TypeAlias = CreateOutcomeUnknownError | SecretLostError
+
 _log = logging.getLogger("openrouter_keys")
 
 
@@ -57,7 +60,7 @@ class Settler:
             try:
                 return await self.transport.perform(create(request), self.options)
             except (CreateOutcomeUnknownError, SecretLostError) as unknown:
-                error = unknown
+                error: Unknown = unknown
             found = await self._look(request, began, error)
             if not found.settled or creates == _CREATES:
                 error.add_note(_told(found))
@@ -66,11 +69,11 @@ class Settler:
         raise AssertionError  # the last turn returned or raised
 
     async def _look(
-        self, request: CreateKeysRequest, began: Moment, error: OpenRouterError
+        self, request: CreateKeysRequest, began: Moment, error: Unknown
     ) -> Reconciliation:
         """Settle; whatever keeps from it, the caller is told of the create."""
         try:
-            return await self.settle(request, began, self._now())
+            return await self.settle(request, began, self._now(), told_by(error))
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(str(error))
             _log.warning("%s", error)
@@ -82,7 +85,11 @@ class Settler:
             raise error from unsettled
 
     async def settle(
-        self, request: CreateKeysRequest, began: Moment, ended: Moment
+        self,
+        request: CreateKeysRequest,
+        began: Moment,
+        ended: Moment,
+        told: str | None = None,
     ) -> Reconciliation:
         """Look for the key of a create without an answer, and delete it if it is provably its own.
 
@@ -90,6 +97,7 @@ class Settler:
             request: what was asked for.
             began: when it was sent.
             ended: when it was given up.
+            told: the hash that its answer told without the secret; None: none.
         """
         clockwork = self.transport.clockwork
         wait = self.quiet_period - min(self._passed(ended))
@@ -102,6 +110,7 @@ class Settler:
             request=request,
             since=clock.now() - timedelta(seconds=max(self._passed(began))),
             until=clock.now() - timedelta(seconds=min(self._passed(ended)) - self.quiet_period),
+            told=told,
         )
         return await reconcile(
             self.transport, [doubt], clock, knows=_nobody_knows, options=self.options
@@ -122,6 +131,11 @@ class Settler:
         """
         now, at = self._now()
         return (now - moment[0]).total_seconds(), at - moment[1]
+
+
+def told_by(error: Unknown) -> str | None:
+    """Return the hash that an answer told which lost the secret; None: none."""
+    return error.hash if isinstance(error, SecretLostError) else None
 
 
 async def _nobody_knows(_: str) -> bool:

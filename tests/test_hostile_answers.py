@@ -2,18 +2,20 @@
 
 import asyncio
 import os
+import pickle
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import Factory, define
 
 from openrouter_keys import AsyncOpenRouter, KeySpec, ProvisionResult
 from openrouter_keys.clockwork import Clockwork
-from openrouter_keys.errors import CreateOutcomeUnknownError
+from openrouter_keys.errors import CreateOutcomeUnknownError, SecretLostError
 from tests.journals import spec
 from tests.misbehaving import Answer, Asked, Misbehaving, Record, hash_of, misbehaving
 from tests.provisions import JumpingTime
@@ -301,3 +303,122 @@ def test_a_late_list_still_proves_a_lost_key(
             assert len(service.keys) == 1
 
     run(go())
+
+
+# --- a key is looked at before it is deleted ---
+
+WRONG: dict[str, Record] = {
+    "another name": {"name": "prod"},
+    "spending": {"usage": 123.0},
+    "an older key": {"created_at": "2025-10-01T00:00:00Z"},
+    "another limit": {"limit": 7},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("way", ["create", "provision"])
+async def test_no_key_is_deleted_that_a_list_alone_makes_ours(
+    way: str, wrong: Record, case: Case, path: Path
+) -> None:
+    case.service.outcomes.append("lost")
+
+    def mixed_up(keys: list[Record], offset: int) -> Sequence[Record]:
+        for key in case.service.keys[:1]:
+            key.update(wrong)
+        made = {"usage": 0, "limit": None, "created_at": case.time.now().isoformat()}
+        return [key | made | {"name": "n"} for key in keys[offset : offset + 100]]
+
+    case.service.page = mixed_up
+    if way == "create":
+        with pytest.raises(CreateOutcomeUnknownError):
+            await case.client.api_keys.create(name="n", on_unknown="reconcile")
+    else:
+        assert not (await case.client.provision([spec(name="n")], journal=path)).ok
+    assert case.service.count("DELETE") == 0
+
+
+@pytest.mark.parametrize("change", [str.upper, str.title])
+async def test_a_key_that_is_listed_in_capitals_is_known(
+    change: Callable[[str], str], case: Case, path: Path
+) -> None:
+    case.service.page = listed(lambda key: key | {"hash": change(key["hash"])})
+    held = {(await case.client.api_keys.create(name="n")).data.hash}
+    await case.client.provision([spec("a", name="n")], journal=path)
+    held = case.service.hashes
+    case.service.outcomes.append("502")
+    await case.client.api_keys.create(name="n", on_unknown="reconcile")
+    assert held < case.service.hashes
+
+
+# --- a hash that was told without its secret is looked at by itself ---
+
+
+@pytest.mark.parametrize(
+    ("is_now", "settles"),
+    [
+        ({}, True),
+        ({"name": "acme/n"}, False),
+        ({"usage": 1.0}, False),
+        ({"limit": 9}, False),
+        ({"created_at": "2025-10-01T00:00:00Z"}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("way", ["create", "reconcile", "provision"])
+async def test_a_told_hash_is_looked_at_though_no_list_has_it(
+    way: str, is_now: Record, *, settles: bool, case: Case, path: Path
+) -> None:
+    told: list[Record] = []
+
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method != "POST" or told:
+            return None
+        case.service._create(dict(asked.body))
+        (record,) = case.service.keys
+        told.append(record)
+        shown = dict(record)
+        record.update(is_now)
+        return Answer(201, {"data": shown})
+
+    case.service.answer = answer
+    case.service.page = lambda keys, _: (
+        [key for key in keys if key["hash"] != told[0]["hash"]] if told else []
+    )
+    if way == "provision":
+        report = await case.client.provision([spec(name="n", limit=5)], journal=path)
+        assert report.ok is settles
+        if not settles:
+            assert [doubt.hashes for doubt in report.doubts] == [(told[0]["hash"],)]
+    elif way == "create":
+        with suppress(SecretLostError):
+            await case.client.api_keys.create(name="n", limit=5, on_unknown="reconcile")
+    else:
+        with pytest.raises(SecretLostError) as caught:
+            await case.client.api_keys.create(name="n", limit=5)
+        error = pickle.loads(pickle.dumps(caught.value))
+        assert (await case.client.api_keys.reconcile(error)).settled is settles
+    assert (told[0]["hash"] in case.service.hashes) is not settles
+    assert len(case.service.keys) == (settles is False or way != "reconcile")
+
+
+ASKED: list[dict[str, Any]] = [
+    {},
+    {"limit": 50},
+    {"limit": 50, "limit_reset": "monthly"},
+    {"expires_at": datetime(2027, 1, 1, tzinfo=UTC)},
+    {"include_byok_in_limit": True},
+    {"external": {"user": "acme-7", "api_key": "p" * 40}},
+]
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+async def test_an_error_reconciles_whatever_was_asked_for(
+    asked: dict[str, Any], case: Case
+) -> None:
+    case.service.outcomes.append("lost")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="n", **asked)
+    pickled = pickle.dumps(caught.value)
+    assert b"p" * 40 not in pickled
+    found = await case.client.api_keys.reconcile(pickle.loads(pickled))
+    assert (found.settled, len(found.deleted), case.service.keys) == (True, 1, [])

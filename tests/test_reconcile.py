@@ -348,7 +348,7 @@ async def test_nothing_is_listed_from_long_before_the_first_create(service: Serv
     ours = service.key()
 
     assert_found(await service.reconcile(doubt()), deleted=[ours.hash])
-    assert service.asked == ["list", "list", "delete"]
+    assert service.asked == ["list", "list", "get", "delete"]
 
 
 async def test_each_workspace_is_listed_as_far_back_as_its_own_doubts(service: Service) -> None:
@@ -426,7 +426,7 @@ async def test_nothing_is_deleted_before_all_is_seen(service: Service) -> None:
     )
 
     first = service.asked.index("delete")
-    assert {*service.asked[:first]} == {"list"}
+    assert {*service.asked[:first]} == {"list", "get"}
     assert service.asked[first:] == ["delete"] * 100
 
 

@@ -32,7 +32,8 @@ WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _ACKNOWLEDGE = "UPDATE keys SET state = 'settled' WHERE ref = ?1 AND state = 'made'"
 _DOUBT = """
-UPDATE keys SET state = 'doubt', reason = ?2, ended_at = coalesce(?3, ended_at)
+UPDATE keys SET
+    state = 'doubt', reason = ?2, ended_at = coalesce(?3, ended_at), hash = coalesce(?4, hash)
 WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _FAIL = """
@@ -66,12 +67,13 @@ UPDATE meta SET longest_timeout = max(longest_timeout, ?) RETURNING longest_time
 _RESOLVE = """
 UPDATE keys SET
     state = iif(state IN ('intent', 'doubt'), 'failed', state), written_off = 0,
-    reason = iif(state IN ('intent', 'doubt'), ?2, reason)
+    reason = iif(state IN ('intent', 'doubt'), ?2, reason),
+    hash = iif(state IN ('intent', 'doubt'), NULL, hash)
 WHERE ref = ?1
 """
 # A key that is rotated looks like its twin, and may be as new: no reconcile may take it for one.
 _HOLDS = """
-SELECT 1 FROM keys WHERE hash = ?1
+SELECT 1 FROM keys WHERE hash = ?1 AND state NOT IN ('intent', 'doubt')
 UNION ALL SELECT 1 FROM keys INDEXED BY secret_hashes WHERE secret_hash = ?1
 UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
 """
@@ -110,7 +112,7 @@ SELECT hash FROM (SELECT hash FROM keys WHERE proven ORDER BY id DESC LIMIT 1000
 UNION ALL SELECT hash FROM (SELECT hash FROM rotations ORDER BY id DESC LIMIT 10000)
 """
 _HOLDS_FOR_ANOTHER = """
-SELECT 1 FROM keys WHERE hash = ?1 AND ref IS NOT ?2
+SELECT 1 FROM keys WHERE proven AND hash = ?1 AND ref IS NOT ?2
 UNION ALL SELECT 1 FROM rotations WHERE hash = ?1 LIMIT 1
 """
 _WRITTEN_OFF = """
@@ -132,7 +134,8 @@ class Entry(HoldsSecret):
         last_attempt_at: when the last one was.
         ended_at: when that one's exchange ended; None: nobody knows, it may have been under way
             when its run ended.
-        hash: the key's hash, as the answer told it; None: not made.
+        hash: the key's hash, as the answer told it; None: not made. In doubt: what an answer told
+            that lost the secret.
         proven: whether that is the SHA-256 of its secret, and so cannot be another key's.
         secret_hash: the SHA-256 of its secret, where the hash is another one; None: it is not, or
             nobody knows.
@@ -244,10 +247,14 @@ def acknowledge(connection: sqlite3.Connection, ref: str) -> None:
 
 
 def doubt(
-    connection: sqlite3.Connection, ref: str, reason: str, ended_at: str | None = None
+    connection: sqlite3.Connection,
+    ref: str,
+    reason: str,
+    ended_at: str | None = None,
+    told: str | None = None,
 ) -> None:
-    """Nobody can say whether a key was made; None: its exchange ended when it did before."""
-    _change(connection, "doubt", _DOUBT, ref, reason, ended_at)
+    """Nobody can say whether a key was made; None: nothing new is known of it."""
+    _change(connection, "doubt", _DOUBT, ref, reason, ended_at, told)
 
 
 def fail(connection: sqlite3.Connection, ref: str, reason: str) -> None:

@@ -289,16 +289,23 @@ class Journal(NeverPickled):
         """The caller has the secret."""
         await self._writer.submit(lambda c: entries.acknowledge(c, ref))
 
-    async def doubt(self, ref: str, reason: str, ended_at: datetime | None = None) -> None:
+    async def doubt(
+        self,
+        ref: str,
+        reason: str,
+        ended_at: datetime | None = None,
+        told_hash: str | None = None,
+    ) -> None:
         """Nobody can say whether a key was made; the reason is kept without secrets.
 
         Args:
             ref: the caller's own id for it.
             reason: why.
             ended_at: when its exchange ended, by the service's clock; None: not now.
+            told_hash: the hash that an answer told which lost the secret; None: it told none.
         """
         told, ended = scrub(reason), None if ended_at is None else write_time(ended_at)
-        await self._writer.submit(lambda c: entries.doubt(c, ref, told, ended))
+        await self._writer.submit(lambda c: entries.doubt(c, ref, told, ended, told_hash))
 
     async def fail(self, ref: str, reason: str) -> None:
         """The service refused to make the key; the reason is kept without secrets."""

@@ -7,11 +7,10 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
-from openrouter_keys.converter import structure
-from openrouter_keys.doubts import Doubt
+from openrouter_keys.doubts import Doubt, request_of
 from openrouter_keys.errors import QuotaExhaustedError
 from openrouter_keys.masking import escaped
-from openrouter_keys.models import CreateKeysRequest, External, Key
+from openrouter_keys.models import Key
 from openrouter_keys.provisioning.entries import Entry
 from openrouter_keys.provisioning.journal import Journal
 from openrouter_keys.provisioning.report import ProvisionProblem
@@ -158,10 +157,11 @@ class Lookback:
     def _doubt(self, entry: Entry) -> Doubt:
         believed = self._is_believed(entry)
         return Doubt(
-            request=_request(entry),
+            request=request_of(entry.plan),
             since=min(entry.first_attempt_at, entry.last_attempt_at) if believed else _NEVER,
             until=self._until(entry) + timedelta(seconds=self._quiet) if believed else _NEVER,
             creates=entry.written_off + (entry.state in DOUBTFUL),
+            told=entry.hash if entry.state is State.DOUBT else None,
         )
 
     async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> frozenset[str]:
@@ -219,15 +219,6 @@ class Lookback:
         """Whether its times can be: earlier versions took any `Date` for the service's time."""
         last = max(entry.first_attempt_at, entry.last_attempt_at)
         return last <= self._begin[0] + PLAUSIBLE
-
-
-def _request(entry: Entry) -> CreateKeysRequest:
-    asked = dict(entry.plan)
-    # The plan has the hash of `external.api_key`, which no key shows.
-    external = asked.pop("external", None)
-    user = external.get("user") if isinstance(external, dict) else None
-    request = structure(asked, CreateKeysRequest)
-    return evolve(request, external=External(user)) if isinstance(user, str) else request
 
 
 _Place: TypeAlias = tuple[str | None, str]

@@ -231,7 +231,8 @@ class Making:
         what = verdict(error)
         if what is Verdict.DOUBT:
             self._lookback.given_up(spec.ref)
-            await self._journal.doubt(spec.ref, str(error), self._clock.now())
+            hash = error.hash if isinstance(error, SecretLostError) else None
+            await self._journal.doubt(spec.ref, str(error), self._clock.now(), hash)
             return Job(spec, State.DOUBT)
         if what is Verdict.FAILED:
             await self._journal.fail(spec.ref, str(error))

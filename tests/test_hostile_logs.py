@@ -267,6 +267,7 @@ WRITING = {
     "transport._cut_off": "an error, which is escaped",
     "transport._settle": "an error, which is escaped",
     "transport._undo": "",
+    "transport._unless_copied": "an error, which is escaped",
 }
 
 

@@ -253,6 +253,7 @@ WRITING = {
     "api_keys.take_back": "",
     "attempts._log_attempt": "in test_hostile_texts",
     "attempts._wait_or_raise": "the library's own words",
+    "lifecycle.planning._look": "sums, and a hash, which is escaped",
     "operations._compare": "",
     "operations._tell_mismatches": "names of fields, and a hash, which is escaped",
     "options.warn_unencrypted": "what the user gave",

@@ -138,6 +138,9 @@ async def reconcile(
         if isinstance(look, Ok) and not _is_the_same(look.value, ours[hash], homes[hash], skew):
             unproven[hash] = look.value
             del ours[hash]
+        elif isinstance(look, Err) and not _is_missing(look):
+            told = "the key %s, whose secret nobody holds, is left over: %s"
+            _log.warning(told, escaped(hash), look.error)
     there = [hash for hash in ours if isinstance(looks[hash], Ok)]
     removals, exhausted = await _delete_all(transport, there, options or {})
     removals |= {hash: Removal.MISSING for hash in ours if _is_missing(looks[hash])}

@@ -119,6 +119,7 @@ CASES: dict[str, tuple[Respond, Callable[[AsyncAPIKeys], Awaitable[Shown]]]] = {
     "operations._compare": (service(POST=MADE_BY_ANOTHER_HASH), _created),
     "reconcile.removed: left over": (service(DELETE=REFUSED), _removed),
     "reconcile.removed: deleted": (service(DELETE=GONE), _removed),
+    "reconcile.reconcile": (service(keys=[OURS]), _reconciled),
     "listing._problem": (
         service(
             LIST=[answer({"data": [OURS]}), *[answer({"data": []})] * 2] * 9,
@@ -252,6 +253,7 @@ WRITING = {
     "provisioning.run.report": "counts, and the journal's path",
     "provisioning.tally.report": "what the user's own function raised",
     "reconcile._unlisted": "hashes that were asked for, which nothing odd is",
+    "reconcile.reconcile": "",
     "reconcile.removed": "",
     "settling._look": "an error, which is escaped",
     "settling.create": "counts",

@@ -24,6 +24,8 @@ from openrouter_keys.transport import Transport
 
 #: Seconds between looks; so many are made, and one more, before nothing is concluded.
 WAITS: Final = (1.0, 3.0, 10.0)
+#: Seconds after which no further page is asked for, at all looks of a workspace together.
+LONGEST: Final = 600.0
 #: So many keys in a row that are too old end a walk, if none before it was out of order.
 ENOUGH_OLD: Final = 50
 #: So many keys that are not listed are asked for by themselves: they may be deleted.
@@ -103,12 +105,13 @@ class Lister:
         seen: dict[str, Key] = {}
         before: _Walk | None = None
         problem: str | None = None
+        give_up = self.transport.clockwork.monotonic() + LONGEST
         for wait in (0.0, *WAITS):
             if wait:
                 await self.transport.clockwork.sleep(wait)
             walk = _Walk(since)
             try:
-                await self._walk(workspace_id, walk)
+                await self._walk(workspace_id, walk, give_up)
                 problem = await self._problem(workspace_id, walk, before, known)
                 before = walk
             except IncompleteListingError as error:
@@ -124,9 +127,11 @@ class Lister:
                 return Listing(seen, None)
         return Listing(seen, None if problem is None else escaped(problem))
 
-    async def _walk(self, workspace_id: str | None, walk: _Walk) -> None:
+    async def _walk(self, workspace_id: str | None, walk: _Walk, give_up: float) -> None:
         pager = Pager()
         while not (pager.done or walk.is_over):
+            if self.transport.clockwork.monotonic() > give_up:
+                raise pager.incomplete(f"its end did not come within {LONGEST:.0f} seconds")
             if pager.wait:
                 await self.transport.clockwork.sleep(pager.wait)
             operation = list_(

@@ -95,7 +95,7 @@ class Pager:
         else:
             self._emptied()
         if self._pages >= MOST_PAGES and not self.done:
-            raise self._incomplete(f"its end did not come within {MOST_PAGES:,} pages")
+            raise self.incomplete(f"its end did not come within {MOST_PAGES:,} pages")
         return fresh
 
     def _joins(self, hashes: list[str], fresh: list[Key]) -> bool:
@@ -180,10 +180,11 @@ class Pager:
 
     def _give_up(self, why: str) -> None:
         if not self._is_stand_in():
-            raise self._incomplete(why)
+            raise self.incomplete(why)
         self.done = True
 
-    def _incomplete(self, why: str) -> IncompleteListingError:
+    def incomplete(self, why: str) -> IncompleteListingError:
+        """Return the error of a walk that is given up."""
         error = IncompleteListingError(
             f"the list of keys could not be completed: {why} "
             f"({len(self._seen):,} keys seen on {self._pages:,} pages, the last one from "

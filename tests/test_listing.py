@@ -1,6 +1,7 @@
 """Lists that are not whole: nothing is concluded from them, and what may be missing is told."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from unicodedata import normalize
@@ -22,6 +23,7 @@ from tests.misbehaving import (
     refused,
 )
 from tests.provisions import JumpingTime, specs
+from tests.records import key_json
 
 KEY = "sk-or-mgmt-test-" + "0" * 32
 WORKSPACE = "0df9e665-d932-5740-b2c7-b52af166bc11"
@@ -165,6 +167,46 @@ async def test_nothing_is_concluded_from_a_list_that_is_not_whole(
     case.service.page = lie
     await provisioned(case, path, lost=range(12, 24, 2))
     assert not case.looks
+
+
+def other_people(case: Case, offset: int, count: int = PAGE, *, later: int = 1) -> list[Record]:
+    """Keys that somebody else makes, as many as one asks for."""
+    made = (case.time.now() + timedelta(hours=later)).isoformat()
+    return [
+        key_json(hash=f"{number:064x}", name="other", created_at=made)
+        for number in range(offset, offset + count)
+    ]
+
+
+ENDLESS: dict[str, Callable[[Case, int], Sequence[Record]]] = {
+    "newer ones": other_people,
+    "older ones, and one that is newer": lambda case, offset: [
+        *other_people(case, offset, PAGE - 1, later=-99),
+        *other_people(case, offset + PAGE - 1, 1),
+    ],
+    "few at a time": lambda case, offset: other_people(case, offset, 2 + offset % 2),
+    "the first ones again and again": lambda case, offset: [
+        *other_people(case, 0, 2),
+        *other_people(case, offset),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_a_list_without_an_end_is_given_up(kind: str, case: Case) -> None:
+    def forever(_: list[Record], offset: int) -> Sequence[Record]:
+        case.looks += 1
+        case.time.slept.append(10)  # each page takes so many seconds
+        return ENDLESS[kind](case, offset)
+
+    case.service.page = forever
+    case.service.outcomes.append("lost")
+    began = case.time.monotonic()
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="new", on_unknown="reconcile")
+    assert "did not come within 600 seconds" in "".join(caught.value.__notes__)
+    assert case.time.monotonic() - began < 700
+    assert case.looks <= 62
 
 
 @pytest.mark.slow

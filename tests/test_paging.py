@@ -306,20 +306,20 @@ class Slipping(Shelf):
         self._given: list[list[Key]] = []
 
     def page(self, offset: int) -> list[Key]:
-        page = super().page(offset)
+        whole = page = super().page(offset)
         slip = next(self._slips, "whole")
         if isinstance(slip, int):
             # Cut right behind a page's last key, it would be the list's end for all that one sees.
             ends = {given[-1].hash for given in self._given if given}
-            page = (
-                page[: slip + 1]
-                if page[slip - 1 : slip] and page[slip - 1].hash in ends
-                else page[:slip]
-            )
+            while page[slip - 1 : slip] and page[slip - 1].hash in ends:
+                slip += 1
+            page = page[:slip]
         elif slip == "empty" and offset:
             page = []
         elif slip in ("first", "last") and self._given:
             page = self._given[0 if slip == "first" else -1]
+        if not offset:
+            page = page or whole  # empty from its start on, and again: all are deleted
         self._given.append(page)
         return page
 

@@ -1,6 +1,7 @@
 import asyncio
 import pickle
 import sqlite3
+import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -530,3 +531,28 @@ async def test_a_cancelled_call_has_let_go_of_the_journal_when_it_ends(
         task.cancel()
         await asyncio.wait([task])
         await CALLS[call](path)  # or it would be in use, by this very process
+
+
+@pytest.mark.parametrize("opening", [Journal.open, Journal.read])
+async def test_a_journal_that_is_left_while_it_closes_is_let_go_of_first(
+    opening: Callable[[Path], AbstractAsyncContextManager[Journal]], path: Path
+) -> None:
+    await opened(Journal.open(path))
+    go_on, closes = threading.Event(), asyncio.Event()
+
+    async def look() -> None:
+        async with opening(path) as journal:
+            journal._writer.submit(lambda _: go_on.wait())
+            closes.set()
+
+    task = asyncio.create_task(look())
+    await closes.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await opened(opening(path))

@@ -137,7 +137,12 @@ class Writer(NeverPickled):
         self._inbox.put(None)
         # A cancelled anyio scope cancels again and again, and what was asked for must be done.
         with anyio.CancelScope(shield=True):
-            await asyncio.shield(self._over)
+            try:
+                await asyncio.shield(self._over)
+            except asyncio.CancelledError:
+                await asyncio.wait([self._over])  # once; cancelled again, it ends at once
+                self._over.exception()
+                raise
 
     # --- in the thread ---
 

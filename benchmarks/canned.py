@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib import import_module
+from itertools import count
 from typing import Any
 
 # A new process, not a fork: a fork begins with what its parent holds.
@@ -50,7 +51,15 @@ def answer(status: int, body: bytes) -> bytes:
 
 ONE = json.dumps({"data": KEY}).encode()
 CREATED = answer(201, json.dumps({"data": KEY, "key": SECRET}).encode())
+NUMBERS = count()
 GOT, LISTED = answer(200, ONE), answer(200, page())
+
+
+def created() -> bytes:
+    """Return the answer of a create: a key of its own, since a copy of one is no new key."""
+    secret = f"sk-or-v1-{next(NUMBERS):064x}"
+    hash = sha256(secret.encode()).hexdigest()
+    return CREATED.replace(SECRET.encode(), secret.encode()).replace(HASH.encode(), hash.encode())
 
 
 class CannedAnswers(asyncio.Protocol):
@@ -70,7 +79,7 @@ class CannedAnswers(asyncio.Protocol):
 
     def answer_to(self, line: bytes) -> bytes:
         if line.startswith(b"POST"):
-            return CREATED
+            return created()
         return LISTED if b"offset" in line else GOT
 
 

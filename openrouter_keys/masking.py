@@ -38,6 +38,14 @@ def mask(secret: str | None) -> str:
     return f"{head}...{secret[-_TAIL:]}"
 
 
+def known_mask(secret: str) -> str:
+    """Show a secret that was sent, and need not be an OpenRouter key.
+
+    Of a partner's key, or a proxy's password, even the end would tell.
+    """
+    return mask(secret) if secret.startswith("sk-or-") else "..."
+
+
 def hash_of(secret: str) -> str:
     """Return the hash that the service gives the key of a secret: its SHA-256, in hexadecimal."""
     try:
@@ -56,5 +64,5 @@ def scrub(text: str, *known: str) -> str:
     """
     for secret in known:
         if secret:
-            text = text.replace(secret, mask(secret))
+            text = text.replace(secret, known_mask(secret))
     return _SECRET.sub(lambda found: mask(found.group()), text)

@@ -156,6 +156,12 @@ def _forms(user: str, password: str) -> tuple[str, ...]:
     pair = f"{user}:{password}"
     if pair == ":":
         return ()
-    encoded = [base64.b64encode(pair.encode(code, "replace")).decode() for code in _BASIC_CODES]
-    as_bytes = repr(password.encode())[2:-1]  # as aiohttp shows what it cannot parse
-    return (*encoded, pair, password, quote(password, safe=""), as_bytes, user)
+    forms = [pair, password, user, quote(password, safe=""), quote(user, safe="")]
+    for code in _BASIC_CODES:
+        forms.insert(0, base64.b64encode(pair.encode(code, "replace")).decode())
+        for text in (password, user):
+            told = text.encode(code, "replace")
+            # As aiohttp shows a head, or what it cannot parse; and as a body is shown.
+            forms += [told.decode(errors="surrogateescape"), repr(told)[2:-1]]
+            forms.append(told.decode(errors="replace"))
+    return tuple(forms)

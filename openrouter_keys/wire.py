@@ -18,7 +18,7 @@ from yarl import URL
 
 from openrouter_keys import bodies, checks
 from openrouter_keys.deadlines import Deadlines
-from openrouter_keys.masking import escaped, mask, scrub
+from openrouter_keys.masking import escaped, known_mask, scrub
 from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.proxies import TO_PROXY, Proxy, shown_forms
 from openrouter_keys.retries import Happening
@@ -302,7 +302,8 @@ class Wire(NeverPickled):
         if status >= 300:  # these end in an error, which shows its headers
             reply.headers = reply.shown_headers()
             for secret in of_proxy:
-                reply.body = reply.body.replace(secret.encode(), mask(secret).encode())
+                sent = secret.encode(errors="surrogateescape")
+                reply.body = reply.body.replace(sent, known_mask(secret).encode())
         return reply
 
 

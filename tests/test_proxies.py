@@ -12,16 +12,18 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import pytest
 import trustme
 from anyio.from_thread import start_blocking_portal
+from yarl import URL
 
 from openrouter_keys import AsyncOpenRouter, OpenRouter, errors
 from openrouter_keys.emulator import Emulator, Fault
-from openrouter_keys.proxies import proxy_finder, proxy_of_environment
+from openrouter_keys.masking import scrub
+from openrouter_keys.proxies import proxy_finder, proxy_of_environment, shown_forms
 from tests.clients import FakeTime, api_keys
 from tests.commands import Command
 from tests.proxies import HOST, Proxy, Secure, certified, secure, told_credentials
@@ -627,3 +629,30 @@ def test_the_command_refuses_a_bad_ca_file(
     assert ran.code == 2
     assert ran.err.startswith("openrouter-keys: --ca-file: ")
     assert problem in ran.err
+
+
+PAIRS = [
+    ("jörg", "grün-haus-geheim-7"),
+    ("bobby", "correct-horse-battery-staple"),
+    ("a user", "kurz"),
+    ("ärger", ""),
+    ("用户", "密码-very-secret"),
+]
+
+
+@pytest.mark.parametrize(("user", "password"), PAIRS)
+def test_no_form_of_a_proxys_credentials_is_shown_nor_its_end(user: str, password: str) -> None:
+    url = URL("http://proxy.example").with_user(user).with_password(password or None)
+    forms = shown_forms(url, [])
+    for code in ("utf-8", "latin-1"):
+        for secret in filter(None, (user, password, f"{user}:{password}")):
+            sent = secret.encode(code, "replace")
+            for text in (
+                sent.decode(errors="surrogateescape"),
+                sent.decode(errors="replace"),
+                repr(sent),
+                base64.b64encode(sent).decode() if secret.count(":") else secret,
+                quote(secret, safe=":"),
+            ):
+                told = scrub(f"the proxy says <{text}>", *forms)
+                assert not set(told) - {*"the proxy says <>.:b'"}, (code, text)

@@ -43,11 +43,10 @@ async def not_gone(
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.error))
     if listed.value.problem is not None:
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.value.problem))
-    keys = listed.value.keys.values()
-    if not any(_is_at_home(key, workspace_id) for key in keys):
+    keys = listed.value.keys
+    if not any(_is_at_home(key, workspace_id) for key in keys.values()):
         return dict.fromkeys(hashes, _NONE)
-    shown = {key.hash.casefold() for key in keys}
-    return {hash: _LISTED for hash in hashes if hash.casefold() in shown}
+    return {hash: _LISTED for hash in hashes if hash.lower() in keys}
 
 
 def _is_at_home(key: Key, workspace_id: str | None) -> bool:

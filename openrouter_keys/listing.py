@@ -37,7 +37,7 @@ class Listing:
     """What was listed of a workspace.
 
     Attributes:
-        keys: all keys that any look showed, by their hashes.
+        keys: all keys that any look showed, by their hashes in small letters.
         problem: why some may be missing; None: it is proven that none is.
     """
 

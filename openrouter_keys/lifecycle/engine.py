@@ -8,7 +8,6 @@ from attrs import evolve
 from openrouter_keys import checks
 from openrouter_keys.absence import not_gone
 from openrouter_keys.converter import write_time
-from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.lifecycle.accounts import refuse_another_account
 from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes, check_budget, distinct
 from openrouter_keys.lifecycle.planning import Planning
@@ -78,8 +77,9 @@ async def rotate(
         problems, clock = Problems(), clock_of(transport)
         checked = await attempt(refuse_another_account(transport, journal, clock))
         # What else is wrong the making of twins comes upon, too, and tells it with its report.
-        if isinstance(checked, Err) and (confirms or _is_another_account(checked.error)):
-            raise checked.error
+        refused = checked.error if isinstance(checked, Err) else None
+        if refused and (confirms or isinstance(refused, AccountChangedError)):
+            raise refused
         register = Register(journal, Planning(transport, pacer, budget), budget, problems)
         provision = (
             None
@@ -94,10 +94,6 @@ async def rotate(
             retired, exhausted = await retiring.retire_all(), retiring.exhausted
         report = await _report(journal, provision, retired, register.skipped, problems)
         return evolve(report, exhausted=exhausted)
-
-
-def _is_another_account(error: OpenRouterError) -> bool:
-    return isinstance(error, AccountChangedError)
 
 
 async def _make(

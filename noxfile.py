@@ -60,18 +60,23 @@ PYTHONS = [nox.param(path, id="{}.{}".format(*(version_of(path) or ()))) for pat
 
 # What can break with an old dependency: each of them is used here, in both faces.
 LOWEST = [
-    f"tests/test_{name}.py"
+    f"tests/{name}.py"
     for name in (
-        *("transport", "client", "sync", "blocking", "converter", "mocking", "emulator_app"),
-        *("journal", "sealing", "provision", "provision_resume", "rotation", "spec_file"),
-        *("cli_keys", "cli_provision", "cli_usage"),
+        *("test_client", "test_sync", "test_converter", "_transport/test_transport"),
+        *("_transport/test_mocking", "_blocking/test_facade", "emulator/test_app"),
+        *("journal/test_journal", "journal/test_encryption", "provisioning/test_provision"),
+        *("provisioning/test_resume", "rotation/test_rotation", "cli/test_spec_file"),
+        *("cli/test_keys", "cli/test_provision", "cli/test_usage"),
     )
 ]
 
 # What can break where other libraries are installed: threads, loops, and what a request meets.
 BESIDE = [
-    f"tests/test_{name}.py"
-    for name in ("blocking", "errands", "sync", "transport", "provision", "provision_callers")
+    "tests/_blocking",
+    "tests/test_sync.py",
+    "tests/_transport/test_transport.py",
+    "tests/provisioning/test_provision.py",
+    "tests/provisioning/test_callers.py",
 ]
 
 
@@ -164,7 +169,7 @@ def neighbours(session: nox.Session) -> None:
     run = ("pytest", "-n", "auto", "-m", "not slow", "--timeout=60")
     every = {"ALL_NEIGHBOURS": "1"}  # one that is missing is an error
     session.run(*run, "tests/neighbours", *BESIDE, *session.posargs, env=every)
-    on_uvloop = ("-p", "tests.neighbours.on_uvloop", "tests/test_transport.py")
+    on_uvloop = ("-p", "tests.neighbours.on_uvloop", "tests/_transport/test_transport.py")
     session.run(*run, *on_uvloop, *session.posargs, env=every)
 
 

@@ -29,11 +29,11 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from openrouter_keys.made_keys import MadeKey
-from openrouter_keys.provisioning import entries
-from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.schema import State, connect
-from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys.journal import entries
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State, connect
+from openrouter_keys.journal.specs import KeySpec
 
 WORKERS = 256
 AT = datetime(2026, 11, 21, tzinfo=UTC)

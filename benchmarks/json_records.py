@@ -39,7 +39,7 @@ from typing import Any
 from canned import HASH, ONE, page, ratio
 from tables import print_table
 
-from openrouter_keys.answers import Answer
+from openrouter_keys._protocol.answers import Answer
 from openrouter_keys.converter import encode
 from openrouter_keys.models import CreateKeysRequest, HTTPMeta
 from openrouter_keys.operations import get, list_

@@ -28,7 +28,7 @@ from typing import Any
 from canned import page
 from tables import print_table
 
-from openrouter_keys.answers import Answer
+from openrouter_keys._protocol.answers import Answer
 from openrouter_keys.models import HTTPMeta
 from openrouter_keys.operations import list_
 

@@ -6,20 +6,42 @@ The names are resolved when they are first used, so that importing the package s
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from openrouter_keys.unset import UNSET, OptionalNullable, Unset
-from openrouter_keys.version import __version__
+from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
+from openrouter_keys._base.version import __version__
 
 if TYPE_CHECKING:
     from openrouter_keys import converter, errors, models, operations, utils
+    from openrouter_keys._inputs.options import RequestOptions
+    from openrouter_keys._inputs.retry_config import BackoffStrategy, RetryConfig
+    from openrouter_keys._reconcile.reconcile import (
+        Reconciliation,
+    )
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
     from openrouter_keys.errors import (
+        AccountChangedError,
+        AllowanceExceededError,
         AnotherKeyError,
+        DuplicateRefError,
         IncompleteListingError,
+        JournalError,
+        JournalFullError,
+        JournalInsecureError,
+        JournalInUseError,
+        JournalLostError,
+        JournalMismatchError,
+        JournalOutdatedError,
         OpenRouterError,
+        PlanChangedError,
         QuotaExhaustedError,
+        SecretNotKeptError,
+        ServiceOutageError,
+        TooManyFailuresError,
     )
-    from openrouter_keys.lifecycle.report import Rotation, RotationReport
+    from openrouter_keys.journal.journal import Journal
+    from openrouter_keys.journal.specs import (
+        KeySpec,
+    )
     from openrouter_keys.models import (
         Budget,
         CreateKeysResponse,
@@ -36,23 +58,6 @@ if TYPE_CHECKING:
         RateLimit,
         UpdateKeysResponse,
     )
-    from openrouter_keys.options import RequestOptions
-    from openrouter_keys.provisioning.errors import (
-        AccountChangedError,
-        AllowanceExceededError,
-        DuplicateRefError,
-        JournalError,
-        JournalFullError,
-        JournalInsecureError,
-        JournalInUseError,
-        JournalLostError,
-        JournalMismatchError,
-        JournalOutdatedError,
-        PlanChangedError,
-        SecretNotKeptError,
-        ServiceOutageError,
-        TooManyFailuresError,
-    )
     from openrouter_keys.provisioning.report import (
         ProvisioningStoppedError,
         ProvisionProblem,
@@ -61,14 +66,8 @@ if TYPE_CHECKING:
         ProvisionResult,
         UndeliveredKey,
     )
-    from openrouter_keys.provisioning.specs import (
-        KeySpec,
-    )
-    from openrouter_keys.reconcile import (
-        Reconciliation,
-    )
     from openrouter_keys.results import Err, Ok, attempt
-    from openrouter_keys.retries import BackoffStrategy, RetryConfig
+    from openrouter_keys.rotation.report import Rotation, RotationReport
     from openrouter_keys.sync import APIKeys, OpenRouter
     from openrouter_keys.utils import parse_datetime
 
@@ -93,6 +92,7 @@ __all__ = [
     "GetKeyResponse",
     "HTTPMeta",
     "IncompleteListingError",
+    "Journal",
     "JournalError",
     "JournalFullError",
     "JournalInUseError",
@@ -141,12 +141,26 @@ _MODULES = {
     "api_keys": ("AsyncAPIKeys",),
     "client": ("AsyncOpenRouter",),
     "errors": (
+        "AccountChangedError",
+        "AllowanceExceededError",
         "AnotherKeyError",
+        "DuplicateRefError",
         "IncompleteListingError",
+        "JournalError",
+        "JournalFullError",
+        "JournalInUseError",
+        "JournalInsecureError",
+        "JournalLostError",
+        "JournalMismatchError",
+        "JournalOutdatedError",
         "OpenRouterError",
+        "PlanChangedError",
         "QuotaExhaustedError",
+        "SecretNotKeptError",
+        "ServiceOutageError",
+        "TooManyFailuresError",
     ),
-    "lifecycle.report": ("Rotation", "RotationReport"),
+    "rotation.report": ("Rotation", "RotationReport"),
     "models": (
         "Budget",
         "CreateKeysResponse",
@@ -163,23 +177,7 @@ _MODULES = {
         "RateLimit",
         "UpdateKeysResponse",
     ),
-    "options": ("RequestOptions",),
-    "provisioning.errors": (
-        "AccountChangedError",
-        "AllowanceExceededError",
-        "DuplicateRefError",
-        "JournalError",
-        "JournalFullError",
-        "JournalInUseError",
-        "JournalInsecureError",
-        "JournalLostError",
-        "JournalMismatchError",
-        "JournalOutdatedError",
-        "PlanChangedError",
-        "SecretNotKeptError",
-        "ServiceOutageError",
-        "TooManyFailuresError",
-    ),
+    "_inputs.options": ("RequestOptions",),
     "provisioning.report": (
         "ProvisionProblem",
         "ProvisionProgress",
@@ -188,10 +186,11 @@ _MODULES = {
         "ProvisioningStoppedError",
         "UndeliveredKey",
     ),
-    "provisioning.specs": ("KeySpec",),
-    "reconcile": ("Reconciliation",),
+    "journal.journal": ("Journal",),
+    "journal.specs": ("KeySpec",),
+    "_reconcile.reconcile": ("Reconciliation",),
     "results": ("Err", "Ok", "attempt"),
-    "retries": ("BackoffStrategy", "RetryConfig"),
+    "_inputs.retry_config": ("BackoffStrategy", "RetryConfig"),
     "sync": ("APIKeys", "OpenRouter"),
     "utils": ("parse_datetime",),
 }

@@ -6,15 +6,23 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Literal, TypeAlias, Unpack
 
-from openrouter_keys import checks, operations
-from openrouter_keys.doubts import request_of
+from openrouter_keys import operations
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys._base.unset import UNSET, OptionalNullable
+from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.options import RequestOptions, refuse_unknown
+from openrouter_keys._protocol.paging import Pager
+from openrouter_keys._reconcile.matching import request_of
+from openrouter_keys._reconcile.reconcile import Reconciliation
+from openrouter_keys._reconcile.single import QUIET_PERIOD, Settler, told_by
+from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
     SecretLostError,
 )
-from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -31,13 +39,6 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
     external_of,
 )
-from openrouter_keys.options import RequestOptions, refuse_unknown
-from openrouter_keys.paging import Pager
-from openrouter_keys.pickling import NeverPickled
-from openrouter_keys.reconcile import Reconciliation
-from openrouter_keys.settling import QUIET_PERIOD, Settler, told_by
-from openrouter_keys.transport import Transport
-from openrouter_keys.unset import UNSET, OptionalNullable
 
 Switch: TypeAlias = bool | str | None
 

@@ -8,23 +8,28 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import NoReturn, Self
 
-from openrouter_keys import checks
+from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys._base.unset import left_out
+from openrouter_keys._base.version import __version__
+from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.credentials import APIKey, Credentials
+from openrouter_keys._inputs.options import (
+    ATTRIBUTION,
+    CallOptions,
+    check_retries,
+    warn_unencrypted,
+)
+from openrouter_keys._inputs.proxies import FindProxy, no_proxy, proxy_finder
+from openrouter_keys._inputs.retry_config import RetryConfig
+from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._transport.transport import Transport
+from openrouter_keys._transport.wire import Session
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.credentials import APIKey, Credentials
-from openrouter_keys.lifecycle.arguments import BudgetRule, Hashes
-from openrouter_keys.lifecycle.report import Rotation, RotationReport
-from openrouter_keys.options import ATTRIBUTION, CallOptions, check_retries, warn_unencrypted
-from openrouter_keys.pickling import NeverPickled
 from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
-from openrouter_keys.provisioning.sources import Specs
-from openrouter_keys.proxies import FindProxy, no_proxy, proxy_finder
-from openrouter_keys.retries import RetryConfig
-from openrouter_keys.settling import QUIET_PERIOD
-from openrouter_keys.transport import Transport
-from openrouter_keys.unset import left_out
-from openrouter_keys.version import __version__
-from openrouter_keys.wire import Session
+from openrouter_keys.provisioning.spec_source import Specs
+from openrouter_keys.rotation.arguments import BudgetRule, Hashes
+from openrouter_keys.rotation.report import Rotation, RotationReport
 
 DEFAULT_SERVER_URL = "https://openrouter.ai/api/v1"
 DEFAULT_TIMEOUT_MS = 120_000
@@ -192,7 +197,7 @@ class AsyncOpenRouter(NeverPickled):
                 tells how far it came, its `__cause__` why.
         """
         # Loaded late: most programs never need it, nor SQLite, which comes with it.
-        from openrouter_keys.provisioning.engine import Settings, provision  # noqa: PLC0415
+        from openrouter_keys.provisioning.start import Settings, provision  # noqa: PLC0415
 
         settings = Settings(
             journal=journal,
@@ -265,8 +270,8 @@ class AsyncOpenRouter(NeverPickled):
             ProvisioningStoppedError: the making of twins ended before it was through; no old key
                 was retired in this call.
         """
-        from openrouter_keys.lifecycle.engine import rotate  # noqa: PLC0415 - as in `provision`
-        from openrouter_keys.provisioning.engine import Settings  # noqa: PLC0415
+        from openrouter_keys.provisioning.start import Settings  # noqa: PLC0415
+        from openrouter_keys.rotation.run import rotate  # noqa: PLC0415 - as in `provision`
 
         settings = Settings(
             journal=journal,
@@ -294,7 +299,7 @@ class AsyncOpenRouter(NeverPickled):
     ) -> list[Rotation]:
         """Tell what `rotate` would plan for keys, and change nothing.
 
-        What a journal holds already is told by `openrouter_keys.lifecycle.rotations`: `rotate`
+        What a journal holds already is told by `openrouter_keys.rotation.rotations`: `rotate`
         goes on with that as it was planned.
 
         Args:
@@ -310,7 +315,7 @@ class AsyncOpenRouter(NeverPickled):
         Raises:
             InvalidArgumentError: an argument is not usable; nothing was sent.
         """
-        from openrouter_keys.lifecycle.engine import plan_rotation  # noqa: PLC0415 - as above
+        from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - as above
 
         return await plan_rotation(
             self._transport, hashes, budget=budget, concurrency=concurrency, rate=rate

@@ -18,9 +18,9 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
+from openrouter_keys._base.fast_reader import AnswerReader, FastReader, is_flat
+from openrouter_keys._base.unset import Unset
 from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
-from openrouter_keys.fast_reader import AnswerReader, FastReader, is_flat
-from openrouter_keys.unset import Unset
 
 R = TypeVar("R")
 Structure = Callable[[Any, Any], Any]

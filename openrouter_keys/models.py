@@ -11,10 +11,10 @@ from typing import Any, Literal, NoReturn, NotRequired, Self, TypeAlias, TypedDi
 
 from attrs import Attribute, evolve, field, fields_dict, frozen
 
-from openrouter_keys import checks
+from openrouter_keys._base.masking import mask
+from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset, left_out
+from openrouter_keys._inputs import checks
 from openrouter_keys.errors import JSON, InvalidArgumentError
-from openrouter_keys.masking import mask
-from openrouter_keys.unset import UNSET, OptionalNullable, Unset, left_out
 
 LimitReset: TypeAlias = Literal["daily", "weekly", "monthly"]
 CreateKeysLimitReset: TypeAlias = LimitReset

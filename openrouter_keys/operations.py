@@ -13,9 +13,15 @@ from urllib.parse import urlencode
 
 from attrs import define, field
 
-from openrouter_keys import checks
-from openrouter_keys.agreement import mismatches
-from openrouter_keys.answers import Answer, refuse_error
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._base.masking import escaped, hash_of
+from openrouter_keys._base.scrubbing import count
+from openrouter_keys._base.unset import left_out
+from openrouter_keys._inputs import checks
+from openrouter_keys._protocol.answers import Answer, refuse_error
+from openrouter_keys._protocol.drift import mismatches
+from openrouter_keys._protocol.retries import Effect
+from openrouter_keys._protocol.salvage import Salvage, documented, salvage
 from openrouter_keys.converter import decode, encode, parse, structure
 from openrouter_keys.errors import (
     JSON,
@@ -25,8 +31,6 @@ from openrouter_keys.errors import (
     ResponseValidationError,
     SecretLostError,
 )
-from openrouter_keys.made_keys import MadeKey
-from openrouter_keys.masking import escaped, hash_of
 from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
@@ -41,10 +45,6 @@ from openrouter_keys.models import (
     UpdateKeysRequest,
     UpdateKeysResponse,
 )
-from openrouter_keys.retries import Effect
-from openrouter_keys.salvage import Salvage, documented, salvage
-from openrouter_keys.scrubbing import count
-from openrouter_keys.unset import left_out
 
 __all__ = [
     "Answer",

@@ -5,13 +5,13 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from openrouter_keys import checks
+from openrouter_keys._blocking.facade import Facade, blocking, hosting, iterating
+from openrouter_keys._blocking.loop_thread import LoopThread
+from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.credentials import APIKey
+from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys.api_keys import AsyncAPIKeys, pages, take_back
-from openrouter_keys.blocking import Facade, blocking, hosting, iterating
 from openrouter_keys.client import AsyncOpenRouter
-from openrouter_keys.credentials import APIKey
-from openrouter_keys.loop_thread import LoopThread
-from openrouter_keys.retries import RetryConfig
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

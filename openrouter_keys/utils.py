@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from openrouter_keys import checks
-from openrouter_keys.retries import BackoffStrategy, RetryConfig
+from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.retry_config import BackoffStrategy, RetryConfig
 
 __all__ = ["BackoffStrategy", "RetryConfig", "parse_datetime"]
 

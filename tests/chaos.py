@@ -28,19 +28,19 @@ from openrouter_keys import (
     ProvisionProblem,
     ProvisionReport,
     ProvisionResult,
-    made_keys,
 )
-from openrouter_keys.clockwork import Clockwork
+from openrouter_keys._base import made_keys
+from openrouter_keys._base.clock import Clockwork
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
     SecretLostError,
 )
-from openrouter_keys.lifecycle import rotations
-from openrouter_keys.lifecycle.report import RotationState
-from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.schema import State
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
+from openrouter_keys.rotation import rotations
+from openrouter_keys.rotation.report import RotationState
 from tests.chaotic import Chaotic, habits_of
 from tests.misbehaving import hash_of, served
 from tests.virtual_time import run

@@ -8,15 +8,15 @@ from ssl import SSLContext
 
 from attrs import define, field
 
+from openrouter_keys._base.clock import Clockwork
+from openrouter_keys._inputs.credentials import APIKey, Credentials
+from openrouter_keys._inputs.options import CallOptions
+from openrouter_keys._inputs.proxies import proxy_finder
+from openrouter_keys._inputs.retry_config import RetryConfig
+from openrouter_keys._transport.deadlines import Limit
+from openrouter_keys._transport.transport import Transport
+from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.clockwork import Clockwork
-from openrouter_keys.credentials import APIKey, Credentials
-from openrouter_keys.deadlines import Limit
-from openrouter_keys.options import CallOptions
-from openrouter_keys.proxies import proxy_finder
-from openrouter_keys.retries import RetryConfig
-from openrouter_keys.transport import Transport
-from openrouter_keys.wire import Session, Wire
 
 
 @define

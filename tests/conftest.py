@@ -12,9 +12,9 @@ import pytest
 from aiohttp import ClientResponse
 from hypothesis import settings
 
+from openrouter_keys._inputs.options import warn_unencrypted
 from openrouter_keys.emulator import Emulator
-from openrouter_keys.options import warn_unencrypted
-from openrouter_keys.provisioning import sources
+from openrouter_keys.provisioning import spec_source as sources
 from tests.browsers import Tab, chromium, new_tab
 from tests.clients import FakeTime
 from tests.commands import Command

@@ -6,10 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from openrouter_keys.provisioning.entries import Entry
-from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.schema import State
-from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.specs import KeySpec
 from tests.processes import Process, environment
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -42,8 +42,8 @@ def written(path: Path) -> bytes:
 CHILD = """
 import asyncio, sys
 from datetime import UTC, datetime
-from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.specs import KeySpec
 from tests.processes import Process, environment
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)

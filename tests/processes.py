@@ -243,7 +243,7 @@ def _become(what: Mapping[str, Any], given: Sequence[int]) -> None:
 def _load() -> None:
     """Import what any process here may need, so that none does it again."""
     for module in pkgutil.walk_packages(openrouter_keys.__path__, "openrouter_keys."):
-        if not module.name.endswith(("__main__", ".plugin")):
+        if not module.name.endswith(("__main__", ".plugin", ".lifecycle", "provisioning.journal")):
             importlib.import_module(module.name)
     for name in ("anyio._backends._asyncio", "rich._emoji_codes", "tests.provisioners"):
         importlib.import_module(name)

@@ -25,7 +25,7 @@ from openrouter_keys import (
     ProvisionResult,
 )
 from openrouter_keys.emulator import Emulator, Request
-from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.journal.journal import Journal
 from tests.processes import Process, environment
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)

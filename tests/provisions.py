@@ -16,9 +16,9 @@ from openrouter_keys import (
     ProvisionReport,
     ProvisionResult,
 )
-from openrouter_keys.clockwork import Clockwork
+from openrouter_keys._base.clock import Clockwork
 from openrouter_keys.emulator import Emulator
-from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.journal.journal import Journal
 from tests.clients import FakeTime
 from tests.journals import spec
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from hypothesis import HealthCheck, settings
 
-from openrouter_keys.answers import Answer
+from openrouter_keys._protocol.answers import Answer
 from openrouter_keys.errors import JSON
 from openrouter_keys.models import HTTPMeta, Key
 

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from openrouter_keys import ProvisionResult, Rotation
 from openrouter_keys.emulator import Emulator, StoredKey
-from openrouter_keys.lifecycle import rotations
+from openrouter_keys.rotation import rotations
 
 
 def old_keys(emulator: Emulator, count: int, **attributes: Any) -> list[StoredKey]:

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_keys import converter
+from openrouter_keys._base.fast_reader import AnswerReader
+from openrouter_keys._base.unset import UNSET, Unset
 from openrouter_keys.converter import decode, encode, parse, structure, unstructure, write_time
 from openrouter_keys.errors import (
     JSON,
@@ -21,7 +23,6 @@ from openrouter_keys.errors import (
     OpenRouterError,
     ResponseValidationError,
 )
-from openrouter_keys.fast_reader import AnswerReader
 from openrouter_keys.models import (
     Budget,
     CreateKeysRequest,
@@ -39,7 +40,6 @@ from openrouter_keys.models import (
     UpdateKeysRequest,
     UpdateKeysResponse,
 )
-from openrouter_keys.unset import UNSET, Unset
 from tests.records import (
     PARTNER_SECRET,
     SECRET,
@@ -665,7 +665,7 @@ def test_records_with_records_inside_are_read_the_careful_way() -> None:
 @pytest.mark.parametrize(
     "error", [TypeError, RuntimeError, RecursionError, MemoryError, AttributeError]
 )
-@pytest.mark.parametrize("where", ["msgspec.convert", "openrouter_keys.fast_reader._set"])
+@pytest.mark.parametrize("where", ["msgspec.convert", "openrouter_keys._base.fast_reader._set"])
 def test_whatever_the_fast_way_raises_the_careful_way_reads(
     monkeypatch: pytest.MonkeyPatch, where: str, error: type[Exception]
 ) -> None:

@@ -1,123 +1,139 @@
-"""An import only goes down a floor."""
+"""An import only goes down a floor: between folders, and from file to file inside of one."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.tables import in_one_test
+import pytest
 
 PACKAGE = Path(__file__).parents[1] / "openrouter_keys"
 
-# From the ground up. A module may import what stands before it, and nothing else of the package.
+# From the ground up. A floor may import those before it, and nothing else of the package.
 FLOORS = (
-    "unset",
-    "version",
-    "masking",
-    "scrubbing",
-    "pickling",
-    "tracebacks",
+    "_base",
     "errors",
-    "checks",
-    "proxies",
-    "credentials",
-    "clockwork",
-    "deadlines",
-    "greenlets",
-    "errands",
-    "loop_thread",
-    "blocking",
-    "retries",
-    "quota",
+    "_inputs",
     "models",
-    "agreement",
-    "options",
-    "fast_reader",
     "converter",
     "results",
     "utils",
-    "paging",
-    "answers",
-    "salvage",
-    "bodies",
-    "made_keys",
-    "stamps",
+    "_protocol",
     "operations",
-    "removal",
-    "wire",
-    "call",
-    "attempts",
-    "transport",
-    "service_clock",
-    "doubts",
-    "listing",
-    "absence",
-    "reconcile",
-    "settling",
+    "_transport",
+    "_reconcile",
+    "_blocking",
     "api_keys",
+    "journal",
     "provisioning",
+    "rotation",
     "lifecycle",
     "client",
     "sync",
     "cli",
     "__main__",
 )
+# The same for the folders of the command.
+COMMANDS = (
+    "cli.values",
+    "cli.sums",
+    "cli.terminal",
+    "cli.secrets",
+    "cli.app",
+    "cli.completion",
+    "cli.options",
+    "cli.keys",
+    "cli.specs",
+    "cli.journal",
+    "cli.provision",
+    "cli.rotate",
+    "cli.usage",
+    "cli.emulator",
+    "cli.demo",
+)
 # A tower of its own: what it shared with the client could be wrong in both.
 TOWER = "emulator"
-ABOVE_THE_TOWER = ("cli", "__main__")
 
 
-def floor_of(path: Path) -> str:
+def module_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0]
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py") if module_of(path)}
 
 
 def imported(path: Path) -> set[str]:
-    """The floors that a file imports from, at any depth of its code."""
+    """The modules of the package that a file imports, at any depth of its code."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            module = node.module or ""
-            if module == "openrouter_keys":
-                found |= {alias.name for alias in node.names}
-            elif module.startswith("openrouter_keys."):
-                found.add(module.split(".")[1])
+            package, _, module = f"{node.module}.".partition("openrouter_keys.")
+            if not package:
+                names = (f"{module}{alias.name}" for alias in node.names)
+                found |= {name if name in MODULES else module[:-1] for name in names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-            found |= {name.split(".")[1] for name in names if name.startswith("openrouter_keys.")}
-    return found
+            names = (alias.name for alias in node.names)
+            assert not any(name.startswith("openrouter_keys.") for name in names), path
+    return found - {module_of(path), ""}
 
 
-FILES = [path for path in PACKAGE.rglob("*.py") if floor_of(path) not in ("__init__", TOWER)]
+IMPORTS = {module: imported(path) for module, path in MODULES.items()}
 
 
-@in_one_test("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_an_import_only_goes_down(path: Path) -> None:
-    floor = floor_of(path)
-    allowed: set[str] = set(FLOORS[: FLOORS.index(floor)])
-    if path.parent != PACKAGE:
-        allowed.add(floor)  # the rooms of one floor know each other
-    if floor in ABOVE_THE_TOWER:
-        allowed.add(TOWER)
-    assert imported(path) <= allowed
+def ancestor(module: str, depth: int) -> str:
+    return ".".join(module.split(".")[:depth])
 
 
-@in_one_test("path", sorted((PACKAGE / TOWER).glob("*.py")), ids=lambda path: path.name)
-def test_the_emulator_shares_nothing_with_the_client(path: Path) -> None:
-    assert imported(path) <= {TOWER}
+@pytest.mark.parametrize(("floors", "depth"), [(FLOORS, 1), (COMMANDS, 2)])
+def test_between_folders_an_import_only_goes_down(floors: tuple[str, ...], depth: int) -> None:
+    up = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in others
+        if (here := ancestor(module, depth)) in floors
+        and (there := ancestor(other, depth)) in floors
+        and floors.index(there) > floors.index(here)
+    ]
+    assert not up
 
 
-@in_one_test("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_wire_knows_aiohttps_client(path: Path) -> None:
-    names = {
-        alias.name if isinstance(node, ast.Import) else node.module
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    if path.name not in ("wire.py", "sync.py"):  # sync names the session's type, and no more
-        assert "aiohttp" not in names
+def test_each_folder_and_file_has_its_floor() -> None:
+    assert {ancestor(module, 1) for module in MODULES} == {*FLOORS, TOWER}
+    assert {ancestor(name, 2) for name in MODULES if name.startswith("cli.")} == {*COMMANDS}
+
+
+def test_no_import_goes_round() -> None:
+    # Raises `CycleError`, which names the files.
+    assert len([*graphlib.TopologicalSorter(IMPORTS).static_order()]) == len(MODULES)
+
+
+def test_what_everything_stands_on_imports_nothing_else() -> None:
+    for module, others in IMPORTS.items():
+        assert not module.startswith("_base") or all(name.startswith("_base") for name in others)
+
+
+def test_the_emulator_shares_nothing_with_the_client() -> None:
+    for module, others in IMPORTS.items():
+        if ancestor(module, 1) == TOWER:
+            assert {ancestor(other, 1) for other in others} <= {TOWER}, module
+        elif ancestor(module, 1) not in ("cli", "__main__"):
+            assert TOWER not in {ancestor(other, 1) for other in others}, module
+
+
+def test_only_the_wire_knows_aiohttps_client() -> None:
+    for module, path in MODULES.items():
+        names = {
+            alias.name if isinstance(node, ast.Import) else node.module
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        # `sync` names the session's type, and no more.
+        allowed = module in ("_transport.wire", "sync") or ancestor(module, 1) == TOWER
+        assert allowed or "aiohttp" not in names, module
 
 
 def test_importing_the_package_imports_no_client() -> None:

@@ -10,6 +10,7 @@ import pytest
 from multidict import CIMultiDict
 
 from openrouter_keys import models
+from openrouter_keys._base.unset import UNSET
 from openrouter_keys.converter import structure
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.models import (
@@ -30,7 +31,6 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
     external_of,
 )
-from openrouter_keys.unset import UNSET
 from tests.records import (
     PARTNER_SECRET,
     SECRET,

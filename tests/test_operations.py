@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_keys import operations
-from openrouter_keys.answers import Answer, ErrorInSuccessError
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._base.unset import UNSET
+from openrouter_keys._protocol.answers import Answer, ErrorInSuccessError
+from openrouter_keys._protocol.retries import Effect
 from openrouter_keys.errors import (
     JSON,
     CreatedKeyUnreadableError,
@@ -16,7 +19,6 @@ from openrouter_keys.errors import (
     ResponseValidationError,
     SecretLostError,
 )
-from openrouter_keys.made_keys import MadeKey
 from openrouter_keys.models import (
     CreateKeysRequest,
     CreateKeysResponse,
@@ -25,8 +27,6 @@ from openrouter_keys.models import (
     UpdateKeysRequest,
 )
 from openrouter_keys.operations import Operation
-from openrouter_keys.retries import Effect
-from openrouter_keys.unset import UNSET
 from tests.records import (
     HASH,
     PARTNER_SECRET,

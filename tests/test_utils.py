@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from openrouter_keys import retries, utils
+from openrouter_keys import utils
+from openrouter_keys._inputs import retry_config
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.utils import BackoffStrategy, RetryConfig, parse_datetime
 from tests.tables import in_one_test
@@ -51,8 +52,8 @@ def test_what_is_no_time_with_a_zone_is_refused(text: Any) -> None:
 
 
 def test_the_official_sdks_names_are_here() -> None:
-    assert utils.RetryConfig is retries.RetryConfig
-    assert utils.BackoffStrategy is retries.BackoffStrategy
+    assert utils.RetryConfig is retry_config.RetryConfig
+    assert utils.BackoffStrategy is retry_config.BackoffStrategy
 
 
 def test_the_official_sdks_positional_call_works() -> None:

@@ -12,8 +12,8 @@ from selectors import DefaultSelector, SelectorKey
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from openrouter_keys.provisioning.errors import JournalError
-from openrouter_keys.provisioning.writer import Work, Writer, _Job
+from openrouter_keys.errors import JournalError
+from openrouter_keys.journal.writer import Work, Writer, _Job
 
 T = TypeVar("T")
 

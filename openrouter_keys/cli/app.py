@@ -9,6 +9,8 @@ from typing import Final
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
+from openrouter_keys._base.masking import scrub
+from openrouter_keys._base.version import __version__
 from openrouter_keys.cli import (
     AUTHENTICATION,
     BROKEN_PIPE,
@@ -17,9 +19,9 @@ from openrouter_keys.cli import (
     IN_DOUBT,
     USAGE,
     CommandError,
-    streams,
 )
-from openrouter_keys.cli.text import printable, say
+from openrouter_keys.cli.terminal import streams
+from openrouter_keys.cli.terminal.text import printable, say
 from openrouter_keys.errors import (
     CreateOutcomeUnknownError,
     ForbiddenResponseError,
@@ -28,8 +30,6 @@ from openrouter_keys.errors import (
     SecretLostError,
     UnauthorizedResponseError,
 )
-from openrouter_keys.masking import scrub
-from openrouter_keys.version import __version__
 
 _EPILOGUE: Final = """\
 The management key comes from OPENROUTER_API_KEY, or from a file:
@@ -54,20 +54,30 @@ _OPTIONS: Final[Mapping[str, str]] = {
 # Each command: its place, its group and a line on it. A command's module is loaded when it runs,
 # so that `--help` is there at once.
 _COMMANDS: Final = (
-    ("list", "listing:list_keys", _KEYS, "List keys."),
-    ("get", "looking:get", _KEYS, "Show one key."),
-    ("current", "looking:current", _KEYS, "Show the key that is in use."),
-    ("find", "looking:find", _KEYS, "Say which key a leaked secret is, read from standard input."),
-    ("hash", "looking:hash_secret", _KEYS, "Print the hash of a secret, read from standard input."),
-    ("create", "creating:create", _KEYS, "Create a key; its secret is shown once."),
-    ("update", "changing:update", _KEYS, "Change a key."),
-    ("delete", "deleting:delete", _KEYS, "Delete keys for good."),
-    ("rotate", "rotate:rotate", _MANY, "Replace keys by twins with the same settings."),
-    ("usage", "usage:usage", _MANY, "Show who spends what, of which limit."),
-    ("provision", "provision:provision", _MANY, "Create a key for each row of a file, none twice."),
-    ("journal", "journal:journal", _MANY, "Look into a journal; take secrets out of it."),
+    ("list", "keys.list:list_keys", _KEYS, "List keys."),
+    ("get", "keys.get:get", _KEYS, "Show one key."),
+    ("current", "keys.get:current", _KEYS, "Show the key that is in use."),
+    ("find", "keys.get:find", _KEYS, "Say which key a leaked secret is, read from standard input."),
+    (
+        "hash",
+        "keys.get:hash_secret",
+        _KEYS,
+        "Print the hash of a secret, read from standard input.",
+    ),
+    ("create", "keys.create:create", _KEYS, "Create a key; its secret is shown once."),
+    ("update", "keys.update:update", _KEYS, "Change a key."),
+    ("delete", "keys.delete:delete", _KEYS, "Delete keys for good."),
+    ("rotate", "rotate.command:rotate", _MANY, "Replace keys by twins with the same settings."),
+    ("usage", "usage.command:usage", _MANY, "Show who spends what, of which limit."),
+    (
+        "provision",
+        "provision.command:provision",
+        _MANY,
+        "Create a key for each row of a file, none twice.",
+    ),
+    ("journal", "journal.command:journal", _MANY, "Look into a journal; take secrets out of it."),
     ("emulator", "emulator:emulator", _MORE, "Serve an emulated key API."),
-    ("demo", "demo:demo", _MORE, "Take a tour that checks what it shows."),
+    ("demo", "demo.command:demo", _MORE, "Take a tour that checks what it shows."),
     ("completion", "completion:completion", _MORE, "Print a shell's completion script."),
 )
 
@@ -142,7 +152,7 @@ def _ended(arguments: Sequence[str]) -> int:
             _trace(error)
         return _told(_worded(error), exit_code(error))
     except KeyboardInterrupt as interrupt:
-        from openrouter_keys.cli.interrupts import signal_code  # noqa: PLC0415
+        from openrouter_keys.cli.terminal.interrupts import signal_code  # noqa: PLC0415
 
         return _told("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), signal_code())
     return code if isinstance(code, int) else DONE
@@ -162,7 +172,7 @@ def _waited_for(result: Awaitable[object]) -> object:
     # Loaded late: `--help` needs no event loop.
     import asyncio  # noqa: PLC0415
 
-    from openrouter_keys.cli.interrupts import FROM_OUTSIDE, interrupts  # noqa: PLC0415
+    from openrouter_keys.cli.terminal.interrupts import FROM_OUTSIDE, interrupts  # noqa: PLC0415
 
     async def wait() -> object:
         with interrupts(lambda: None, lambda: "stopped at once", FROM_OUTSIDE):

@@ -14,7 +14,7 @@ from typing import Annotated, Final, TextIO
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from openrouter_keys import checks
+from openrouter_keys._inputs import checks
 from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.emulator import Account, Emulator, StateError

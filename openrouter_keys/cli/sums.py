@@ -5,7 +5,7 @@ from typing import Final
 
 from attrs import Factory, define
 
-from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys.journal.specs import KeySpec
 
 #: Of a limit that never resets.
 ONCE: Final = "once"

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from cyclopts import Parameter, Token
 
-from openrouter_keys.checks import LIMIT_RESETS
+from openrouter_keys._base.unset import OptionalNullable
+from openrouter_keys._inputs.checks import LIMIT_RESETS
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.models import LimitReset
-from openrouter_keys.unset import OptionalNullable
 from openrouter_keys.utils import parse_datetime
 
 NONE: Final = "none"

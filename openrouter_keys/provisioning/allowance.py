@@ -2,8 +2,8 @@
 
 from decimal import Decimal
 
-from openrouter_keys.provisioning.errors import AllowanceExceededError
-from openrouter_keys.provisioning.specs import KeySpec
+from openrouter_keys.errors import AllowanceExceededError
+from openrouter_keys.journal.specs import KeySpec
 
 
 class Allowance:

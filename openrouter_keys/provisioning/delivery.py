@@ -4,25 +4,29 @@ import enum
 import inspect
 from datetime import datetime
 
-from openrouter_keys.agreement import mismatches, unchanged
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._protocol.drift import mismatches, unchanged
+from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import encode
-from openrouter_keys.errors import AnotherKeyError, OpenRouterError, ResponseValidationError
-from openrouter_keys.made_keys import MadeKey
+from openrouter_keys.errors import (
+    AnotherKeyError,
+    OpenRouterError,
+    ResponseValidationError,
+    SecretNotKeptError,
+)
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import get, update
-from openrouter_keys.provisioning.errors import SecretNotKeptError
-from openrouter_keys.provisioning.journal import Journal
+from openrouter_keys.provisioning.progress import Tally
 from openrouter_keys.provisioning.report import (
     OnResult,
     ProvisionProblem,
     ProvisionResult,
     UndeliveredKey,
 )
-from openrouter_keys.provisioning.schema import State
-from openrouter_keys.provisioning.specs import KeySpec
-from openrouter_keys.provisioning.tally import Tally
 from openrouter_keys.results import Err, Ok, attempt
-from openrouter_keys.transport import Transport
 
 _UNPROVEN = (
     "is left as it is: the answer tells the hash {0.hash}, and that of its secret is "

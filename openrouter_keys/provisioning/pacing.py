@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-from openrouter_keys import checks
+from openrouter_keys._inputs import checks
 from openrouter_keys.provisioning.rates import Rate
 
 #: How many creates are under way at once, unless told otherwise.

@@ -5,11 +5,11 @@ from typing import Literal, NoReturn, TypeAlias
 
 from attrs import field, frozen
 
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._base.masking import escaped, mask
 from openrouter_keys.errors import OpenRouterError
-from openrouter_keys.made_keys import MadeKey
-from openrouter_keys.masking import escaped, mask
+from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import HoldsSecret, Key
-from openrouter_keys.provisioning.specs import KeySpec
 
 
 @frozen(kw_only=True)

@@ -7,32 +7,32 @@ from contextlib import suppress
 
 import anyio
 
-from openrouter_keys.models import Key
-from openrouter_keys.operations import list_
-from openrouter_keys.provisioning.errors import (
+from openrouter_keys._inputs.retry_config import BackoffStrategy
+from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys._transport.transport import Transport
+from openrouter_keys.errors import (
     AccountChangedError,
     JournalError,
     ServiceOutageError,
     TooManyFailuresError,
 )
-from openrouter_keys.provisioning.halt import Halt
-from openrouter_keys.provisioning.jobs import Job, Jobs
-from openrouter_keys.provisioning.journal import Journal
-from openrouter_keys.provisioning.lookback import Findings, Lookback
-from openrouter_keys.provisioning.making import Making
-from openrouter_keys.provisioning.patience import Patience
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import DOUBTFUL, State
+from openrouter_keys.models import Key
+from openrouter_keys.operations import list_
+from openrouter_keys.provisioning.creator import Making
+from openrouter_keys.provisioning.outage import Patience
+from openrouter_keys.provisioning.progress import Problems, Tally
+from openrouter_keys.provisioning.queue import Job, Jobs
+from openrouter_keys.provisioning.reconciler import Findings, Lookback
 from openrouter_keys.provisioning.report import (
     ProvisioningStoppedError,
     ProvisionProblem,
     ProvisionReport,
 )
-from openrouter_keys.provisioning.schema import DOUBTFUL, State
-from openrouter_keys.provisioning.tally import Problems, Tally
+from openrouter_keys.provisioning.stop import Halt
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, attempt
-from openrouter_keys.retries import BackoffStrategy
-from openrouter_keys.service_clock import ServiceClock
-from openrouter_keys.transport import Transport
 
 #: So many specs at most wait for a reconcile; then a round ends, so that memory stays bounded.
 CROWD = 10_000

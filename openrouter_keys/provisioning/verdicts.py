@@ -2,6 +2,7 @@
 
 import enum
 
+from openrouter_keys._protocol.retries import RETRY_AFTER_CAP, Happening, happening
 from openrouter_keys.errors import (
     NoResponseError,
     OpenRouterError,
@@ -9,7 +10,6 @@ from openrouter_keys.errors import (
     ResponseError,
     TooManyRequestsResponseError,
 )
-from openrouter_keys.retries import RETRY_AFTER_CAP, Happening, happening
 
 
 class Verdict(enum.Enum):

@@ -16,7 +16,14 @@ from openrouter_keys import AsyncOpenRouter, OpenRouter, errors
 from openrouter_keys.emulator import Account, Emulator, Fault
 from openrouter_keys.utils import RetryConfig
 from tests.clients import FakeTime
-from tests.test_secrets import CALLS, CREATED, FAULTS, MANAGEMENT, PARTNER, assert_no_secret
+from tests.promises.test_secrets import (
+    CALLS,
+    CREATED,
+    FAULTS,
+    MANAGEMENT,
+    PARTNER,
+    assert_no_secret,
+)
 
 
 class Collected(Transport):  # type: ignore[misc,unused-ignore]  # may not be here

@@ -12,7 +12,7 @@ import trio.to_thread
 
 from openrouter_keys import AsyncOpenRouter, KeySpec, OpenRouter, errors
 from openrouter_keys.emulator import Emulator
-from tests.test_transport import CALLS
+from tests._transport.test_transport import CALLS
 
 T = TypeVar("T")
 Worker = Callable[[Callable[[], T]], Awaitable[T]]

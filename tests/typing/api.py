@@ -47,7 +47,7 @@ from openrouter_keys import (
     utils,
 )
 from openrouter_keys.emulator import Account, Emulator, Fault, Request, StoredKey
-from openrouter_keys.lifecycle import rotations
+from openrouter_keys.rotation import rotations
 
 
 async def a_service_mints_a_key() -> str:

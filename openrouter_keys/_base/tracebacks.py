@@ -1,0 +1,76 @@
+"""Tracebacks without the frames whose local variables hold secrets. Knows no key.
+
+Crash reporters send local variables home, of each frame and of the whole chain of exceptions.
+"""
+
+from collections.abc import Generator
+from types import FrameType, TracebackType
+
+_PACKAGE = "openrouter_keys"
+# Where the management key, or an answer with a created secret in it, is a local variable.
+_HOLD_SECRETS = {
+    f"{_PACKAGE}.{name}"
+    for name in (
+        *("_base.fast_reader", "_base.made_keys", "_base.masking", "_inputs.credentials"),
+        *("_protocol.answers", "_protocol.salvage", "_transport.bodies", "_transport.wire"),
+        *("converter", "journal.encryption", "journal.entries"),
+    )
+}
+# Functions that call one of the user's, which sees no secret but its own.
+_CALL_THE_USER = {
+    (f"{_PACKAGE}._inputs.credentials", "_called"),
+    (f"{_PACKAGE}._transport.wire", "__init__"),
+}
+
+
+def strip(error: BaseException, handled: BaseException | None) -> None:
+    """Take frames that may hold secrets out of an exception, and of all that it came of.
+
+    Frames of this package that hold none stay, so that an error of its own can be found, and so do
+    those of a user's function that failed.
+
+    Args:
+        error: the exception, as the function that calls this caught it.
+        handled: what its caller was handling already, which is the caller's own; None: nothing.
+    """
+    seen: set[int] = set()
+    unseen: list[tuple[BaseException | None, bool]] = [(error, False)]
+    while unseen:
+        one, of_user = unseen.pop()
+        if one is None or one is handled or id(one) in seen:
+            continue
+        seen.add(id(one))
+        of_user = of_user or _is_of_user(one)
+        one.__traceback__ = _stripped(one.__traceback__, of_user=of_user)
+        come_of = (one.__cause__, one.__context__, *getattr(one, "exceptions", ()))  # of a group
+        unseen += [(each, of_user) for each in come_of]
+
+
+def _is_of_user(error: BaseException) -> bool:
+    """Whether a user's function failed by itself, and was not cancelled by whoever called us."""
+    frames = (entry.tb_frame for entry in _entries(error.__traceback__))
+    places = {(_module(frame), frame.f_code.co_name) for frame in frames}
+    return isinstance(error, Exception) and not places.isdisjoint(_CALL_THE_USER)
+
+
+def _stripped(traceback: TracebackType | None, *, of_user: bool) -> TracebackType | None:
+    kept: TracebackType | None = None
+    for entry in reversed([*_entries(traceback)]):
+        if _stays(_module(entry.tb_frame), of_user=of_user):
+            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept
+
+
+def _entries(traceback: TracebackType | None) -> Generator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _stays(module: str, *, of_user: bool) -> bool:
+    ours = module.startswith(f"{_PACKAGE}.")
+    return module not in _HOLD_SECRETS if ours else of_user

@@ -1,0 +1,1 @@
+"""Coroutines called from threads. Knows nothing of keys."""

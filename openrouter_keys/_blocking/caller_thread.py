@@ -1,0 +1,119 @@
+"""What an event loop asks the thread to do that waits for it. Knows nothing of keys."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sized
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import islice
+from queue import Empty, Queue, SimpleQueue
+from typing import Any, Generic, TypeVar, cast
+
+from openrouter_keys._base.greenlets import callers_queue
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+#: How many items are taken from an iterable at once.
+_BATCH = 200
+
+
+class Errands:
+    """A queue of functions: asked for in the loop, run in the thread that serves.
+
+    A caller's callbacks and iterables belong to its own thread: a database connection, say, may
+    refuse to be used in another one.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[_Errand[Any] | None] | Queue[_Errand[Any] | None]
+        self._queue = callers_queue()
+        self._over = False
+
+    def serve(self, until: "Future[Any]") -> None:
+        """Run what is asked for in this thread, until something is done."""
+        until.add_done_callback(lambda _: self._queue.put(None))
+        while (errand := self._queue.get()) is not None:
+            errand.run()
+
+    def close(self) -> None:
+        """Run nothing any more: what is asked for raises `InterruptedError` in the loop."""
+        self._over = True
+        with suppress(Empty):
+            while True:
+                errand = self._queue.get_nowait()
+                if errand is not None:
+                    errand.refuse()
+
+    async def run(self, function: Callable[[], R]) -> R:
+        """Have a function called in the serving thread, and return what it returns."""
+        errand = _Errand(function)
+        self._queue.put(errand)
+        if self._over:
+            self.close()
+        return await asyncio.wrap_future(errand.outcome)
+
+    def here(self, given: object) -> object:
+        """Return a stand-in for a callable, or an iterable, that the loop can use.
+
+        The callable's is a coroutine function, the iterable's an async iterable. Anything else is
+        returned as it is.
+        """
+        if callable(given):
+            return self._calling(given)
+        if type(given) in (str, bytes, dict) or not isinstance(given, Iterable):
+            return given
+        items = cast("Iterable[object]", given)
+        return (_Sized if isinstance(given, Sized) else _Items)(self, items)
+
+    def _calling(self, function: Callable[..., object]) -> Callable[..., Awaitable[object]]:
+        async def called(*args: object) -> object:
+            result = await self.run(lambda: function(*args))
+            return await result if inspect.isawaitable(result) else result
+
+        return called
+
+
+class _Errand(Generic[R]):
+    def __init__(self, function: Callable[[], R]) -> None:
+        self.outcome: Future[R] = Future()
+        self._function = function
+
+    def run(self) -> None:
+        if not self.outcome.set_running_or_notify_cancel():
+            return  # nobody waits any more
+        try:
+            result = self._function()
+        except Exception as error:  # noqa: BLE001 - raised in the loop
+            self.outcome.set_exception(error)
+        except BaseException:
+            self._interrupt()  # it ends what the serving thread does, and must not end the loop
+            raise
+        else:
+            self.outcome.set_result(result)
+
+    def refuse(self) -> None:
+        if self.outcome.set_running_or_notify_cancel():
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self.outcome.set_exception(InterruptedError("the thread that was to do it has gone on"))
+
+
+class _Items(Generic[T]):
+    """An async iterable over what the serving thread takes from an iterable."""
+
+    def __init__(self, errands: Errands, items: Iterable[T]) -> None:
+        self._errands = errands
+        self._items = items
+
+    async def __aiter__(self) -> AsyncGenerator[T, None]:
+        iterator = iter(self._items)
+        while batch := await self._errands.run(lambda: list(islice(iterator, _BATCH))):
+            for item in batch:
+                yield item
+
+
+class _Sized(_Items[T]):
+    def __len__(self) -> int:
+        return len(self._items) if isinstance(self._items, Sized) else 0

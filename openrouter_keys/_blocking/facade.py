@@ -1,0 +1,196 @@
+"""Blocking twins of coroutines: descriptors that call into a `LoopThread`. Knows nothing of keys.
+
+`create = blocking(AsyncThings.create)` in a `Facade` makes a blocking twin of a coroutine, with its
+signature and its docstring; `hosting` does so for one that calls back, `iterating` for an async
+generator.
+"""
+
+import enum
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
+
+from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys._blocking.caller_thread import Errands
+from openrouter_keys._blocking.loop_thread import LoopThread
+from openrouter_keys.errors import ClientStateError
+
+C = TypeVar("C")
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class _End(enum.Enum):
+    END = enum.auto()
+
+
+class Facade(NeverPickled, Generic[C]):
+    """A blocking twin: holds an async object and the loop that it lives in.
+
+    Args:
+        twin: the async object whose methods `blocking` and `iterating` call.
+        thread: its loop; facades of objects that belong together share one.
+    """
+
+    def __init__(self, twin: C, thread: LoopThread) -> None:
+        self._twin = twin
+        self._thread = thread
+
+
+def _parts(facade: Facade[C]) -> tuple[C, LoopThread]:
+    return facade._twin, facade._thread  # pyright: ignore[reportPrivateUsage]  # a friend of it
+
+
+class _Method:
+    """The function behind a descriptor, named for the class that it stands in."""
+
+    _function: Callable[..., object]
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._function.__name__ = name
+        self._function.__qualname__ = f"{owner.__qualname__}.{name}"
+        self._function.__module__ = owner.__module__
+
+    def _bound(self, facade: object | None) -> object:
+        return self._function if facade is None else types.MethodType(self._function, facade)
+
+
+class _Bound(NeverPickled):
+    """A method and its arguments, as `functools.partial`, but with a `repr` that shows none."""
+
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        twin: object,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        self._parts = (method, twin, args, kwargs)
+
+    def __call__(self) -> Any:
+        method, twin, args, kwargs = self._parts
+        return method(twin, *args, **kwargs)
+
+
+class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
+    """A blocking method of a `Facade`: `create = blocking(AsyncThings.create)`.
+
+    Args:
+        method: the coroutine method; its signature and docstring are the blocking method's.
+        dropped: awaited with the async object and a result, or an error, that an interrupt kept
+            from its caller.
+    """
+
+    def __init__(
+        self,
+        method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
+        *,
+        dropped: Callable[[C, R | BaseException], Awaitable[object]] | None = None,
+    ) -> None:
+        @functools.wraps(method)
+        def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
+            twin, thread = _parts(facade)
+            undo = None if dropped is None else functools.partial(dropped, twin)
+            bound = _Bound(method, twin, args, kwargs)
+            del args, kwargs  # crash reporters send local variables home
+            result: R = thread.call(bound, undo)
+            return result
+
+        self._function = call
+
+    @overload
+    def __get__(
+        self, facade: None, owner: type[Facade[C]]
+    ) -> Callable[Concatenate[Facade[C], P], R]: ...
+    @overload
+    def __get__(self, facade: Facade[C], owner: type[Facade[C]]) -> Callable[P, R]: ...
+    def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
+        return self._bound(facade)
+
+
+class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
+    """A blocking method whose callbacks run in the caller's thread: see `LoopThread.host`.
+
+    Args:
+        method: the coroutine method; its signature and docstring are the blocking method's.
+        here: names of arguments that are called, or gone through, in the caller's thread.
+    """
+
+    def __init__(
+        self,
+        method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
+        *,
+        here: Sequence[str],
+    ) -> None:
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
+            twin, thread = _parts(facade)
+            given = signature.bind(twin, *args, **kwargs)
+            errands = Errands()
+            for name in given.arguments.keys() & here:
+                given.arguments[name] = errands.here(given.arguments[name])
+            hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), errands)
+            return hosted
+
+        self._function = call
+
+
+class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
+    """A method of a `Facade` that iterates in the loop: `iterate = iterating(A.iterate, A.pages)`.
+
+    The generator is closed in the loop when the iterator is closed, dropped or interrupted.
+
+    Args:
+        method: the async generator method.
+        batches: gives the same items, several at once, since each of its steps is a call into the
+            loop. It must not yield inside a time-out, a task group or a cancel scope: each step is
+            a task of its own.
+    """
+
+    def __init__(
+        self,
+        method: Callable[Concatenate[C, P], AsyncGenerator[T, None]],
+        batches: Callable[Concatenate[C, P], AsyncGenerator[Sequence[T], None]],
+    ) -> None:
+        @functools.wraps(method)
+        def iterate(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+            twin, thread = _parts(facade)
+            return _drive(thread, batches(twin, *args, **kwargs))
+
+        self._function = iterate
+        _return_an_iterator(iterate, method)
+
+    @overload
+    def __get__(
+        self, facade: None, owner: type[Facade[C]]
+    ) -> Callable[Concatenate[Facade[C], P], Iterator[T]]: ...
+    @overload
+    def __get__(self, facade: Facade[C], owner: type[Facade[C]]) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
+        return self._bound(facade)
+
+
+def _return_an_iterator(function: Callable[..., object], method: Callable[..., object]) -> None:
+    signature = inspect.signature(method)
+    returned = types.GenericAlias(Iterator, get_args(signature.return_annotation)[:1])
+    function.__dict__["__signature__"] = signature.replace(return_annotation=returned)
+
+
+def _drive(thread: LoopThread, generator: AsyncGenerator[Sequence[T], None]) -> Iterator[T]:
+    async def following() -> Sequence[T] | _End:
+        return await anext(generator, _End.END)
+
+    # An interrupt while waiting ends the generator by itself: it is cancelled.
+    while (batch := thread.call(following)) is not _End.END:
+        try:
+            yield from batch
+        except BaseException:
+            with suppress(ClientStateError):  # the loop is gone, and the generator with it
+                thread.call(generator.aclose)
+            raise

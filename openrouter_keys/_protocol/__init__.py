@@ -1,0 +1,1 @@
+"""What the service means, decided by pure functions. No I/O."""

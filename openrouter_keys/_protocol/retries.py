@@ -1,0 +1,217 @@
+"""Whether a request may be sent again, and after how long. Pure: no clock, no sleep, no I/O."""
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from openrouter_keys._inputs.retry_config import RetryConfig
+
+#: The longest `Retry-After` that is waited for, in seconds; a longer one is raised at once.
+RETRY_AFTER_CAP = 120.0
+#: A create is not sent again with fewer seconds left: cut off, its outcome would be unknown.
+CREATE_MARGIN = 1.0
+#: As many attempts as the deadline allows.
+UNTIL_DEADLINE = 2**31
+
+
+class Effect(enum.Enum):
+    """What an operation does to the account: the columns of the matrix."""
+
+    READ = 0
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+
+
+class Happening(enum.Enum):
+    """What became of one attempt: the rows of the matrix."""
+
+    DONE = "the service did it"
+    NOT_SENT = "no byte was sent"
+    CANNOT_SEND = "no byte was sent, and trying again will not help"
+    NO_ANSWER = "sent, and no answer came"
+    UNREADABLE = "done, and the answer is cut short or no JSON"
+    REJECTED = "the service refused it"
+    UNAUTHORIZED = "the service refused the key"
+    RATE_LIMITED = "the service asks to slow down"
+    QUOTA_EXHAUSTED = "the service's daily quota is used up"
+    FAILED = "the service failed, maybe after it was applied"
+    OVERLOADED = "the service is overloaded, maybe after it was applied"
+    NOT_REACHED = "the edge could not reach the service"
+    UNCLEAR = "an answer that does not say whether it was applied"
+
+
+#: After these the service may have carried the request out.
+MAYBE_APPLIED = frozenset(
+    {Happening.NO_ANSWER, Happening.FAILED, Happening.OVERLOADED, Happening.UNCLEAR}
+)
+#: These pause every request of the client until `Retry-After` is over.
+PAUSES_ALL = frozenset({Happening.RATE_LIMITED, Happening.OVERLOADED})
+_CONNECTION = frozenset({Happening.NOT_SENT, Happening.NO_ANSWER})
+
+# How many attempts a call may make in all, by what happened and (READ, CREATE, UPDATE, DELETE).
+# A create is never sent again once it may have been applied: it has no idempotency key, and a
+# second key would be one that nobody asked for.
+_ATTEMPTS: Mapping[Happening, tuple[int, int, int, int]] = {
+    Happening.NOT_SENT: (3, 3, 3, 3),
+    Happening.CANNOT_SEND: (1, 1, 1, 1),
+    Happening.NO_ANSWER: (3, 1, 2, 3),
+    Happening.UNREADABLE: (3, 1, 1, 1),
+    Happening.REJECTED: (1, 1, 1, 1),
+    Happening.UNAUTHORIZED: (1, 1, 1, 1),
+    Happening.RATE_LIMITED: (UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE),
+    Happening.QUOTA_EXHAUSTED: (1, 1, 1, 1),
+    Happening.FAILED: (3, 1, 2, 3),
+    Happening.OVERLOADED: (3, 1, 2, 3),
+    Happening.NOT_REACHED: (3, 3, 3, 3),
+    Happening.UNCLEAR: (1, 1, 1, 1),
+}
+
+_BY_STATUS: Mapping[int, Happening] = {
+    401: Happening.UNAUTHORIZED,
+    408: Happening.FAILED,
+    429: Happening.RATE_LIMITED,
+    503: Happening.OVERLOADED,
+    # The edge answers these before a request gets to the service:
+    # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+    **dict.fromkeys((521, 523, 525, 526, 530), Happening.NOT_REACHED),
+}
+
+# These say that the request was not carried out (https://www.rfc-editor.org/rfc/rfc9110#section-15.5,
+# https://www.iana.org/assignments/http-status-codes). All that is left is unclear: a redirect may
+# follow a create that was carried out, 425 and 499 are said by something in between, and what
+# nobody has defined says nothing.
+_REFUSALS = frozenset({*range(400, 419), *range(421, 425), 426, 428, 431, 451} - {408})
+
+
+def happening(status: int) -> Happening:
+    """Tell what an answer's status says about its request.
+
+    Args:
+        status: the HTTP status; its body plays no part.
+    """
+    if 200 <= status < 300:
+        return Happening.DONE
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return Happening.FAILED
+    return Happening.REJECTED if status in _REFUSALS else Happening.UNCLEAR
+
+
+def attempts_allowed(what: Happening, effect: Effect, config: RetryConfig) -> int:
+    """Return how many attempts a call may make in all, now that this happened."""
+    if config.strategy == "none":
+        return 1
+    if what in _CONNECTION and not config.retry_connection_errors:
+        return 1
+    return _ATTEMPTS[what][effect.value]
+
+
+def decide(
+    what: Happening,
+    effect: Effect,
+    config: RetryConfig,
+    *,
+    attempt: int,
+    elapsed: float,
+    deadline: float,
+    retry_after: float | None,
+    chance: float,
+) -> float | None:
+    """Return the seconds to wait before the next attempt; None: there is none.
+
+    Args:
+        what: what became of the attempt.
+        effect: what the operation does to the account.
+        config: how the caller wants it.
+        attempt: the number of the attempt, from 1.
+        elapsed: seconds since the call began.
+        deadline: seconds after its beginning at which the call must be over.
+        retry_after: the seconds that the service asked to wait; None if it did not.
+        chance: a random number from 0 to 1.
+    """
+    if attempt >= attempts_allowed(what, effect, config):
+        return None
+    # A `Retry-After: 0` must not turn into a hail of requests.
+    wait = max(config.backoff.wait(attempt, chance), retry_after or 0)
+    ends = min(deadline, config.backoff.max_elapsed_time / 1000)
+    # Asked before the sleep: nobody should wait for an attempt that can no longer be made.
+    margin = CREATE_MARGIN if effect is Effect.CREATE else 0
+    return wait if wait <= RETRY_AFTER_CAP and elapsed + wait + margin < ends else None
+
+
+def read_retry_after(headers: Mapping[str, str], now: Callable[[], datetime]) -> float | None:
+    """Return the seconds that an answer asks to wait; None where it asks nothing that makes sense.
+
+    `retry-after-ms` goes first, as in the official SDK; then `Retry-After`, a number of seconds or
+    an HTTP date (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after).
+
+    Args:
+        headers: the answer's headers.
+        now: tells the time, to read a date by where the answer has no `Date` of its own.
+    """
+    millis = _seconds(headers.get("retry-after-ms"))
+    if millis is not None:
+        return millis / 1000
+    text = headers.get("Retry-After")
+    seconds = _seconds(text)
+    if seconds is not None or text is None:
+        return seconds
+    until = read_date(text)
+    return None if until is None else _between(read_date(headers.get("Date")) or now(), until)
+
+
+def _between(since: datetime, until: datetime) -> float | None:
+    seconds = (until - since).total_seconds()
+    return seconds if seconds >= 0 else None
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text) if text is not None else -1.0
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def read_date(text: str | None) -> datetime | None:
+    """Return the time that a header tells; None where it tells none.
+
+    Args:
+        text: an HTTP date (https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats).
+    """
+    try:
+        date = parsedate_to_datetime(text) if text is not None else None
+    except (ValueError, OverflowError):
+        return None
+    # A date with zone "-0000" comes out naive; HTTP dates are always in UTC.
+    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
+
+
+class RetryQuota:
+    """Tokens that a client's retries are paid with, so that they cannot amplify an outage.
+
+    The rule is that of the AWS SDKs
+    (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html): each retry costs
+    5 of 500 tokens, each success gives one back.
+    """
+
+    capacity = 500
+    cost = 5
+
+    def __init__(self) -> None:
+        self.tokens = self.capacity
+
+    def take(self) -> bool:
+        """Pay for one retry; False: there is nothing left to pay with."""
+        if self.tokens < self.cost:
+            return False
+        self.tokens -= self.cost
+        return True
+
+    def refund(self) -> None:
+        """Give a token back, since a request was answered well."""
+        self.tokens = min(self.capacity, self.tokens + 1)

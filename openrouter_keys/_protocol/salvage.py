@@ -1,0 +1,178 @@
+"""The secret in a create's answer that is cut short, garbled, or of another shape. Pure: no I/O.
+
+A text is taken for the secret only if something proves it: its SHA-256, which the answer tells as
+the key's hash; or else its place, `key` or `data.key`, where no other text stands, and where the
+text is neither redacted nor the key's label. In an answer that is no JSON it must look like a
+secret, too.
+"""
+
+import json
+import re
+from collections.abc import Generator, Iterable
+from typing import Final, TypeAlias
+
+from attrs import define, field, frozen
+
+from openrouter_keys._base.masking import hash_of
+from openrouter_keys._base.scrubbing import text_of, without
+from openrouter_keys.converter import parse
+from openrouter_keys.errors import MalformedBodyError
+
+#: Not more characters of an answer are searched; an ordinary one has a thousand.
+MOST: Final = 200_000
+
+_MARKS = frozenset("{}[]:,")
+# A string, maybe cut at its end; a mark; or anything else up to the next of them.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
+_HASH = re.compile(r"[0-9a-f]{64}")
+# A created secret as it is documented, and whatever a later one may look like.
+_DOCUMENTED = re.compile(r"sk-or-v1-[0-9a-f]{64}")
+_PLAUSIBLE = re.compile(r"[!-~]{16,}")
+# What some proxy or tool put in a secret's place, or a label, which is no secret either.
+_REDACTED = re.compile(
+    r"\.\.|[*\u2022\u2026\u25cf\u2588<>\[\]]|(.)\1{11}|redact|filtered|masked|hidden", re.IGNORECASE
+)
+_MEMBER = re.compile(rf'"key"\s*:\s*"({_DOCUMENTED.pattern})"')
+
+#: The names of the members that something stands in, from the outside in; 0: a list; None: a name
+#: is missing.
+_Path: TypeAlias = tuple[str | int | None, ...]
+_SECRETS: tuple[_Path, ...] = (("key",), ("data", "key"))
+_HASHES: tuple[_Path, ...] = (("data", "hash"),)
+_LABEL: _Path = ("data", "label")
+
+
+@frozen
+class Salvage:
+    """What an answer holds.
+
+    Attributes:
+        secret: the secret; None: there is none, or nothing proves which text it is.
+        hash: the key's hash, where the answer tells one.
+        rest: the answer, the secret masked wherever it stands; None: it is no JSON.
+        doubtful: how many texts may be the secret, where nothing proves which.
+    """
+
+    secret: str | None = field(repr=False)
+    hash: str | None
+    rest: bytes | None = field(repr=False)
+    doubtful: int = 0
+
+
+def salvage(body: bytes) -> Salvage:
+    """Look for the secret and the hash in a create's answer.
+
+    Args:
+        body: the answer, as far as it came.
+    """
+    whole, text = _is_json(body), text_of(body)[:MOST]
+    scan = _Scan()
+    strings = [*scan.strings(text)]
+    hashes = {each.value for each in strings if _HASH.fullmatch(each.value)}
+    candidates = {each.value for each in strings if each.value and hash_of(each.value) in hashes}
+    proven = bool(candidates)
+    candidates = candidates or _placed(strings, whole=whole)
+    if not candidates and scan.garbled:
+        candidates = {found[1] for found in _MEMBER.finditer(text)}
+    if len(candidates) != 1:
+        return Salvage(None, _told_hash(strings, whole=whole), None, len(candidates))
+    (secret,) = candidates
+    hash = hash_of(secret) if proven else _told_hash(strings, whole=whole)
+    return Salvage(secret, hash, without(text, [secret]) if whole else None)
+
+
+def documented(body: bytes) -> Salvage:
+    """Look for nothing but a secret of the documented form, by itself after its name."""
+    found = {each[1] for each in _MEMBER.finditer(body[:MOST].decode(errors="replace"))}
+    return Salvage(found.pop() if len(found) == 1 else None, None, None, len(found))
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        parse(body)
+    except MalformedBodyError:
+        return False
+    return len(body) <= MOST
+
+
+def _placed(strings: Iterable["_String"], *, whole: bool) -> set[str]:
+    """Return what stands where a secret does, and looks like one where that may be chance."""
+    labels = {each.value for each in strings if each.path == _LABEL}
+    found = {each.value for each in strings if each.path in _SECRETS and each.value} - labels
+    found = {value for value in found if _DOCUMENTED.fullmatch(value) or not _redacted(value)}
+    if not whole:
+        found = {value for value in found if _PLAUSIBLE.fullmatch(value)}
+    documented = {value for value in found if _DOCUMENTED.fullmatch(value)}
+    return documented if len(documented) == 1 else found
+
+
+def _redacted(value: str) -> bool:
+    return _REDACTED.search(value) is not None
+
+
+def _told_hash(strings: Iterable["_String"], *, whole: bool) -> str | None:
+    found = {each.value for each in strings if each.path in _HASHES}
+    found = {value for value in found if whole or _HASH.fullmatch(value)}
+    return found.pop() if len(found) == 1 else None
+
+
+@frozen
+class _String:
+    path: _Path
+    value: str = field(repr=False)
+
+
+@define
+class _Scan:
+    """Reads JSON that may end anywhere, and goes on where it is garbled.
+
+    Attributes:
+        garbled: whether anything but a cut was wrong with it.
+    """
+
+    garbled: bool = False
+    _path: list[str | int | None] = field(factory=list["str | int | None"])
+    _name: str | None = None
+    _between: bool = True
+
+    def strings(self, text: str) -> Generator[_String, None, None]:
+        """Yield each string that is closed, members' names too, with its place."""
+        for token in _TOKEN.finditer(text):
+            mark = token[0]
+            if mark in _MARKS:
+                self._take(mark)
+                continue
+            value = _string(mark)
+            self.garbled |= not self._between
+            self._name, self._between = value, False
+            if value is not None:
+                yield _String(tuple(self._path[:3]), value)
+
+    def _take(self, mark: str) -> None:
+        path = self._path
+        if mark in "{[":
+            self.garbled |= not self._between or (bool(path) and path[-1] is None)
+            path.append(None if mark == "{" else 0)
+        elif mark in "}]":
+            if not path or (mark == "]") != (path[-1] == 0):
+                self.garbled = True
+            del path[-1:]
+        elif not path or (path[-1] is not None and mark == ":") or path[-1] == 0:
+            self.garbled |= mark == ":" or not path
+        else:
+            path[-1] = self._name if mark == ":" else None
+            self.garbled |= mark == ":" and self._name is None
+        self._name, self._between = None, mark not in "}]"
+
+
+def _string(token: str) -> str | None:
+    """Return a string's text; None: it is no string, or not closed."""
+    if token[0] != '"':
+        return None
+    if "\\" not in token:
+        return token[1:-1] if len(token) > 1 and token[-1] == '"' else None
+    try:
+        value: str = json.loads(token, strict=False)
+    except Exception:  # noqa: BLE001 - it is none that can be read
+        return None
+    return value

@@ -1,0 +1,107 @@
+"""The service's time of day, told by the `Date` of its answers. No waiting."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from openrouter_keys._base.clock_skew import Sample, Stamp
+from openrouter_keys._protocol.retries import read_date
+from openrouter_keys.models import HTTPMeta
+
+#: A `Date` that is further from this machine's clock is not believed.
+PLAUSIBLE: Final = timedelta(days=1)
+#: By how much earlier than its create a key may be stamped where no key shows it: against a
+#: `Date`, and against this machine's clock.
+UNSEEN: Final = timedelta(minutes=2)
+UNSEEN_HERE: Final = timedelta(hours=1)
+_AGE = re.compile(r"[0-9]{1,6}")
+_HALF = timedelta(seconds=0.5)
+
+
+class ServiceClock:
+    """Tells the service's time, as far as its answers told it; until then, this machine's.
+
+    Somebody who sets this machine's clock does not change it.
+
+    Args:
+        now: this machine's time of day, in UTC.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(
+        self, now: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._known = now(), monotonic()
+        self._dated = False
+        self._disputed = False
+
+    def now(self) -> datetime:
+        """Return the service's time, in UTC."""
+        told, at = self._known
+        return told + timedelta(seconds=self._monotonic() - at)
+
+    def translated(self, time: datetime) -> datetime:
+        """Return a time of this machine's clock by the service's."""
+        return time + (self.now() - self._now())
+
+    def learn(self, http: HTTPMeta) -> None:
+        """Learn from an answer that has just come to its end."""
+        self.observe(http.headers, http.body_seconds)
+
+    def observe(self, headers: Mapping[str, str], seconds: float = 0.0) -> None:
+        """Learn from an answer's headers, if what they tell can be.
+
+        Args:
+            headers: its headers; a cache tells by `Age` how many seconds old their `Date` is.
+            seconds: since they came.
+        """
+        date = read_date(headers.get("Date"))
+        if date is None:
+            return
+        since = timedelta(seconds=_age(headers.get("Age")) + seconds)
+        if self._is_plausible(date, self._now() - since):
+            self._known, self._dated = (date + since + _HALF, self._monotonic()), True
+        else:
+            self._disputed = True
+
+    @property
+    def disputed(self) -> bool:
+        """Whether a `Date` and this machine's clock were days apart: one of them is wrong."""
+        return self._disputed
+
+    @property
+    def unseen(self) -> timedelta | None:
+        """By how much earlier a key may be stamped where none shows it; None: by any time.
+
+        Where a `Date` and this machine's clock are days apart, nobody can say which one is wrong.
+        """
+        if self._disputed:
+            return None
+        return UNSEEN if self._dated else UNSEEN_HERE
+
+    def stamps(self, samples: Iterable[Sample]) -> list[Stamp]:
+        """Return what samples tell by this clock."""
+        found: list[Stamp] = []
+        for sample in samples:
+            date = read_date(sample.date)
+            if self._dated and date is not None and self._is_plausible(date, sample.ended):
+                ended = date + _HALF
+            elif self._dated:
+                continue
+            else:
+                ended = sample.ended
+            found.append(Stamp(sample.made_at, ended - timedelta(seconds=sample.seconds), ended))
+        return found
+
+    @staticmethod
+    def _is_plausible(date: datetime, now: datetime) -> bool:
+        return abs(date - now) <= PLAUSIBLE
+
+
+def _age(told: str | None) -> int:
+    # More than a day is as little believed as such a `Date` is.
+    return int(told) if told is not None and _AGE.fullmatch(told.strip()) else 0

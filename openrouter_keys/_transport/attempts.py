@@ -1,0 +1,375 @@
+"""The attempt loop: ask for the key, send, judge the answer, and wait for the next attempt.
+
+No aiohttp (see `wire`), and no rule of when to repeat (see `retries`).
+"""
+
+import logging
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from openrouter_keys._base.clock import Clockwork
+from openrouter_keys._base.masking import scrub
+from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys._base.scrubbing import masked
+from openrouter_keys._inputs.credentials import Credentials
+from openrouter_keys._protocol.answers import Answer, ErrorInSuccessError, is_api_404, refusal
+from openrouter_keys._protocol.quota import SpentQuota, exhausted
+from openrouter_keys._protocol.retries import (
+    MAYBE_APPLIED,
+    PAUSES_ALL,
+    RETRY_AFTER_CAP,
+    Effect,
+    Happening,
+    RetryQuota,
+    decide,
+    happening,
+    read_retry_after,
+)
+from openrouter_keys._transport.call import Call, Failure, told
+from openrouter_keys._transport.wire import Departure, NoReply, Reply, Wire
+from openrouter_keys.errors import (
+    ClientClosedError,
+    DeadlineExceededError,
+    MalformedBodyError,
+    NoResponseError,
+    NotSentError,
+    OpenRouterError,
+    QuotaExhaustedError,
+    ResponseError,
+    ResponseValidationError,
+    SecretLostError,
+)
+from openrouter_keys.models import HTTPMeta
+from openrouter_keys.operations import Operation
+
+R = TypeVar("R")
+
+#: Seconds by which a timer of the event loop may fire early.
+_TIMER_RESOLUTION = 0.02
+
+_log = logging.getLogger("openrouter_keys")
+
+
+class Attempts(NeverPickled):
+    """Makes the attempts of a client's calls.
+
+    They share a quota of retries, the pauses, and what is known of the service's daily quota.
+
+    Args:
+        wire: what to send over.
+        credentials: the API key.
+        clockwork: time and chance.
+
+    Attributes:
+        closed: set once the client is closed: nothing new is sent then.
+    """
+
+    def __init__(self, wire: Wire, credentials: Credentials, *, clockwork: Clockwork) -> None:
+        self.closed = False
+        self._wire = wire
+        self._credentials = credentials
+        self._clockwork = clockwork
+        self._quota = RetryQuota()
+        self._paused_until = 0.0
+        self._spent = SpentQuota()
+
+    async def run(self, call: Call[R]) -> R:
+        """Send a call, again where that is safe, and return what its answer means.
+
+        Raises:
+            OpenRouterError: it came to nothing; told with the facts of the call.
+        """
+        while True:
+            if self._paused_until:
+                await self._wait_for_gate(call)
+            if self.closed and not call.undoing:
+                raise told(ClientClosedError("the client was closed meanwhile"), call)
+            self._refuse_what_is_spent(call)
+            outcome = self._judged(call, await self._send(call))
+            if not isinstance(outcome, Failure):
+                return outcome
+            if outcome.what is Happening.UNREADABLE and call.operation.read_back is not None:
+                return await self._read_back(call, call.operation.read_back, outcome.error)
+            await self._wait_or_raise(call, outcome)
+
+    async def _send(self, call: Call[R]) -> Reply | NoReply:
+        call.api_key = self._credentials.fixed() or await self._ask_api_key(call)
+        operation, began = call.operation, self._clockwork.monotonic()
+        left = call.options.timeout - (began - call.started)
+        if left <= 0:
+            raise told(DeadlineExceededError("no time was left to send it"), call)
+        call.departure = Departure()
+        call.attempt += 1
+        is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
+        reply = await self._wire.send(
+            operation.method,
+            call.options.server_url + operation.path,
+            call.options.headers,
+            operation.body,
+            proxy=call.options.proxy,
+            api_key=call.api_key,
+            secrets=operation.secrets,
+            seconds=left,
+            patient=operation.effect is Effect.CREATE,  # asking again is impossible
+            departure=call.departure,
+        )
+        call.departure = None
+        if is_logged:
+            with suppress(Exception):  # a handler of the log may raise, and the reply hold a secret
+                self._log_attempt(call, reply, self._clockwork.monotonic() - began)
+        return reply
+
+    def _log_attempt(self, call: Call[Any], reply: Reply | NoReply, seconds: float) -> None:
+        operation = call.operation
+        came = (
+            f"{reply.what.value} ({reply.reason})" if isinstance(reply, NoReply) else reply.status
+        )
+        _log.debug(
+            "%s: %s %s -> %s in %.0f ms (attempt %d)",
+            operation.name,
+            operation.method,
+            scrub(operation.path),
+            came,
+            seconds * 1000,
+            call.attempt,
+        )
+
+    def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+        """Return what a reply means; whatever else is raised on the way becomes our error."""
+        if isinstance(reply, NoReply):
+            return self._unanswered(call, reply)
+        try:
+            outcome = self._judge(call, reply)
+            if not isinstance(outcome, Failure):
+                self._quota.refund()
+                if call.operation.effect is not Effect.READ:
+                    self._spent.forget()
+            return outcome
+        except OpenRouterError:
+            raise
+        except Exception as foreign:  # noqa: BLE001 - none may come between a key and its secret
+            error = _unexpected(call, reply, foreign)
+            self._date(call, error)
+        raise error
+
+    def _judge(self, call: Call[R], reply: Reply) -> R | Failure:
+        answer = Answer(
+            _masked(reply, call),
+            HTTPMeta(
+                status=reply.status,
+                headers=reply.headers,
+                attempts=call.attempt,
+                elapsed=self._elapsed(call),
+                body_seconds=reply.seconds,
+            ),
+        )
+        what = happening(reply.status)
+        if what is Happening.DONE:
+            return self._read(call, answer, reply)
+        error = self._refusal(call, answer)
+        gone = call.operation.gone
+        if call.maybe_applied and gone is not None and is_api_404(error):
+            return gone(answer)
+        return _failure(what, error)
+
+    def _refusal(self, call: Call[Any], answer: Answer) -> ResponseError:
+        error = refusal(answer, (call.api_key, *call.operation.secrets))
+        spent = exhausted(error, answer.http.headers, self._clockwork.now())
+        if spent is not None:
+            return told(spent, call, answer)
+        error.retry_after = read_retry_after(answer.http.headers, self._clockwork.now)
+        return told(error, call, answer)
+
+    def _read(self, call: Call[R], answer: Answer, reply: Reply) -> R | Failure:
+        try:
+            if reply.too_long and call.operation.effect is not Effect.CREATE:
+                raise MalformedBodyError(f"the body is longer than {len(reply.body):,} bytes")
+            read = call.operation.read(answer)
+            call.proven = answer.proven
+            return read
+        except ErrorInSuccessError:
+            return self._refused(call, answer)
+        except ResponseValidationError as unreadable:
+            error = unreadable
+        read_only = call.operation.effect is Effect.READ
+        call.maybe_applied = call.maybe_applied or not read_only
+        told(error, call, answer)
+        self._date(call, error)
+        error.headers = reply.shown_headers()
+        if isinstance(error, MalformedBodyError) or call.operation.read_back is not None:
+            if read_only and self._is_over(call):
+                return Failure(Happening.UNREADABLE, self._too_late(call, error.message))
+            return Failure(Happening.UNREADABLE, error)
+        raise error
+
+    def _date(self, call: Call[Any], error: OpenRouterError) -> None:
+        if isinstance(error, SecretLostError):
+            error.started_at = call.sent_at
+            with suppress(Exception):  # a clock that is handed in may raise
+                error.ended_at = self._clockwork.now()
+
+    def _refused(self, call: Call[Any], answer: Answer) -> Failure:
+        """Judge an error under the status of a success by its own code, if that is a status."""
+        effect = call.operation.effect
+        # A status of the two is wrong: what was sent may have been applied.
+        call.maybe_applied = call.maybe_applied or effect is not Effect.READ
+        error = self._refusal(call, answer)
+        code = error.data.error.code
+        if effect is Effect.CREATE or not isinstance(code, int) or not 400 <= code < 600:
+            return Failure(Happening.FAILED, error)
+        return _failure(happening(code), error)
+
+    def _unanswered(self, call: Call[Any], reply: NoReply) -> Failure:
+        if self._is_over(call):
+            error: OpenRouterError = self._too_late(call, reply.reason)
+        elif reply.what is Happening.NO_ANSWER:
+            error = NoResponseError(f"no answer came ({reply.reason})")
+        else:
+            proxy = call.options.proxy
+            by = (
+                call.options.server_url
+                if proxy is None
+                else f"{call.options.server_url} by {proxy}"
+            )
+            error = NotSentError(f"nothing could be sent to {by} ({reply.reason})")
+        return Failure(reply.what, told(error, call))
+
+    def _is_over(self, call: Call[Any]) -> bool:
+        return self._elapsed(call) >= call.options.timeout - _TIMER_RESOLUTION
+
+    def _too_late(self, call: Call[Any], reason: str) -> DeadlineExceededError:
+        return told(
+            DeadlineExceededError(f"no answer within {call.options.timeout:g} s ({reason})"), call
+        )
+
+    async def _read_back(self, call: Call[R], get: Operation[R], error: OpenRouterError) -> R:
+        """Ask what became of a request that was applied, since its answer does not tell."""
+        try:
+            again = Call(get, call.options, call.started, call.sent_at)
+            again.maybe_applied = call.maybe_applied
+            return await self.run(again)
+        except OpenRouterError as unread:
+            raise error from unread
+
+    # --- the next attempt ---
+
+    async def _wait_or_raise(self, call: Call[Any], failure: Failure) -> None:
+        what, error, config = failure.what, failure.error, call.options.retries
+        if what in MAYBE_APPLIED and call.operation.effect is not Effect.READ:
+            call.maybe_applied = True
+        error.maybe_applied = call.maybe_applied
+        if isinstance(error, QuotaExhaustedError) and call.operation.effect is not Effect.READ:
+            self._spent.learn(error, self._clockwork.monotonic())
+        if what in PAUSES_ALL and error.retry_after is not None:
+            self._pause(error.retry_after)
+        if what is Happening.UNAUTHORIZED and await self._has_another_key(call, error):
+            return
+        call.rejections += what is Happening.RATE_LIMITED
+        wait = decide(
+            what,
+            call.operation.effect,
+            config,
+            attempt=call.counted(what),
+            elapsed=self._elapsed(call),
+            deadline=call.options.timeout,
+            retry_after=error.retry_after,
+            chance=self._clockwork.random(),
+        )
+        if wait is None or call.abandoned or not self._pays(what):
+            raise self._final(call, failure)
+        _log.debug("%s: again in %.0f ms, since %s", call.operation.name, wait * 1000, what.value)
+        await self._clockwork.sleep(wait)
+
+    def _pays(self, what: Happening) -> bool:
+        # A 429 is repeated at the pace that the service asks for; it amplifies nothing.
+        return what is Happening.RATE_LIMITED or self._quota.take()
+
+    def _final(self, call: Call[Any], failure: Failure) -> OpenRouterError:
+        unknown = call.operation.outcome_unknown
+        if unknown is None or failure.what not in MAYBE_APPLIED:
+            return failure.error
+        error = unknown("")
+        error.__cause__ = failure.error
+        error.started_at, error.ended_at = call.sent_at, self._clockwork.now()
+        error.status_code, error.body = failure.error.status_code, failure.error.body
+        error.headers, error.retry_after = failure.error.headers, failure.error.retry_after
+        return told(error, call)
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clockwork.monotonic() + min(seconds, RETRY_AFTER_CAP)
+        self._paused_until = max(self._paused_until, until)
+
+    async def _wait_for_gate(self, call: Call[Any]) -> None:
+        while (pause := self._paused_until - self._clockwork.monotonic()) > 0:
+            if self._elapsed(call) + pause >= call.options.timeout:
+                error = DeadlineExceededError(
+                    f"the service asks every request to wait {pause:.1f} s more, "
+                    f"longer than this one may take ({call.options.timeout:g} s)"
+                )
+                error.retry_after = pause
+                raise told(error, call)
+            await self._clockwork.sleep(pause)
+
+    def _refuse_what_is_spent(self, call: Call[Any]) -> None:
+        if call.operation.effect is Effect.READ:
+            return
+        error = self._spent.refusal(self._clockwork.monotonic())
+        if error is not None:
+            raise told(error, call)
+
+    def _elapsed(self, call: Call[Any]) -> float:
+        return self._clockwork.monotonic() - call.started
+
+    # --- the key ---
+
+    async def _ask_api_key(self, call: Call[Any]) -> str:
+        if call.fresh_key is not None:
+            key, call.fresh_key = call.fresh_key, None
+            return key
+        left = call.options.timeout - self._elapsed(call)
+        try:
+            return await self._credentials.ask(left)
+        except TimeoutError:
+            pass
+        raise told(
+            DeadlineExceededError(f"the api_key callable gave no key within {left:.1f} s"), call
+        )
+
+    async def _has_another_key(self, call: Call[Any], refused: OpenRouterError) -> bool:
+        """Whether a callable `api_key`, asked once more, gives another key than the refused one."""
+        if call.asked_anew or call.abandoned or self._credentials.fixed() is not None:
+            return False
+        call.asked_anew = True
+        try:
+            key = await self._ask_api_key(call)
+        except OpenRouterError as unasked:
+            raise refused from unasked
+        call.fresh_key = key if key != call.api_key else None
+        return call.fresh_key is not None
+
+
+def _masked(reply: Reply, call: Call[Any]) -> bytes:
+    """Return a reply's body without what was sent; one that is too long makes no record."""
+    if reply.too_long:
+        return reply.body
+    return masked(reply.body, (call.api_key, *call.operation.secrets))
+
+
+def _failure(what: Happening, error: ResponseError) -> Failure:
+    spent = isinstance(error, QuotaExhaustedError)
+    return Failure(Happening.QUOTA_EXHAUSTED if spent else what, error)
+
+
+def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouterError:
+    """Return the error for a reply that could not be judged; a create's holds the secret."""
+    salvage = call.operation.salvage
+    if salvage is not None and 200 <= reply.status < 300:
+        error = salvage(reply.body, foreign)
+    else:
+        error = ResponseValidationError(f"reading the answer raised {type(foreign).__name__}")
+        error.maybe_applied = call.operation.effect is not Effect.READ
+    error.operation, error.attempts = call.operation.name, call.attempt
+    error.status_code = reply.status
+    with suppress(Exception):  # the error may hold the only secret
+        error.headers = reply.shown_headers()
+    return error

@@ -1,0 +1,388 @@
+"""One send over aiohttp, the only file that imports its client: a reply, or why there is none.
+
+Every exception of aiohttp, of the operating system and of time-outs ends here. Nothing is sent
+twice here: whether to is decided in `retries`.
+"""
+
+import asyncio
+import os
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import aiohttp
+from attrs import define, field, frozen
+from multidict import CIMultiDict
+from yarl import URL
+
+from openrouter_keys._base.masking import escaped, known_mask, scrub
+from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.proxies import TO_PROXY, Proxy, shown_forms
+from openrouter_keys._protocol.retries import Happening
+from openrouter_keys._transport import bodies
+from openrouter_keys._transport.deadlines import Deadlines
+
+#: A user's own session, or a function that makes one in the client's event loop.
+Session: TypeAlias = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
+
+# A server may close an idle connection just while a request goes out on it, and then nobody knows
+# what became of the request. Node.js closes after 5 s, sooner than any other common server.
+_KEEPALIVE = 4.0
+
+_CANNOT_SEND = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    ssl.SSLCertVerificationError,
+    ValueError,
+    TypeError,
+)
+
+# aiohttp shows a proxy's URL with the credentials in it. Up to the last @: a password may have one.
+_CREDENTIALS = re.compile(r"//\S*@")
+
+
+# Limits of a line and of the number of headers: another client reads what aiohttp's would refuse.
+_MOST_OF_LINE, _MOST_HEADERS = 64 * 2**10, 512
+
+
+@define(eq=False)
+class Reply:
+    """What came back: a status at least; the body as far as it came.
+
+    Attributes:
+        status: the HTTP status.
+        headers: its headers; of an answer that is no success as `shown_headers` has them.
+        body: the body, unpacked.
+        too_long: whether there was more of it than is read.
+        seconds: how long the body took to come after the headers.
+    """
+
+    status: int
+    headers: CIMultiDict[str] = field(repr=False)
+    body: bytes = field(repr=False)
+    too_long: bool = False
+    _secrets: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = 0.0
+
+    def shown_headers(self) -> CIMultiDict[str]:
+        """Return the headers as an error may show them: masked, escaped, and not too many."""
+        left, shown = bodies.MOST_OF_ERROR, CIMultiDict[str]()
+        for name, value in self.headers.items():
+            told = escaped(scrub(value, *self._secrets))
+            if len(name) + len(told) <= left:
+                left -= len(name) + len(told)
+                shown.add(name, told)
+        return shown
+
+
+@frozen
+class NoReply:
+    """Why nothing came back."""
+
+    what: Happening
+    reason: str
+
+
+class _DroppedError(aiohttp.ClientError):
+    """A lost connection, under a name that aiohttp does not repeat requests for."""
+
+
+class Departure:
+    """The innermost middleware of one send: knows whether a byte of it can have left.
+
+    aiohttp makes a request's `response` in the same step in which it hands over the first byte, so
+    as long as there is none, nothing has left. It also repeats GET, DELETE and PUT by itself when
+    a pooled connection turns out to be lost (https://github.com/aio-libs/aiohttp/issues/10790): a
+    DELETE that worked would come out as 404. Naming the loss otherwise stops that.
+    """
+
+    __slots__ = ("_left", "_request", "authorization")
+
+    def __init__(self) -> None:
+        #: What `Authorization` has to be in the end; None: it is in the headers already.
+        self.authorization: str | None = None
+        self._request: aiohttp.ClientRequest | None = None
+        self._left = False
+
+    @property
+    def unsent(self) -> bool:
+        """Whether it is proven that no byte has left."""
+        request = self._request
+        return request is not None and not self._left and request.response is None
+
+    @property
+    def attempted(self) -> bool:
+        """Whether aiohttp came as far as to look for a connection."""
+        return self._request is not None
+
+    def heard(self) -> object:
+        """Return what differs from before when something came, or nothing can come yet."""
+        response = None if self._request is None else self._request.response
+        if response is None:
+            return object()
+        # There is no content until the headers came.
+        return response, getattr(response.content, "total_bytes", None)
+
+    def proxy_secrets(self) -> tuple[str, ...]:
+        """Return what the proxy was told, ours or the session's, and must not be shown."""
+        request = self._request
+        if request is None or request.proxy is None:
+            return ()
+        told = [each.get(TO_PROXY, "") for each in (request.headers, request.proxy_headers) if each]
+        if request.proxy_auth is not None:
+            told.append(request.proxy_auth.encode())
+        return shown_forms(request.proxy, told)
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send one request of aiohttp's (a user's middleware may make several of one of ours)."""
+        if self._request is not None:
+            self._left = not self.unsent
+        self._request = request
+        if self.authorization is not None:
+            request.headers["Authorization"] = self.authorization
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            dropped = _DroppedError(f"{type(error).__name__}: {error}")
+        raise dropped
+
+
+class Wire(NeverPickled):
+    """A session of aiohttp, and one send over it.
+
+    Args:
+        session: the user's session, which is left open at the end; a function that makes one, or
+            None for one of our own: both are closed by `close`.
+        ssl_context: whose certificates our own session trusts; None: the environment's, or the
+            system's.
+        connect_timeout: seconds for TCP and TLS to be set up.
+        read_timeout: seconds of silence after which a send that is not `patient` is given up.
+    """
+
+    def __init__(
+        self,
+        session: Session | None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        connect_timeout: float,
+        read_timeout: float,
+    ) -> None:
+        self._owned = not isinstance(session, aiohttp.ClientSession)
+        if isinstance(session, aiohttp.ClientSession):
+            self._session = session
+        else:
+            self._session = _make_session(ssl_context) if session is None else session()
+        if self._session.auth is not None:
+            checks.refuse("session", "must have no auth=: the key is sent as Authorization")
+        # A middleware given for one request replaces the session's, which have no public name.
+        self._middlewares = tuple(getattr(self._session, "_middlewares", ()))
+        self._deadlines = Deadlines()
+        # Its `total` and `sock_read` would be two timers for each request.
+        # TCP, a proxy's answer and TLS may take so long each. In a session that others use too,
+        # waiting for a connection would count.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=3 * connect_timeout if session is None else None,
+            sock_connect=connect_timeout,
+        )
+        self._silence = read_timeout
+        self._headers = _header_maker(self._session)
+
+    @property
+    def connections(self) -> float:
+        """How many connections the session opens at most, so that nobody queues inside it."""
+        connector = self._session.connector
+        limits = (connector.limit, connector.limit_per_host) if connector else ()
+        return min((limit for limit in limits if limit), default=float("inf"))
+
+    def lives_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the session belongs to this loop (it has no public name for its own)."""
+        return getattr(self._session, "_loop", loop) is loop
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed, maybe by its owner."""
+        return self._session.closed
+
+    async def close(self) -> None:
+        """Close the session, unless it is the user's."""
+        self._deadlines.close()
+        if self._owned:
+            await self._session.close()
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        proxy: Proxy | None,
+        api_key: str,
+        secrets: tuple[str, ...],
+        seconds: float,
+        patient: bool,
+        departure: Departure,
+    ) -> Reply | NoReply:
+        """Send one request.
+
+        Args:
+            method: the HTTP method.
+            url: the whole URL, quoted.
+            headers: all headers but the key's and the body's own.
+            body: JSON; None: there is none.
+            proxy: what leads there; None: only the session's own, if it has one.
+            api_key: the key.
+            secrets: what else must not show where the answer is shown.
+            seconds: how long it may take in all.
+            patient: whether it waits so long for an answer, however silent the service is.
+            departure: told when the first byte may have left.
+        """
+        # To https there is a CONNECT, which carries what is for the proxy.
+        relayed = proxy if proxy is not None and url.startswith("http:") else None
+        status, began, clock = 0, 0.0, asyncio.get_running_loop().time
+        received: CIMultiDict[str] = CIMultiDict()
+        chunks: list[bytes] = []
+        most = left = bodies.MOST
+        if self._session.trust_env:
+            # aiohttp reads `.netrc` for the host, and refuses this header beside what it finds.
+            departure.authorization = f"Bearer {api_key}"
+        try:
+            silence = None if patient else self._silence
+            with self._deadlines.within(seconds, silence, departure.heard):
+                response = await self._session.request(
+                    method,
+                    URL(url, encoded=True),
+                    data=body,
+                    headers=self._headers(
+                        headers, api_key, relayed, body is not None, method == "POST"
+                    ),
+                    proxy=None if proxy is None else proxy.url,
+                    proxy_headers=None if proxy is None else proxy.headers,
+                    timeout=self._timeout,
+                    # A 301 would turn a POST into a GET, and the key would travel along.
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=False,  # it stops at a wrong label, and at no size
+                    middlewares=(*self._middlewares, departure),
+                )
+                try:
+                    status, received, began = response.status, response.headers.copy(), clock()
+                    if status >= 300:
+                        most = left = bodies.MOST_OF_ERROR
+                    # Read piece by piece: what came before a cut may hold a secret.
+                    while left >= 0 and not response.content.at_eof():
+                        chunk = await response.content.readany()
+                        left -= len(chunk)
+                        chunks.append(chunk)
+                finally:
+                    response.release()
+        except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
+            if not status:
+                return _no_reply(error, departure, (api_key, *secrets))
+        content = b"".join(chunks)
+        if "Content-Encoding" in received:
+            content = bodies.content(content, received.getall("Content-Encoding"), most)
+        of_proxy = departure.proxy_secrets()
+        reply = Reply(
+            status,
+            received,
+            content[:most],
+            len(content) > most,
+            (api_key, *secrets, *of_proxy),
+            clock() - began,
+        )
+        if status >= 300:  # these end in an error, which shows its headers
+            reply.headers = reply.shown_headers()
+            for secret in of_proxy:
+                sent = secret.encode(errors="surrogateescape")
+                reply.body = reply.body.replace(sent, known_mask(secret).encode())
+        return reply
+
+
+# The other headers, the key, what is for a proxy, whether there is a body, whether it is a create.
+_MadeOf: TypeAlias = tuple[Mapping[str, str], str, Proxy | None, bool, bool]
+
+
+def _header_maker(session: aiohttp.ClientSession) -> Callable[[*_MadeOf], CIMultiDict[str]]:
+    """Return what makes all headers of a request; those of the last one, where they are the same.
+
+    A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
+    """
+    last: _MadeOf | None = None
+    made = CIMultiDict[str]()
+
+    def headers(*of: *_MadeOf) -> CIMultiDict[str]:
+        nonlocal last, made
+        if of != last:
+            others, api_key, relayed, has_body, creates = of
+            made = CIMultiDict(others, **({} if relayed is None else relayed.headers))
+            # Nothing may come between a create and its secret.
+            made.setdefault("Accept-Encoding", "identity" if creates else bodies.ACCEPTED)
+            if not session.trust_env:
+                made["Authorization"] = f"Bearer {api_key}"
+            if has_body:
+                made["Content-Type"] = "application/json"
+            last = of
+        return made
+
+    return headers
+
+
+def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # Calls queue at the client's own gate; a queue in here would count as a slow network.
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or _default_trust()
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=_MOST_OF_LINE,
+        max_field_size=_MOST_OF_LINE,
+        max_headers=_MOST_HEADERS,
+    )
+
+
+def _default_trust() -> ssl.SSLContext | bool:
+    # aiohttp's default context is that of the moment at which aiohttp was imported.
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    return ssl.create_default_context() if named else True
+
+
+def _no_reply(error: Exception, departure: Departure, secrets: tuple[str, ...]) -> NoReply:
+    reason = escaped(_reason(error, (*secrets, *departure.proxy_secrets())))
+    if departure.unsent:
+        hopeless = isinstance(error, _CANNOT_SEND)
+        return NoReply(Happening.CANNOT_SEND if hopeless else Happening.NOT_SENT, reason)
+    # aiohttp refuses what it cannot even try to send with these, before any middleware runs.
+    if not departure.attempted and isinstance(error, (ValueError, TypeError, RuntimeError)):
+        return NoReply(Happening.CANNOT_SEND, reason)
+    return NoReply(Happening.NO_ANSWER, reason)
+
+
+def _reason(error: Exception, secrets: tuple[str, ...]) -> str:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        told = f"the proxy refused: {error.status} {error.message}"
+        return f"{scrub(told, *secrets)}; {_remedy(error.status)}"
+    named = "" if isinstance(error, _DroppedError) else f"{type(error).__name__}: "
+    # Its own text quotes the message once more, so that no secret in it is found.
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    text = f"{named}{_CREDENTIALS.sub('//...@', text)}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        text += "; if your own CA signed it, name that: ssl=, SSL_CERT_FILE, or --ca-file"
+    return scrub(text.removesuffix(": "), *secrets)
+
+
+def _remedy(status: int) -> str:
+    if status == 407:
+        return "give its user and password in its URL: http://user:password@host:port"
+    if status >= 500:
+        return "it does not reach the service: ask who runs it, or go around it by NO_PROXY"
+    return "ask who runs it to let the service through, or go around it by NO_PROXY"

@@ -1,0 +1,1 @@
+"""`demo`: a tour of both clients that checks what it shows."""

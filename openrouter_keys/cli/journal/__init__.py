@@ -1,0 +1,1 @@
+"""`journal`: what a journal holds, and its secrets. No network."""

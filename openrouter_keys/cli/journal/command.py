@@ -1,0 +1,159 @@
+"""`journal`: how a journal's keys stand, and their secrets, taken out or forgotten. No network."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import App, Group, Parameter
+
+from openrouter_keys.cli import DONE, IN_DOUBT, CommandError
+from openrouter_keys.cli.journal.export import JournalFile, reading
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
+from openrouter_keys.cli.terminal.text import as_json, printable, say
+from openrouter_keys.cli.values import Flag
+from openrouter_keys.converter import write_time
+from openrouter_keys.errors import JSON, JournalError
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import DOUBTFUL, State
+
+_MEANINGS: Final[Mapping[State, str]] = {
+    State.INTENT: "in doubt: under way when its run ended",
+    State.MADE: "made, and handed over by the next run",
+    State.SETTLED: "made, and nothing is left to do",
+    State.FAILED: "refused, or made otherwise than asked for",
+    State.DOUBT: "in doubt: nobody can say whether a key was made",
+}
+_FACTS: Final[Mapping[str, str]] = {
+    "server_url": "the service that its keys are made at",
+    "created_at": "when it was begun",
+    "written_off": "made anew after a create without an answer, whose key may still turn up",
+    "purgeable": "secrets of keys that need nothing more: export them, or purge them",
+}
+
+journal: Final = App(
+    name="journal",
+    help="Look into a journal; take secrets out of it.",
+    group_commands=Group("Commands"),
+    group_arguments=Group("Arguments", sort_key=1),
+    group_parameters=Group("Options", sort_key=2),
+)
+
+journal.command(
+    "openrouter_keys.cli.journal.export:export",
+    name="export",
+    help="Take out the secrets that a journal holds: to a terminal, a file, or a program.",
+)
+
+
+@journal.command
+async def status(
+    path: JournalFile,
+    /,
+    *,
+    json: Annotated[Flag, Parameter(help="Print one line of JSON.")] = False,
+) -> int:
+    """Tell how a journal's keys stand. Exits with 5 if one is in doubt: run the same again."""
+    async with reading(path) as found:
+        created_at, server_url = await found.origin()
+        counts = await found.counts()
+        written_off = sum([1 async for _ in found.written_off()])
+        purgeable = await found.purgeable()
+    about: dict[str, JSON] = {
+        "server_url": server_url,
+        "created_at": write_time(created_at),
+        "written_off": written_off,
+        "purgeable": purgeable,
+    }
+    sys.stdout.write(_as_json(about, counts) if json else _as_text(about, counts))
+    doubts = sum(counts[state] for state in DOUBTFUL)
+    if doubts and not json:
+        sys.stdout.flush()
+        say(f"{keys(doubts)} in doubt: {_SETTLE}")
+    return IN_DOUBT if doubts else DONE
+
+
+_SETTLE: Final = "the same `provision`, or `rotate`, with this journal settles it"
+
+
+def _as_json(about: Mapping[str, JSON], counts: Mapping[State, int]) -> str:
+    states: dict[str, JSON] = {state.value: count for state, count in counts.items()}
+    return as_json({**about, "keys": states}) + "\n"
+
+
+def _as_text(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
+    facts = {name: "-" if value is None else printable(str(value)) for name, value in about.items()}
+    facts["created_at"] = facts["created_at"].replace("T", " ").replace("Z", " UTC")
+    lines = [f"{name:11}  {value:9}  {_FACTS[name]}" for name, value in facts.items()]
+    lines += [f"{state:11}  {counts[state]:<9,}  {_MEANINGS[state]}" for state in State]
+    return "\n".join(lines) + "\n"
+
+
+# --- purge ---
+
+
+@journal.command
+def purge(path: JournalFile, /, *, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Forget the secrets of settled keys, and of those not as asked for: no byte of them is left.
+
+    Its keys stay known, and are not made again. What was not handed over yet stays, too.
+    """
+    count = asyncio.run(_purgeable(path))
+    if count and not dry_run:
+        confirm(
+            f"forget the secrets of {keys(count)} in {path}, the last copy if {_UNLESS}", yes=yes
+        )
+    # Also where there is none: an earlier purge may have ended half-way.
+    forgotten = count if dry_run else asyncio.run(_purged(path))
+    would = "would forget" if dry_run else "forgot"
+    say(f"{would} the secrets of {keys(forgotten)}")
+
+
+_UNLESS: Final = "they were never exported or handed over"
+
+
+async def _purgeable(path: Path) -> int:
+    async with reading(path) as found:
+        return await found.purgeable()
+
+
+async def _purged(path: Path) -> int:
+    try:
+        return await Journal.purge(path)
+    except JournalError as error:
+        raise CommandError(str(error)) from error
+
+
+# --- copies ---
+
+
+@journal.command
+async def backup(
+    path: JournalFile,
+    to: Annotated[Path, Parameter(name="COPY", help="A new file, which only this user may read.")],
+    /,
+) -> None:
+    """Copy a whole journal, while no run is under way: its file alone may lack the last keys."""
+    await _or_told(Journal.backup(path, to))
+    say(f"copied {path} to {to}")
+
+
+@journal.command
+def accept(path: JournalFile, /, *, yes: Yes = False) -> None:
+    """Go on with an older copy of a journal, or with one that lacks its log.
+
+    Keys that were made after it was copied are unknown to it, and are made once more: list the
+    newest keys first, and delete those of them that nobody uses.
+    """
+    confirm(f"go on with {path}, and make again the keys that it does not know", yes=yes)
+    asyncio.run(_or_told(Journal.accept(path)))
+    say(f"{path} can be gone on with")
+
+
+async def _or_told(done: Awaitable[object]) -> None:
+    try:
+        await done
+    except JournalError as error:
+        raise CommandError(str(error)) from error

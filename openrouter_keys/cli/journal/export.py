@@ -1,0 +1,195 @@
+"""`journal export`: the secrets that a journal holds, to a terminal, a file or a program."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from attrs import evolve, frozen
+from cyclopts import Group, Parameter
+
+from openrouter_keys._protocol.drift import mismatches
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.secrets import destination
+from openrouter_keys.cli.secrets.destination import Destination
+from openrouter_keys.cli.secrets.handover import Handed, Taker, TextTaker, WholeLines, writer
+from openrouter_keys.cli.secrets.sources import STANDARD
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.text import printable, say
+from openrouter_keys.cli.values import File, Flag
+from openrouter_keys.converter import decode
+from openrouter_keys.errors import InvalidArgumentError, JournalError, ResponseValidationError
+from openrouter_keys.journal.encryption import unsealing
+from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import DOUBTFUL, State
+from openrouter_keys.models import Key
+from openrouter_keys.rotation.replacement import stored_spec
+
+Unseal: TypeAlias = Callable[[bytes], bytes]
+JournalFile: TypeAlias = Annotated[Path, Parameter(name="JOURNAL", help="The journal's file.")]
+
+
+@Parameter(name="*", group=Group("Output", sort_key=90))
+@frozen(kw_only=True)
+class Lines:
+    """How the keys are written; secrets are told one by one, so that none is held back."""
+
+    jsonl: Annotated[Flag, Parameter(help="As --secret-format jsonl.")] = False
+    csv: Annotated[Flag, Parameter(help="As --secret-format csv.")] = False
+
+
+_UNASKED: Final = Lines()
+
+
+async def export(
+    path: JournalFile,
+    /,
+    *,
+    to: Destination = destination.DEFAULT,
+    identity: Annotated[
+        File | None,
+        Parameter(help="A file with the age identity that opens sealed secrets; - for stdin."),
+    ] = None,
+    out: Lines = _UNASKED,
+) -> None:
+    """Take out each key whose secret the journal holds: to a terminal, a file, or a program.
+
+    Keys that are not as they were asked for are left out: they are handed over to nobody.
+    """
+    unseal = None if identity is None else _unsealing(identity)
+    to = _as_asked(to, out)
+    async with reading(path) as found:
+        await _refuse_nothing(found, unseal)
+        with _taker(to) as taker:
+            exported, missing = await _hand_over(found, taker, unseal)
+    where = f" to {to.secret_file}" if to.secret_file else ""
+    without = f"; {_without(missing)}" if missing else ""
+    say(f"exported {keys(exported)}{where}{without}")
+
+
+def _as_asked(to: Destination, out: Lines) -> Destination:
+    if not (out.jsonl or out.csv):
+        return to
+    if to.secret_format is not None or to.to_command is not None or (out.jsonl and out.csv):
+        raise CommandError("give --secret-format, --to-command, --jsonl or --csv, not two", USAGE)
+    return evolve(to, secret_format="jsonl" if out.jsonl else "csv")
+
+
+@contextmanager
+def _taker(to: Destination) -> Generator[Taker]:
+    file, command = to.file(whole=True), to.command()
+    if file is not None:
+        with file as taker:
+            yield taker
+    elif command is not None:
+        yield command
+    elif sys.stdout.isatty() or to.show_secret:
+        output = WholeLines()
+        # Let no name steer a terminal.
+        show = _shown if sys.stdout.isatty() else str
+        yield TextTaker(writer(to.format, lambda line: output.write(show(line))), lambda: None)
+    else:
+        message = "the secrets would go into a pipe: give --show-secret, or --secret-file FILE"
+        raise CommandError(message, USAGE)
+
+
+def _shown(line: str) -> str:
+    return printable(line.rstrip("\r\n")) + "\n"
+
+
+async def _hand_over(
+    found: Journal, taker: Taker, unseal: Unseal | None
+) -> tuple[int, Counter[str]]:
+    exported, missing = 0, Counter[str]()
+    async for entry in found.every():
+        key = _secret(entry, unseal) if _is_as_asked(entry) else None
+        if key is None or entry.hash is None:
+            missing[_why_missing(entry)] += 1
+        else:
+            handed = Handed(
+                ref=entry.ref, name=entry.name, hash=entry.hash, key=key, state=entry.state
+            )
+            await taker.take(handed)
+            exported += 1
+    return exported, missing
+
+
+def _is_as_asked(entry: Entry) -> bool:
+    """Whether a key may be handed over: what is not as it was asked for can cost money."""
+    if entry.state is State.FAILED:
+        return False
+    if entry.state is not State.MADE or entry.record is None:
+        return True
+    # No run has compared it yet, or it could not be disabled.
+    spec = stored_spec(entry.ref, json.dumps(dict(entry.plan)))
+    try:
+        return not mismatches(spec.request(), decode(entry.record.encode(), Key))
+    except ResponseValidationError:
+        return True
+
+
+def _secret(entry: Entry, unseal: Unseal | None) -> str | None:
+    if entry.sealed is None or unseal is None:
+        return entry.secret
+    try:
+        return unseal(entry.sealed).decode()
+    except JournalError as error:
+        raise CommandError(f"{entry.ref!r}: {error}") from error
+
+
+def _without(missing: Counter[str]) -> str:
+    why = ", ".join(f"{count:,} {reason}" for reason, count in missing.items())
+    return f"without a secret here: {missing.total():,} ({why})"
+
+
+def _why_missing(entry: Entry) -> str:
+    if entry.state in DOUBTFUL:
+        return "in doubt"
+    if entry.hash is None:
+        return "refused"
+    return "not stored, or purged" if _is_as_asked(entry) else "not as asked for"
+
+
+def _unsealing(identity: str) -> Unseal:
+    try:
+        text = sys.stdin.buffer.read() if identity == STANDARD else Path(identity).read_bytes()
+        return unsealing(text.decode("utf-8-sig", "replace"))
+    except OSError as error:
+        # Without the path: it may be an identity that was given in place of its file.
+        message = f"cannot read the identity's file: {error.strerror}"
+        raise CommandError(message, USAGE) from error
+    except InvalidArgumentError as error:
+        raise CommandError(f"--{error}", USAGE) from error
+
+
+async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
+    """Refuse, before anything is written, what would come to nothing."""
+    holds = False
+    async for entry in found.every():
+        if not _is_as_asked(entry):
+            continue
+        if entry.sealed is not None and unseal is None:
+            raise CommandError("its secrets are sealed: give --identity, a file", USAGE)
+        holds = holds or entry.secret is not None or entry.sealed is not None
+    if not holds:
+        missing = Counter([_why_missing(entry) async for entry in found.every()])
+        why = _without(missing) if missing else "it has no keys"
+        raise CommandError(f"there is nothing to export: {why}")
+
+
+@asynccontextmanager
+async def reading(path: Path) -> AsyncGenerator[Journal]:
+    """Open a journal to look at it.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    try:
+        async with Journal.read(path) as found:
+            yield found
+    except JournalError as error:
+        raise CommandError(str(error)) from error

@@ -1,0 +1,1 @@
+"""The commands of single keys, a file each."""

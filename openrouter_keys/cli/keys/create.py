@@ -1,0 +1,244 @@
+"""`create`: one key, whose secret goes to a terminal, a new private file or another program."""
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Literal, cast
+
+from attrs import asdict, frozen
+from cyclopts import Parameter
+
+from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._base.masking import scrub
+from openrouter_keys._base.unset import UNSET
+from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.cli import FAILED, USAGE, CommandError
+from openrouter_keys.cli.keys.delete import NOT_DELETED
+from openrouter_keys.cli.options import connection
+from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.secrets import destination
+from openrouter_keys.cli.secrets.destination import Destination
+from openrouter_keys.cli.secrets.handover import Handed, Taker
+from openrouter_keys.cli.secrets.sources import read_secret
+from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.output import Output, print_json, print_record
+from openrouter_keys.cli.terminal.prompts import DryRun
+from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.values import Expiry, File, Limit, Reset
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.converter import unstructure
+from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, OpenRouterError
+from openrouter_keys.models import CreateKeysRequest, External
+
+
+async def create(
+    name: Annotated[str, Parameter(help="The key's name.")],
+    /,
+    *,
+    limit: Limit = UNSET,
+    limit_reset: Reset = UNSET,
+    expires_at: Expiry = UNSET,
+    include_byok_in_limit: Annotated[
+        bool | None, Parameter(help="Whether spending on own provider keys counts.")
+    ] = None,
+    creator_user_id: Annotated[
+        str | None, Parameter(metavar="ID", help="Who creates it, in an organization's account.")
+    ] = None,
+    workspace_id: Annotated[
+        str | None, Parameter(metavar="UUID", help="The workspace; else the default one.")
+    ] = None,
+    external_user: Annotated[
+        str | None, Parameter(metavar="USER", help="A partner's name for the key's end user.")
+    ] = None,
+    external_api_key_file: Annotated[
+        File | None, Parameter(help="A file with the partner's own key for that user.")
+    ] = None,
+    on_unknown: Annotated[
+        Literal["raise", "reconcile"],
+        Parameter(
+            help="What follows on a create without an answer: end with 5, or look for its "
+            "key, delete it and create another."
+        ),
+    ] = "raise",
+    dry_run: DryRun = False,
+    to: Destination = destination.DEFAULT,
+    out: Output = output.DEFAULT,
+    connection: Connection = connection.DEFAULT,
+) -> int:
+    """Create a key. Its secret is shown once and never again."""
+    request = CreateKeysRequest(
+        name=name,
+        limit=limit,
+        limit_reset=limit_reset,
+        expires_at=expires_at,
+        include_byok_in_limit=include_byok_in_limit,
+        creator_user_id=UNSET if creator_user_id is None else creator_user_id,
+        workspace_id=workspace_id,
+        external=_external(external_user, external_api_key_file),
+    )
+    _refuse_senseless(request)
+    if dry_run:
+        say("would send")
+        print_json(_shown(request))
+        return 0
+    with _taker(to) as taker:
+        async with connection.client() as client:
+            made = await _made_or_undone(client, request, on_unknown)
+            await _hand_over(client.api_keys, made, taker, out)
+    return FAILED if made.problem else 0
+
+
+@contextmanager
+def _taker(to: Destination) -> Generator[Taker | None]:
+    """Open what takes the secret; None: it is printed."""
+    file, command = to.file(otherwise="raw"), to.command()
+    if file is not None:
+        with file as taker:
+            yield taker
+    elif command is not None:
+        yield command
+    elif sys.stdout.isatty() or to.show_secret:
+        yield None
+    else:
+        message = "the secret would go into a pipe: give --show-secret, or --secret-file FILE"
+        raise CommandError(message, USAGE)
+
+
+@frozen
+class _Made:
+    """A key that was made: what is handed over, and the answer as JSON.
+
+    Attributes:
+        problem: why there is no record of it; empty: there is one.
+    """
+
+    handed: Handed
+    answer: Record
+    problem: str = ""
+
+
+def _refuse_senseless(request: CreateKeysRequest) -> None:
+    if scrub(request.name) != request.name:
+        message = "the name is a secret, and names are shown: give another, and take it for leaked"
+        raise CommandError(message, USAGE)
+    if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
+        message = f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over"
+        raise CommandError(message, USAGE)
+
+
+async def _made_or_undone(
+    client: AsyncOpenRouter, request: CreateKeysRequest, on_unknown: Literal["raise", "reconcile"]
+) -> _Made:
+    """Make the key; interrupted meanwhile, let the create end, and delete its key."""
+
+    def first() -> None:
+        told = "waiting for the create to end, to delete its key; Ctrl-C again stops at once"
+        say(told)
+
+    def last_words() -> str:
+        look = shlex.join(["openrouter-keys", "list", "--name", request.name])
+        return f"stopped at once; there may be a key whose secret nobody has: {scrub(look)}"
+
+    with interrupts(first, last_words):
+        try:
+            return await _made(client.api_keys, request, on_unknown)
+        except asyncio.CancelledError as cancelled:
+            notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
+            raise CommandError("; ".join(["interrupted", *notes]), signal_code()) from cancelled
+
+
+async def _made(
+    api_keys: AsyncAPIKeys, request: CreateKeysRequest, on_unknown: Literal["raise", "reconcile"]
+) -> _Made:
+    arguments = asdict(request, recurse=False)
+    try:
+        created = await api_keys.create(**arguments, on_unknown=on_unknown)
+    except CreatedKeyUnreadableError as error:
+        handed = Handed(ref="", name=request.name, hash=error.hash, key=error.key)
+        return _Made(handed, {"data": {"hash": error.hash, "name": request.name}}, str(error))
+    answer = cast("dict[str, JSON]", unstructure(created))
+    del answer["key"]
+    handed = Handed(ref="", name=created.data.name, hash=created.data.hash, key=created.key)
+    return _Made(handed, answer)
+
+
+async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, out: Output) -> None:
+    """Hand the secret over; if nobody takes it, delete the key again."""
+    try:
+        if taker is None:
+            _print_secret(made, out)
+        else:
+            await taker.take(made.handed)
+    except (Exception, asyncio.CancelledError) as error:  # whatever it is, nobody took the secret
+        why = _why(error)
+        undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
+        raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
+    if taker is not None:
+        _print_answer(made, out)
+    if made.problem:
+        say(made.problem)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "interrupted"
+    if isinstance(error, CommandError):
+        return str(error)
+    # Another error's text may quote the secret.
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
+async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
+    if not made.proven:
+        told = f"the answer tells the hash {made.hash}, and that of the secret is"
+        return f"delete the key, whose secret nobody holds: {told} {made.secret_hash}"
+    try:
+        done = await api_keys.delete(made.hash)
+    except OpenRouterError as error:
+        return f"delete the key {made.hash}, whose secret nobody holds ({error})"
+    if not done.deleted:
+        return f"delete the key {made.hash}, whose secret nobody holds ({NOT_DELETED})"
+    return f"the key {made.hash} was deleted again"
+
+
+def _print_secret(made: _Made, out: Output) -> None:
+    key = made.handed.key
+    if out.format == "json":
+        print_json(made.answer, key=key)
+    elif out.format == "text":
+        sys.stdout.write(f"{key}\n")  # alone, for "$(…)"
+    else:
+        data = cast("dict[str, JSON]", made.answer["data"])
+        print_record(data, out, key=key)
+    # What cannot be written shows now, while the key can still be deleted.
+    sys.stdout.flush()
+    if sys.stdout.isatty():
+        sys.stderr.write("The secret is shown this once: keep it now.\n")
+    elif out.format == "text":
+        say(f"created {made.handed.hash}")
+
+
+def _print_answer(made: _Made, out: Output) -> None:
+    if out.format == "json":
+        print_json(made.answer)
+    else:
+        print_record(cast("dict[str, JSON]", made.answer["data"]), out)
+
+
+def _shown(request: CreateKeysRequest) -> Record:
+    plain = cast("dict[str, JSON]", unstructure(request))
+    if request.external is not None and request.external.api_key is not None:
+        plain["external"] = {"user": request.external.user, "api_key": "..."}
+    return plain
+
+
+def _external(user: str | None, file: str | None) -> External | None:
+    if user is None:
+        if file is not None:
+            raise CommandError("--external-api-key-file goes with --external-user", USAGE)
+        return None
+    return External(user=user, api_key=None if file is None else read_secret(file))

@@ -1,0 +1,158 @@
+"""`delete`: one key, many, or those whose hashes stand on standard input."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Final
+
+import anyio
+from attrs import define
+from cyclopts import Parameter
+
+from openrouter_keys._protocol.answers import is_api_404
+from openrouter_keys.cli import DONE, FAILED, SOME_FAILED
+from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
+from openrouter_keys.cli.options import connection
+from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.output import Output, print_records
+from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
+from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.errors import (
+    ForbiddenResponseError,
+    OpenRouterError,
+    QuotaExhaustedError,
+    UnauthorizedResponseError,
+)
+from openrouter_keys.results import Err, attempt
+
+_FOR_ALL: Final = (UnauthorizedResponseError, ForbiddenResponseError, QuotaExhaustedError)
+_COLUMNS: Final = ("hash", "name", "outcome")
+_AT_ONCE: Final = 16
+_NAMED: Final = 3
+_DELETED: Final = "deleted"
+NOT_DELETED: Final = "the service says that it did not delete it: delete it again"
+
+
+@define
+class _Doomed:
+    """A key to be deleted, and what became of it."""
+
+    hash: str
+    name: str = ""
+    outcome: str = ""
+    failed: bool = False
+
+    def fail(self, error: OpenRouterError) -> None:
+        """It is not deleted; an error that all others would have too is raised."""
+        if isinstance(error, _FOR_ALL):
+            raise error
+        self.leave("not found" if is_api_404(error) else str(error))
+
+    def leave(self, why: str) -> None:
+        """It is not deleted."""
+        self.outcome, self.failed = why, True
+
+    def record(self) -> Record:
+        """Return what is printed of it."""
+        return {"hash": self.hash, "name": self.name, "outcome": self.outcome}
+
+
+async def delete(
+    hashes: Annotated[
+        list[str],
+        Parameter(
+            name="HASH",
+            negative="",
+            allow_leading_hyphen=True,
+            help="The keys' hashes, or their beginnings; - reads them from standard input, "
+            "one a line.",
+        ),
+    ],
+    /,
+    *,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    out: Output = output.DEFAULT,
+    connection: Connection = connection.DEFAULT,
+) -> int:
+    """Delete keys for good: programs that use them fail from then on."""
+    given = hashes_given(hashes, connection)
+    async with connection.client() as client:
+        doomed = [_Doomed(hash) for hash in dict.fromkeys(await whole_hashes(client, given))]
+        await _each(doomed, lambda key: _look_up(client, key))
+        there = [key for key in doomed if not key.failed]
+        if there and not dry_run:
+            confirm(f"delete {_told(there)}", yes=yes)
+            try:
+                await _each(there, lambda key: _delete(client, key))
+            except (asyncio.CancelledError, QuotaExhaustedError):
+                _tell_interrupted(there)
+                raise
+    await print_records(_records(doomed), out, _COLUMNS, _print)
+    failed = sum(key.failed for key in doomed)
+    if not failed:
+        return DONE
+    return FAILED if failed == len(doomed) else SOME_FAILED
+
+
+def _tell_interrupted(keys: Sequence[_Doomed]) -> None:
+    deleted = sum(key.outcome == _DELETED for key in keys)
+    rest = len(keys) - deleted
+    told = f"{deleted:,} deleted; {rest:,} may be there still: the same command goes on"
+    say(told)
+
+
+async def _each(keys: Sequence[_Doomed], do: Callable[[_Doomed], Awaitable[None]]) -> None:
+    waiting, failure = iter(keys), list[OpenRouterError]()
+
+    async def work() -> None:
+        for key in waiting:
+            try:
+                await do(key)
+            except OpenRouterError as error:
+                failure.append(error)
+            if failure:
+                return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(_AT_ONCE):
+            group.start_soon(work)
+    if failure:
+        raise failure[0]
+
+
+async def _look_up(client: AsyncOpenRouter, key: _Doomed) -> None:
+    found = await attempt(client.api_keys.get(key.hash))
+    if isinstance(found, Err):
+        key.fail(found.error)
+    else:
+        key.name, key.outcome = found.value.data.name, "would be deleted"
+
+
+async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
+    done = await attempt(client.api_keys.delete(key.hash))
+    if isinstance(done, Err):
+        key.fail(done.error)
+    elif not done.value.deleted:
+        key.leave(NOT_DELETED)
+    else:
+        key.outcome = _DELETED
+
+
+def _told(keys: Sequence[_Doomed]) -> str:
+    names = ", ".join(repr(key.name) for key in keys[:_NAMED])
+    more = f" and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
+    return f"{len(keys):,} key{'' if len(keys) == 1 else 's'} for good ({names}{more})"
+
+
+async def _records(keys: Sequence[_Doomed]) -> AsyncIterator[Record]:
+    for key in keys:
+        yield key.record()
+
+
+def _print(records: Sequence[Record]) -> None:
+    # Loaded late: programs need no table.
+    from openrouter_keys.cli.terminal.tables import print_table  # noqa: PLC0415
+
+    print_table(records, _COLUMNS, {}, what="key")

@@ -1,0 +1,81 @@
+"""`get`, `current`, `find` and `hash`: one key, looked at."""
+
+import sys
+from hashlib import sha256
+from typing import Annotated, cast
+
+from cyclopts import Parameter
+
+from openrouter_keys._protocol.answers import is_api_404
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
+from openrouter_keys.cli.options import connection
+from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.secrets.sources import STANDARD, find_secret
+from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.output import Output, print_record
+from openrouter_keys.cli.terminal.text import Record
+from openrouter_keys.cli.values import File
+from openrouter_keys.converter import unstructure
+from openrouter_keys.errors import NotFoundResponseError
+
+SecretFile = Annotated[
+    File, Parameter(name="--file", help="A file with the secret; - for standard input.")
+]
+
+
+async def get(
+    hash: Hash, /, *, out: Output = output.DEFAULT, connection: Connection = connection.DEFAULT
+) -> None:
+    """Show one key."""
+    async with connection.client() as client:
+        (whole,) = await whole_hashes(client, [hash])
+        print_record(data_of(await client.api_keys.get(whole)), out)
+
+
+async def current(
+    *, out: Output = output.DEFAULT, connection: Connection = connection.DEFAULT
+) -> None:
+    """Show the key that is in use: what it may spend, and whether it is a management key."""
+    async with connection.client() as client:
+        print_record(data_of(await client.api_keys.get_current_key_metadata()), out)
+
+
+async def find(
+    *,
+    file: SecretFile = STANDARD,
+    out: Output = output.DEFAULT,
+    connection: Connection = connection.DEFAULT,
+) -> None:
+    """Say which key a leaked secret is, without printing it.
+
+    It may stand anywhere in the text that is given: a line of a log, a file of settings. Its hash
+    is looked up, which is the secret's SHA-256; the secret itself is sent nowhere.
+    """
+    if file == STANDARD and connection.api_key_file == STANDARD:
+        message = "both keys cannot come from standard input: give one as a file"
+        raise CommandError(message, USAGE)
+    hash = _hash_of(find_secret(file))
+    async with connection.client() as client:
+        try:
+            found = await client.api_keys.get(hash)
+        except NotFoundResponseError as error:
+            if not is_api_404(error):
+                raise
+            message = f"no key of this account has the hash {hash}: deleted, or somebody else's"
+            raise CommandError(message) from None
+    print_record(data_of(found), out)
+
+
+def hash_secret(*, file: SecretFile = STANDARD) -> None:
+    """Print the hash of a secret: its SHA-256, by which the API knows the key."""
+    sys.stdout.write(f"{_hash_of(find_secret(file))}\n")
+
+
+def _hash_of(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+def data_of(answer: object) -> Record:
+    """Return the record of an answer."""
+    return cast("dict[str, Record]", unstructure(answer))["data"]

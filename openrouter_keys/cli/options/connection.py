@@ -1,0 +1,92 @@
+"""How the commands reach the service: the options that all of them share, made a client."""
+
+import os
+import ssl
+from typing import Annotated
+
+from attrs import field, frozen
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
+from openrouter_keys.cli.secrets.sources import read_api_key
+from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.terminal.warnings import warnings_to
+from openrouter_keys.cli.values import NONE, File
+from openrouter_keys.client import AsyncOpenRouter
+
+_GROUP = Group("Connection", sort_key=100)
+
+
+@Parameter(name="*", group=_GROUP)
+@frozen(kw_only=True)
+class Connection:
+    """How to reach the service."""
+
+    api_key_file: Annotated[
+        File | None,
+        Parameter(help="A file with the management key, or - for standard input."),
+    ] = None
+    base_url: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            help="The API's address, if not OPENROUTER_BASE_URL or the service's own.",
+        ),
+    ] = None
+    proxy: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL|none",
+            help="A proxy, if not the one of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; none: none at "
+            "all. Others on this machine may see a password in it: in the variable they do not.",
+        ),
+    ] = field(default=None, repr=False)
+    ca_file: Annotated[
+        File | None,
+        Parameter(
+            help="The certificates to trust, in PEM form, if not the system's or SSL_CERT_FILE's.",
+        ),
+    ] = None
+    timeout: Annotated[
+        float,
+        Parameter(
+            metavar="SECONDS",
+            validator=Number(gt=0),
+            help="Seconds that a request may take, in all.",
+        ),
+    ] = 120.0
+
+    def client(self) -> AsyncOpenRouter:
+        """Make a client; use it with `async with`.
+
+        Raises:
+            CommandError: there is no key, or it cannot be read.
+            InvalidArgumentError: something is not usable.
+        """
+        if self.api_key_file is None and not os.environ.get("OPENROUTER_API_KEY"):
+            message = "there is no management key: set OPENROUTER_API_KEY, or give --api-key-file"
+            raise CommandError(message, AUTHENTICATION)
+        key = None if self.api_key_file is None else read_api_key(self.api_key_file, say)
+        with warnings_to(say):
+            return AsyncOpenRouter(
+                key,
+                server_url=self.base_url,
+                timeout_ms=self.timeout * 1000,
+                proxy="" if self.proxy == NONE else self.proxy,
+                ssl=None if self.ca_file is None else _trusting(self.ca_file),
+            )
+
+
+def _trusting(file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        problem = "it holds no certificate in PEM form"
+    except OSError as error:
+        problem = error.strerror or "it cannot be read"
+    raise CommandError(f"--ca-file: {problem}", USAGE)
+
+
+#: What a command takes whose user gave no option of these.
+DEFAULT = Connection()

@@ -1,0 +1,116 @@
+"""The options of runs that make many keys: how fast they go, and when they stop."""
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+from openrouter_keys._inputs import checks
+from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.sums import Sums, dollars, exact, keys
+from openrouter_keys.cli.values import Duration, Flag
+from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.journal.encryption import sealing
+from openrouter_keys.provisioning.pacing import CONCURRENCY
+
+_PACE: Final = Group("Pace", sort_key=60)
+_SAFETY: Final = Group("Safety", sort_key=70)
+
+
+@Parameter(name="*", group=_PACE)
+@frozen(kw_only=True)
+class Pace:
+    """How fast to go."""
+
+    concurrency: Annotated[
+        int, Parameter(metavar="N", help="How many creates are under way at once, at most.")
+    ] = CONCURRENCY
+    rate: Annotated[
+        float | None,
+        Parameter(metavar="N", help="Creates a second, at most; else as the service accepts."),
+    ] = None
+    quiet_period: Annotated[
+        Duration,
+        Parameter(help="How long to wait for a create that was never answered to land after all."),
+    ] = QUIET_PERIOD
+
+    def __attrs_post_init__(self) -> None:
+        _check(lambda: checks.count("--concurrency", self.concurrency))
+        _check_bound("--rate", self.rate)
+        if self.rate == 0:
+            raise CommandError("--rate: must be more than 0 creates a second", USAGE)
+
+
+@Parameter(name="*", group=_SAFETY)
+@frozen(kw_only=True)
+class Bounds:
+    """When to stop, and what is stored."""
+
+    max_failures: Annotated[
+        int | None, Parameter(metavar="N", help="Stop once more keys than these are refused.")
+    ] = None
+    max_total_limit: Annotated[
+        float | None,
+        Parameter(metavar="USD", help="Begin nothing if the limits of all keys add up to more."),
+    ] = None
+    recipient: Annotated[
+        str | None,
+        Parameter(metavar="AGE", help="Encrypt secrets in the journal to this age recipient."),
+    ] = None
+    no_store_secrets: Annotated[
+        Flag, Parameter(help="Keep secrets out of the journal; they go where you say, or nowhere.")
+    ] = False
+
+    def __attrs_post_init__(self) -> None:
+        _check_bound("--max-failures", self.max_failures)
+        _check_bound("--max-total-limit", self.max_total_limit)
+        check_recipient(self.recipient)
+
+    def excess(self, sums: Sums) -> str | None:
+        """Return what is beyond `--max-total-limit`, as the library will count; None: nothing is.
+
+        Args:
+            sums: what all specs ask for, those of keys that are there already too.
+        """
+        if self.max_total_limit is None:
+            return None
+        bound = exact(self.max_total_limit)
+        most = f"--max-total-limit {bound.normalize():f}"
+        if sums.without_limit:
+            have = "has" if sums.without_limit == 1 else "have"
+            return f"{keys(sums.without_limit)} {have} no limit, and {most} needs one of each"
+        if sums.total <= bound:
+            return None
+        added = f"the limits of the file's {keys(sums.count)} add up to {dollars(sums.total)}"
+        return f"{added}, beyond {most}, where keys made before count too"
+
+
+def check_recipient(recipient: str | None) -> None:
+    """Refuse what is no recipient, before anything else is done.
+
+    Raises:
+        CommandError: it is none, or pyrage is not installed.
+    """
+    if recipient is not None:
+        _check(lambda: sealing(recipient))
+
+
+def _check_bound(name: str, bound: float | None) -> None:
+    if bound is not None:
+        _check(lambda: checks.seconds(name, bound))
+
+
+def _check(check: Callable[[], object]) -> None:
+    """Refuse by the option's name: here nobody knows of arguments."""
+    try:
+        check()
+    except InvalidArgumentError as error:
+        problem = str(error)
+        raise CommandError(problem if problem.startswith("--") else f"--{problem}", USAGE) from None
+
+
+#: What a command does whose user gave no option of these.
+UNPACED: Final = Pace()
+UNBOUNDED: Final = Bounds()

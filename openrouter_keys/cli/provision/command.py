@@ -1,0 +1,238 @@
+"""`provision`: a key for each row of a file, none twice, and no secret lost."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from attrs import frozen
+from cyclopts import Parameter
+
+from openrouter_keys.cli import AUTHENTICATION, BROKEN_PIPE, USAGE, CommandError
+from openrouter_keys.cli.journal.export import reading
+from openrouter_keys.cli.options import connection as connections
+from openrouter_keys.cli.options import runs
+from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.options.runs import Bounds, Pace
+from openrouter_keys.cli.provision import output as provision_output
+from openrouter_keys.cli.provision.ending import Ending
+from openrouter_keys.cli.provision.output import ProvisionOutput
+from openrouter_keys.cli.provision.plan import planned
+from openrouter_keys.cli.provision.plan_view import show
+from openrouter_keys.cli.secrets import destination
+from openrouter_keys.cli.secrets.destination import Destination
+from openrouter_keys.cli.secrets.rescue import Keeping
+from openrouter_keys.cli.secrets.sinks import Results, results_of
+from openrouter_keys.cli.secrets.sources import STANDARD
+from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
+from openrouter_keys.cli.specs.rows import FIELDS
+from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.output import print_json
+from openrouter_keys.cli.terminal.progress import Teller, teller
+from openrouter_keys.cli.terminal.prompts import Yes, confirm
+from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.terminal.warnings import warnings_to
+from openrouter_keys.cli.values import File, Flag
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.provisioning.report import (
+    ProvisioningStoppedError,
+    ProvisionProgress,
+    ProvisionReport,
+)
+
+
+@frozen(kw_only=True)
+class _Order:
+    """What was asked for, all of it usable."""
+
+    specs: SpecFile
+    journal: Path
+    pace: Pace
+    bounds: Bounds
+    results: Results | None
+    ending: Ending
+    teller: Teller
+
+    def interrupted(self) -> None:
+        """Tell at once that it is heard."""
+        self.ending.stopped_by = "interrupted"
+        self.teller.say(self.ending.finishing())
+
+    def warn(self, text: str) -> None:
+        """Tell what the library warns of, but what the end tells."""
+        if self.ending.stopped_by is None:
+            self.teller.say(text)
+
+
+def provision(
+    file: Annotated[
+        str,
+        Parameter(
+            metavar="FILE",
+            allow_leading_hyphen=True,
+            help="The keys to create: CSV, JSON, lines of JSON or YAML; - for standard input. "
+            f"Only `name` must be there, of {', '.join(FIELDS)}.",
+        ),
+    ],
+    /,
+    *,
+    format: Annotated[
+        FileFormat | None, Parameter(help="The file's format, if its name does not tell.")
+    ] = None,
+    journal: Annotated[
+        File | None, Parameter(help="What makes it durable; else FILE.journal, beside FILE.")
+    ] = None,
+    plan: Annotated[
+        Flag,
+        Parameter(
+            name=("--plan", "--dry-run", "-n"), help="Show what would be done, and create nothing."
+        ),
+    ] = False,
+    yes: Yes = False,
+    quiet: Annotated[Flag, Parameter(alias="-q", help="Tell nothing but problems.")] = False,
+    pace: Pace = runs.UNPACED,
+    bounds: Bounds = runs.UNBOUNDED,
+    to: Destination = destination.DEFAULT,
+    out: ProvisionOutput = provision_output.DEFAULT,
+    connection: Connection = connections.DEFAULT,
+) -> int:
+    """Create a key for each row of a file, none twice, whatever fails; no secret is lost.
+
+    Fields (columns) are those of the API, and `ref`, your own id for the key: limit, limit_reset,
+    expires_at, include_byok_in_limit, creator_user_id, workspace_id, external; only `name` must be
+    there. Secrets are kept in the journal, a private file, and go where you say. Run the same
+    command again to go on after whatever stopped it.
+
+    At a terminal it asks before it creates keys, unless there is --yes; elsewhere, as in a script,
+    it begins without a question: look with --plan first.
+    """
+    if file == STANDARD and connection.api_key_file == STANDARD:
+        message = "the keys and the management key cannot both come from standard input"
+        raise CommandError(f"{message}: give one as a file", USAGE)
+    path = _journal_of(file, journal)
+    there = _there(path)
+    with spec_file(file, format) as specs:
+        excess = bounds.excess(specs.sums)
+        if plan:
+            code = asyncio.run(_show_plan(specs, there, connection, out))
+            return code if excess is None else _told(f"{excess}: a run would refuse to begin")
+        _refuse_senseless(to, out, bounds)
+        if excess is not None:
+            raise CommandError(f"{excess}: nothing was sent; lower them, or raise it", USAGE)
+        client = connection.client()
+        if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+            told = asyncio.run(planned(specs, there))
+            if told.new.count:
+                confirm(f"create {told.new}", yes=False)
+        stored = not bounds.no_store_secrets
+        keeping = Keeping(journal=path, to=to, stored=stored, recipient=bounds.recipient)
+        ending = Ending(keeping, pace.concurrency, quiet=quiet)
+        with results_of(to, lines=out.jsonl, durable=bounds.no_store_secrets) as results:
+            order = _Order(
+                specs=specs,
+                journal=path,
+                pace=pace,
+                bounds=bounds,
+                results=results,
+                ending=ending,
+                teller=teller(quiet=quiet, bar=not (out.jsonl and sys.stdout.isatty())),
+            )
+            code = asyncio.run(_provisioned(client, order))
+    if out.json and ending.report is not None:
+        print_json(ending.record())
+    return code
+
+
+def _journal_of(file: str, journal: str | None) -> Path:
+    if journal is not None:
+        return Path(journal)
+    if file == STANDARD:
+        raise CommandError("standard input has no name: give --journal FILE", USAGE)
+    return Path(f"{file}.journal")
+
+
+def _there(journal: Path) -> Path | None:
+    """Return a journal that was begun; an empty file is none yet."""
+    return journal if journal.exists() and journal.stat().st_size else None
+
+
+def _told(problem: str) -> int:
+    say(problem)
+    return USAGE
+
+
+def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
+    if out.csv:
+        raise CommandError("--csv goes with --plan; --secret-file FILE.csv has the secrets", USAGE)
+    if to.show_secret and not out.jsonl:
+        raise CommandError("--show-secret goes with --jsonl", USAGE)
+    if out.jsonl and (to.secret_file or to.to_command):
+        raise CommandError("give --jsonl, --secret-file or --to-command, not two of them", USAGE)
+    if bounds.no_store_secrets and not to.hands_over:
+        problem = "nobody would have the secrets: with --no-store-secrets, give --secret-file"
+        raise CommandError(f"{problem}, --to-command, or --jsonl --show-secret", USAGE)
+
+
+# --- the plan ---
+
+
+async def _show_plan(
+    specs: SpecFile, journal: Path | None, connection: Connection, out: ProvisionOutput
+) -> int:
+    try:
+        client = connection.client()
+    except CommandError as error:
+        if error.code != AUTHENTICATION:
+            raise
+        say(f"the service was not asked: {error}")
+        return await show(specs, journal, None, out)
+    async with client:
+        return await show(specs, journal, client, out)
+
+
+# --- the run ---
+
+
+async def _provisioned(client: AsyncOpenRouter, order: _Order) -> int:
+    ending = order.ending
+    if (there := _there(order.journal)) is not None:
+        async with reading(there):
+            pass  # what cannot be read as one is refused before anything is said of it
+    ending.begin()
+    with interrupts(order.interrupted, ending.last_words), warnings_to(order.warn):
+        try:
+            async with client:
+                report = await _report(client, order)
+        except asyncio.CancelledError:
+            ending.interrupted()
+            return signal_code()
+        except ProvisioningStoppedError as stopped:
+            code = ending.stopped(stopped)
+            if code == BROKEN_PIPE:
+                raise BrokenPipeError from stopped
+            return code
+        return ending.through(report)
+
+
+async def _report(client: AsyncOpenRouter, order: _Order) -> ProvisionReport:
+    def tell(progress: ProvisionProgress) -> None:
+        order.ending.see(progress)
+        order.teller.tell(progress)
+
+    with order.teller:
+        try:
+            return await client.provision(
+                order.specs,
+                journal=order.journal,
+                concurrency=order.pace.concurrency,
+                rate=order.pace.rate,
+                on_result=order.results,
+                on_progress=tell,
+                quiet_period=order.pace.quiet_period or 0.0,
+                max_failures=order.bounds.max_failures,
+                max_total_limit=order.bounds.max_total_limit,
+                store_secrets=not order.bounds.no_store_secrets,
+                recipient=order.bounds.recipient,
+            )
+        finally:
+            await order.ending.rescue(order.results)

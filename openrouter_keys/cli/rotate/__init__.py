@@ -1,0 +1,1 @@
+"""`rotate`: each key gets a replacement before it is retired."""

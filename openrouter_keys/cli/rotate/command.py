@@ -1,0 +1,181 @@
+"""`rotate`: each key gets a twin, whose secret is handed over before the old key is retired."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from attrs import evolve
+from cyclopts import Parameter
+
+from openrouter_keys.cli import DONE, SOME_FAILED, USAGE, CommandError
+from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
+from openrouter_keys.cli.options import connection as connections
+from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.options.runs import UNPACED, Pace, check_recipient
+from openrouter_keys.cli.rotate.finish import finish_rotation, show_due
+from openrouter_keys.cli.rotate.order import Order, is_there, stored
+from openrouter_keys.cli.rotate.start import make_twins
+from openrouter_keys.cli.rotate.view import changes, problems_of, show
+from openrouter_keys.cli.secrets import destination
+from openrouter_keys.cli.secrets.destination import Destination
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.output import Output
+from openrouter_keys.cli.terminal.prompts import DryRun, Yes
+from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.values import Duration, File, Flag
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.rotation.arguments import BudgetRule
+from openrouter_keys.rotation.report import RotationState
+
+_NOBODY: Final = (
+    "nobody would have the new secrets when the old keys stop working: give --secret-file or "
+    "--to-command with --grace, or leave --grace out, and use --finish later"
+)
+_NOTHING: Final = (
+    "give the hashes of the keys to rotate, and --journal FILE, a new file; or, to go on with an "
+    "earlier rotation, its --journal FILE alone"
+)
+_BEGINNING: Final = 6
+
+
+async def rotate(
+    hashes: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="HASH",
+            negative="",
+            allow_leading_hyphen=True,
+            show_default=False,
+            help="The old keys' hashes, or their beginnings; - reads them from standard input, "
+            "one a line. Without any, what the journal holds is gone on with.",
+        ),
+    ] = (),
+    /,
+    *,
+    journal: Annotated[
+        File | None, Parameter(help="What makes it durable; the same one goes on with it.")
+    ] = None,
+    budget: Annotated[
+        BudgetRule,
+        Parameter(
+            help="What a twin may spend of a limit that never resets: what is left, or all anew."
+        ),
+    ] = "remaining",
+    grace: Annotated[
+        Duration,
+        Parameter(help="Delete each old key so long after its twin was handed over, and wait."),
+    ] = None,
+    finish: Annotated[
+        Flag, Parameter(help="Delete the old keys whose twins were handed over; make no twins.")
+    ] = False,
+    status: Annotated[Flag, Parameter(help="Show how each key of the journal stands.")] = False,
+    recipient: Annotated[
+        str | None,
+        Parameter(metavar="AGE", help="Encrypt secrets in the journal to this age recipient."),
+    ] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    quiet: Annotated[Flag, Parameter(alias="-q", help="Tell nothing but problems.")] = False,
+    pace: Pace = UNPACED,
+    to: Destination = destination.DEFAULT,
+    out: Output = output.DEFAULT,
+    connection: Connection = connections.DEFAULT,
+) -> int:
+    """Replace keys by twins with the same settings; the old ones are deleted when you say so.
+
+    First `rotate HASH --journal FILE` makes the twins, then `rotate --finish --journal FILE`
+    deletes the old keys; `--grace 1h` does both. Run the same command again to go on after
+    whatever stopped it. A twin may spend what is left of a limit, and a limit that resets begins
+    anew.
+    """
+    if finish and status:
+        raise CommandError("give --finish, which deletes, or --status, which shows", USAGE)
+    check_recipient(recipient)
+    if not (hashes or journal or finish or status):
+        raise CommandError(_NOTHING, USAGE)
+    order = Order(
+        hashes=hashes,
+        journal=_journal(journal, needed=not (dry_run and hashes)),
+        budget=budget,
+        grace=grace,
+        recipient=recipient,
+        yes=yes,
+        quiet=quiet,
+        pace=pace,
+        to=to,
+        out=out,
+    )
+    _refuse_senseless(order, finish=finish, status=status)
+    if status:
+        return await _show_status(order)
+    if finish and dry_run:
+        return await show_due(order)
+    order = evolve(order, hashes=hashes_given(hashes, connection))
+    async with connection.client() as client:
+        if finish:
+            return await finish_rotation(client, order)
+        order = evolve(order, hashes=await _whole(client, order))
+        return await (_plan(client, order) if dry_run else make_twins(client, order))
+
+
+def _journal(journal: str | None, *, needed: bool) -> Path:
+    if journal is None and needed:
+        why = "what is under way is written down there, so that it can be gone on with"
+        raise CommandError(f"give --journal FILE: {why}", USAGE)
+    return Path(journal or "")
+
+
+def _refuse_senseless(order: Order, *, finish: bool, status: bool) -> None:
+    to = order.to
+    if finish or status:
+        if order.hashes or order.hands_over:
+            word = "--finish" if finish else "--status"
+            raise CommandError(f"{word} takes no hashes, and hands no secrets over", USAGE)
+    elif not order.hashes and not is_there(order.journal):
+        message = f"{order.journal} is not there to be gone on with: give the hashes of keys"
+        raise CommandError(message, USAGE)
+    if order.grace is not None and not (order.hands_over or finish):
+        raise CommandError(_NOBODY, USAGE)
+    if to.show_secret and not order.out.jsonl:
+        raise CommandError("--show-secret goes with --jsonl", USAGE)
+    if to.show_secret and (to.secret_file or to.to_command):
+        message = "give --show-secret, --secret-file or --to-command, not two of them"
+        raise CommandError(message, USAGE)
+
+
+async def _whole(client: AsyncOpenRouter, order: Order) -> list[str]:
+    """Complete the hashes; those of old keys that are gone stand in the journal alone."""
+    known, given = await order.known(), list[str]()
+    for each in order.hashes:
+        alike = [hash for hash in known if len(each) >= _BEGINNING and hash.startswith(each)]
+        given.append(alike[0] if len(alike) == 1 else each)
+    return [*dict.fromkeys(await whole_hashes(client, given))]
+
+
+async def _show_status(order: Order) -> int:
+    rotations = await stored(order.journal)
+    await show(rotations, order.out)
+    for line in problems_of(rotations):
+        say(line)
+    return DONE
+
+
+async def _plan(client: AsyncOpenRouter, order: Order) -> int:
+    known = await order.known()
+    new = await client.plan_rotation(
+        [hash for hash in order.hashes if hash not in known],
+        budget=order.budget,
+        concurrency=order.pace.concurrency,
+        rate=order.pace.rate,
+    )
+    planned = {**known, **{rotation.hash: rotation for rotation in new}}
+    wanted = [planned[hash] for hash in order.hashes] or [*known.values()]
+    await show(wanted, order.out)
+    refused = [rotation for rotation in new if rotation.state is RotationState.REFUSED]
+    for line in problems_of(refused):
+        say(line)
+    made = (RotationState.PLANNED, RotationState.MADE)
+    count = keys(sum(rotation.state in made for rotation in wanted))
+    order.tell(f"would rotate {count}")
+    order.tell(changes(wanted))
+    return SOME_FAILED if refused else DONE

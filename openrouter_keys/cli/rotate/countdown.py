@@ -1,0 +1,92 @@
+"""The time for which old keys go on working beside their twins: how long it still is, told."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.journal import rotations
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.rotations import OldKey, RotationEntry
+
+_UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+_TOLD: Final = "the old keys go on working for {}; Ctrl-C keeps them"
+
+
+async def last_due(journal: Path, grace: float) -> datetime | None:
+    """Return when the last old key is due whose twin was handed over; None: there is none.
+
+    Args:
+        journal: of the rotation.
+        grace: seconds from a twin's hand-over on.
+    """
+    last: datetime | None = None
+    async with Journal.read(journal) as reading:
+        async for entry in _every(reading):
+            at = entry.handed_over_at
+            if at is not None and entry.old_key is not OldKey.DELETED:
+                last = at if last is None else max(last, at)
+    return None if last is None else last + timedelta(seconds=grace)
+
+
+async def _every(reading: Journal) -> AsyncGenerator[RotationEntry, None]:
+    after = 0
+    while entries := await reading.do(partial(rotations.every, after=after)):
+        for entry in entries:
+            yield entry
+        after = entries[-1].id
+
+
+@asynccontextmanager
+async def counted_down(until: datetime | None, *, quiet: bool) -> AsyncGenerator[None]:
+    """Tell how long it is until then: each second on a terminal, once elsewhere.
+
+    Args:
+        until: when; None: nothing is waited for.
+        quiet: tell nothing.
+    """
+    left = 0.0 if until is None else _left(until)
+    if until is None or quiet or left < 1:
+        yield
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        telling = asyncio.create_task(_count_down(until))
+        try:
+            yield
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
+    else:
+        say(_TOLD.format(in_words(left)))
+        yield
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration such as `3 s`, `59 min 50 s`, `1 h 30 min` or `7 d`."""
+    rest, told = round(seconds), list[str]()
+    for unit, length in _UNITS.items():
+        count, rest = divmod(rest, length)
+        if count:
+            told.append(f"{count} {unit}")
+    return " ".join(told[:2]) or "0 s"
+
+
+def _left(until: datetime) -> float:
+    return (until - datetime.now(UTC)).total_seconds()
+
+
+async def _count_down(until: datetime) -> None:
+    try:
+        while (left := _left(until)) > 0:
+            sys.stderr.write(f"\r\x1b[2Kopenrouter-keys: {_TOLD.format(in_words(left))}")
+            sys.stderr.flush()
+            await asyncio.sleep(min(left, 1))
+    finally:
+        sys.stderr.write("\r\x1b[2K")
+        sys.stderr.flush()

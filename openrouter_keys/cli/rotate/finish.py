@@ -1,0 +1,119 @@
+"""`rotate --finish`: deletes the old keys whose twins were handed over, once that is agreed to."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from openrouter_keys.cli import DONE
+from openrouter_keys.cli.rotate.countdown import counted_down, last_due
+from openrouter_keys.cli.rotate.order import Order, holding, stored
+from openrouter_keys.cli.rotate.view import changes, ended, export_of, preview, show
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.prompts import confirm
+from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.terminal.warnings import warnings_to
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
+
+_NAMED: Final = 3
+_STOPPING: Final = "stopping: what is under way is finished; Ctrl-C again stops at once"
+# The line that counts the grace down has no end.
+_WIPED: Final = "\r\x1b[2K"
+_DUE: Final = (RotationState.HANDED_OVER, RotationState.DISABLED)
+
+
+async def show_due(order: Order) -> int:
+    """Show which old keys would be deleted."""
+    due = await _due(order)
+    await show(due, order.out)
+    order.tell(f"would delete {keys(len(due))}")
+    order.tell(changes(due))
+    return DONE
+
+
+async def finish_rotation(client: AsyncOpenRouter, order: Order) -> int:
+    """Retire the old keys, and return the exit code.
+
+    Raises:
+        CommandError: it was not agreed to; nothing was done.
+        JournalError: the journal cannot be read.
+    """
+    due = await _due(order)
+    if due and not order.yes and sys.stderr.isatty():
+        preview(due)
+    held = await holding(order.journal) & {rotation.hash for rotation in due}
+    where = "whose twins were handed over"
+    if held:
+        order.tell(_unsure(order, len(held)))
+        where = f"whose new secrets may be nowhere but in {order.journal}"
+    if due:
+        confirm(f"delete {_named(due)} for good, {where}", yes=order.yes)
+    try:
+        report = await retire(client, order, order.grace or 0.0)
+    except asyncio.CancelledError:
+        return interrupted(order)
+    hashes = {rotation.hash for rotation in due}
+    shown = [rotation for rotation in await stored(order.journal) if rotation.hash in hashes]
+    await show(shown, order.out, report)
+    return ended(report, shown, order)
+
+
+async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> RotationReport:
+    """Delete each old key once its grace is over, and tell how long that still is.
+
+    Args:
+        client: what to do it with.
+        order: what was asked for.
+        grace: seconds from a twin's hand-over on.
+    """
+    heard = False
+
+    def hear() -> None:
+        nonlocal heard
+        heard = True
+        if sys.stderr.isatty():
+            sys.stderr.write(_WIPED)
+        say(_STOPPING)
+
+    def warn(text: str) -> None:
+        # Once a signal is heard, the end tells.
+        if not heard:
+            say(text)
+
+    # Each step can be taken again.
+    with interrupts(hear, order.ending.last_words), warnings_to(warn):
+        until = await last_due(order.journal, grace)
+        async with counted_down(until, quiet=order.quiet):
+            return await client.rotate(
+                (),
+                journal=order.journal,
+                retire_after=grace,
+                concurrency=order.pace.concurrency,
+                rate=order.pace.rate,
+            )
+
+
+def interrupted(order: Order) -> int:
+    """Tell that the old keys are there, and return the exit code."""
+    say("interrupted: the old keys that are not deleted yet work as before")
+    say(f"go on with: {order.ending.again()}")
+    return signal_code()
+
+
+async def _due(order: Order) -> list[Rotation]:
+    return [rotation for rotation in await stored(order.journal) if rotation.state in _DUE]
+
+
+def _unsure(order: Order, count: int) -> str:
+    """Return what its journal knows of new secrets: that it has them, and not who else does."""
+    told = f"the new secrets of {keys(count)} are in {order.journal}"
+    unknown = "whether anybody was given them, or took them out, it does not tell"
+    return f"{told}; {unknown}; if nobody did: {export_of(order)}"
+
+
+def _named(due: Sequence[Rotation]) -> str:
+    names = ", ".join(repr(rotation.name) for rotation in due[:_NAMED])
+    more = f" and {len(due) - _NAMED:,} more" if len(due) > _NAMED else ""
+    return f"{len(due):,} old key{'' if len(due) == 1 else 's'} ({names}{more})"

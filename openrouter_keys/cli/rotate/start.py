@@ -1,0 +1,152 @@
+"""`rotate`: makes the twins, hands their secrets over, and waits for the old keys' grace."""
+
+import asyncio
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+from attrs import evolve, frozen
+
+from openrouter_keys.cli import BROKEN_PIPE
+from openrouter_keys.cli.provision.ending import Ending
+from openrouter_keys.cli.rotate.countdown import in_words
+from openrouter_keys.cli.rotate.finish import interrupted, retire
+from openrouter_keys.cli.rotate.order import Order
+from openrouter_keys.cli.rotate.view import ended, show
+from openrouter_keys.cli.secrets.destination import Destination
+from openrouter_keys.cli.secrets.handover import Handed, Taker
+from openrouter_keys.cli.secrets.sinks import Results, printed
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.progress import teller
+from openrouter_keys.cli.terminal.prompts import confirm
+from openrouter_keys.cli.terminal.warnings import warnings_to
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionProgress
+from openrouter_keys.rotation.replacement import refused
+from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
+
+
+async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
+    """Make the twins, retire the old keys if there is a grace, and return the exit code.
+
+    Raises:
+        CommandError: the grace was not agreed to; nothing was done.
+    """
+    if order.grace is not None:
+        what = f"rotate {keys(len(order.hashes))}" if order.hashes else "go on"
+        when = f"{in_words(order.grace)} later" if order.grace else "at once"
+        confirm(f"{what}, and delete the old keys {when}", yes=order.yes)
+    before, ending = await order.known(), order.ending
+    try:
+        report = await _make(client, order, ending)
+    except asyncio.CancelledError:
+        ending.interrupted()
+        return signal_code()
+    except ProvisioningStoppedError as stopped:
+        return _stopped(stopped, ending)
+    if order.grace is not None:
+        order.tell(str(report))
+        try:
+            report = _together(report, await retire(client, order, order.grace))
+        except asyncio.CancelledError:
+            return interrupted(order)
+    return await _end(report, order, before)
+
+
+async def _make(client: AsyncOpenRouter, order: Order, ending: Ending) -> RotationReport:
+    # A bar would get in the way of what goes to the same terminal.
+    bar = not (order.to.show_secret and sys.stdout.isatty())
+    with _results(order.to) as results, teller(quiet=order.quiet, bar=bar) as telling:
+
+        def see(progress: ProvisionProgress) -> None:
+            ending.see(progress)
+            if progress.total:
+                telling.tell(progress)
+
+        def hear() -> None:
+            ending.stopped_by = "interrupted"
+            telling.say(ending.finishing())
+
+        def warn(text: str) -> None:
+            if ending.stopped_by is None:
+                telling.say(text)
+
+        with interrupts(hear, ending.last_words), warnings_to(warn):
+            try:
+                return await client.rotate(
+                    order.hashes,
+                    journal=order.journal,
+                    on_result=results,
+                    budget=order.budget,
+                    concurrency=order.pace.concurrency,
+                    rate=order.pace.rate,
+                    on_progress=see,
+                    quiet_period=order.pace.quiet_period or 0.0,
+                    recipient=order.recipient,
+                )
+            finally:
+                await ending.rescue(results)
+
+
+@contextmanager
+def _results(to: Destination) -> Generator[Results | None]:
+    """Open what takes the secrets; None: the journal is enough."""
+    file, command = to.file(), to.command()
+    if file is not None:
+        with file as taker:
+            yield Results(_Named(taker) if to.format == "env" else taker)
+    elif command is not None:
+        yield Results(command)
+    else:
+        yield Results(printed(show_secret=True)) if to.show_secret else None
+
+
+@frozen
+class _Named:
+    """Hands a twin over by its name: no variable is called after an old key's hash."""
+
+    taker: Taker
+
+    async def take(self, handed: Handed, /) -> None:
+        """Hand it over."""
+        await self.taker.take(evolve(handed, ref=handed.name))
+
+
+def _stopped(stopped: ProvisioningStoppedError, ending: Ending) -> int:
+    code = ending.stopped(stopped)
+    if code == BROKEN_PIPE:
+        raise BrokenPipeError from stopped
+    return code
+
+
+def _together(made: RotationReport, retired: RotationReport) -> RotationReport:
+    """Return how both halves ended."""
+    return evolve(
+        retired,
+        rotated=made.rotated,
+        skipped=made.skipped,
+        failed=made.failed + retired.failed,
+        failures=(*made.failures, *retired.failures),
+        in_doubt=made.in_doubt,
+        provision=made.provision,
+    )
+
+
+async def _end(report: RotationReport, order: Order, before: Mapping[str, Rotation]) -> int:
+    shown = await _touched(report, order, before)
+    if not order.to.show_secret:
+        await show(shown, order.out, report)
+    return ended(report, shown, order)
+
+
+async def _touched(
+    report: RotationReport, order: Order, before: Mapping[str, Rotation]
+) -> list[Rotation]:
+    """Return what this call was about: what it was given, and what was not through before it."""
+    now, wanted = await order.known(), {*order.hashes}
+    done = {hash for hash, each in before.items() if each.state is RotationState.DELETED}
+    told = [each for hash, each in now.items() if hash in wanted or hash not in done]
+    # What cannot be rotated is in no journal.
+    unknown = [problem for problem in report.failures if problem.ref not in now]
+    return told + [refused(problem.ref, problem.reason) for problem in unknown]

@@ -1,0 +1,217 @@
+"""How rotations are shown: each key and its twin, and how a call ended. No network."""
+
+import shlex
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Final, cast
+
+from openrouter_keys.cli import DONE, IN_DOUBT, SOME_FAILED
+from openrouter_keys.cli.provision.ending import TOLD
+from openrouter_keys.cli.rotate.order import Order
+from openrouter_keys.cli.secrets.handover import free_name
+from openrouter_keys.cli.secrets.whereabouts import export_command
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.output import Output, print_json, print_records
+from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.errors import JSON
+from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
+
+#: The fields of a rotation, as programs get them.
+FIELDS: Final = (
+    "hash", "name", "twin", "limit", "spent", "twin_limit", "limit_reset", "starts_anew", "state",
+    "problem",
+)  # fmt: skip
+_COLUMNS: Final = ("old", "name", "twin", "may_spend", "state")
+_HEADINGS: Final = {"old": "old key", "twin": "new key", "may_spend": "new key may spend"}
+_STATES: Final[dict[str, str]] = {
+    RotationState.REFUSED: "refused",
+    RotationState.PLANNED: "not made",
+    RotationState.MADE: "not handed",
+    RotationState.HANDED_OVER: "both work",
+    RotationState.DISABLED: "disabled",
+    RotationState.DELETED: "replaced",
+}
+# A create, an update that disables, and a delete; another update may lower the twin's limit.
+_CHANGES: Final[dict[str, int]] = {
+    RotationState.REFUSED: 0,
+    RotationState.PLANNED: 3,
+    RotationState.MADE: 2,
+    RotationState.HANDED_OVER: 2,
+    RotationState.DISABLED: 2,
+    RotationState.DELETED: 0,
+}
+_PERIODS: Final = {"daily": "/day", "weekly": "/week", "monthly": "/month"}
+# As `SHORT_HASH` in `tables`, which programs do not load.
+_SHORT: Final = 8
+
+
+def record_of(rotation: Rotation) -> Record:
+    """Return a rotation as programs get it."""
+    spec = rotation.spec
+    reset = None if spec is None else spec.limit_reset
+    limit = None if spec is None else spec.limit
+    return {
+        "hash": rotation.hash,
+        "name": rotation.name,
+        "twin": rotation.twin,
+        "limit": rotation.limit,
+        "spent": rotation.spent,
+        "twin_limit": limit if isinstance(limit, int | float) else None,
+        "limit_reset": reset if isinstance(reset, str) else None,
+        "starts_anew": rotation.starts_anew,
+        "state": rotation.state.value,
+        "problem": rotation.problem,
+    }
+
+
+async def show(
+    rotations: Iterable[Rotation], out: Output, report: RotationReport | None = None
+) -> None:
+    """Print rotations, and for JSON how they ended."""
+    records = [record_of(rotation) for rotation in rotations]
+    if out.format == "json":
+        answer: dict[str, JSON] = {"data": [dict(record) for record in records]}
+        print_json(answer if report is None else {**answer, "report": _report(report)})
+    else:
+        await print_records(_each(records), out, FIELDS, _print)
+        sys.stdout.flush()
+
+
+def changes(rotations: Iterable[Rotation]) -> str:
+    """Say how many requests that a daily quota counts are needed at most, until all is done."""
+    count = sum(_changes(rotation) for rotation in rotations)
+    return f"needs up to {count:,} changes of the service's daily quota"
+
+
+def _changes(rotation: Rotation) -> int:
+    needed = _CHANGES[rotation.state]
+    spec = rotation.spec
+    lowers = spec is not None and isinstance(spec.limit, int | float) and spec.limit_reset is None
+    return needed + lowers if needed else 0
+
+
+def preview(rotations: Sequence[Rotation]) -> None:
+    """Show on standard error which rotations somebody is about to be asked about."""
+    # Loaded late, as below: programs need no table.
+    from openrouter_keys.cli.terminal.tables import console, table_of  # noqa: PLC0415
+
+    rows = [_row(record_of(rotation)) for rotation in rotations]
+    console(stderr=True).print(table_of(rows, _COLUMNS, _HEADINGS))
+
+
+async def _each(records: Sequence[Record]) -> AsyncIterator[Record]:
+    for record in records:
+        yield record
+
+
+def _print(records: Sequence[Record]) -> None:
+    from openrouter_keys.cli.terminal.tables import print_table  # noqa: PLC0415
+
+    print_table([*map(_row, records)], _COLUMNS, _HEADINGS, what="key")
+
+
+def _row(record: Record) -> Record:
+    state, twin = cast("str", record["state"]), cast("str | None", record["twin"])
+    return {
+        "old": cast("str", record["hash"])[:_SHORT],
+        "name": record["name"],
+        "twin": None if twin is None else twin[:_SHORT],
+        "may_spend": None if state == RotationState.REFUSED else _may_spend(record),
+        "state": _STATES[state],
+    }
+
+
+def _may_spend(record: Record) -> str:
+    from openrouter_keys.cli.terminal.tables import money  # noqa: PLC0415
+
+    limit, spent = record["limit"], cast("float", record["spent"])
+    if not isinstance(limit, int | float):
+        return "no limit"
+    reset = cast("str | None", record["limit_reset"])
+    period = "" if reset is None else _PERIODS.get(reset, f", {reset}")
+    if record["starts_anew"]:
+        return f"{money(limit)}{period}, starts anew"
+    left = money(cast("float", record["twin_limit"]))
+    return f"{left} of {money(limit)}: {money(spent)} spent" if spent else f"{left}{period}"
+
+
+def _report(report: RotationReport) -> JSON:
+    counts = ("rotated", "retired", "waiting", "pending", "skipped", "failed", "in_doubt")
+    stopped = None if report.exhausted is None else str(report.exhausted)
+    return {"ok": report.ok, "stopped": stopped, **{name: getattr(report, name) for name in counts}}
+
+
+def problems_of(rotations: Iterable[Rotation]) -> Iterator[str]:
+    """Return what went wrong last, with the names of the keys."""
+    stuck = [rotation for rotation in rotations if rotation.problem is not None]
+    for rotation in stuck[:TOLD]:
+        yield f"{_key(rotation.hash, rotation.name)}: {rotation.problem}"
+    if len(stuck) > TOLD:
+        yield f"and {keys(len(stuck) - TOLD)} more (--json tells all)"
+
+
+def _key(hash: str, name: str | None) -> str:
+    return hash if name is None else f"{hash[:_SHORT]} {name!r}"
+
+
+def ended(report: RotationReport, rotations: Sequence[Rotation], order: Order) -> int:
+    """Tell how it went and what is left to do, and return the exit code.
+
+    Args:
+        report: what to tell.
+        rotations: of the keys that it is about.
+        order: what was asked for.
+    """
+    for line in _problems(report, rotations):
+        say(line)
+    if report.exhausted is not None:
+        say(f"stopped: {report.exhausted}")
+    told = str(report)
+    tell = order.tell if report.ok else say
+    tell("nothing is left to do" if told == "nothing" else told)
+    for line in _left(report, order):
+        order.tell(line)
+    if report.ok:
+        return DONE
+    unproven = report.provision is not None and report.provision.unproven
+    return IN_DOUBT if report.in_doubt or unproven else SOME_FAILED
+
+
+def _left(report: RotationReport, order: Order) -> Iterator[str]:
+    journal = str(order.journal)
+    if report.pending:
+        yield f"go on with: {_command('rotate', '--journal', journal)}"
+    if order.to.secret_file and not report.rotated:
+        yield f"no new secret was handed over, so {order.to.secret_file} was not made"
+    if report.rotated and not order.hands_over:
+        yield f"the new secrets are in the journal; take them out with: {export_of(order)}"
+    if report.waiting > report.pending:
+        finish = _command("rotate", "--finish", "--journal", journal)
+        when = "once the new keys are in use, delete the old ones"
+        if report.exhausted is not None:
+            when = f"wait until {report.exhausted.resets_at:%Y-%m-%d %H:%M} UTC, then go on"
+        yield f"{when} with: {finish}"
+
+
+def export_of(order: Order) -> str:
+    """Return the command that takes the new secrets out of the journal."""
+    return export_command(order.journal, free_name("keys.csv"))
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["openrouter-keys", *words])
+
+
+def _problems(report: RotationReport, rotations: Iterable[Rotation]) -> Iterator[str]:
+    """Return what failed or is in doubt, with the names of the keys."""
+    names = {rotation.hash: rotation.name for rotation in rotations}
+    doubts = () if report.provision is None else report.provision.doubts
+    for what, count, found in (
+        ("failed", report.failed, report.failures),
+        ("in doubt", report.in_doubt, doubts),
+    ):
+        for problem in found[:TOLD]:
+            key = _key(problem.ref, names.get(problem.ref))
+            yield f"{what}: {key}: {problem.reason}"
+        if count > TOLD:
+            yield f"{what}: and {keys(count - TOLD)} more (--json tells all)"

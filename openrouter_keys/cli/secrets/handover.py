@@ -1,0 +1,380 @@
+"""Where secrets go: a new private file, or another program's standard input, one at a time."""
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Literal, Protocol, TextIO, TypeAlias
+
+from attrs import asdict, define, field, frozen
+
+from openrouter_keys._base.masking import mask
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.terminal.csv_cells import csv_row
+from openrouter_keys.cli.terminal.text import as_json
+from openrouter_keys.models import HoldsSecret
+
+#: `raw`: nothing but the secrets, one a line.
+SecretFormat: TypeAlias = Literal["env", "csv", "jsonl", "raw"]
+
+COLUMNS: Final = ("ref", "name", "hash", "key", "state")
+_BY_EXTENSION: Final[dict[str, SecretFormat]] = {
+    ".env": "env",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+# RFC 4180's.
+_CSV_END: Final = "\r\n"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
+
+
+@frozen(kw_only=True)
+class Handed(HoldsSecret):
+    """A key on its way to whoever takes it.
+
+    Attributes:
+        ref: the caller's own id for it; empty: there is none, nor other keys beside it.
+        name: its name.
+        hash: its hash.
+        key: the secret; masked in `repr`, never pickled.
+        state: how it stands in its journal; empty: it has none.
+    """
+
+    ref: str
+    name: str
+    hash: str
+    key: str = field(repr=mask)
+    state: str = ""
+
+
+class Taker(Protocol):
+    """Takes keys."""
+
+    async def take(self, handed: Handed, /) -> None:
+        """Take a key: once this returns, it is taken.
+
+        Raises:
+            CommandError: it is not.
+        """
+
+
+def format_of(file: str, default: SecretFormat) -> SecretFormat:
+    """Return the format that a file's name asks for: `.env`, `.csv`, `.jsonl`."""
+    name = Path(file).name
+    return "env" if name == ".env" else _BY_EXTENSION.get(Path(name).suffix.lower(), default)
+
+
+@frozen
+class TextTaker:
+    """Writes each key to an open text."""
+
+    write: Callable[[Handed], object]
+    flush: Callable[[], object]
+
+    async def take(self, handed: Handed, /) -> None:
+        """Write it down; it survives this process from then on."""
+        try:
+            self.write(handed)
+            self.flush()
+        except BrokenPipeError:
+            raise  # nobody reads any more: that is no failure of ours
+        except OSError as error:
+            raise CommandError(f"cannot write the secret: {error.strerror}") from error
+
+
+@define
+class WholeLines:
+    """Writes lines to standard output, each in one go, past the buffer of `sys.stdout`.
+
+    Of a line that did not fit, what was written is taken back where that can be done: at the end
+    of a file. A buffer would write the rest at some later time, or half of another line.
+    """
+
+    _lines: int = 0
+
+    def write(self, line: str) -> None:
+        """Write a line.
+
+        Raises:
+            OSError: it was not written; the text says what is there.
+        """
+        descriptor = _descriptor()
+        if descriptor is None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        else:
+            self._write(descriptor, line.encode(errors="backslashreplace"))
+        self._lines += 1
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(descriptor, line[written:])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            has = f"{self._lines:,} whole line{'' if self._lines == 1 else 's'} before it"
+            if written and not _taken_back(descriptor, written):
+                has += ", and a part of one after them, which is to be thrown away"
+            elif not self._lines:
+                has = "nothing of them"
+            raise OSError(error.errno, f"{error.strerror}; standard output has {has}") from None
+
+
+def _descriptor() -> int | None:
+    """Return where standard output goes; None: to a terminal, or to what stands in for it."""
+    try:
+        return None if sys.stdout.isatty() else sys.stdout.fileno()
+    except OSError:
+        return None
+
+
+def _taken_back(descriptor: int, written: int) -> bool:
+    """Cut the last bytes off a file, if nothing else was written behind them."""
+    with suppress(OSError):
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == found.st_size:
+            os.ftruncate(descriptor, found.st_size - written)
+            os.lseek(descriptor, -written, os.SEEK_CUR)
+            return True
+    return False
+
+
+@define
+class CommandTaker:
+    """Runs a program for each key, one at a time, with the secret on its standard input.
+
+    It gets `OPENROUTER_KEY_REF`, `OPENROUTER_KEY_NAME` and `OPENROUTER_KEY_HASH` in its
+    environment, and no management key.
+
+    Args:
+        words: the program and its arguments; no shell reads them.
+    """
+
+    words: tuple[str, ...]
+    _turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
+
+    @classmethod
+    def of(cls, command: str) -> "CommandTaker":
+        """Make one of a command line.
+
+        Raises:
+            CommandError: it cannot be read as one, or there is no such program.
+        """
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise CommandError(f"--to-command: {error}", USAGE) from error
+        if not words:
+            raise CommandError("--to-command: give a program and its arguments", USAGE)
+        if shutil.which(words[0]) is None:
+            problem = f"--to-command: there is no program {words[0]!r}"
+            raise CommandError(f"{problem}; no shell reads this: sh -c '...' has one", USAGE)
+        return cls(words)
+
+    async def take(self, handed: Handed, /) -> None:
+        """Run the program; it has taken the key if it exits with 0."""
+        async with self._turn:
+            code = await self._run(handed)
+        if code:
+            taken = f"did not take the key {handed.ref or handed.name!r}"
+            raise CommandError(f"{self.words[0]} exited with {code} and {taken}")
+
+    async def _run(self, handed: Handed) -> int:
+        line = f"{encodable(handed.key)}\n".encode()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.words,
+                stdin=asyncio.subprocess.PIPE,
+                # What it prints is no data of ours.
+                stdout=2,
+                env=_environment(handed),
+                # A Ctrl-C is for us: what was begun for a key is finished.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandError(f"cannot run {self.words[0]}: {error.strerror}", USAGE) from error
+        await process.communicate(line)
+        return await process.wait()
+
+
+def _environment(handed: Handed) -> dict[str, str]:
+    known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
+    ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
+    return ours | {f"OPENROUTER_KEY_{name}": _held(value) for name, value in known.items()}
+
+
+def _held(text: str) -> str:
+    """Return a text as an environment can hold it: no NUL, and escapes for what cannot be said."""
+    encoding = sys.getfilesystemencoding()
+    return text.replace("\0", "").encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextmanager
+def new_file(
+    path: str, format: SecretFormat, *, durable: bool = False, whole: bool = False
+) -> Generator[TextTaker]:
+    """Make a private file that takes keys, each whole; one that took none is removed again.
+
+    Args:
+        path: a file that is not there yet.
+        format: what is written into it.
+        durable: a key that was taken is on the disk, and not on its way there.
+        whole: a file that could not be finished is removed, too.
+
+    Raises:
+        CommandError: it is there, or cannot be made or written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise CommandError(_taken(path), USAGE) from error
+    except OSError as error:
+        raise CommandError(f"cannot make {path}: {error.strerror}", USAGE) from error
+    # What was taken, in bytes: after a line that did not fit, the file ends where that began.
+    keep, taken, spare = False, 0, os.dup(descriptor)
+    try:
+        with _text_of(descriptor) as file:
+            write = writer(format, file.write)
+
+            def flush() -> None:
+                nonlocal keep, taken
+                file.flush()
+                if durable:
+                    os.fsync(descriptor)
+                taken = os.fstat(descriptor).st_size
+                keep = not whole
+
+            yield TextTaker(write, flush)
+            file.flush()
+            os.fsync(descriptor)
+        keep = keep or whole
+    except BaseException:
+        os.ftruncate(spare, taken)
+        raise
+    finally:
+        os.close(spare)
+        if not keep:
+            os.unlink(path)
+
+
+def check_new(path: str) -> None:
+    """Refuse a file that could not be made, before anything else is done.
+
+    Raises:
+        CommandError: it is there, or its folder is not.
+    """
+    if os.path.lexists(path):
+        raise CommandError(_taken(path), USAGE)
+    if not Path(path).parent.is_dir():
+        raise CommandError(f"cannot make {path}: there is no folder {Path(path).parent}", USAGE)
+
+
+def free_name(path: str) -> str:
+    """Return a file's path, or one like it of a file that is not there yet: `keys-2.csv`."""
+    given, number = Path(path), 1
+    free = given
+    while os.path.lexists(free):
+        number += 1
+        free = given.with_name(f"{given.stem}-{number}{given.suffix}")
+    return str(free)
+
+
+def _taken(path: str) -> str:
+    return f"{path} is there already: give a new file, such as {free_name(path)}"
+
+
+@contextmanager
+def _text_of(descriptor: int) -> Generator[TextIO]:
+    """Write to a file that is open, and close it."""
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+    except OSError as error:
+        raise CommandError(f"cannot write the keys: {error.strerror}") from error
+
+
+def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Handed], object]:
+    """Return what writes a key into a text.
+
+    Args:
+        format: how.
+        write: writes a line.
+    """
+    if format == "raw":
+        return lambda handed: write(f"{_alone(handed.key)}\n")
+    if format == "jsonl":
+        return lambda handed: write(as_json(asdict(handed)) + "\n")
+    if format == "env":
+        variables = _Variables()
+        return lambda handed: write(f"{variables.name(handed)}={_assigned(handed.key)}\n")
+    write(csv_row(COLUMNS, _CSV_END))
+    return lambda handed: write(csv_row(_cells(handed), _CSV_END))
+
+
+def _cells(handed: Handed) -> list[str]:
+    encodable(handed.key)
+    return [*asdict(handed).values()]
+
+
+def encodable(key: str) -> str:
+    """Return a secret that can be written as it is.
+
+    Raises:
+        CommandError: half a surrogate pair is in it.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        problem = "the secret cannot be written as text: give --secret-format jsonl"
+    else:
+        return key
+    raise CommandError(problem)
+
+
+def _alone(key: str) -> str:
+    """Return a secret that may stand in a line, which is nothing else's."""
+    if not key.isprintable():
+        problem = "holds characters that no line of a file can have: give --secret-format jsonl"
+        raise CommandError(f"the secret {problem}")
+    return key
+
+
+def _assigned(key: str) -> str:
+    """Return a secret as a variable's value, which shells and readers of `.env` files read alike.
+
+    What nobody takes for anything else has no quotes, since some readers would keep them.
+    """
+    if _PLAIN.fullmatch(key):
+        return key
+    if "'" in _alone(key) or "\\" in key:
+        problem = "has quotes or backslashes, which each reads otherwise in a .env file"
+        raise CommandError(f"the secret {problem}: give --secret-format jsonl")
+    return f"'{key}'"
+
+
+class _Variables:
+    """Names of environment variables, each once: `OPENROUTER_API_KEY_` and a key's ref."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def name(self, handed: Handed) -> str:
+        """Return a key's variable; of two refs that come out alike, the later has its hash too."""
+        name = f"OPENROUTER_API_KEY_{re.sub(r'[^A-Z0-9]+', '_', handed.ref.upper()).strip('_')}"
+        name = name.rstrip("_")
+        if name in self._given:
+            name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:SHORT].upper())}"
+        self._given.add(name)
+        return name
+
+
+SHORT: Final = 12

@@ -1,0 +1,142 @@
+"""Secrets that no journal keeps and nobody took: where they are saved, so that none is lost."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.secrets.destination import Destination
+from openrouter_keys.cli.secrets.handover import Handed, Taker, free_name
+from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.text import as_json
+from openrouter_keys.errors import JournalError
+from openrouter_keys.journal.encryption import sealing
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
+from openrouter_keys.provisioning.report import UndeliveredKey
+
+
+@frozen(kw_only=True)
+class Keeping:
+    """Where a run's secrets are kept and go.
+
+    Attributes:
+        journal: its journal.
+        to: where its secrets go.
+        stored: whether the journal has the secrets, too.
+        recipient: whom the journal seals them to; None: nobody.
+    """
+
+    journal: Path
+    to: Destination
+    stored: bool = True
+    recipient: str | None = None
+
+
+@frozen(kw_only=True)
+class Rescue:
+    """What became of the secrets that a run could not get rid of.
+
+    Attributes:
+        count: how many they are.
+        file: the file that has them; None: there is none.
+        lost: the hashes of keys whose secrets could not be saved.
+    """
+
+    count: int
+    file: str | None = None
+    lost: Sequence[str] = ()
+
+    def told(self, journal: Path) -> Iterator[str]:
+        """Tell people, and what a next run does."""
+        saved = self.count - len(self.lost)
+        if self.file is not None:
+            yield f"the secrets of {keys(saved)} are in {self.file} alone, which only you can read"
+        elif saved:
+            yield f"the secrets of {keys(saved)} were not in the journal, and handed over instead"
+        if self.lost:
+            hashes = ", ".join(self.lost)
+            yield f"the secrets of {keys(len(self.lost))} are lost: delete those keys: {hashes}"
+        yield (
+            f"with {journal} as it was, the next run deletes those of them that it has no secret "
+            "of, and makes them anew; without it, a run makes every key once more"
+        )
+
+
+def handed_of(key: UndeliveredKey) -> Handed:
+    """Return a key that a run could not hand over, as it would have been."""
+    return Handed(ref=key.ref, name="", hash=key.hash, key=key.key, state=State.MADE)
+
+
+async def unheld(handed: Sequence[Handed], journal: Path) -> Sequence[Handed]:
+    """Return the keys, of some that were taken without secrets, whose secrets no journal has."""
+    held = set[str | None]()
+    if handed:
+        with suppress(JournalError):
+            async with Journal.read(journal) as found:
+                entries = [each async for each in found.every()]
+            held = {each.hash for each in entries if each.secret or each.sealed}
+    return [each for each in handed if each.hash not in held]
+
+
+async def rescue(handed: Sequence[Handed], keeping: Keeping, taker: Taker | None) -> Rescue:
+    """Save secrets in a new private file, or else where the run's other secrets go.
+
+    Whoever wanted no secret to be stored gets no file, and who wanted them sealed a sealed one;
+    a file of secrets may have another beside it.
+
+    Args:
+        handed: the keys.
+        keeping: where the run's secrets are kept and go.
+        taker: who takes them; None: nobody does.
+    """
+    file = _saved(handed, keeping)
+    lost = [] if file is not None else [each.hash for each in await _untaken(handed, taker)]
+    return Rescue(count=len(handed), file=file, lost=lost)
+
+
+def _saved(handed: Sequence[Handed], keeping: Keeping) -> str | None:
+    given, recipient = keeping.to.secret_file, keeping.recipient
+    if given is None and not keeping.stored:
+        return None
+    content = "".join(as_json(asdict(each)) + "\n" for each in handed).encode()
+    ending = "rescued.jsonl"
+    if given is None and recipient is not None:
+        content, ending = sealing(recipient)(content), f"{ending}.age"
+    # A folder that is gone, or a disk that is full, may be that of one of them.
+    beside = [Path(file).parent for file in (given, keeping.journal) if file is not None]
+    for folder in dict.fromkeys([*beside, Path()]):
+        file = free_name(str(folder / f"{keeping.journal.name}.{ending}"))
+        with suppress(OSError):
+            _write(file, content)
+            return file
+    return None
+
+
+def _write(file: str, content: bytes) -> None:
+    """Make a private file with all of it, or none."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(file)
+        raise
+
+
+async def _untaken(handed: Sequence[Handed], taker: Taker | None) -> Sequence[Handed]:
+    """Hand keys over, and return those that were not taken."""
+    if taker is None:
+        return handed
+    left: list[Handed] = []
+    for each in handed:
+        try:
+            await taker.take(each)
+        except (CommandError, OSError):
+            left.append(each)
+    return left

@@ -1,0 +1,207 @@
+"""A file of keys to be made: CSV, JSON, lines of JSON or YAML; all of it checked, then read again.
+
+CSV and lines of JSON are read row by row, so that any number of them needs little memory.
+"""
+
+import codecs
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, TextIO, TypeAlias
+
+from attrs import define, field
+
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.secrets.sources import STANDARD
+from openrouter_keys.cli.specs.csv_rows import csv_rows
+from openrouter_keys.cli.specs.documents import json_rows, jsonl_rows, yaml_rows
+from openrouter_keys.cli.specs.rows import Row
+from openrouter_keys.cli.sums import Sums
+from openrouter_keys.journal.specs import KeySpec
+
+FileFormat: TypeAlias = Literal["csv", "json", "jsonl", "yaml"]
+
+_READ: Final[Mapping[FileFormat, Callable[[TextIO, str], Iterator[Row]]]] = {
+    "csv": csv_rows,
+    "json": json_rows,
+    "jsonl": jsonl_rows,
+    "yaml": yaml_rows,
+}
+_BY_EXTENSION: Final[Mapping[str, FileFormat]] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+}
+_STANDARD_INPUT: Final = "standard input"
+# In bytes: what is no file is kept in memory, since it can be read only once.
+_LARGEST_PIPE: Final = 100_000_000
+# More than a line may have that anything is said of, in bytes.
+_PART: Final = 16_000_000
+_BLOCK: Final = 1_000_000
+
+
+def read_specs(path: str | os.PathLike[str]) -> list[KeySpec]:
+    """Read all keys of a file, or none.
+
+    Raises:
+        CommandError: it cannot be read, or a row is not usable; which line and column is told.
+    """
+    with spec_file(str(path), None) as file:
+        return [*file]
+
+
+@define(eq=False)
+class SpecFile:
+    """An open file of keys, all of which were checked; iterated over, it is read again.
+
+    Attributes:
+        name: what it is called in errors.
+        sums: what it asks for in all.
+    """
+
+    name: str
+    _format: FileFormat
+    _file: BinaryIO
+    sums: Sums = field(factory=Sums, init=False)
+
+    def __len__(self) -> int:
+        return self.sums.count
+
+    def __iter__(self) -> Iterator[KeySpec]:
+        return (row.spec() for row in self._rows())
+
+    def check(self) -> None:
+        """Check every row before anything is sent.
+
+        Raises:
+            CommandError: one is not usable, two have the same ref, or there is none.
+        """
+        # Their hashes need a tenth of the memory; where two are the same, the refs are compared.
+        seen, doubtful = set[int](), False
+        for row in self._rows():
+            spec = row.spec()
+            doubtful = doubtful or hash(spec.ref) in seen
+            seen.add(hash(spec.ref))
+            self.sums.add(spec)
+            if spec.external is not None and spec.external.api_key is not None:
+                self._refuse_readable(row)
+        if doubtful:
+            self._refuse_twins()
+        if not self.sums.count:
+            raise CommandError(f"{self.name} has no keys in it: add one, with a name", USAGE)
+
+    def _refuse_twins(self) -> None:
+        places: dict[str, str] = {}
+        for row in self._rows():
+            ref = row.spec().ref
+            if ref in places:
+                first = places[ref].removeprefix(f"{self.name}, ")
+                what = "ref" if row.fields.get("ref") else "name"
+                problem = f"the {what} is that of {first} too: give each a ref of its own"
+                raise CommandError(f"{row.where}: {problem}", USAGE)
+            places[ref] = row.where
+
+    def _refuse_readable(self, row: Row) -> None:
+        if isinstance(self._file, io.BytesIO) or sys.platform == "win32":
+            return
+        if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) & 0o077:
+            problem = "holds an external API key, and others could read the file: chmod 600 it"
+            raise CommandError(f"{row.where}: {problem}", USAGE)
+
+    def _rows(self) -> Iterator[Row]:
+        self._file.seek(0)
+        text = io.TextIOWrapper(self._file, encoding="utf-8-sig", newline="")
+        try:
+            yield from _READ[self._format](text, self.name)
+        except UnicodeDecodeError:
+            raise CommandError(self._not_utf8(), USAGE) from None
+        finally:
+            text.detach()
+
+    def _not_utf8(self) -> str:
+        self._file.seek(0)
+        lines = iter(lambda: self._file.readline(_PART), b"")
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                odd = f"line {number} has the byte 0x{line[error.start]:02X}"
+                return f"{self.name} is not UTF-8 text ({odd}): {_convert('WINDOWS-1252')}"
+        return f"{self.name} is not UTF-8 text"
+
+    def refuse_empty(self) -> None:
+        """Refuse what has nothing in it, which is no row, array or mapping of any format."""
+        self._file.seek(0)
+        if self._file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            self._file.seek(0)
+        if not any(map(bytes.strip, iter(lambda: self._file.read(_BLOCK), b""))):
+            raise CommandError(f"{self.name} is empty: add a key, with a name", USAGE)
+
+    def refuse_utf16(self) -> None:
+        """Refuse what spreadsheets call Unicode text."""
+        self._file.seek(0)
+        begin = self._file.read(4)
+        if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
+            raise CommandError(f"{self.name} is UTF-16 text: {_convert('UTF-16')}", USAGE)
+
+
+def _convert(encoding: str) -> str:
+    command = f"iconv -f {encoding} -t UTF-8 OLD > NEW"
+    return f'save it as UTF-8 ("CSV UTF-8" in a spreadsheet), or convert it: {command}'
+
+
+@contextmanager
+def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
+    """Open a file of keys and check all of it.
+
+    Args:
+        path: the file; `-`: standard input.
+        format: its format; None: by its name.
+
+    Raises:
+        CommandError: it cannot be read, or is not usable; which line and field is told.
+    """
+    name = _STANDARD_INPUT if path == STANDARD else path
+    if Path(path).is_dir():
+        raise CommandError(f"{path} is a folder: give a file of keys to be made", USAGE)
+    chosen = format or _BY_EXTENSION.get(Path(path).suffix.lower())
+    if chosen is None:
+        raise CommandError(f"what is {name}? give --format: csv, json, jsonl or yaml", USAGE)
+    try:
+        with _opened(path) as file:
+            found = SpecFile(name, chosen, file)
+            found.refuse_empty()
+            found.refuse_utf16()
+            found.check()
+            yield found
+    except OSError as error:
+        if error.filename != path:
+            raise
+        message = f"cannot read {path}: {error.strerror}; give a file of keys to be made"
+        raise CommandError(message, USAGE) from error
+
+
+def _opened(path: str) -> BinaryIO:
+    if path == STANDARD:
+        return _kept(sys.stdin.buffer, _STANDARD_INPUT)
+    file = open(path, "rb")  # noqa: SIM115 - closed by whoever asked for it
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    with file:
+        return _kept(file, path)
+
+
+def _kept(pipe: BinaryIO, name: str) -> BinaryIO:
+    text = pipe.read(_LARGEST_PIPE + 1)
+    if len(text) > _LARGEST_PIPE:
+        problem = f"has more than {_LARGEST_PIPE:,} bytes, and can be read only once"
+        raise CommandError(f"{name} {problem}: give a file of keys to be made", USAGE)
+    return io.BytesIO(text)

@@ -1,0 +1,103 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets what is under way end, the second does not."""
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from attrs import define
+
+from openrouter_keys.cli.terminal.text import printable
+
+# Windows has no SIGHUP: the terminal is closed, or its connection lost.
+_HANGUP: Final = getattr(signal, "SIGHUP", None)
+#: What stops a program from outside; an interrupt is the event loop's own to handle.
+FROM_OUTSIDE: Final = (signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
+_STOPPING: Final = (signal.SIGINT, *FROM_OUTSIDE)
+_STDERR: Final = 2
+# A progress bar's line is wiped, and the cursor that it hides is shown.
+_TIDY: Final = "\r\x1b[2K\x1b[?25h"
+
+
+@define
+class _Heard:
+    number: int = signal.SIGINT
+
+
+_heard: Final = _Heard()
+
+
+def signal_code() -> int:
+    """Return the exit code of what a signal stopped: 128 and its number, as in shells."""
+    return 128 + _heard.number
+
+
+@contextmanager
+def interrupts(
+    first: Callable[[], object],
+    last_words: Callable[[], str],
+    numbers: Collection[int] = _STOPPING,
+) -> Generator[None]:
+    """Let the first signal cancel this task, and the second end the process there and then.
+
+    What runs meanwhile must bear being killed at any moment, as a run with a journal does.
+
+    Args:
+        first: called in the loop at the first signal.
+        last_words: what is told at the second, such as how to go on.
+        numbers: the signals; a SIGHUP that is ignored, as `nohup` has it, stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other thread hears signals
+        return
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    heard = False
+    _heard.number = signal.SIGINT
+
+    def cancel() -> None:
+        if task is not None:
+            task.cancel()
+        with suppress(OSError):  # there may be no terminal any more
+            first()
+
+    def hear(number: int, _: object) -> None:
+        nonlocal heard
+        if heard:
+            _end(last_words())
+        heard, _heard.number = True, number
+        if number == _HANGUP:
+            _let_go_of_a_terminal_that_is_gone()
+        loop.call_soon_threadsafe(cancel)
+
+    # Not the loop's own handlers, which some platforms do not have.
+    ignored = _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN
+    heeded = [number for number in numbers if not (ignored and number == _HANGUP)]
+    before = {number: signal.signal(number, hear) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _let_go_of_a_terminal_that_is_gone() -> None:
+    """Write to nowhere: an error of a write would come between a key and its deletion."""
+    for number in (1, _STDERR):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
+def _end(words: str) -> None:
+    tidy = _TIDY if sys.stderr.isatty() else ""
+    try:
+        os.write(_STDERR, f"{tidy}openrouter-keys: {printable(words)}\n".encode(errors="replace"))
+    finally:
+        os._exit(signal_code())

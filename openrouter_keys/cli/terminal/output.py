@@ -1,0 +1,166 @@
+"""What a command prints: a table for people on a terminal; JSON, lines of JSON, CSV for programs.
+
+A standard output that is no terminal gets tab-separated values with a header.
+"""
+
+import json
+import sys
+from collections.abc import AsyncIterable, Callable, Sequence
+from typing import Annotated, Final, Literal, TypeAlias
+
+from attrs import frozen
+from cyclopts import Group, Parameter
+
+from openrouter_keys._base.masking import scrub
+from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.terminal.csv_cells import csv_row
+from openrouter_keys.cli.terminal.text import Record, as_json, printable, scrubbed
+from openrouter_keys.cli.values import Flag
+from openrouter_keys.errors import JSON
+
+Format: TypeAlias = Literal["table", "text", "json", "jsonl", "csv"]
+
+_GROUP: Final = Group("Output", sort_key=90)
+
+
+@Parameter(name="*", group=_GROUP)
+@frozen(kw_only=True)
+class Output:
+    """What to print; without any of these, a table on a terminal, and tabs in a pipe."""
+
+    json: Annotated[Flag, Parameter(help="Print JSON, as the API answers.")] = False
+    jsonl: Annotated[Flag, Parameter(help="Print a line of JSON for each.")] = False
+    csv: Annotated[Flag, Parameter(help="Print CSV with a header.")] = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.json + self.jsonl + self.csv > 1:
+            raise CommandError("give one of --json, --jsonl and --csv", USAGE)
+
+    @property
+    def format(self) -> Format:
+        """The format that was asked for, or that suits standard output."""
+        if self.json:
+            return "json"
+        if self.jsonl:
+            return "jsonl"
+        if self.csv:
+            return "csv"
+        return "table" if sys.stdout.isatty() else "text"
+
+
+#: What a command prints whose user gave no option of these.
+DEFAULT: Final = Output()
+
+
+def columns_of(
+    given: str | None, default: Sequence[str], known: Sequence[str], option: str = "--columns"
+) -> Sequence[str]:
+    """Return the columns that were asked for by an option: comma-separated names.
+
+    Raises:
+        CommandError: there is no such column.
+    """
+    if given is None:
+        return default
+    columns = [name.strip() for name in given.split(",")]
+    for name in columns:
+        if name not in known:
+            message = f"{option}: there is no {name!r}; there are {', '.join(known)}"
+            raise CommandError(message, USAGE)
+    return columns
+
+
+async def print_records(
+    records: AsyncIterable[Record],
+    output: Output,
+    columns: Sequence[str],
+    table: Callable[[Sequence[Record]], None],
+) -> None:
+    """Print records, each as it comes where the format allows it, and no secret in any.
+
+    Args:
+        records: what to print.
+        output: how.
+        columns: the fields that CSV and tab-separated values have.
+        table: prints all of them for people.
+    """
+    if output.format == "table":
+        table([_shown(record) async for record in records])
+    elif output.format == "json":
+        print_json({"data": [dict(record) async for record in records]})
+    else:
+        write = None
+        async for record in records:
+            # Its header is only written once it is known that there is something to print.
+            write = write or _row_writer(output.format, columns)
+            write(_shown(record))
+        if write is None:
+            _row_writer(output.format, columns)
+
+
+def print_record(record: Record, output: Output, **secret: str) -> None:
+    """Print one record: a line for each field, or as `print_records` does.
+
+    Args:
+        record: the record; what looks like a secret in it is masked.
+        output: how.
+        **secret: a field that is printed as it is.
+    """
+    record = {**_shown(record), **secret}
+    if output.format == "json":
+        _write_json({"data": record})
+    elif output.format == "text":
+        for name, value in record.items():
+            sys.stdout.write(f"{printable(name)}\t{printable(cell(value))}\n")
+    elif output.format == "table":
+        # Loaded late: programs need no table.
+        from openrouter_keys.cli.terminal.tables import print_fields  # noqa: PLC0415
+
+        print_fields(record)
+    else:
+        _row_writer(output.format, tuple(record))(record)
+
+
+def _shown(record: Record) -> dict[str, JSON]:
+    return {scrub(name): scrubbed(value) for name, value in record.items()}
+
+
+def print_json(value: Record, **secret: str) -> None:
+    """Print one JSON object: indented on a terminal, in one line elsewhere.
+
+    Args:
+        value: the object; what looks like a secret in it is masked.
+        **secret: a member that is printed as it is, before the others.
+    """
+    _write_json({**secret, **_shown(value)})
+
+
+def _write_json(value: JSON) -> None:
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(f"{as_json(value, indent)}\n")
+
+
+def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], object]:
+    if format == "jsonl":
+        return lambda record: sys.stdout.write(f"{as_json(dict(record))}\n")
+    if format == "csv":
+        # The line ends of this system: the file that it is redirected to is a local one.
+        # A terminal would do what a name tells it to.
+        show = printable if sys.stdout.isatty() else str
+        sys.stdout.write(csv_row(map(show, columns)))
+        return lambda record: sys.stdout.write(
+            csv_row(show(cell(record.get(name))) for name in columns)
+        )
+    sys.stdout.write("\t".join(map(printable, columns)) + "\n")
+    return lambda record: sys.stdout.write(
+        "\t".join(printable(cell(record.get(name))) for name in columns) + "\n"
+    )
+
+
+def cell(value: JSON) -> str:
+    """Show a value in CSV: null is empty, a flag `true` or `false`."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

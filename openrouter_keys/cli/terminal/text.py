@@ -1,0 +1,60 @@
+"""Text that came from elsewhere, made fit for a terminal, and for a line of its own."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from openrouter_keys._base.masking import scrub
+from openrouter_keys.cli.terminal.streams import speaks_unicode
+from openrouter_keys.errors import JSON
+
+#: A record as plain JSON values, by the API's names.
+Record: TypeAlias = Mapping[str, JSON]
+
+# What JSON itself leaves as it is: all but ASCII that is printed. Its own line ends are no text.
+_OTHERS: Final = re.compile(r"[^\n -~]+")
+
+
+def printable(text: str) -> str:
+    """Show what steers a terminal, or a reader's eye, as escapes, and a line end too."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "replace").decode()
+        for each in text
+    )
+
+
+def say(text: str) -> None:
+    """Tell people something, in one line on standard error, in which no secret stands."""
+    sys.stderr.write(f"openrouter-keys: {printable(scrub(text))}\n")
+    sys.stderr.flush()
+
+
+def scrubbed(value: JSON) -> JSON:
+    """Return what the service said without whatever looks like a secret."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, list):
+        return [scrubbed(each) for each in value]
+    if isinstance(value, dict):
+        return {scrub(name): scrubbed(each) for name, each in value.items()}
+    return value
+
+
+def as_json(value: JSON, indent: int | None = None) -> str:
+    """Return a value as JSON, in which escapes stand for whatever steers a terminal.
+
+    Args:
+        value: what it says.
+        indent: how many spaces each level is set in by; None: it is one line.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=not speaks_unicode())
+    return _OTHERS.sub(lambda found: "".join(map(_in_json, found.group())), text)
+
+
+def _in_json(character: str) -> str:
+    if character.isprintable():
+        return character
+    # DEL is ASCII, and JSON lets it be.
+    return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")

@@ -1,0 +1,160 @@
+"""`usage`: who spends what, of which limit; as a table with bars, for programs, or as a page."""
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from openrouter_keys.cli import DONE, SOME_FAILED, USAGE, CommandError
+from openrouter_keys.cli.options import connection
+from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.secrets.sources import STANDARD
+from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.output import Output, print_json, print_records
+from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.usage.spending import FIELDS, Sort, Spending, Spendings, ordered, spending
+from openrouter_keys.cli.values import File, Flag
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.errors import JSON
+
+_NAMED: Final = 3
+
+
+async def usage(
+    *,
+    name: Annotated[
+        str | None, Parameter(metavar="PATTERN", help="Only those whose name matches, as `cust-*`.")
+    ] = None,
+    all: Annotated[Flag, Parameter(alias="-a", help="Disabled and expired ones, too.")] = False,
+    workspace_id: Annotated[
+        str | None,
+        Parameter(metavar="UUID", help="Those of a workspace; else those of the default one."),
+    ] = None,
+    sort: Annotated[
+        Sort, Parameter(help="The largest first; spent: of all time, share: of the limit.")
+    ] = "month",
+    top: Annotated[
+        int | None,
+        Parameter(metavar="N", validator=Number(gte=1), help="Only the first; all are counted."),
+    ] = None,
+    near: Annotated[
+        float,
+        Parameter(
+            metavar="PERCENT",
+            validator=Number(gt=0, lte=100),
+            help="From how much of its limit on a key is marked as near it.",
+        ),
+    ] = 80.0,
+    fail_near: Annotated[
+        Flag, Parameter(help="End with 3 if a key is near its limit or has reached it.")
+    ] = False,
+    html: Annotated[
+        File | None, Parameter(help="Make a page of it, in a new file; - for standard output.")
+    ] = None,
+    force: Annotated[Flag, Parameter(help="The page may replace a file.")] = False,
+    out: Output = output.DEFAULT,
+    connection: Connection = connection.DEFAULT,
+) -> int:
+    """Show who spends what, in US dollars; days, weeks and months begin at midnight UTC."""
+    _check_page(html, out, force=force)
+    async with connection.client() as client:
+        found = _found(client, name, near / 100, include_all=all, workspace_id=workspace_id)
+        every = ordered([each async for each in found], sort)
+    spendings = Spendings(
+        shown=every[:top],
+        others=[] if top is None else every[top:],
+        sort=sort,
+        near=near / 100,
+        made_at=datetime.now(UTC),
+        scope=_scope(name, include_all=all, workspace_id=workspace_id),
+    )
+    if html is None:
+        await _print(spendings, out)
+    else:
+        _make_page(spendings, html, force=force)
+    return _alarm(spendings) if fail_near else DONE
+
+
+async def _found(
+    client: AsyncOpenRouter,
+    name: str | None,
+    near: float,
+    *,
+    include_all: bool,
+    workspace_id: str | None,
+) -> AsyncIterator[Spending]:
+    keys = client.api_keys.iterate(
+        include_disabled=include_all, include_expired=include_all, workspace_id=workspace_id
+    )
+    now = datetime.now(UTC)
+    async for key in keys:
+        if name is None or fnmatchcase(key.name, name):
+            yield spending(key, near, now)
+
+
+def _scope(name: str | None, *, include_all: bool, workspace_id: str | None) -> str:
+    told = [f"names like {name}"] if name else []
+    told += [f"workspace {workspace_id}"] if workspace_id else []
+    return ", ".join([*told, "disabled and expired ones, too"] if include_all else told)
+
+
+async def _print(spendings: Spendings, out: Output) -> None:
+    if out.format == "json":
+        data: list[JSON] = [dict(each.record()) for each in spendings.shown]
+        print_json({"data": data, "total": dict(spendings.total())})
+    elif out.format == "table":
+        # Loaded late: programs need no table.
+        from openrouter_keys.cli.usage.table import print_usage  # noqa: PLC0415
+
+        print_usage(spendings)
+    else:
+        await print_records(_records(spendings.shown), out, FIELDS, lambda _: None)
+
+
+async def _records(spendings: Sequence[Spending]) -> AsyncIterator[Record]:
+    for each in spendings:
+        yield each.record()
+
+
+def _check_page(html: str | None, out: Output, *, force: bool) -> None:
+    """Refuse before anything is asked for what could not be written after it."""
+    if html is None:
+        if force:
+            raise CommandError("--force goes with --html", USAGE)
+        return
+    if out != output.DEFAULT:
+        raise CommandError("give --html, or one of --json, --jsonl and --csv", USAGE)
+    if html != STANDARD:
+        # Loaded late: few make a page.
+        from openrouter_keys.cli.usage.page_file import check_place  # noqa: PLC0415
+
+        check_place(html, force=force)
+
+
+def _make_page(spendings: Spendings, file: str, *, force: bool) -> None:
+    from openrouter_keys.cli.usage.page import page  # noqa: PLC0415
+    from openrouter_keys.cli.usage.page_file import write_page  # noqa: PLC0415
+
+    if file == STANDARD:
+        sys.stdout.write(page(spendings))
+        return
+    write_page(file, page(spendings), force=force)
+    count = len(spendings.every)
+    keys = f"{count:,} key{'' if count == 1 else 's'}"
+    say(f"made {file}: a page on {keys}")
+
+
+def _alarm(spendings: Spendings) -> int:
+    alarming = spendings.alarming
+    if not alarming:
+        return DONE
+    names = ", ".join(repr(each.name) for each in alarming[:_NAMED])
+    more = f" and {len(alarming) - _NAMED:,} more" if len(alarming) > _NAMED else ""
+    told = f"{len(alarming):,} of {len(spendings.every):,} keys have spent"
+    share = f"{100 * spendings.near:g}% of their limit or more"
+    say(f"{told} {share}: {names}{more}")
+    return SOME_FAILED

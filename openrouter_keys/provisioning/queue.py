@@ -1,0 +1,102 @@
+"""What is to be done next: specs as they are read, and those that had to wait. No network."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable
+
+from attrs import frozen
+
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.provisioning.allowance import Allowance
+from openrouter_keys.provisioning.report import UndeliveredKey
+from openrouter_keys.provisioning.spec_source import Specs, batches
+
+
+@frozen
+class Job:
+    """A spec, and how far it is.
+
+    Attributes:
+        spec: what is asked for.
+        state: what the journal knew of it when it was read; None: nothing.
+        made: its key, made in this run and not handed over yet; None: there is none.
+    """
+
+    spec: KeySpec
+    state: State | None
+    made: UndeliveredKey | None = None
+
+
+class Jobs:
+    """The queue of a run.
+
+    Args:
+        specs: what is to be made.
+        journal: tells what was made before.
+        looks_up: False: the journal is empty, so that nothing need be looked up.
+        allowance: counts what is handed out.
+
+    Attributes:
+        read: how many specs were read.
+        may_idle: whether the source may take its time without keeping anybody else from working.
+    """
+
+    def __init__(
+        self, specs: Specs, journal: Journal, *, looks_up: bool, allowance: Allowance
+    ) -> None:
+        self.read = 0
+        self.may_idle = isinstance(specs, AsyncIterable)
+        self._batches = batches(specs)
+        self._journal = journal
+        self._looks_up = looks_up
+        self._allowance = allowance
+        self._ready: deque[Job] = deque()
+        self._ended = False
+        self._refilling: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left."""
+        return self._ended and not self._ready
+
+    async def next(self) -> Job | None:
+        """Return what is to be done next; None: nothing is left.
+
+        Raises:
+            PlanChangedError: a spec is not the one that the journal knows by its ref.
+            DuplicateRefError: a ref came twice.
+            AllowanceExceededError: a spec would hand out too much.
+            InvalidArgumentError: something is no spec.
+        """
+        while not self._ready and not self._ended:
+            refilling = self._refilling
+            if refilling is None or refilling.done():
+                refilling = self._refilling = asyncio.create_task(self._refill())
+            # Whoever is cancelled while it waits must not end the source for the others.
+            await asyncio.wait({refilling})
+            refilling.result()
+        return self._ready.popleft() if self._ready else None
+
+    def put(self, job: Job) -> None:
+        """Put a job back, to be done before what was not read yet."""
+        self._ready.append(job)
+
+    async def _refill(self) -> None:
+        specs = await anext(self._batches, None)
+        if specs is None:
+            self._ended = True
+            return
+        for spec in specs:
+            self._allowance.take(spec)
+        states = await self._journal.plan(specs) if self._looks_up else [None] * len(specs)
+        self._ready.extend(map(Job, specs, states))
+        self.read += len(specs)
+
+    async def close(self) -> None:
+        """Close the source."""
+        if self._refilling is not None:
+            self._refilling.cancel()
+            await asyncio.gather(self._refilling, return_exceptions=True)
+        await self._batches.aclose()

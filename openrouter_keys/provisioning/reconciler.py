@@ -1,0 +1,285 @@
+"""What the journal is in doubt about, brought before the service: one pass settles all of it."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from attrs import evolve, frozen
+
+from openrouter_keys._base.masking import escaped
+from openrouter_keys._reconcile.matching import Doubt, request_of
+from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
+from openrouter_keys._reconcile.service_clock import PLAUSIBLE, ServiceClock
+from openrouter_keys._transport.transport import Transport
+from openrouter_keys.errors import QuotaExhaustedError
+from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import DOUBTFUL, State
+from openrouter_keys.models import Key
+from openrouter_keys.provisioning.report import ProvisionProblem
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_NOTHING = "its creates without an answer ended long ago, and no key of theirs was there"
+_INCOMPLETE = (
+    "nothing proves that all keys were listed ({}), so a create without an answer may have made "
+    "one: run again later"
+)
+_ALL_LISTED: Mapping[str | None, str] = {}
+_OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
+_RESOLVED = "a create without an answer had made its key, which was deleted"
+_UNPROVEN = (
+    "these keys may come of a create without an answer, and nobody can prove it (used, changed, "
+    "too late, or too many): delete those that are yours, then run again"
+)
+
+
+@frozen(kw_only=True)
+class Findings:
+    """What a look back brought.
+
+    Attributes:
+        cleared: refs that were in doubt and of which no key is left: they can be made anew.
+        unproven: refs in doubt of which it cannot be told.
+        left: refs of which a key is left that could not be deleted: to be looked at again.
+        beside: keys that may belong to refs that are not in doubt any more.
+        deleted: how many keys were deleted.
+        exhausted: the daily quota that kept keys from being deleted; None: none did.
+    """
+
+    cleared: frozenset[str]
+    unproven: tuple[ProvisionProblem, ...]
+    left: tuple[ProvisionProblem, ...]
+    beside: tuple[ProvisionProblem, ...]
+    deleted: int
+    exhausted: QuotaExhaustedError | None = None
+
+
+class Lookback:
+    """Reconciles a journal with the service.
+
+    Args:
+        transport: what to ask.
+        journal: what is known.
+        clock: the service's.
+        quiet_period: seconds after which a create whose connection was lost is taken to have
+            landed, or never to.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        clock: ServiceClock,
+        *,
+        quiet_period: float,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._clock = clock
+        self._quiet = quiet_period
+        self._begin = self._now()
+        self._last: datetime | None = None
+        self._own: set[str] = set()
+        # By a clock that nobody sets.
+        self._given_up: float | None = None
+
+    def _now(self) -> "tuple[datetime, float]":
+        return self._clock.now(), self._transport.clockwork.monotonic()
+
+    def begin(self) -> None:
+        """The run begins: whatever was under way in an earlier one has been given up."""
+        self._begin = self._now()
+
+    def given_up(self, ref: str) -> None:
+        """A create of a ref was given up just now."""
+        self._own.add(ref)
+        self._last, self._given_up = self._now()
+
+    async def due(self, quiet_periods: int) -> float | None:
+        """Return the seconds until `look` makes sense; None: there is nothing to look for.
+
+        Args:
+            quiet_periods: how many must have passed since the last create was given up.
+        """
+        ends = [self._ended(entry) async for entry in self._open()]
+        if not ends:
+            return None
+        if self._given_up is None:
+            began, began_at = self._begin
+            self._given_up = began_at - (began - max(ends)).total_seconds()
+        return self._given_up + quiet_periods * self._quiet - self._now()[1]
+
+    def _ended(self, entry: Entry) -> datetime:
+        """When its creates had been given up, if it is an earlier run's."""
+        return min(self._begin[0], self._until(entry))
+
+    def _longest(self, entry: Entry) -> datetime:
+        return entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)
+
+    async def _open(self) -> AsyncIterator[Entry]:
+        """Go through all whose creates may have left a key that nobody holds."""
+        async for entry in self._journal.unfinished(*DOUBTFUL):
+            yield entry
+        async for entry in self._journal.written_off():
+            if entry.state not in DOUBTFUL:
+                yield entry
+
+    async def look(self, *, last: bool = False) -> Findings:
+        """Reconcile all that is in doubt, and what was written off; nothing may be under way.
+
+        Args:
+            last: whether nothing is made anew after it, so that doubts stay for the next run.
+
+        Raises:
+            OpenRouterError: the service's keys could not be listed.
+        """
+        entries = [entry async for entry in self._open()]
+        if not entries:
+            return Findings(cleared=frozenset(), unproven=(), left=(), beside=(), deleted=0)
+        _, began = self._now()
+        found = await reconcile(
+            self._transport,
+            map(self._doubt, entries),
+            self._clock,
+            knows=self._journal.holds,
+            stamps=await self._journal.stamps(),
+            known=self._journal.known,
+        )
+        findings = _sorted_out(entries, found, await self._resolve(entries, found))
+        for problem in findings.unproven:
+            told = escaped(f"{problem.reason}: {', '.join(problem.hashes)}")
+            await self._journal.doubt(problem.ref, told)
+        settled = evolve(findings, cleared=frozenset()) if last else findings
+        await self._clear(entries, settled, began)
+        return findings
+
+    def _doubt(self, entry: Entry) -> Doubt:
+        believed = self._is_believed(entry)
+        return Doubt(
+            request=request_of(entry.plan),
+            since=min(entry.first_attempt_at, entry.last_attempt_at) if believed else _NEVER,
+            until=self._until(entry) + timedelta(seconds=self._quiet) if believed else _NEVER,
+            creates=entry.written_off + (entry.state in DOUBTFUL),
+            told=entry.hash if entry.state is State.DOUBT else None,
+        )
+
+    async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> frozenset[str]:
+        """Settle what can land no more, and return its refs: each of its creates had a key."""
+        creates: dict[_Place, int] = defaultdict(int)
+        for entry in entries:
+            creates[_place(entry)] += entry.written_off + (entry.state in DOUBTFUL)
+        deleted = _by_place(found.deleted, found)
+        resolved = [
+            entry.ref
+            for entry in entries
+            if creates[_place(entry)] == len(deleted.get(_place(entry), ()))
+        ]
+        for ref in resolved:
+            await self._journal.resolve(ref, _RESOLVED)
+        return frozenset(resolved)
+
+    def _until(self, entry: Entry) -> datetime:
+        """When its last create without an answer was given up at the latest."""
+        if not self._is_believed(entry):
+            return self._begin[0]
+        if entry.state not in DOUBTFUL:
+            return entry.last_attempt_at  # which was sent after that
+        if entry.state is State.DOUBT and entry.ended_at is not None:
+            return entry.ended_at
+        ours = self._last is not None and entry.last_attempt_at >= self._begin[0]
+        # It may have waited for a connection longer than it could then be under way.
+        return (
+            max(self._longest(entry), self._last) if ours and self._last else self._longest(entry)
+        )
+
+    async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
+        """Forget creates that ended so long ago that nothing of them can land."""
+        kept = {problem.ref for problem in (*findings.left, *findings.beside)}
+        for entry in entries:
+            if not self._is_old(entry, began):
+                continue
+            if entry.ref in findings.cleared:
+                # Or the window of the next create would begin with this one's.
+                await self._journal.resolve(entry.ref, _NOTHING)
+            elif entry.state not in DOUBTFUL and entry.ref not in kept:
+                await self._journal.clear(entry.ref)
+
+    def _is_old(self, entry: Entry, began: float) -> bool:
+        quiet = 2 * self._quiet
+        if self._given_up is None or began >= self._given_up + quiet:
+            return True
+        if entry.ref in self._own:
+            return False  # whoever sets the service's clock must not make it old
+        began_at, at = self._begin
+        age = (began_at - self._until(entry)).total_seconds()
+        return age >= 0 and age + began - at >= quiet
+
+    def _is_believed(self, entry: Entry) -> bool:
+        """Whether its times can be: earlier versions took any `Date` for the service's time."""
+        last = max(entry.first_attempt_at, entry.last_attempt_at)
+        return last <= self._begin[0] + PLAUSIBLE
+
+
+_Place: TypeAlias = tuple[str | None, str]
+
+
+def _place(entry: Entry) -> _Place:
+    return entry.workspace_id, entry.name
+
+
+def _sorted_out(entries: Sequence[Entry], found: Reconciliation, resolved: Set[str]) -> Findings:
+    left, unproven = _by_place(found.left, found), _by_place(found.unproven, found)
+    incomplete = dict(found.incomplete)
+    doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
+    # What else is there of that name cannot come of a create whose key was found.
+    open_ = [entry for entry in doubtful if entry.ref not in resolved]
+    settled = [entry for entry in entries if entry.state not in DOUBTFUL]
+    problems = {
+        "left": _problems(entries, left, _OURS_AND_LEFT),
+        "unproven": _problems(open_, unproven, _UNPROVEN, incomplete),
+        "beside": _problems(settled, unproven, _UNPROVEN, incomplete),
+    }
+    concerned = {problem.ref for kind in problems.values() for problem in kind}
+    return Findings(
+        cleared=frozenset(entry.ref for entry in doubtful) - concerned,
+        deleted=len(found.deleted),
+        exhausted=found.exhausted,
+        **problems,
+    )
+
+
+def _by_place(keys: Sequence[Key], found: Reconciliation) -> dict[_Place, list[str]]:
+    hashes = {key.hash for key in keys}
+    placed: dict[_Place, list[str]] = defaultdict(list)
+    for workspace_id, name, hash in sorted(found.places, key=str):
+        if hash in hashes:
+            placed[workspace_id, name].append(hash)
+    return placed
+
+
+def _problems(
+    entries: Sequence[Entry],
+    placed: Mapping[_Place, Sequence[str]],
+    reason: str,
+    incomplete: Mapping[str | None, str] = _ALL_LISTED,
+) -> tuple[ProvisionProblem, ...]:
+    """Return a problem for each entry of which there are keys, or may be some that are not listed.
+
+    Args:
+        entries: the entries.
+        placed: the keys, by the place that they were looked for in.
+        reason: what is told of them.
+        incomplete: the workspaces whose list is not proven to be whole, and why.
+    """
+    problems: list[ProvisionProblem] = []
+    for entry in entries:
+        hashes = tuple(placed.get(_place(entry), ()))
+        if entry.workspace_id in incomplete:
+            why = _INCOMPLETE.format(incomplete[entry.workspace_id])
+        elif hashes:
+            why = reason
+        else:
+            continue
+        problems.append(ProvisionProblem(ref=entry.ref, reason=why, hashes=hashes))
+    return tuple(problems)

@@ -1,0 +1,29 @@
+"""What becomes of keys after they were made: rotation. No create but those of `provisioning`.
+
+`run` goes through the phases: `planning` looks at the old keys, provisioning makes their twins,
+`retirement` disables and deletes the old ones. `replacement` says what a twin is, `report` how a
+rotation ended.
+"""
+
+import os
+from collections.abc import AsyncGenerator
+
+from openrouter_keys.rotation.report import Rotation
+
+
+async def rotations(journal: str | os.PathLike[str]) -> AsyncGenerator[Rotation, None]:
+    """Go through all rotations of a journal, in the order of planning; nothing is changed.
+
+    Args:
+        journal: its file; it is locked meanwhile.
+
+    Raises:
+        JournalError: it is in use, not private, not there, or no journal.
+    """
+    # Loaded late, for SQLite comes with it.
+    from openrouter_keys.journal.journal import Journal  # noqa: PLC0415
+    from openrouter_keys.rotation.stored import stored  # noqa: PLC0415
+
+    async with Journal.read(journal) as reading:
+        async for rotation in stored(reading):
+            yield rotation

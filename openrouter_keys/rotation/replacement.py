@@ -1,0 +1,155 @@
+"""What a twin is: the old key's fields, and the limit that the budget leaves it. Pure."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import asdict
+
+from openrouter_keys._base.masking import escaped
+from openrouter_keys._base.unset import UNSET
+from openrouter_keys.converter import structure
+from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.models import CreateKeysRequest, External, Key
+from openrouter_keys.rotation.arguments import BudgetRule
+from openrouter_keys.rotation.report import Rotation, RotationState
+
+_CENT = 0.01
+
+_PERIODS: Mapping[str | None, str] = {
+    "daily": "_daily",
+    "weekly": "_weekly",
+    "monthly": "_monthly",
+}
+
+
+def planned(key: Key, budget: BudgetRule, now: datetime) -> Rotation:
+    """Return how a key is to be rotated, or why it cannot be.
+
+    Args:
+        key: the old key.
+        budget: how its twin's limit is chosen.
+        now: the time of day.
+    """
+    spec, problem = None, _refusal(key, now)
+    if problem is None:
+        try:
+            spec = _spec(key, budget)
+        except InvalidArgumentError as error:
+            problem = f"no twin of it can be asked for: {error}"
+    return Rotation(
+        hash=key.hash,
+        name=key.name,
+        limit=key.limit,
+        spent=spent(key),
+        spec=spec,
+        twin=None,
+        state=RotationState.REFUSED if spec is None else RotationState.PLANNED,
+        problem=problem,
+        created_at=key.created_at,
+    )
+
+
+def refused(hash: str, problem: str) -> Rotation:
+    """Return what is told of a key that is not there to be looked at."""
+    return Rotation(
+        hash=hash,
+        name=None,
+        limit=None,
+        spent=0.0,
+        spec=None,
+        twin=None,
+        state=RotationState.REFUSED,
+        problem=problem,
+    )
+
+
+def _refusal(key: Key, now: datetime) -> str | None:
+    if key.disabled:
+        return "is disabled: enable it first, if it is to have a twin that works"
+    if isinstance(key.expires_at, datetime) and key.expires_at <= now:
+        return "has expired: a twin would have expired too"
+    if key.workspace_id is None:
+        return "does not tell its workspace: its twin might be made in another one"
+    return None
+
+
+def _spec(key: Key, budget: BudgetRule) -> KeySpec:
+    reset: object = key.limit_reset
+    fields: dict[str, object] = {
+        "ref": key.hash,
+        "name": key.name,
+        "limit": _limit(key, budget),
+        "limit_reset": reset,
+        "include_byok_in_limit": key.include_byok_in_limit,
+        "expires_at": key.expires_at,
+        # A null says no more than what is left out, and only organizations may send it.
+        "creator_user_id": UNSET if key.creator_user_id is None else key.creator_user_id,
+        "workspace_id": key.workspace_id,
+        "external": External(key.external_user) if isinstance(key.external_user, str) else None,
+    }
+    return KeySpec(**fields)  # type: ignore[arg-type]  # checked by the record itself
+
+
+def _limit(key: Key, budget: BudgetRule) -> float | None:
+    # A limit that resets is renewed by the service anyway.
+    return key.limit if budget == "full" or key.limit_reset is not None else left(key)
+
+
+def left(key: Key) -> float | None:
+    """Return what a key may still spend, in US dollars; None: it has no limit."""
+    if key.limit is None:
+        return None
+    reckoned = key.limit - spent(key)
+    # Whatever the service says: no twin may spend more than its key could.
+    told = reckoned if key.limit_remaining is None else min(key.limit_remaining, reckoned)
+    return max(told, 0.0)
+
+
+def contradiction(key: Key) -> str | None:
+    """Return how a key's record contradicts itself, if it tells more to be left than there is."""
+    if key.limit is None or key.limit_remaining is None:
+        return None
+    if key.limit_remaining - (key.limit - spent(key)) <= _CENT:
+        return None
+    return (
+        f"the key {escaped(key.hash)} has ${key.limit_remaining:,.2f} left, says the service, of "
+        f"a limit of ${key.limit:,.2f} of which ${spent(key):,.2f} are spent: the lower is taken"
+    )
+
+
+def spent(key: Key) -> float:
+    """Return what a key has spent of its limit, in US dollars: in this period, if that resets."""
+    period = _PERIODS.get(key.limit_reset, "")
+    own: float = getattr(key, f"usage{period}")
+    byok: float = getattr(key, f"byok_usage{period}") if key.include_byok_in_limit else 0.0
+    return own + byok
+
+
+def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
+    """Return the limit that a twin has to come down to, since the old key spent on after it.
+
+    Args:
+        entry: what was planned.
+        old: the old key, which cannot spend any more.
+        twin: the twin.
+
+    Returns:
+        US dollars. None: its limit stays as it is.
+    """
+    given, rest = stored_spec(entry.hash, entry.plan).limit, left(old)
+    if entry.budget == "full" or old.limit_reset is not None or rest is None:
+        return None
+    if given is None or given is UNSET or twin.limit is None or twin.limit_reset is not None:
+        return None
+    untouched = math.isclose(twin.limit, given, rel_tol=1e-9)
+    return rest if untouched and rest < given else None
+
+
+def stored_spec(hash: str, plan: str) -> KeySpec:
+    """Return a spec as a journal has it; its plan is the very same text."""
+    request = structure(json.loads(plan), CreateKeysRequest)
+    return KeySpec(ref=hash, **asdict(request, recurse=False))

@@ -1,0 +1,113 @@
+"""What a rotation tells its caller: each key, and how a call ended. No secret is in it."""
+
+import enum
+from datetime import datetime
+
+from attrs import field, frozen
+
+from openrouter_keys.errors import QuotaExhaustedError
+from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.models import HoldsSecret
+from openrouter_keys.provisioning.report import ProvisionProblem, ProvisionReport
+
+
+class RotationState(enum.StrEnum):
+    """How far the rotation of a key is."""
+
+    #: The key cannot be rotated, and the journal does not know it.
+    REFUSED = "refused"
+    #: It has no twin yet.
+    PLANNED = "planned"
+    #: The twin's secret was not handed over yet.
+    MADE = "made"
+    #: Both keys work.
+    HANDED_OVER = "handed_over"
+    #: The old key is disabled.
+    DISABLED = "disabled"
+    #: The old key is gone: nothing is left to do.
+    DELETED = "deleted"
+
+
+@frozen(kw_only=True)
+class Rotation:
+    """A key that is to be replaced. Money is in US dollars.
+
+    Attributes:
+        hash: the old key's.
+        name: its name; None: it is not known.
+        limit: its limit when this was planned; None: it had none, or is not known.
+        spent: what it had spent by then: of its limit's period, if that resets.
+        spec: what is asked for, as its twin; its `limit` is the twin's. None: nothing is.
+        twin: the twin's hash; None: it is not made.
+        state: how far it is.
+        problem: what went wrong last; None: nothing.
+        created_at: when the old key was made; None: not asked for.
+    """
+
+    hash: str
+    name: str | None
+    limit: float | None
+    spent: float
+    spec: KeySpec | None
+    twin: str | None
+    state: RotationState
+    problem: str | None
+    created_at: datetime | None = None
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether the twin may spend once more what the old key has spent of its limit."""
+        limited = self.limit is not None and self.spec is not None
+        return (
+            limited and self.spent > 0 and self.spec is not None and self.spec.limit == self.limit
+        )
+
+
+@frozen(kw_only=True)
+class RotationReport(HoldsSecret):
+    """How a call of `rotate` ended. Of the problems the first 1,000 are told, and all are counted.
+
+    Attributes:
+        rotated: how many twins were handed over in this call.
+        retired: how many old keys were deleted in this call, or found to be gone.
+        waiting: how many rotations of the journal are not through: their old keys are there.
+        pending: how many of these have no twin that was handed over, so that they cannot be
+            retired.
+        skipped: how many of the hashes are twins that this journal made: they are not rotated with
+            it in turn.
+        failed: how many keys cannot be rotated, were not made as twins, or not be retired.
+        failures: which, by the old key's hash, and why.
+        in_doubt: how many twins may have been made, and nobody can say.
+        provision: how making the twins ended; None: this call made none, but retired.
+        exhausted: the daily quota that kept old keys from being retired, with when to go on; None:
+            none did.
+    """
+
+    rotated: int
+    retired: int
+    waiting: int
+    pending: int
+    skipped: int
+    failed: int
+    failures: tuple[ProvisionProblem, ...] = field(repr=False)
+    in_doubt: int
+    provision: ProvisionReport | None
+    exhausted: QuotaExhaustedError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed or stopped it, and every twin was made and handed over."""
+        whole = self.exhausted is None and (self.provision is None or self.provision.ok)
+        return whole and not (self.failed or self.in_doubt or self.pending)
+
+    def __str__(self) -> str:
+        told = {
+            "rotated": self.rotated,
+            "retired": self.retired,
+            "waiting to be retired": self.waiting - self.pending,
+            "without a twin in hand": self.pending,
+            "failed": self.failed,
+            "in doubt": self.in_doubt,
+            "skipped, as twins of this journal": self.skipped,
+        }
+        return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing"

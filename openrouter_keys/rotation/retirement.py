@@ -1,0 +1,219 @@
+"""The last phase of a rotation: an old key is disabled, its rest settled, and then deleted."""
+
+import asyncio
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Final, TypeVar
+
+from openrouter_keys._base.masking import scrub
+from openrouter_keys._protocol.drift import unchanged
+from openrouter_keys._reconcile.absence import not_gone
+from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys._transport.deletion import Removal, remove, unless_missing
+from openrouter_keys._transport.transport import Transport
+from openrouter_keys.converter import write_time
+from openrouter_keys.errors import JournalError, OpenRouterError, QuotaExhaustedError
+from openrouter_keys.journal import rotations
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.rotations import OldKey, RotationEntry
+from openrouter_keys.models import Key, UpdateKeysRequest
+from openrouter_keys.operations import Operation, get, update
+from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.provisioning.progress import Problems
+from openrouter_keys.provisioning.report import ProvisionProblem
+from openrouter_keys.results import Err, attempt
+from openrouter_keys.rotation.replacement import lowered, stored_spec
+
+R = TypeVar("R")
+
+_GONE: Final = "its twin {} is gone, so the old key is left as it is: rotate it with a new journal"
+_OFF: Final = "its twin {} is disabled, so the old key is left as it is: enable the twin"
+_UNPROVEN: Final = (
+    "nothing proves that its twin is the key {}, as the create's answer says: the SHA-256 of its "
+    "secret is {}; so the old key is left as it is: look at both, and delete the old key yourself"
+)
+
+_MIXED_UP: Final = (
+    "its twin is told to be the key {}, which is in another rotation of this journal, or this very "
+    "key; so the old key is left as it is: give its user another one, and delete it yourself"
+)
+
+
+class NotRetiredError(OpenRouterError):
+    """An old key has to stay for now."""
+
+
+class Retiring:
+    """Retires old keys whose twins were acknowledged.
+
+    Every step can be taken again: an interrupted one is taken again by the next call.
+
+    Args:
+        transport: what to ask.
+        journal: what is known, and where each step becomes durable.
+        pacer: the gate.
+        clock: the service's, by which the journal tells when a twin was handed over.
+        after: seconds from the hand-over of a twin for which its old key goes on working.
+        problems: where it is told which old keys could not be retired.
+
+    Attributes:
+        exhausted: the daily quota that stopped it; None: none did.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        journal: Journal,
+        pacer: Pacer,
+        *,
+        clock: ServiceClock,
+        after: float,
+        problems: Problems,
+    ) -> None:
+        self._transport = transport
+        self._journal = journal
+        self._pacer = pacer
+        self._clock = clock
+        self._began = transport.clockwork.monotonic()
+        self._after = after
+        self._problems = problems
+        self.exhausted: QuotaExhaustedError | None = None
+
+    async def retire_all(self) -> int:
+        """Retire each when its time has come, and return how many were.
+
+        A daily quota that is used up stops it; the next call goes on.
+        """
+        retired, last = 0, ("", 0)
+        while self.exhausted is None and (entries := await self._unretired(last)):
+            await self._until_due(entries[0])
+            due = [*takewhile(lambda entry: self._wait(entry) <= 0, entries)]
+            retired += await self._retire(due)
+            if due:
+                last = _place(due[-1])
+        return retired
+
+    async def _unretired(self, last: tuple[str, int]) -> list[RotationEntry]:
+        return await self._journal.do(lambda c: rotations.unretired(c, last))
+
+    async def _until_due(self, entry: RotationEntry) -> None:
+        while (wait := self._wait(entry)) > 0:
+            await self._transport.clockwork.sleep(wait)
+
+    def _wait(self, entry: RotationEntry) -> float:
+        """Return the seconds until its old key may be retired."""
+        if entry.handed_over_at is None:
+            return math.inf
+        # So much at least, also if what an earlier call took the time from was set back since.
+        passed = self._transport.clockwork.monotonic() - self._began
+        if not self._clock.disputed:  # otherwise this machine's clock may be ahead by days
+            told = (self._clock.now() - entry.handed_over_at).total_seconds()
+            passed = max(passed, told)
+        return self._after - passed
+
+    async def _retire(self, entries: Sequence[RotationEntry]) -> int:
+        outcomes = await asyncio.gather(*(attempt(self._retire_one(entry)) for entry in entries))
+        missing = defaultdict[str | None, list[RotationEntry]](list)
+        retired = 0
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if isinstance(outcome, Err):
+                await self._fail(entry, outcome.error)
+            elif outcome.value is Removal.DELETED:
+                retired += 1
+            else:
+                missing[_home(entry)].append(entry)
+        for home, those in missing.items():
+            retired += await self._settle(home, those)
+        return retired
+
+    async def _settle(self, home: str | None, missing: Sequence[RotationEntry]) -> int:
+        """See which keys that are said to be missing are gone, and return how many."""
+        hashes = [entry.hash for entry in missing]
+        left = await not_gone(self._transport, self._clock, home, hashes)
+        for entry in missing:
+            if entry.hash in left:
+                await self._fail(entry, NotRetiredError(left[entry.hash]))
+            else:
+                await self._advance(entry, OldKey.DELETED)
+        return len(missing) - len(left)
+
+    async def _fail(self, entry: RotationEntry, error: OpenRouterError) -> None:
+        if isinstance(error, JournalError):
+            raise error
+        if isinstance(error, QuotaExhaustedError):
+            return  # nothing is wrong with this one
+        reason = scrub(str(error))
+        self._problems.add(ProvisionProblem(ref=entry.hash, reason=reason, hashes=(entry.hash,)))
+        await self._journal.do(lambda c: rotations.fail(c, entry.hash, reason))
+
+    # --- one of them ---
+
+    async def _retire_one(self, entry: RotationEntry) -> Removal:
+        """Retire a key, unless the service says that it is missing already."""
+        twin = await self._twin(entry)
+        old = await self._change(entry.hash, UpdateKeysRequest(disabled=True))
+        if old is None:
+            return Removal.MISSING
+        await self._advance(entry, OldKey.DISABLED)
+        # Before it is deleted: afterwards nobody can tell any more what it has spent.
+        await self._lower(twin, lowered(entry, old, twin))
+        removal = await remove(self._perform, entry.hash)
+        if removal is Removal.DELETED:
+            await self._advance(entry, OldKey.DELETED)
+        return removal
+
+    async def _twin(self, entry: RotationEntry) -> Key:
+        made = await self._journal.find(entry.hash)
+        if made is None or not made.proven:
+            own = None if made is None else made.secret_hash
+            raise NotRetiredError(_UNPROVEN.format(entry.twin, own or "not known"))
+        twin = str(entry.twin)
+        if await self._journal.do(lambda c: rotations.is_mixed_up(c, entry.hash, twin)):
+            raise NotRetiredError(_MIXED_UP.format(twin))
+        answer = await unless_missing(self._perform, get(twin), twin)
+        if answer is None:
+            raise NotRetiredError(_GONE.format(twin))
+        if answer.data.disabled:
+            raise NotRetiredError(_OFF.format(twin))
+        return answer.data
+
+    async def _lower(self, twin: Key, limit: float | None) -> None:
+        if limit is None:
+            return
+        if await self._change(twin.hash, UpdateKeysRequest(limit=limit)) is None:
+            raise NotRetiredError(_GONE.format(twin.hash))
+
+    async def _change(self, hash: str, asked: UpdateKeysRequest) -> Key | None:
+        """Change a key and return its record, which shows the change; None: the key is gone."""
+        answer = await unless_missing(self._perform, update(hash, asked), hash)
+        if answer is None:
+            return None
+        if problem := unchanged(hash, asked, answer.data):
+            raise NotRetiredError(problem)
+        return answer.data
+
+    async def _perform(self, operation: Operation[R]) -> R:
+        async with self._pacer.turn():
+            if self.exhausted is not None:
+                raise copy.copy(self.exhausted)
+            try:
+                return await self._transport.perform(operation, {})
+            except QuotaExhaustedError as error:
+                self.exhausted = error
+                raise
+
+    async def _advance(self, entry: RotationEntry, old_key: OldKey) -> None:
+        await self._journal.do(lambda c: rotations.advance(c, entry.hash, old_key))
+
+
+def _home(entry: RotationEntry) -> str | None:
+    workspace_id: object = stored_spec(entry.hash, entry.plan).workspace_id
+    return workspace_id if isinstance(workspace_id, str) else None
+
+
+def _place(entry: RotationEntry) -> tuple[str, int]:
+    at = entry.handed_over_at
+    return "" if at is None else write_time(at), entry.id

@@ -1,0 +1,75 @@
+"""The rotations of a journal, as they are told and as they are gone on with. No network."""
+
+from collections.abc import AsyncGenerator, Set
+from functools import partial
+from typing import Final
+
+from openrouter_keys.journal import rotations
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.rotations import OldKey, RotationEntry
+from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.rotation.replacement import stored_spec
+from openrouter_keys.rotation.report import Rotation, RotationState
+
+_RETIRED: Final = {
+    OldKey.DISABLED: RotationState.DISABLED,
+    OldKey.DELETED: RotationState.DELETED,
+}
+
+
+async def stored(journal: Journal) -> AsyncGenerator[Rotation, None]:
+    """Go through all rotations, in the order of planning."""
+    after = 0
+    while entries := await journal.do(partial(rotations.every, after=after)):
+        for entry in entries:
+            yield _rotation(entry)
+        after = entries[-1].id
+
+
+def _rotation(entry: RotationEntry) -> Rotation:
+    spec = stored_spec(entry.hash, entry.plan)
+    return Rotation(
+        hash=entry.hash,
+        name=spec.name,
+        limit=entry.limit,
+        spent=entry.spent,
+        spec=spec,
+        twin=entry.twin,
+        state=_state(entry),
+        problem=entry.reason,
+    )
+
+
+def _state(entry: RotationEntry) -> RotationState:
+    if entry.old_key in _RETIRED:
+        return _RETIRED[entry.old_key]
+    if entry.handed_over_at is not None:
+        return RotationState.HANDED_OVER
+    return RotationState.MADE if entry.made is State.MADE else RotationState.PLANNED
+
+
+class Unmade:
+    """The specs of all twins that were not handed over yet: an async iterable, of known length.
+
+    Args:
+        journal: where they stand.
+        count: how many there are.
+        left_out: old keys' hashes whose twins are not to be made.
+    """
+
+    def __init__(self, journal: Journal, count: int, left_out: Set[str]) -> None:
+        self._journal = journal
+        self._count = count
+        self._left_out = left_out
+
+    def __len__(self) -> int:
+        return self._count
+
+    async def __aiter__(self) -> AsyncGenerator[KeySpec, None]:
+        after = 0
+        while found := await self._journal.do(partial(rotations.unmade, after=after)):
+            for _, hash, plan in found:
+                if hash not in self._left_out:
+                    yield stored_spec(hash, plan)
+            after = found[-1][0]

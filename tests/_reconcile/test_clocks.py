@@ -1,0 +1,352 @@
+"""Services whose clocks and stamps disagree: no key is missed, and none is taken for ours."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from attrs import define, evolve
+
+from openrouter_keys import AsyncOpenRouter, ProvisionReport
+from openrouter_keys._base.clock_skew import Sample, Stamp, skew_of
+from openrouter_keys._reconcile.service_clock import UNSEEN, UNSEEN_HERE, ServiceClock
+from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
+from tests.journals import spec
+from tests.misbehaving import Misbehaving, Record, hash_of, misbehaving
+from tests.provisions import JumpingTime, specs
+from tests.tables import in_one_test
+
+KEY = "sk-or-mgmt-test-" + "0" * 32
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+@define
+class Case:
+    service: Misbehaving
+    client: AsyncOpenRouter
+    time: JumpingTime
+
+    def set_machine(self, ahead: float) -> None:
+        """Set this machine's clock so many seconds ahead."""
+        now = self.time.now
+        self.client._transport.clockwork = evolve(
+            self.time.clockwork(), now=lambda: now() + timedelta(seconds=ahead)
+        )
+
+
+@pytest.fixture
+async def case() -> AsyncIterator[Case]:
+    time = JumpingTime()
+    async with (
+        misbehaving(now=time.now) as service,
+        AsyncOpenRouter(KEY, server_url=service.url) as client,
+    ):
+        client._transport.clockwork = time.clockwork()
+        yield Case(service, client, time)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "customers.journal"
+
+
+def cut(time: datetime, unit: timedelta) -> datetime:
+    return time - (time - datetime.min.replace(tzinfo=UTC)) % unit
+
+
+def stamps(seconds: float) -> Callable[[Case], None]:
+    def behave(case: Case) -> None:
+        case.service.stamp = lambda now: now + timedelta(seconds=seconds)
+
+    return behave
+
+
+def stamps_cut_to(unit: timedelta, seconds: float = 0) -> Callable[[Case], None]:
+    def behave(case: Case) -> None:
+        case.service.stamp = lambda now: cut(now + timedelta(seconds=seconds), unit)
+
+    return behave
+
+
+def undated(ahead: float) -> Callable[[Case], None]:
+    def behave(case: Case) -> None:
+        case.service.date = lambda _: None
+        case.set_machine(ahead)
+
+    return behave
+
+
+def dated(date: Callable[[datetime], datetime]) -> Callable[[Case], None]:
+    def behave(case: Case) -> None:
+        case.service.date = lambda now: format_datetime(date(now), usegmt=True)
+
+    return behave
+
+
+Behave: TypeAlias = Callable[[Case], None]
+CLOCKS: dict[str, Behave] = {
+    "as documented": stamps(0),
+    "stamps 8 s behind": stamps(-8),
+    "stamps 100 s behind": stamps(-100),
+    "stamps 8 s ahead": stamps(8),
+    "stamps 100 s ahead": stamps(100),
+    "stamps cut to seconds": stamps_cut_to(SECOND),
+    "stamps cut to minutes": stamps_cut_to(MINUTE),
+    "stamps cut to minutes, and behind": stamps_cut_to(MINUTE, -20),
+    "no date, this machine 7 s ahead": undated(7),
+    "no date, this machine 7 s behind": undated(-7),
+    "no date, this machine 10 minutes ahead": undated(600),
+    "no date, this machine 10 minutes behind": undated(-600),
+    "a date of the year 9999": dated(lambda now: now.replace(year=9999)),
+    "a date of 1970": dated(lambda now: now.replace(year=1970)),
+    "a date of tomorrow": dated(lambda now: now + timedelta(days=2)),
+}
+EVERY_CLOCK = pytest.mark.parametrize("behave", CLOCKS.values(), ids=CLOCKS)
+
+
+async def _none_left(case: Case, path: Path) -> ProvisionReport:
+    """Provision, and find that every key of the service is held or told."""
+    taken: list[str] = []
+    report = await case.client.provision(
+        specs(6), journal=path, concurrency=1, on_result=lambda result: taken.append(result.key)
+    )
+    held = {hash_of(secret) for secret in taken}
+    told = {hash for doubt in (*report.doubts, *report.unproven) for hash in doubt.hashes}
+    assert held <= case.service.hashes
+    assert case.service.hashes <= held | told
+    assert report.ok is not bool(told)
+    return report
+
+
+@pytest.mark.slow
+@EVERY_CLOCK
+async def test_a_lost_key_is_ours_where_other_keys_show_how_the_service_stamps(
+    behave: Behave, case: Case, path: Path
+) -> None:
+    behave(case)
+    case.service.outcomes.extend(["told", "told", "told", "lost"])
+    report = await _none_left(case, path)
+    assert (report.created, report.deleted, report.ok) == (6, 1, True)
+
+
+@pytest.mark.slow
+@EVERY_CLOCK
+async def test_a_lost_key_is_ours_or_told_where_no_key_shows_how_the_service_stamps(
+    behave: Behave, case: Case, path: Path
+) -> None:
+    behave(case)
+    case.service.outcomes.extend("lost" for _ in range(6))
+    await _none_left(case, path)
+
+
+@pytest.mark.slow
+@EVERY_CLOCK
+async def test_the_next_run_knows_how_the_service_stamps(
+    behave: Behave, case: Case, path: Path
+) -> None:
+    behave(case)
+    case.service.outcomes.extend(["told", "told", "lost"])
+    await _stopped_run(case, path)
+    async with AsyncOpenRouter(KEY, server_url=case.service.url) as another:
+        another._transport.clockwork = case.client._transport.clockwork
+        report = await another.provision(specs(6), journal=path)
+
+    assert (report.deleted, report.ok) == (1, True)
+    assert len(case.service.keys) == 6
+
+
+async def _stopped_run(case: Case, path: Path) -> None:
+    """Run until something is in doubt, and stop there."""
+
+    def stop(progress: object) -> None:
+        if getattr(progress, "in_doubt", 0):
+            raise LookupError
+
+    with pytest.raises(OpenRouterError):
+        await case.client.provision(specs(3), journal=path, concurrency=1, on_progress=stop)
+
+
+@EVERY_CLOCK
+@pytest.mark.parametrize("before", [0, 2])
+async def test_the_key_of_a_lost_single_create_is_deleted_or_told(
+    behave: Behave, before: int, case: Case
+) -> None:
+    behave(case)
+    for number in range(before):
+        await case.client.api_keys.create(name=f"another-{number}")
+    case.service.outcomes.append("lost")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="n")
+    (orphan,) = [key for key in case.service.keys if key["name"] == "n"]
+
+    found = await case.client.api_keys.reconcile(caught.value)
+
+    assert [key.hash for key in (*found.deleted, *found.unproven)] == [orphan["hash"]]
+    assert (orphan in case.service.keys) is bool(found.unproven)
+    if before:
+        assert found.settled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("year", [1970, 2031, 9999])
+async def test_a_date_that_cannot_be_does_not_poison_a_journal(
+    year: int, case: Case, path: Path
+) -> None:
+    case.service.date = lambda now: format_datetime(now.replace(year=year), usegmt=True)
+    case.service.outcomes.append("lost")
+    await _stopped_run(case, path)
+
+    case.service.date = lambda now: format_datetime(now, usegmt=True)
+    report = await case.client.provision(specs(3), journal=path)
+
+    assert (report.deleted, report.ok) == (1, True)
+    assert len(case.service.keys) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z"])
+@pytest.mark.parametrize("landed", [True, False])
+async def test_a_journal_that_an_earlier_version_poisoned_is_healed(
+    *, time: str, landed: bool, case: Case, path: Path
+) -> None:
+    case.service.outcomes.append("lost" if landed else "closed")
+    await _stopped_run(case, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "UPDATE keys SET first_attempt_at = ?, last_attempt_at = ?, ended_at = NULL",
+            (time,) * 2,
+        )
+        connection.commit()
+
+    report = await case.client.provision(specs(3), journal=path)
+    if landed:  # nobody knows when it was sent, so nothing proves whose it is
+        (orphan,) = [key for key in case.service.keys if key["name"] == spec("0").name]
+        assert [doubt.hashes for doubt in report.doubts] == [(orphan["hash"],)]
+        assert not report.ok
+        case.service.keys.remove(orphan)
+        report = await case.client.provision(specs(3), journal=path)
+
+    assert report.ok
+    assert len(case.service.keys) == 3
+
+
+# --- a key of the name that somebody made by hand ---
+
+STOPS = {"answered 502": "502", "its connection was closed": "closed"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outcome", STOPS.values(), ids=STOPS)
+@pytest.mark.parametrize("seconds", [40, 150, 3600])
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_key_made_by_hand_after_a_create_ended_is_never_deleted(
+    *, outcome: str, seconds: float, used: bool, case: Case, path: Path
+) -> None:
+    case.service.outcomes.append(outcome)  # type: ignore[arg-type]  # they are literals
+    await _stopped_run(case, path)
+    case.time.slept.append(seconds)
+    by_hand = case.service.add(spec("0").name, **({"usage": 1} if used else {}))
+
+    report = await case.client.provision(specs(3), journal=path)
+
+    assert by_hand in case.service.keys
+    assert [doubt.hashes for doubt in report.doubts] == [(by_hand["hash"],)]
+    assert not report.ok
+
+
+@pytest.mark.parametrize("seconds", [40, 150, 3600])
+async def test_a_key_made_by_hand_after_a_single_create_ended_is_never_deleted(
+    seconds: float, case: Case
+) -> None:
+    case.service.outcomes.append("502")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="n")
+    case.time.slept.append(seconds)
+    by_hand = case.service.add("n")
+
+    found = await case.client.api_keys.reconcile(caught.value)
+
+    assert [key.hash for key in found.unproven] == [by_hand["hash"]]
+    assert case.service.keys == [by_hand]
+
+
+@pytest.mark.slow
+@EVERY_CLOCK
+async def test_a_key_made_by_hand_before_the_creates_is_never_deleted(
+    behave: Behave, case: Case, path: Path
+) -> None:
+    behave(case)
+    old: Record = case.service.add(spec("3").name)
+    case.time.slept.append(2 * 86400)
+    case.service.outcomes.extend(["told", "told", "told", "lost"])
+    await case.client.provision(specs(6), journal=path, concurrency=1)
+    assert old in case.service.keys
+
+
+# --- what stamps show ---
+
+
+def stamp(made: float, sent: float = 0, ended: float = 1) -> Stamp:
+    return Stamp(*(NOON + timedelta(seconds=seconds) for seconds in (made, sent, ended)))
+
+
+@in_one_test(
+    "seen, low, high, earliest",
+    [
+        ([stamp(0.5)], -5.5, 5.5, -5.5),
+        ([stamp(-7.5)], -13.5, 5, -13.5),
+        ([stamp(-7.5), stamp(-7.9)], -13.5, 5, -13.9),
+        ([stamp(8.5)], -5, 13.5, -5),
+        ([stamp(8.5), stamp(20.5, 10, 40)], -5, 13.5, -24.5),
+        # All are cut to seconds, or to minutes.
+        ([stamp(1), stamp(2, 1, 3)], -6, 7, -7),
+        ([stamp(-60), stamp(0)], -66, 5, -126),
+        # Two clocks stamp.
+        ([stamp(-60), stamp(0.5)], -65, 5, -66),
+        ([stamp(0.5), stamp(-99.5)], -104.5, 5, -105.5),
+    ],
+)
+def test_stamps_show_how_far_a_key_may_be_off(
+    seen: list[Stamp], low: float, high: float, earliest: float
+) -> None:
+    skew = skew_of(seen, UNSEEN)
+    assert skew.low.total_seconds() == low
+    assert skew.high.total_seconds() == high
+    assert skew.earliest is not None
+    assert skew.earliest.total_seconds() == earliest
+
+
+@pytest.mark.parametrize(
+    ("date", "unseen"),
+    [
+        (None, UNSEEN_HERE),
+        (NOON, UNSEEN),
+        (NOON + timedelta(hours=23), UNSEEN),
+        (NOON + timedelta(hours=25), None),
+        (NOON - timedelta(hours=25), None),
+    ],
+)
+def test_where_no_stamp_is_seen_the_clock_tells_how_far_one_may_be_off(
+    date: datetime | None, unseen: timedelta | None
+) -> None:
+    clock = ServiceClock(lambda: NOON)
+    clock.observe({} if date is None else {"Date": format_datetime(date)})
+    assert clock.unseen == unseen
+    assert skew_of([], clock.unseen).earliest == (None if unseen is None else -unseen)
+
+
+def test_samples_are_told_by_the_date_of_their_answers() -> None:
+    clock = ServiceClock(lambda: NOON, lambda: 0)
+    here = Sample(NOON, None, NOON + SECOND, 2)
+    there = evolve(here, date=format_datetime(NOON + timedelta(hours=3)))
+    never = evolve(here, date=format_datetime(NOON.replace(year=9999)))
+    assert clock.stamps([here, there, never]) == [Stamp(NOON, NOON - SECOND, NOON + SECOND)] * 3
+
+    clock.observe({"Date": str(there.date)})
+    ended = NOON + timedelta(hours=3, seconds=0.5)
+    assert clock.stamps([here, there, never]) == [Stamp(NOON, ended - 2 * SECOND, ended)]

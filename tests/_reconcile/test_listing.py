@@ -1,0 +1,379 @@
+"""Lists that are not whole: nothing is concluded from them, and what may be missing is told."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+from unicodedata import normalize
+
+import pytest
+from attrs import define, field
+
+from openrouter_keys import AsyncOpenRouter
+from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
+from openrouter_keys.journal.specs import KeySpec
+from tests.journals import spec
+from tests.misbehaving import (
+    Answer,
+    Misbehaving,
+    Outcome,
+    Record,
+    hash_of,
+    misbehaving,
+    refused,
+)
+from tests.provisions import JumpingTime, specs
+from tests.records import key_json
+
+KEY = "sk-or-mgmt-test-" + "0" * 32
+WORKSPACE = "0df9e665-d932-5740-b2c7-b52af166bc11"
+PAGE, COUNT = 20, 40
+
+
+@define
+class Case:
+    service: Misbehaving
+    client: AsyncOpenRouter
+    time: JumpingTime
+    looks: int = field(default=0)
+
+
+@pytest.fixture
+async def case() -> AsyncIterator[Case]:
+    time = JumpingTime()
+    async with (
+        misbehaving(now=time.now) as service,
+        AsyncOpenRouter(KEY, server_url=service.url) as client,
+    ):
+        client._transport.clockwork = time.clockwork()
+        yield Case(service, client, time)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "customers.journal"
+
+
+Page: TypeAlias = Callable[[list[Record], int], Sequence[Record] | Answer]
+
+
+def page(keys: list[Record], offset: int) -> list[Record]:
+    return keys[offset : offset + PAGE]
+
+
+def gone(keys: list[Record], _: int) -> Sequence[Record] | Answer:
+    return refused(404, "Workspace not found") if keys else []
+
+
+def gone_later(keys: list[Record], offset: int) -> Sequence[Record] | Answer:
+    return page(keys, offset) if offset == 0 else refused(404, "Workspace not found")
+
+
+def no_offset(keys: list[Record], _: int) -> list[Record]:
+    return keys[:PAGE]
+
+
+def empty(_: list[Record], __: int) -> list[Record]:
+    return []
+
+
+def empty_later(keys: list[Record], offset: int) -> list[Record]:
+    return page(keys, offset) if offset < PAGE // 2 else []
+
+
+def short(keys: list[Record], offset: int) -> list[Record]:
+    return keys[offset : offset + (PAGE if offset == 0 else 4)]
+
+
+def with_a_hole(keys: list[Record], offset: int) -> list[Record]:
+    return page(keys[:18] + keys[28:], offset)
+
+
+def sometimes_empty(keys: list[Record], _: int) -> list[Record]:
+    return keys[: len(keys) // 2] if len(keys) % 2 else []
+
+
+def without_the_last(keys: list[Record], offset: int) -> list[Record]:
+    return page(keys[:-8], offset)
+
+
+def without_the_first(keys: list[Record], offset: int) -> list[Record]:
+    return page(keys[30:], offset)
+
+
+#: They lie about keys that other keys, which must be listed, stand beside.
+LIES: dict[str, Page] = {
+    "a 404 of the workspace": gone,
+    "a 404 of a later page": gone_later,
+    "a page for every offset": no_offset,
+    "an empty list": empty,
+    "an empty page in the middle": empty_later,
+    "keys left out in the middle": with_a_hole,
+    "the oldest keys left out": without_the_last,
+    "a list that lags behind": without_the_first,
+}
+#: They are true, and not as documented.
+TRUTHS: dict[str, Page] = {
+    "as documented": page,
+    "short pages": short,
+    "an old key on top": lambda keys, offset: page([*keys[-1:], *keys[:-1]], offset),
+    "the oldest first": lambda keys, offset: page(keys[::-1], offset),
+    "three old keys on top": lambda keys, offset: page([*keys[-3:], *keys[:-3]], offset),
+}
+
+
+def many(count: int = COUNT, **given: Any) -> list[KeySpec]:
+    return specs(count, workspace_id=WORKSPACE, **given)
+
+
+def add_old(case: Case, count: int) -> None:
+    """Keys of long ago, made by hand."""
+    for number in range(count):
+        case.service.add(f"old-{number}", workspace_id=WORKSPACE)
+    case.time.slept.append(7 * 86400)
+
+
+async def provisioned(case: Case, path: Path, *, lost: Sequence[int]) -> None:
+    """Provision through a list of any kind, then through a true one, and leave no key untold."""
+    outcomes: list[Outcome] = ["lost" if number in lost else "told" for number in range(COUNT)]
+    case.service.outcomes.extend(outcomes)
+    taken: dict[str, str] = {}
+
+    async def run() -> bool:
+        report = await case.client.provision(
+            many(), journal=path, on_result=lambda one: taken.update({one.ref: hash_of(one.key)})
+        )
+        told = {hash for doubt in (*report.doubts, *report.unproven) for hash in doubt.hashes}
+        held = {*taken.values()}
+        old = {key["hash"] for key in case.service.keys if key["name"].startswith("old-")}
+        assert held <= case.service.hashes
+        if report.ok:
+            assert case.service.hashes == held | old | told
+        return report.ok
+
+    first = await run()
+    case.service.page = page
+    assert await run()
+    assert len(taken) == COUNT
+    case.looks = first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+async def test_nothing_is_concluded_from_a_list_that_is_not_whole(
+    lie: Page, case: Case, path: Path
+) -> None:
+    add_old(case, 6)
+    case.service.page = lie
+    await provisioned(case, path, lost=range(12, 24, 2))
+    assert not case.looks
+
+
+def other_people(case: Case, offset: int, count: int = PAGE, *, later: int = 1) -> list[Record]:
+    """Keys that somebody else makes, as many as one asks for."""
+    made = (case.time.now() + timedelta(hours=later)).isoformat()
+    return [
+        key_json(hash=f"{number:064x}", name="other", created_at=made)
+        for number in range(offset, offset + count)
+    ]
+
+
+ENDLESS: dict[str, Callable[[Case, int], Sequence[Record]]] = {
+    "newer ones": other_people,
+    "older ones, and one that is newer": lambda case, offset: [
+        *other_people(case, offset, PAGE - 1, later=-99),
+        *other_people(case, offset + PAGE - 1, 1),
+    ],
+    "few at a time": lambda case, offset: other_people(case, offset, 2 + offset % 2),
+    "the first ones again and again": lambda case, offset: [
+        *other_people(case, 0, 2),
+        *other_people(case, offset),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_a_list_without_an_end_is_given_up(kind: str, case: Case) -> None:
+    def forever(_: list[Record], offset: int) -> Sequence[Record]:
+        case.looks += 1
+        case.time.slept.append(10)  # each page takes so many seconds
+        return ENDLESS[kind](case, offset)
+
+    case.service.page = forever
+    case.service.outcomes.append("lost")
+    began = case.time.monotonic()
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="new", on_unknown="reconcile")
+    assert "did not come within 600 seconds" in "".join(caught.value.__notes__)
+    assert case.time.monotonic() - began < 700
+    assert case.looks <= 62
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", TRUTHS.values(), ids=TRUTHS)
+@pytest.mark.parametrize("old", [0, 3, 30])
+async def test_a_whole_list_is_believed_however_it_is_ordered(
+    truth: Page, old: int, case: Case, path: Path
+) -> None:
+    add_old(case, old)
+    case.service.page = truth
+    await provisioned(case, path, lost=[0, 10, 39])
+    assert case.looks
+
+
+@pytest.mark.slow
+async def test_a_list_that_lags_for_a_moment_is_waited_for(case: Case, path: Path) -> None:
+    looks: list[int] = []
+
+    def lags(keys: list[Record], offset: int) -> list[Record]:
+        looks.append(offset)
+        return page(keys[30:] if len(looks) < 6 else keys, offset)
+
+    case.service.page = lags
+    await provisioned(case, path, lost=[38])
+    assert case.looks
+
+
+@pytest.mark.slow
+async def test_keys_that_were_deleted_meanwhile_are_not_missed(case: Case, path: Path) -> None:
+    case.service.outcomes.extend(("told", "told", "told", "told", "told", "lost"))
+
+    def take(_: object) -> None:
+        if len(case.service.keys) > 3:
+            case.service.keys.pop(0)  # somebody deletes what was handed over
+
+    report = await case.client.provision(specs(6), journal=path, on_result=take, concurrency=1)
+    assert (report.created, report.deleted, report.ok) == (6, 1, True)
+
+
+# --- without a key that must be listed ---
+
+EMPTY_AT_FIRST: dict[str, list[Page]] = {
+    "empty": [empty],
+    "a 404": [gone],
+    "empty twice": [empty, page, empty],
+    "another key each time": [
+        lambda keys, offset: page(keys[1:], offset),
+        lambda keys, offset: page(keys[:1] + keys[2:], offset),
+    ],
+}
+
+
+@pytest.mark.parametrize("pages", EMPTY_AT_FIRST.values(), ids=EMPTY_AT_FIRST)
+@pytest.mark.parametrize("workspace_id", [None, WORKSPACE])
+async def test_a_single_create_is_settled_by_looks_that_agree(
+    pages: list[Page], workspace_id: str | None, case: Case
+) -> None:
+    error = await lost(case, workspace_id)
+    left = [*pages]
+    if workspace_id is None and gone in left:
+        return  # a default workspace that is not there is an error
+    first = case.service.count("GET")
+
+    def changing(keys: list[Record], offset: int) -> Sequence[Record] | Answer:
+        # The first one is asked for the time only.
+        asked = case.service.count("GET") - first
+        return left.pop(0)(keys, offset) if asked > 1 and left else page(keys, offset)
+
+    case.service.page = changing
+    found = await case.client.api_keys.reconcile(error)
+    assert found.settled
+    assert [key.name for key in found.deleted] == ["n"]
+    assert [key["name"] for key in case.service.keys] == ["a", "b"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", [gone, no_offset, sometimes_empty])
+async def test_a_single_create_that_cannot_be_settled_is_told(lie: Page, case: Case) -> None:
+    for number in range(30):
+        case.service.add(f"another-{number}", workspace_id=WORKSPACE)
+    case.service.outcomes.append("lost")
+    turns: list[int] = []
+
+    def turning(keys: list[Record], offset: int) -> Sequence[Record] | Answer:
+        turns.append(offset)
+        return lie(keys[len(turns) % 2 :], offset)
+
+    case.service.page = turning
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="n", workspace_id=WORKSPACE, on_unknown="reconcile")
+    assert "nothing proves that all keys were listed" in "".join(caught.value.__notes__)
+    assert len(case.service.keys) == 31
+
+
+async def lost(case: Case, workspace_id: str | None) -> CreateOutcomeUnknownError:
+    given = {} if workspace_id is None else {"workspace_id": workspace_id}
+    for name in ("a", "b"):
+        case.service.add(name, **given)
+    case.service.outcomes.append("lost")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="n", workspace_id=workspace_id)
+    return caught.value
+
+
+# --- how names are written ---
+
+NAMES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "trimmed": (" customer 7  ", str.strip),
+    "in lower case": ("Customer 7", str.lower),
+    "in NFC": (normalize("NFD", "Müller & Söhne"), lambda name: normalize("NFC", name)),
+    "in NFD": ("Müller & Söhne", lambda name: normalize("NFD", name)),
+    "in NFKC": ("№ 7 ﬁnance", lambda name: normalize("NFKC", name)),
+    "without double spaces": ("customer  7", lambda name: " ".join(name.split())),
+    "cut": ("customer " + "7" * 100, lambda name: name[:64]),
+    "cut and trimmed": ("c" * 63 + "   7", lambda name: name[:64].strip()),
+    "cut in bytes": ("ü" * 100, lambda name: name.encode()[:63].decode(errors="ignore")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_key_whose_name_was_written_otherwise_is_told(
+    name: str, case: Case, path: Path
+) -> None:
+    asked, case.service.name = NAMES[name]
+    case.service.add("another")
+    case.service.outcomes.append("lost")
+
+    report = await case.client.provision([spec("7", name=asked)], journal=path)
+
+    (orphan,) = case.service.keys[1:]
+    assert orphan["name"] != asked
+    assert [doubt.hashes for doubt in report.doubts] == [(orphan["hash"],)]
+    assert not report.ok
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_single_key_whose_name_was_written_otherwise_is_told(name: str, case: Case) -> None:
+    asked, case.service.name = NAMES[name]
+    case.service.outcomes.append("lost")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name=asked)
+    found = await case.client.api_keys.reconcile(caught.value)
+    assert {key.hash for key in found.unproven} == case.service.hashes
+    assert not found.settled
+
+
+@pytest.mark.parametrize("other", ["customer-7", "customer-", "a", "customer-700"])
+async def test_a_shorter_name_is_another_one_where_longer_ones_are_not_cut(
+    other: str, case: Case, path: Path
+) -> None:
+    case.service.add("somebody's key with a long name")
+    case.service.add(other)
+    case.service.outcomes.append("lost")
+    report = await case.client.provision([spec("70")], journal=path)
+    assert (report.created, report.deleted, report.ok) == (1, 1, True)
+
+
+async def test_names_of_which_one_begins_with_another_are_told_apart(
+    case: Case, path: Path
+) -> None:
+    case.service.outcomes.extend("lost" for _ in range(20))
+    report = await case.client.provision(specs(20), journal=path)
+    assert (report.created, report.deleted, report.ok) == (20, 20, True)
+
+
+async def test_a_list_that_cannot_be_had_stops_the_run_as_ever(case: Case, path: Path) -> None:
+    case.service.page = lambda _, __: refused(403)
+    with pytest.raises(OpenRouterError):
+        await case.client.provision(specs(1), journal=path)

@@ -1,0 +1,298 @@
+"""The commands for single keys, as people use them: at a terminal."""
+
+import io
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import pytest
+
+from openrouter_keys.cli.app import app
+from openrouter_keys.cli.terminal.tables import SHORT_HASH
+from openrouter_keys.emulator import Fault
+from tests.commands import Command
+from tests.processes import ROOT, Process
+from tests.terminals import PATIENCE
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def plain(text: str) -> list[str]:
+    return [line.rstrip() for line in ESCAPE.sub("", text).splitlines()]
+
+
+@pytest.mark.slow
+def test_list_is_a_table_that_fits_and_shows_names_as_they_are(command: Command) -> None:
+    account = command.emulator.account
+    account.create({"name": "[b]no markup", "limit": 1234.5, "limit_reset": "monthly"})
+    account.create({"name": "日本語の顧客"})
+    account.create({"name": "\x1b[31mred\a", "expires_at": "2099-12-31T00:00:00Z"})
+    key = account.create({"name": "x" * 90})
+    key.usage = 0.00042
+    shown = command.at_a_terminal("list", columns=80).out
+    assert "\x1b[31m" not in shown
+    assert "\a" not in shown
+    lines = plain(shown)
+    assert max(len(line) for line in lines) <= 80
+    assert lines[0].split() == ["HASH", "NAME", "SPENT", "LIMIT", "LEFT", "RESETS", "EXPIRES"]
+    assert any("[b]no markup" in line and "$1,234.50" in line for line in lines)
+    assert any("日本語の顧客" in line for line in lines)
+    assert any(r"\x1b[31mred\x07" in line and "2099-12-31" in line for line in lines)
+    assert any(key.hash[:SHORT_HASH] in line and "$0.00042" in line for line in lines)
+    assert lines[-1] == "4 keys"
+
+
+@pytest.mark.slow
+def test_colours_are_left_out_where_nobody_wants_them(command: Command) -> None:
+    command.emulator.account.create({"name": "a"})
+    shown = command.at_a_terminal("list", NO_COLOR="1").out
+    assert not re.search(r"\x1b\[(3|4|9)\d", shown)
+
+
+@pytest.mark.slow
+def test_a_format_that_is_asked_for_is_no_table(command: Command) -> None:
+    command.emulator.account.create({"name": "a"})
+    assert command.at_a_terminal("list", "--csv", "--columns", "name").out == "name\r\na\r\n"
+
+
+@pytest.mark.slow
+def test_create_shows_the_secret_and_says_that_it_is_the_only_time(command: Command) -> None:
+    ran = command.at_a_terminal("create", "customer-42", "--limit", "50", columns=60)
+    (key,) = command.emulator.account.keys.values()
+    lines = plain(ran.out)
+    secret = next(line for line in lines if line.startswith("key ")).split()[1]
+    assert sha256(secret.encode()).hexdigest() == key.hash
+    assert any(line.split() == ["hash", key.hash] for line in lines)
+    assert any(line.split() == ["limit", "$50.00"] for line in lines)
+    assert "The secret is shown this once: keep it now." in lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "left"), [("y", 0), ("yes", 0), ("n", 1), ("", 1), ("maybe", 1)]
+)
+def test_delete_asks_and_takes_only_a_yes(command: Command, answer: str, left: int) -> None:
+    key = command.emulator.account.create({"name": "customer-42"})
+    shown = command.terminal("delete", key.hash[:SHORT_HASH])
+    shown.expect(r"Delete 1 key for good \('customer-42'\)\? \[y/N\] ")
+    shown.sendline(answer)
+    assert shown.wait() == (1 if left else 0)
+    assert len(command.emulator.account.keys) == left
+
+
+class Asking(io.StringIO):
+    """Standard error where somebody presses Ctrl-C as soon as a question is there."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        if "[y/N] " in self.getvalue():
+            signal.raise_signal(signal.SIGINT)
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard input at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("delete", "trial"),
+        ("rotate", "--finish", "--journal", "r.journal"),
+        ("provision", "a.csv"),
+        ("journal", "purge", "r.journal"),
+    ],
+)
+def test_ctrl_c_is_heard_as_soon_as_a_question_is_there(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    key = command.emulator.account.add("trial")
+    assert command("rotate", key.hash, "--journal", "r.journal").code == 0
+    (command.folder / "a.csv").write_text("name\na\n")
+    shown = Asking()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(io, "TextIOWrapper", Terminal)
+    assert command(*(key.hash if word == "trial" else word for word in words)).code == 130
+    assert shown.getvalue().endswith("[y/N] openrouter-keys: interrupted\n")
+    assert len(command.emulator.account.keys) == 2
+
+
+@pytest.mark.slow
+def test_a_secret_that_is_typed_is_not_shown(command: Command) -> None:
+    secret = "sk-or-v1-" + "5e" * 32
+    shown = command.terminal("hash")
+    shown.expect(r"\(not shown\): ")
+    shown.sendline(secret)
+    shown.expect(sha256(secret.encode()).hexdigest())
+    assert secret not in str(shown.before)
+    assert shown.wait() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [30, 40, 60, 200])
+def test_a_narrow_terminal_gets_fewer_columns_and_never_half_an_amount(
+    command: Command, columns: int
+) -> None:
+    key = command.emulator.account.create({"name": "customer-42", "limit": 123456.5})
+    key.usage = 98765.43
+    shown = "\n".join(plain(command.at_a_terminal("list", columns=columns).out))
+    amounts = set(re.findall(r"\$[\d,.]+", shown))
+    assert amounts <= {"$98,765.43", "$123,456.50", "$24,691.07"}
+    assert "customer-42" in shown
+    assert key.hash[:SHORT_HASH] in shown
+    assert (len(amounts) == 3) == (columns >= 60)
+
+
+@pytest.mark.slow
+def test_times_are_told_in_utc(command: Command) -> None:
+    key = command.emulator.account.create({"name": "a", "expires_at": "2099-12-31T22:00:00Z"})
+    key.created_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    lines = plain(command.at_a_terminal("get", key.hash, TZ="Pacific/Auckland").out)
+    assert any(line.split(maxsplit=1) == ["created_at", "2026-01-02 03:04 UTC"] for line in lines)
+
+
+def wait_for_a_request(command: Command) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not command.emulator.requests and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
+    command: Command, number: signal.Signals
+) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=1.0))
+    shown = command.terminal("create", "a")
+    wait_for_a_request(command)
+    shown.kill(number)
+    shown.expect("openrouter-keys: waiting for the create to end")
+    shown.expect("openrouter-keys: interrupted")
+    assert shown.wait() == 128 + number
+    assert command.emulator.account.keys == {}
+
+
+@pytest.mark.slow
+def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=30.0))
+    shown = command.terminal("create", "a b")
+    wait_for_a_request(command)
+    shown.kill(signal.SIGINT)
+    shown.expect("waiting for the create to end")
+    shown.kill(signal.SIGINT)
+    shown.expect("there may be a key whose secret nobody has: openrouter-keys list --name 'a b'")
+    assert shown.wait() == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_delete_says_what_may_be_there_still(
+    command: Command, number: signal.Signals
+) -> None:
+    key = command.emulator.account.create({"name": "a"})
+    command.emulator.faults.append(Fault("delete", "slow", delay=30.0))
+    shown = command.terminal("delete", key.hash, "--yes")
+    deadline = time.monotonic() + PATIENCE
+    while not command.emulator.count("delete") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    shown.kill(number)
+    shown.expect("0 deleted; 1 may be there still")
+    assert shown.wait() == 128 + number
+
+
+@pytest.mark.slow
+def test_a_create_whose_terminal_is_closed_leaves_no_key(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=1.0))
+    shown = command.terminal("create", "a")
+    wait_for_a_request(command)
+    shown.close()
+    assert shown.process.wait(PATIENCE) == 128 + signal.SIGHUP
+    assert command.emulator.count("delete") == 1
+    assert command.emulator.account.keys == {}
+
+
+IGNORING = """
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from openrouter_keys.__main__ import main
+sys.exit(main(["create", "a", "--show-secret"]))
+"""
+
+
+@pytest.mark.slow
+def test_what_ignores_a_closed_terminal_goes_on_as_nohup_has_it(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=0.5))
+    with Process("-c", IGNORING, environment=command.environment()) as process:
+        wait_for_a_request(command)
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=PATIENCE)
+    (key,) = command.emulator.account.keys.values()
+    assert (process.returncode, out.strip()) == (0, key.secret)
+
+
+INTERRUPTED_AT_AN_IMPORT = """
+import os, signal, sys, time
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cyclopts":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Finder())
+from openrouter_keys.__main__ import main
+sys.exit(main(["list"]))
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_modules_are_loaded_shows_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_AN_IMPORT],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+COMMANDS = [name for name in app.resolved_commands() if not name.startswith("-")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(command: Command, name: str) -> None:
+    ran = command(name, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"Usage: openrouter-keys {name}")
+    assert "Exit codes" in ran.out
+    assert max(len(line) for line in ran.out.splitlines()) <= 120
+
+
+def test_help_names_every_command(command: Command) -> None:
+    told = command("--help").out
+    assert [name for name in COMMANDS if f" {name} " not in told] == []
+    assert command().out == told
+
+
+def test_the_version_is_told_with_aiohttps(command: Command) -> None:
+    assert re.fullmatch(
+        r"openrouter-keys \d[\w.]* \(aiohttp \d[\w.]*\)\n", command("--version").out
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_a_script_that_knows_the_commands(command: Command, shell: str) -> None:
+    script = command("completion", shell).out
+    assert [name for name in COMMANDS if name not in script] == []

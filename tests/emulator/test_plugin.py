@@ -1,0 +1,132 @@
+"""The pytest plugin in a project of its own, found as pytest finds it: by what pyproject says."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED: dict[str, str] = PROJECT["entry-points"]["pytest11"]
+
+
+def run(folder: Path, tests: str, *arguments: str) -> str:
+    """What pytest says of these tests, in a project that has this package and no asyncio plugin."""
+    installed = folder / "site" / "openrouter_keys-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: openrouter-keys\nVersion: 0\n"
+    )
+    lines = [f"{name} = {module}" for name, module in DECLARED.items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+    (folder / "test_it.py").write_text(tests)
+    (folder / "pytest.ini").touch()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-v", "-W", "error", "-p", "no:cacheprovider"),
+            *("-p", "no:asyncio", "-p", "no:anyio", "-p", "no:randomly", *arguments),
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_entry_point_leads_to_the_plugin() -> None:
+    (module,) = DECLARED.values()
+    plugin = EntryPoint("it", module, "pytest11").load()
+
+    assert isinstance(plugin, ModuleType)
+    assert {"openrouter_emulator", "session_openrouter_emulator"} <= {*vars(plugin)}
+
+
+def test_each_test_has_an_emulator_of_its_own(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import json
+import urllib.request
+
+import pytest
+
+from openrouter_keys import OpenRouter, errors
+from openrouter_keys.emulator import Fault
+
+
+def test_a_create_that_fails(openrouter_emulator):
+    openrouter_emulator.faults.append(Fault("create", status=502, phase="after"))
+    with OpenRouter(
+        openrouter_emulator.api_key, server_url=openrouter_emulator.base_url
+    ) as client, pytest.raises(errors.CreateOutcomeUnknownError):
+        client.api_keys.create(name="customer-42")
+    assert openrouter_emulator.count("create") == len(openrouter_emulator.account.keys) == 1
+
+
+def test_with_nothing_but_the_standard_library(openrouter_emulator):
+    request = urllib.request.Request(
+        f"{openrouter_emulator.base_url}/keys",
+        headers={"Authorization": f"Bearer {openrouter_emulator.api_key}"},
+    )
+    with urllib.request.urlopen(request) as response:
+        assert json.load(response) == {"data": []}
+    assert openrouter_emulator.count("create") == 0
+""",
+    )
+
+    assert "2 passed" in said, said
+
+
+def test_one_emulator_can_serve_a_whole_session(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+def test_leaves_a_key(session_openrouter_emulator):
+    session_openrouter_emulator.account.add("left")
+
+
+def test_finds_the_key(session_openrouter_emulator, openrouter_emulator):
+    assert len(session_openrouter_emulator.account.keys) == 1
+    assert openrouter_emulator.account.keys == {}
+    session_openrouter_emulator.reset()
+
+
+def test_finds_nothing(session_openrouter_emulator):
+    assert session_openrouter_emulator.account.keys == {}
+""",
+    )
+
+    assert "3 passed" in said, said
+
+
+def test_a_session_that_does_not_ask_for_it_does_not_import_it(tmp_path: Path) -> None:
+    said = run(
+        tmp_path,
+        """
+import sys
+
+
+def test_nothing():
+    assert "openrouter_keys.emulator.plugin" in sys.modules
+    assert not {"aiohttp", "openrouter_keys.emulator.app"} & {*sys.modules}
+""",
+    )
+
+    assert "1 passed" in said, said
+
+
+def test_pytest_tells_what_the_fixtures_are_for(tmp_path: Path) -> None:
+    said = run(tmp_path, "", "--fixtures")
+
+    assert "An emulator of OpenRouter's key endpoints, new for each test." in said
+    assert "An emulator for all tests that ask for it" in said

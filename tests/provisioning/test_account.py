@@ -1,0 +1,115 @@
+"""A journal that is gone on with by another account's management key."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from openrouter_keys import AccountChangedError, AsyncOpenRouter, OpenRouter, OpenRouterError
+from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.journal.schema import State
+from tests.commands import Command
+from tests.journals import spec
+from tests.provisions import JumpingTime, client_of, counts, specs, stopped
+from tests.rotations import old_keys
+
+CLOSED = Fault("create", kind="closed", phase="after")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "customers.journal"
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
+    async with client_of(emulator, JumpingTime()) as client:
+        yield client
+
+
+def another(emulator: Emulator, keys: int = 1) -> None:
+    """From now on the same key opens another account, with a default workspace of its own."""
+    account = emulator.account
+    account.keys.clear()
+    (home,) = (account.workspaces.pop(account.default_workspace),)
+    account.default_workspace = "11111111-2222-4333-8444-555555555555"
+    account.workspaces[account.default_workspace] = home
+    if keys:
+        old_keys(emulator, keys)
+
+
+async def doubtful(client: AsyncOpenRouter, emulator: Emulator, path: Path) -> None:
+    await client.provision(specs(3), journal=path)
+    emulator.faults += [CLOSED, Fault("create", status=402)]
+    await stopped(client.provision([spec("doubt"), spec("stop")], journal=path, concurrency=1))
+    emulator.faults.clear()
+    assert (await counts(path)).get(State.DOUBT.value) == 1
+
+
+async def provision(client: AsyncOpenRouter, path: Path) -> object:
+    return await client.provision(specs(5), journal=path)
+
+
+async def rotate(client: AsyncOpenRouter, path: Path) -> object:
+    return await client.rotate((), journal=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [provision, rotate])
+async def test_another_accounts_key_sends_no_create_and_forgets_no_doubt(
+    run: Callable[[AsyncOpenRouter, Path], Awaitable[object]],
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+) -> None:
+    await doubtful(client, emulator, path)
+    another(emulator)
+    before, created = await counts(path), emulator.count("create")
+    with pytest.raises(OpenRouterError, match="account that they belong to") as caught:
+        await run(client, path)
+    assert isinstance(caught.value.__cause__, AccountChangedError)
+    assert await counts(path) == before
+    assert (emulator.count("create"), emulator.count("delete")) == (created, 0)
+
+
+def test_the_blocking_face_and_the_command_refuse_it_too(
+    command: Command, openrouter_emulator: Emulator, path: Path
+) -> None:
+    emulator = openrouter_emulator
+    file = path.with_name("customers.csv")
+    file.write_text("ref,name\n0,a\n")
+    assert command("provision", str(file), "--journal", str(path)).code == 0
+    another(emulator)
+    ended = command("provision", str(file), "--journal", str(path))
+    assert ended.code != 0
+    assert "account that they belong to" in ended.err
+    with (
+        OpenRouter(emulator.api_key, server_url=emulator.base_url) as client,
+        pytest.raises(OpenRouterError, match="account that they belong to"),
+    ):
+        client.provision(specs(1), journal=path)
+
+
+@pytest.mark.parametrize("why", ["nothing is listed", "no workspaces are told"])
+async def test_what_cannot_be_compared_is_gone_on_with(
+    why: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    if why == "no workspaces are told":
+        emulator.account.hidden_fields.add("workspace_id")
+    await client.provision(specs(2), journal=path)
+    another(emulator, keys=0 if why == "nothing is listed" else 1)
+    report = await client.provision(specs(3), journal=path)
+    assert report.created == 1
+
+
+async def test_keys_in_named_workspaces_say_nothing_of_the_default_one(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    emulator.account.workspaces["99999999-2222-4333-8444-555555555555"] = next(
+        iter(emulator.account.workspaces.values())
+    )
+    wanted = specs(2, workspace_id="99999999-2222-4333-8444-555555555555")
+    await client.provision(wanted, journal=path)
+    old_keys(emulator, 1)
+    report = await client.provision(wanted, journal=path)
+    assert report.settled_before == 2

@@ -475,18 +475,21 @@ class JournalOutdatedError(JournalMismatchError):
 
 
 class AccountChangedError(JournalError):
-    """The management key's default workspace is not the one that the journal's keys are in.
+    """The management key does not see the workspace that the journal's keys are in.
+
+    For `provision` that is the default workspace. `rotate` looks at all workspaces of its open
+    rotations, and at the keys that it is given: the management key sees none of them.
 
     Attributes:
         known: the workspace that the journal's keys were made in.
-        found: the default workspace of the management key; None: it shows none.
+        found: a workspace that the management key sees, its default one; None: it shows none.
     """
 
     def __init__(self, known: str, found: str | None) -> None:
         super().__init__(
             f"the journal's keys are in the workspace {known}, and this management key lists "
-            f"{found or 'no key of it'}: give the key of the account that they belong to, or "
-            "another journal"
+            f"{found or 'no key of it'}: give the management key of the account that they belong "
+            "to; if that workspace may have been deleted, give another journal"
         )
         self.known, self.found = known, found
 

@@ -107,11 +107,10 @@ SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = ?2)
     OR EXISTS (SELECT 1 FROM rotations INDEXED BY twins WHERE twin = ?1)
     OR (SELECT count(*) FROM rotations INDEXED BY twins WHERE twin = ?2) > 1
 """
-# A few are enough: those of one account.
 _WORKSPACES = """
 SELECT DISTINCT iif(json_valid(plan), json_extract(plan, '$.workspace_id'), NULL) AS workspace_id
 FROM rotations INDEXED BY unretired
-WHERE state <> 'deleted' AND workspace_id IS NOT NULL LIMIT 5
+WHERE state <> 'deleted' AND workspace_id IS NOT NULL
 """
 _COUNTS = """
 SELECT count(*), count(handed_over_at) FROM rotations INDEXED BY unretired WHERE state <> 'deleted'
@@ -166,7 +165,7 @@ def twinless(connection: sqlite3.Connection, after: int) -> list[tuple[int, str,
 
 
 def workspaces(connection: sqlite3.Connection) -> list[str]:
-    """Return workspaces of the ones that are not through, a few at most."""
+    """Return workspaces of the ones that are not through."""
     return [str(found) for (found,) in connection.execute(_WORKSPACES)]
 
 

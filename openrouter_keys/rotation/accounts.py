@@ -1,6 +1,6 @@
 """Whether a management key is of the account that a journal's rotations belong to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
@@ -10,12 +10,17 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
 from openrouter_keys.results import Err, attempt
+from openrouter_keys.rotation.planning import Planning
 
 
 async def refuse_another_account(
-    transport: Transport, journal: Journal, clock: ServiceClock
+    transport: Transport,
+    journal: Journal,
+    clock: ServiceClock,
+    planning: Planning,
+    hashes: Sequence[str],
 ) -> None:
-    """Refuse a management key that sees no workspace of the rotations that are not through.
+    """Refuse a management key that sees no workspace of the open rotations, and none of the keys.
 
     Its 404s would be taken to say that keys are gone. It cannot be known where a workspace has no
     key, or the service tells no key's workspace.
@@ -24,9 +29,12 @@ async def refuse_another_account(
         transport: what to ask.
         journal: what is known.
         clock: learns the service's time from the answers.
+        planning: looks at the keys.
+        hashes: the keys that are to be rotated.
 
     Raises:
-        AccountChangedError: it is another account's, or has lost its access.
+        AccountChangedError: it is another account's, or has lost its access, or the workspaces
+            were deleted.
         OpenRouterError: the service could not be asked.
     """
     known = await journal.do(rotations.workspaces)
@@ -43,6 +51,10 @@ async def refuse_another_account(
             if not isinstance(outcome.error, NotFoundResponseError):
                 raise outcome.error
         elif not (shown := _workspaces(outcome.value.data)) or workspace_id.casefold() in shown:
+            return
+    # Their workspaces may have been deleted, which says nothing of keys that this one can see.
+    async for looked in planning.look(hashes):
+        if any(rotation.name is not None for rotation in looked):
             return
     raise AccountChangedError(known[0], min(found, default=None))
 

@@ -75,12 +75,13 @@ async def rotate(
     async with opened(transport, settings) as journal:
         pacer = pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
         problems, clock = Problems(), clock_of(transport)
-        checked = await attempt(refuse_another_account(transport, journal, clock))
+        planning = Planning(transport, pacer, budget)
+        checked = await attempt(refuse_another_account(transport, journal, clock, planning, wanted))
         # What else is wrong the making of twins comes upon, too, and tells it with its report.
         refused = checked.error if isinstance(checked, Err) else None
         if refused and (confirms or isinstance(refused, AccountChangedError)):
             raise refused
-        register = Register(journal, Planning(transport, pacer, budget), budget, problems)
+        register = Register(journal, planning, budget, problems)
         provision = (
             None
             if confirms

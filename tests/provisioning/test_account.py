@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from openrouter_keys import AccountChangedError, AsyncOpenRouter, OpenRouter, OpenRouterError
-from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.emulator import Emulator, Fault, Workspace
 from openrouter_keys.journal.schema import State
 from tests.commands import Command
 from tests.journals import spec
 from tests.provisions import JumpingTime, client_of, counts, specs, stopped
-from tests.rotations import old_keys
+from tests.rotations import old_keys, states
 
 CLOSED = Fault("create", kind="closed", phase="after")
 
@@ -113,3 +113,75 @@ async def test_keys_in_named_workspaces_say_nothing_of_the_default_one(
     old_keys(emulator, 1)
     report = await client.provision(wanted, journal=path)
     assert report.settled_before == 2
+
+
+# --- rotations whose workspace is gone ---
+
+GONE, LIVING = (f"{digit * 8}-2222-4333-8444-555555555555" for digit in "45")
+
+
+async def rotation_in(
+    workspaces: list[str], emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    """A rotation in each workspace has handed its replacement over and is not through."""
+    for workspace_id in workspaces:
+        emulator.account.workspaces[workspace_id] = Workspace(workspace_id)
+        (old,) = old_keys(emulator, 1, workspace_id=workspace_id)
+        await client.rotate([old.hash], journal=path, on_result=print)
+
+
+def delete_workspaces(emulator: Emulator, *workspaces: str) -> None:
+    account = emulator.account
+    for workspace_id in workspaces:
+        del account.workspaces[workspace_id]
+    for key in [key for key in account.keys.values() if key.workspace_id in workspaces]:
+        account.delete(key.hash)
+
+
+@pytest.mark.parametrize("there", [None, LIVING])
+@pytest.mark.parametrize("missing", [0, 3])
+async def test_a_rotation_whose_workspace_was_deleted_keeps_no_other_key_from_being_rotated(
+    there: str | None, missing: int, emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    await rotation_in([GONE], emulator, client, path)
+    emulator.account.workspaces[LIVING] = Workspace(LIVING)
+    given = {} if there is None else {"workspace_id": there}
+    (new,) = old_keys(emulator, 1, **given)
+    delete_workspaces(emulator, GONE)
+
+    wanted = [*("0" * 63 + str(number) for number in range(missing)), new.hash]
+    report = await client.rotate(wanted, journal=path, on_result=print, retire_after=0)
+
+    assert (report.rotated, report.retired, report.waiting) == (1, 1, 1)
+    reasons = [problem.reason for problem in report.failures if problem.ref not in wanted]
+    assert len(reasons) == 1
+    assert "the old key is left as it is" in reasons[0]
+
+
+async def test_of_many_workspaces_one_that_is_there_is_enough(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    gone = [f"{number:08}-2222-4333-8444-555555555555" for number in range(7)]
+    await rotation_in([*gone, LIVING], emulator, client, path)
+    delete_workspaces(emulator, *gone)
+    report = await client.rotate((), journal=path, retire_after=0)
+    assert (report.retired, report.waiting) == (1, 7)
+
+
+@pytest.mark.parametrize("hashes", [(), ["f" * 64], ["f" * 64, "e" * 64]])
+@pytest.mark.parametrize("retire_after", [None, 0])
+async def test_a_management_key_that_sees_no_workspace_and_no_key_is_refused(
+    hashes: list[str],
+    retire_after: float | None,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+) -> None:
+    await rotation_in([GONE], emulator, client, path)
+    delete_workspaces(emulator, GONE)
+    before = await states(path)
+    on_result = print if hashes else None
+    with pytest.raises(AccountChangedError, match="may have been deleted") as caught:
+        await client.rotate(hashes, journal=path, on_result=on_result, retire_after=retire_after)
+    assert (caught.value.known, await states(path)) == (GONE, before)
+    assert emulator.count("create") == 1

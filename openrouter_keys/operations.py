@@ -102,7 +102,7 @@ class Operation(Generic[R]):
         outcome_unknown: the error for an attempt that may have been applied and must not be
             repeated; it takes what is told before all else, or "".
         made: the key that a success made; None: it makes none.
-        undone: whether that key is deleted again when nobody is left to take its secret.
+        undo_if_cancelled: whether that key is deleted again when nobody is left to take its secret.
         salvage: the error for a success that `read` never got, or that failed in another way; it
             holds what can still be made out.
     """
@@ -120,7 +120,7 @@ class Operation(Generic[R]):
         default=None, repr=False
     )
     made: Callable[[R], MadeKey] | None = field(default=None, repr=False)
-    undone: bool = True
+    undo_if_cancelled: bool = True
     salvage: Callable[[bytes, Exception], ResponseValidationError] | None = field(
         default=None, repr=False
     )
@@ -176,12 +176,14 @@ def get(hash: str) -> Operation[GetKeyResponse]:
     )
 
 
-def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[CreateKeysResponse]:
+def create(
+    request: CreateKeysRequest, *, undo_if_cancelled: bool = True
+) -> Operation[CreateKeysResponse]:
     """`POST /keys`: a new key, and its secret, shown once.
 
     Args:
         request: the body.
-        undone: whether the key is deleted again when nobody is left to take its secret.
+        undo_if_cancelled: whether the key is deleted again when nobody is left to take its secret.
     """
 
     def outcome_unknown(why: str) -> CreateOutcomeUnknownError:
@@ -205,7 +207,7 @@ def create(request: CreateKeysRequest, *, undone: bool = True) -> Operation[Crea
         secrets=() if external_key is None else (external_key,),
         outcome_unknown=outcome_unknown,
         made=_made,
-        undone=undone,
+        undo_if_cancelled=undo_if_cancelled,
         salvage=lambda body, error: _salvaged(body, request, error),
     )
 

@@ -13,7 +13,7 @@ from openrouter_keys._inputs.credentials import APIKey, Credentials
 from openrouter_keys._inputs.options import CallOptions
 from openrouter_keys._inputs.proxies import proxy_finder
 from openrouter_keys._inputs.retry_config import RetryConfig
-from openrouter_keys._transport.deadlines import Limit
+from openrouter_keys._transport.deadlines import Deadline
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.api_keys import AsyncAPIKeys
@@ -109,6 +109,6 @@ async def time_is_up(keys: AsyncAPIKeys, fake_time: FakeTime | None = None) -> N
         limit._interrupt("the time is up")
 
 
-def _limits(keys: AsyncAPIKeys) -> list[Limit]:
+def _limits(keys: AsyncAPIKeys) -> list[Deadline]:
     wire: Wire | None = vars(keys._transport).get("_wire")  # that of the first call
-    return [] if wire is None else [*wire._deadlines._limits]
+    return [] if wire is None else [*wire._deadlines._running]

@@ -97,7 +97,7 @@ class MadeKeys:
     def __contains__(self, hash: str) -> bool:
         return (self._server_url, hash) in _MEMORY
 
-    def is_told_again(self, made: MadeKey) -> bool:
+    def is_repeated(self, made: MadeKey) -> bool:
         """Whether an answer told this client this key before; it is remembered from now on.
 
         Each create makes a key of its own, so that such an answer is a copy of another create's.
@@ -112,12 +112,12 @@ class MadeKeys:
             self._elsewhere.add(key)
         return False
 
-    def is_anothers(self, made: MadeKey) -> bool:
+    def is_of_another_client(self, made: MadeKey) -> bool:
         """Whether another client of this process had made a key before this one was told it."""
         return (self._server_url, made.secret_hash) in self._elsewhere
 
     def remember(self, hashes: Iterable[str]) -> None:
-        """Remember keys that earlier runs were told, as `is_told_again` does."""
+        """Remember keys that earlier runs were told, as `is_repeated` does."""
         for hash in hashes:
             self._told.add((self._server_url, hash))
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _BATCH = 200
 
 
-class Errands:
+class CallerThread:
     """A queue of functions: asked for in the loop, run in the thread that serves.
 
     A caller's callbacks and iterables belong to its own thread: a database connection, say, may
@@ -26,32 +26,32 @@ class Errands:
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[_Errand[Any] | None] | Queue[_Errand[Any] | None]
+        self._queue: SimpleQueue[_Callback[Any] | None] | Queue[_Callback[Any] | None]
         self._queue = callers_queue()
         self._over = False
 
     def serve(self, until: "Future[Any]") -> None:
         """Run what is asked for in this thread, until something is done."""
         until.add_done_callback(lambda _: self._queue.put(None))
-        while (errand := self._queue.get()) is not None:
-            errand.run()
+        while (callback := self._queue.get()) is not None:
+            callback.run()
 
     def close(self) -> None:
         """Run nothing any more: what is asked for raises `InterruptedError` in the loop."""
         self._over = True
         with suppress(Empty):
             while True:
-                errand = self._queue.get_nowait()
-                if errand is not None:
-                    errand.refuse()
+                callback = self._queue.get_nowait()
+                if callback is not None:
+                    callback.refuse()
 
     async def run(self, function: Callable[[], R]) -> R:
         """Have a function called in the serving thread, and return what it returns."""
-        errand = _Errand(function)
-        self._queue.put(errand)
+        callback = _Callback(function)
+        self._queue.put(callback)
         if self._over:
             self.close()
-        return await asyncio.wrap_future(errand.outcome)
+        return await asyncio.wrap_future(callback.outcome)
 
     def here(self, given: object) -> object:
         """Return a stand-in for a callable, or an iterable, that the loop can use.
@@ -74,7 +74,7 @@ class Errands:
         return called
 
 
-class _Errand(Generic[R]):
+class _Callback(Generic[R]):
     def __init__(self, function: Callable[[], R]) -> None:
         self.outcome: Future[R] = Future()
         self._function = function
@@ -103,13 +103,13 @@ class _Errand(Generic[R]):
 class _Items(Generic[T]):
     """An async iterable over what the serving thread takes from an iterable."""
 
-    def __init__(self, errands: Errands, items: Iterable[T]) -> None:
-        self._errands = errands
+    def __init__(self, caller: CallerThread, items: Iterable[T]) -> None:
+        self._caller = caller
         self._items = items
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
         iterator = iter(self._items)
-        while batch := await self._errands.run(lambda: list(islice(iterator, _BATCH))):
+        while batch := await self._caller.run(lambda: list(islice(iterator, _BATCH))):
             for item in batch:
                 yield item
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
 from openrouter_keys._base.pickling import NeverPickled
-from openrouter_keys._blocking.caller_thread import Errands
+from openrouter_keys._blocking.caller_thread import CallerThread
 from openrouter_keys._blocking.loop_thread import LoopThread
 from openrouter_keys.errors import ClientStateError
 
@@ -132,10 +132,10 @@ class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
         def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
             twin, thread = _parts(facade)
             given = signature.bind(twin, *args, **kwargs)
-            errands = Errands()
+            caller = CallerThread()
             for name in given.arguments.keys() & here:
-                given.arguments[name] = errands.here(given.arguments[name])
-            hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), errands)
+                given.arguments[name] = caller.here(given.arguments[name])
+            hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), caller)
             return hosted
 
         self._function = call

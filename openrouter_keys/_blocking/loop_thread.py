@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from openrouter_keys._base.greenlets import make_thread, waiting
 from openrouter_keys._base.pickling import NeverPickled
-from openrouter_keys._blocking.caller_thread import Errands
+from openrouter_keys._blocking.caller_thread import CallerThread
 from openrouter_keys.errors import ClientClosedError, ClientStateError, ForkedClientError
 
 P = ParamSpec("P")
@@ -294,15 +294,15 @@ class LoopThread(NeverPickled):
         finally:
             del call  # its outcome holds an error, whose traceback holds this frame
 
-    def host(self, function: Callable[[], Awaitable[R]], errands: Errands) -> R:
-        """Await `function()` in the loop, and run its errands in this thread meanwhile.
+    def host(self, function: Callable[[], Awaitable[R]], caller: CallerThread) -> R:
+        """Await `function()` in the loop, and run what it asks of this thread meanwhile.
 
         An interrupt (Ctrl-C) cancels what is awaited, and is raised once that has ended; another
         one is raised at once.
 
         Args:
             function: called in the loop, in a copy of the caller's context.
-            errands: what it may ask this thread to do.
+            caller: this thread, as the function sees it.
 
         Raises:
             ClientStateError: the loop was closed, forked away from, or is the caller's own.
@@ -311,19 +311,19 @@ class LoopThread(NeverPickled):
         call = _Call(loop, function)
         try:
             with waiting():
-                self._serve(loop, call, errands)
+                self._serve(loop, call, caller)
             return call.outcome.result()
         finally:
-            errands.close()
+            caller.close()
             del call  # its outcome holds an error, whose traceback holds this frame
 
-    def _serve(self, loop: _Loop, call: "_Call[Any]", errands: Errands) -> None:
+    def _serve(self, loop: _Loop, call: "_Call[Any]", caller: CallerThread) -> None:
         try:
             loop.run(call)
-            errands.serve(call.outcome)
+            caller.serve(call.outcome)
         except BaseException as interrupt:
             loop.soon(call.cancel)
-            errands.serve(call.outcome)
+            caller.serve(call.outcome)
             call.annotate(interrupt)
             raise
 

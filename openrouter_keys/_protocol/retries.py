@@ -25,7 +25,7 @@ class Effect(enum.Enum):
     DELETE = 3
 
 
-class Happening(enum.Enum):
+class Outcome(enum.Enum):
     """What became of one attempt: the rows of the matrix."""
 
     DONE = "the service did it"
@@ -44,39 +44,37 @@ class Happening(enum.Enum):
 
 
 #: After these the service may have carried the request out.
-MAYBE_APPLIED = frozenset(
-    {Happening.NO_ANSWER, Happening.FAILED, Happening.OVERLOADED, Happening.UNCLEAR}
-)
+MAYBE_APPLIED = frozenset({Outcome.NO_ANSWER, Outcome.FAILED, Outcome.OVERLOADED, Outcome.UNCLEAR})
 #: These pause every request of the client until `Retry-After` is over.
-PAUSES_ALL = frozenset({Happening.RATE_LIMITED, Happening.OVERLOADED})
-_CONNECTION = frozenset({Happening.NOT_SENT, Happening.NO_ANSWER})
+PAUSES_ALL = frozenset({Outcome.RATE_LIMITED, Outcome.OVERLOADED})
+_CONNECTION = frozenset({Outcome.NOT_SENT, Outcome.NO_ANSWER})
 
 # How many attempts a call may make in all, by what happened and (READ, CREATE, UPDATE, DELETE).
 # A create is never sent again once it may have been applied: it has no idempotency key, and a
 # second key would be one that nobody asked for.
-_ATTEMPTS: Mapping[Happening, tuple[int, int, int, int]] = {
-    Happening.NOT_SENT: (3, 3, 3, 3),
-    Happening.CANNOT_SEND: (1, 1, 1, 1),
-    Happening.NO_ANSWER: (3, 1, 2, 3),
-    Happening.UNREADABLE: (3, 1, 1, 1),
-    Happening.REJECTED: (1, 1, 1, 1),
-    Happening.UNAUTHORIZED: (1, 1, 1, 1),
-    Happening.RATE_LIMITED: (UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE),
-    Happening.QUOTA_EXHAUSTED: (1, 1, 1, 1),
-    Happening.FAILED: (3, 1, 2, 3),
-    Happening.OVERLOADED: (3, 1, 2, 3),
-    Happening.NOT_REACHED: (3, 3, 3, 3),
-    Happening.UNCLEAR: (1, 1, 1, 1),
+_ATTEMPTS: Mapping[Outcome, tuple[int, int, int, int]] = {
+    Outcome.NOT_SENT: (3, 3, 3, 3),
+    Outcome.CANNOT_SEND: (1, 1, 1, 1),
+    Outcome.NO_ANSWER: (3, 1, 2, 3),
+    Outcome.UNREADABLE: (3, 1, 1, 1),
+    Outcome.REJECTED: (1, 1, 1, 1),
+    Outcome.UNAUTHORIZED: (1, 1, 1, 1),
+    Outcome.RATE_LIMITED: (UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE, UNTIL_DEADLINE),
+    Outcome.QUOTA_EXHAUSTED: (1, 1, 1, 1),
+    Outcome.FAILED: (3, 1, 2, 3),
+    Outcome.OVERLOADED: (3, 1, 2, 3),
+    Outcome.NOT_REACHED: (3, 3, 3, 3),
+    Outcome.UNCLEAR: (1, 1, 1, 1),
 }
 
-_BY_STATUS: Mapping[int, Happening] = {
-    401: Happening.UNAUTHORIZED,
-    408: Happening.FAILED,
-    429: Happening.RATE_LIMITED,
-    503: Happening.OVERLOADED,
+_BY_STATUS: Mapping[int, Outcome] = {
+    401: Outcome.UNAUTHORIZED,
+    408: Outcome.FAILED,
+    429: Outcome.RATE_LIMITED,
+    503: Outcome.OVERLOADED,
     # The edge answers these before a request gets to the service:
     # https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
-    **dict.fromkeys((521, 523, 525, 526, 530), Happening.NOT_REACHED),
+    **dict.fromkeys((521, 523, 525, 526, 530), Outcome.NOT_REACHED),
 }
 
 # These say that the request was not carried out (https://www.rfc-editor.org/rfc/rfc9110#section-15.5,
@@ -86,22 +84,22 @@ _BY_STATUS: Mapping[int, Happening] = {
 _REFUSALS = frozenset({*range(400, 419), *range(421, 425), 426, 428, 431, 451} - {408})
 
 
-def happening(status: int) -> Happening:
+def outcome_of(status: int) -> Outcome:
     """Tell what an answer's status says about its request.
 
     Args:
         status: the HTTP status; its body plays no part.
     """
     if 200 <= status < 300:
-        return Happening.DONE
+        return Outcome.DONE
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status >= 500:
-        return Happening.FAILED
-    return Happening.REJECTED if status in _REFUSALS else Happening.UNCLEAR
+        return Outcome.FAILED
+    return Outcome.REJECTED if status in _REFUSALS else Outcome.UNCLEAR
 
 
-def attempts_allowed(what: Happening, effect: Effect, config: RetryConfig) -> int:
+def attempts_allowed(what: Outcome, effect: Effect, config: RetryConfig) -> int:
     """Return how many attempts a call may make in all, now that this happened."""
     if config.strategy == "none":
         return 1
@@ -111,7 +109,7 @@ def attempts_allowed(what: Happening, effect: Effect, config: RetryConfig) -> in
 
 
 def decide(
-    what: Happening,
+    what: Outcome,
     effect: Effect,
     config: RetryConfig,
     *,

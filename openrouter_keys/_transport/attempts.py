@@ -19,14 +19,14 @@ from openrouter_keys._protocol.retries import (
     PAUSES_ALL,
     RETRY_AFTER_CAP,
     Effect,
-    Happening,
+    Outcome,
     RetryQuota,
     decide,
-    happening,
+    outcome_of,
     read_retry_after,
 )
-from openrouter_keys._transport.call import Call, Failure, told
-from openrouter_keys._transport.wire import Departure, NoReply, Reply, Wire
+from openrouter_keys._transport.call import Call, Failure, with_facts
+from openrouter_keys._transport.wire import NoReply, Reply, SendTracker, Wire
 from openrouter_keys.errors import (
     ClientClosedError,
     DeadlineExceededError,
@@ -81,14 +81,14 @@ class Attempts(NeverPickled):
         """
         while True:
             if self._paused_until:
-                await self._wait_for_gate(call)
-            if self.closed and not call.undoing:
-                raise told(ClientClosedError("the client was closed meanwhile"), call)
-            self._refuse_what_is_spent(call)
+                await self._wait_out_pause(call)
+            if self.closed and not call.is_cleanup:
+                raise with_facts(ClientClosedError("the client was closed meanwhile"), call)
+            self._refuse_if_quota_spent(call)
             outcome = self._judged(call, await self._send(call))
             if not isinstance(outcome, Failure):
                 return outcome
-            if outcome.what is Happening.UNREADABLE and call.operation.read_back is not None:
+            if outcome.what is Outcome.UNREADABLE and call.operation.read_back is not None:
                 return await self._read_back(call, call.operation.read_back, outcome.error)
             await self._wait_or_raise(call, outcome)
 
@@ -97,8 +97,8 @@ class Attempts(NeverPickled):
         operation, began = call.operation, self._clockwork.monotonic()
         left = call.options.timeout - (began - call.started)
         if left <= 0:
-            raise told(DeadlineExceededError("no time was left to send it"), call)
-        call.departure = Departure()
+            raise with_facts(DeadlineExceededError("no time was left to send it"), call)
+        call.tracker = SendTracker()
         call.attempt += 1
         is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
         reply = await self._wire.send(
@@ -111,9 +111,9 @@ class Attempts(NeverPickled):
             secrets=operation.secrets,
             seconds=left,
             patient=operation.effect is Effect.CREATE,  # asking again is impossible
-            departure=call.departure,
+            tracker=call.tracker,
         )
-        call.departure = None
+        call.tracker = None
         if is_logged:
             with suppress(Exception):  # a handler of the log may raise, and the reply hold a secret
                 self._log_attempt(call, reply, self._clockwork.monotonic() - began)
@@ -163,8 +163,8 @@ class Attempts(NeverPickled):
                 body_seconds=reply.seconds,
             ),
         )
-        what = happening(reply.status)
-        if what is Happening.DONE:
+        what = outcome_of(reply.status)
+        if what is Outcome.DONE:
             return self._read(call, answer, reply)
         error = self._refusal(call, answer)
         gone = call.operation.gone
@@ -176,9 +176,9 @@ class Attempts(NeverPickled):
         error = refusal(answer, (call.api_key, *call.operation.secrets))
         spent = exhausted(error, answer.http.headers, self._clockwork.now())
         if spent is not None:
-            return told(spent, call, answer)
+            return with_facts(spent, call, answer)
         error.retry_after = read_retry_after(answer.http.headers, self._clockwork.now)
-        return told(error, call, answer)
+        return with_facts(error, call, answer)
 
     def _read(self, call: Call[R], answer: Answer, reply: Reply) -> R | Failure:
         try:
@@ -193,13 +193,13 @@ class Attempts(NeverPickled):
             error = unreadable
         read_only = call.operation.effect is Effect.READ
         call.maybe_applied = call.maybe_applied or not read_only
-        told(error, call, answer)
+        with_facts(error, call, answer)
         self._date(call, error)
         error.headers = reply.shown_headers()
         if isinstance(error, MalformedBodyError) or call.operation.read_back is not None:
             if read_only and self._is_over(call):
-                return Failure(Happening.UNREADABLE, self._too_late(call, error.message))
-            return Failure(Happening.UNREADABLE, error)
+                return Failure(Outcome.UNREADABLE, self._too_late(call, error.message))
+            return Failure(Outcome.UNREADABLE, error)
         raise error
 
     def _date(self, call: Call[Any], error: OpenRouterError) -> None:
@@ -216,13 +216,13 @@ class Attempts(NeverPickled):
         error = self._refusal(call, answer)
         code = error.data.error.code
         if effect is Effect.CREATE or not isinstance(code, int) or not 400 <= code < 600:
-            return Failure(Happening.FAILED, error)
-        return _failure(happening(code), error)
+            return Failure(Outcome.FAILED, error)
+        return _failure(outcome_of(code), error)
 
     def _unanswered(self, call: Call[Any], reply: NoReply) -> Failure:
         if self._is_over(call):
             error: OpenRouterError = self._too_late(call, reply.reason)
-        elif reply.what is Happening.NO_ANSWER:
+        elif reply.what is Outcome.NO_ANSWER:
             error = NoResponseError(f"no answer came ({reply.reason})")
         else:
             proxy = call.options.proxy
@@ -232,13 +232,13 @@ class Attempts(NeverPickled):
                 else f"{call.options.server_url} by {proxy}"
             )
             error = NotSentError(f"nothing could be sent to {by} ({reply.reason})")
-        return Failure(reply.what, told(error, call))
+        return Failure(reply.what, with_facts(error, call))
 
     def _is_over(self, call: Call[Any]) -> bool:
         return self._elapsed(call) >= call.options.timeout - _TIMER_RESOLUTION
 
     def _too_late(self, call: Call[Any], reason: str) -> DeadlineExceededError:
-        return told(
+        return with_facts(
             DeadlineExceededError(f"no answer within {call.options.timeout:g} s ({reason})"), call
         )
 
@@ -262,9 +262,9 @@ class Attempts(NeverPickled):
             self._spent.learn(error, self._clockwork.monotonic())
         if what in PAUSES_ALL and error.retry_after is not None:
             self._pause(error.retry_after)
-        if what is Happening.UNAUTHORIZED and await self._has_another_key(call, error):
+        if what is Outcome.UNAUTHORIZED and await self._has_another_key(call, error):
             return
-        call.rejections += what is Happening.RATE_LIMITED
+        call.rejections += what is Outcome.RATE_LIMITED
         wait = decide(
             what,
             call.operation.effect,
@@ -275,14 +275,14 @@ class Attempts(NeverPickled):
             retry_after=error.retry_after,
             chance=self._clockwork.random(),
         )
-        if wait is None or call.abandoned or not self._pays(what):
+        if wait is None or call.abandoned or not self._may_retry(what):
             raise self._final(call, failure)
         _log.debug("%s: again in %.0f ms, since %s", call.operation.name, wait * 1000, what.value)
         await self._clockwork.sleep(wait)
 
-    def _pays(self, what: Happening) -> bool:
+    def _may_retry(self, what: Outcome) -> bool:
         # A 429 is repeated at the pace that the service asks for; it amplifies nothing.
-        return what is Happening.RATE_LIMITED or self._quota.take()
+        return what is Outcome.RATE_LIMITED or self._quota.take()
 
     def _final(self, call: Call[Any], failure: Failure) -> OpenRouterError:
         unknown = call.operation.outcome_unknown
@@ -293,13 +293,13 @@ class Attempts(NeverPickled):
         error.started_at, error.ended_at = call.sent_at, self._clockwork.now()
         error.status_code, error.body = failure.error.status_code, failure.error.body
         error.headers, error.retry_after = failure.error.headers, failure.error.retry_after
-        return told(error, call)
+        return with_facts(error, call)
 
     def _pause(self, seconds: float) -> None:
         until = self._clockwork.monotonic() + min(seconds, RETRY_AFTER_CAP)
         self._paused_until = max(self._paused_until, until)
 
-    async def _wait_for_gate(self, call: Call[Any]) -> None:
+    async def _wait_out_pause(self, call: Call[Any]) -> None:
         while (pause := self._paused_until - self._clockwork.monotonic()) > 0:
             if self._elapsed(call) + pause >= call.options.timeout:
                 error = DeadlineExceededError(
@@ -307,15 +307,15 @@ class Attempts(NeverPickled):
                     f"longer than this one may take ({call.options.timeout:g} s)"
                 )
                 error.retry_after = pause
-                raise told(error, call)
+                raise with_facts(error, call)
             await self._clockwork.sleep(pause)
 
-    def _refuse_what_is_spent(self, call: Call[Any]) -> None:
+    def _refuse_if_quota_spent(self, call: Call[Any]) -> None:
         if call.operation.effect is Effect.READ:
             return
         error = self._spent.refusal(self._clockwork.monotonic())
         if error is not None:
-            raise told(error, call)
+            raise with_facts(error, call)
 
     def _elapsed(self, call: Call[Any]) -> float:
         return self._clockwork.monotonic() - call.started
@@ -331,7 +331,7 @@ class Attempts(NeverPickled):
             return await self._credentials.ask(left)
         except TimeoutError:
             pass
-        raise told(
+        raise with_facts(
             DeadlineExceededError(f"the api_key callable gave no key within {left:.1f} s"), call
         )
 
@@ -355,9 +355,9 @@ def _masked(reply: Reply, call: Call[Any]) -> bytes:
     return masked(reply.body, (call.api_key, *call.operation.secrets))
 
 
-def _failure(what: Happening, error: ResponseError) -> Failure:
+def _failure(what: Outcome, error: ResponseError) -> Failure:
     spent = isinstance(error, QuotaExhaustedError)
-    return Failure(Happening.QUOTA_EXHAUSTED if spent else what, error)
+    return Failure(Outcome.QUOTA_EXHAUSTED if spent else what, error)
 
 
 def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouterError:

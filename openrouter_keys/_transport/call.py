@@ -8,8 +8,8 @@ from attrs import define, field, frozen
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs.options import CallOptions
 from openrouter_keys._protocol.answers import Answer
-from openrouter_keys._protocol.retries import Happening
-from openrouter_keys._transport.wire import Departure
+from openrouter_keys._protocol.retries import Outcome
+from openrouter_keys._transport.wire import SendTracker
 from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.operations import Operation
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 class Failure:
     """An attempt that came to nothing: what happened, and the error if it stays so."""
 
-    what: Happening
+    what: Outcome
     error: OpenRouterError
 
 
@@ -38,11 +38,11 @@ class Call(NeverPickled, Generic[R]):
         rejections: how many of them were answered with 429.
         maybe_applied: whether the service may have carried the request out.
         abandoned: its caller was cancelled: nothing new is sent for it.
-        undoing: it cleans up after another call, and may do so in a client that is closing.
+        is_cleanup: it cleans up after another call, and may do so in a client that is closing.
         asked_anew: a callable `api_key` was asked once more, since the key was refused.
         api_key: the key that the attempt uses.
         fresh_key: the key that the next attempt uses.
-        departure: of the request that is under way.
+        tracker: of the request that is under way.
         proven: whether the answer's hash is that of the secret in it.
     """
 
@@ -54,25 +54,25 @@ class Call(NeverPickled, Generic[R]):
     maybe_applied: bool = False
     abandoned: bool = False
     rejections: int = 0
-    undoing: bool = False
+    is_cleanup: bool = False
     asked_anew: bool = False
     api_key: str = field(default="", repr=False)
     fresh_key: str | None = field(default=None, repr=False)
-    departure: Departure | None = field(default=None, repr=False)
+    tracker: SendTracker | None = field(default=None, repr=False)
     proven: bool = False
 
-    def counted(self, what: Happening) -> int:
+    def counted(self, what: Outcome) -> int:
         """How many attempts count for what happened: a 429 uses up none of the others."""
-        limited = what is Happening.RATE_LIMITED
+        limited = what is Outcome.RATE_LIMITED
         return self.rejections if limited else self.attempt - self.rejections
 
     @property
     def in_flight(self) -> bool:
         """Whether a request of this call may be with the service right now."""
-        return self.departure is not None and not self.departure.unsent
+        return self.tracker is not None and not self.tracker.unsent
 
 
-def told(error: E, call: Call[Any], answer: Answer | None = None) -> E:
+def with_facts(error: E, call: Call[Any], answer: Answer | None = None) -> E:
     """Return the error with the facts of its call."""
     error.operation, error.attempts = call.operation.name, call.attempt
     error.maybe_applied = error.maybe_applied or call.maybe_applied

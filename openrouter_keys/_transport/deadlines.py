@@ -18,10 +18,12 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limits: set[Limit] = set()
+        self._running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def within(self, seconds: float, silence: float | None, heard: Callable[[], object]) -> "Limit":
+    def within(
+        self, seconds: float, silence: float | None, heard: Callable[[], object]
+    ) -> "Deadline":
         """Return a context that raises `TimeoutError` when its block takes longer.
 
         Args:
@@ -29,21 +31,21 @@ class Deadlines:
             silence: seconds after which it is ended earlier, if nothing is heard. None: never.
             heard: returns something that differs from before whenever there was no silence.
         """
-        return Limit(self, self._loop.time(), seconds, silence, heard)
+        return Deadline(self, self._loop.time(), seconds, silence, heard)
 
-    def add(self, limit: "Limit") -> None:
-        """Let a limit hold."""
-        self._limits.add(limit)
-        if self._timer is None or limit.when < self._timer.when():
-            self._set(limit.when)
+    def add(self, deadline: "Deadline") -> None:
+        """Let a deadline hold."""
+        self._running.add(deadline)
+        if self._timer is None or deadline.when < self._timer.when():
+            self._set(deadline.when)
 
-    def remove(self, limit: "Limit") -> None:
-        """Let a limit hold no longer; the timer may ring for nothing."""
-        self._limits.discard(limit)
+    def remove(self, deadline: "Deadline") -> None:
+        """Let a deadline hold no longer; the timer may ring for nothing."""
+        self._running.discard(deadline)
 
     def close(self) -> None:
         """Let the timer go, unless something is still limited."""
-        if self._timer is not None and not self._limits:
+        if self._timer is not None and not self._running:
             self._timer.cancel()
             self._timer = None
 
@@ -55,13 +57,13 @@ class Deadlines:
     def _ring(self) -> None:
         self._timer = None
         now = self._loop.time()
-        for limit in [limit for limit in self._limits if limit.when <= now]:
-            limit.look(now)
-        if self._limits:
-            self._set(min(limit.when for limit in self._limits))
+        for deadline in [deadline for deadline in self._running if deadline.when <= now]:
+            deadline.look(now)
+        if self._running:
+            self._set(min(deadline.when for deadline in self._running))
 
 
-class Limit:
+class Deadline:
     """What a block may take; made by `Deadlines.within`.
 
     Attributes:

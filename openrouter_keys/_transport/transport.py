@@ -25,7 +25,7 @@ from openrouter_keys._base.tracebacks import strip
 from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys._inputs.options import CallOptions, RequestOptions
 from openrouter_keys._transport.attempts import Attempts
-from openrouter_keys._transport.call import Call, told
+from openrouter_keys._transport.call import Call, with_facts
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.errors import (
@@ -149,8 +149,8 @@ class Transport(NeverPickled):
         copied: MadeKey | None = None
         created: CreateKeysResponse | None = None
         try:
-            undone = call.operation.undone
-            answer = await (self._run_to_the_end(call) if undone else self._attempts.run(call))
+            undo = call.operation.undo_if_cancelled
+            answer = await (self._run_to_the_end(call) if undo else self._attempts.run(call))
             # Before the create counts as ended, lest a reconcile takes its key for a lost one.
             with suppress(Exception):  # the answer holds the secret
                 created = answer if isinstance(answer, CreateKeysResponse) else None
@@ -158,7 +158,7 @@ class Transport(NeverPickled):
                     made = MadeKey(created.data.hash, created.data.hash)
                 else:
                     made = made_by(answer)
-                if self.made.is_told_again(made):
+                if self.made.is_repeated(made):
                     copied = made
                 else:
                     self.made.add(made)
@@ -170,7 +170,7 @@ class Transport(NeverPickled):
         except CreatedKeyUnreadableError as error:
             with suppress(Exception):
                 made = MadeKey.of(error.hash, error.key)
-                copied = made if self.made.is_told_again(made) else None
+                copied = made if self.made.is_repeated(made) else None
                 self.made.add(made)
             if copied is None:
                 raise
@@ -183,7 +183,7 @@ class Transport(NeverPickled):
         error = CreateOutcomeUnknownError(why) if unknown is None else unknown(why)
         error.maybe_applied = True
         error.started_at, error.ended_at = call.sent_at, self.clockwork.now()
-        return told(error, call)
+        return with_facts(error, call)
 
     def _sample(self, answer: CreateKeysResponse) -> None:
         # Until its headers came: the key had been made by then, and they have the `Date`.
@@ -199,7 +199,7 @@ class Transport(NeverPickled):
 
     async def _undo(self, made: MadeKey) -> str:
         """Delete a key if its hash is proven and nobody had it before: it could be another's."""
-        if self.made.is_anothers(made):
+        if self.made.is_of_another_client(made):
             outcome = _ANOTHERS.format(made.hash)
         else:
             outcome = await self._delete(made.hash) if made.proven else _UNPROVEN.format(made)
@@ -221,7 +221,7 @@ class Transport(NeverPickled):
     async def _run_undoing(self, operation: Operation[R]) -> R:
         options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
         undo = self._begin(operation, options)
-        undo.undoing = True
+        undo.is_cleanup = True
         return await self._run(undo)
 
     async def close(self) -> None:
@@ -333,7 +333,7 @@ class Transport(NeverPickled):
         return str(error)
 
     async def _unless_copied(self, call: Call[Any], made: MadeKey) -> str:
-        if not self.made.is_told_again(made):
+        if not self.made.is_repeated(made):
             return await self._undo(made)
         error = self._unknown(call, _COPIED.format(made.hash))
         _log.warning("%s", error)

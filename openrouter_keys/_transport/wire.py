@@ -20,7 +20,7 @@ from openrouter_keys._base.masking import escaped, known_mask, scrub
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.proxies import TO_PROXY, Proxy, shown_forms
-from openrouter_keys._protocol.retries import Happening
+from openrouter_keys._protocol.retries import Outcome
 from openrouter_keys._transport import bodies
 from openrouter_keys._transport.deadlines import Deadlines
 
@@ -83,7 +83,7 @@ class Reply:
 class NoReply:
     """Why nothing came back."""
 
-    what: Happening
+    what: Outcome
     reason: str
 
 
@@ -91,7 +91,7 @@ class _DroppedError(aiohttp.ClientError):
     """A lost connection, under a name that aiohttp does not repeat requests for."""
 
 
-class Departure:
+class SendTracker:
     """The innermost middleware of one send: knows whether a byte of it can have left.
 
     aiohttp makes a request's `response` in the same step in which it hands over the first byte, so
@@ -230,7 +230,7 @@ class Wire(NeverPickled):
         secrets: tuple[str, ...],
         seconds: float,
         patient: bool,
-        departure: Departure,
+        tracker: SendTracker,
     ) -> Reply | NoReply:
         """Send one request.
 
@@ -244,7 +244,7 @@ class Wire(NeverPickled):
             secrets: what else must not show where the answer is shown.
             seconds: how long it may take in all.
             patient: whether it waits so long for an answer, however silent the service is.
-            departure: told when the first byte may have left.
+            tracker: told when the first byte may have left.
         """
         # To https there is a CONNECT, which carries what is for the proxy.
         relayed = proxy if proxy is not None and url.startswith("http:") else None
@@ -254,10 +254,10 @@ class Wire(NeverPickled):
         most = left = bodies.MOST
         if self._session.trust_env:
             # aiohttp reads `.netrc` for the host, and refuses this header beside what it finds.
-            departure.authorization = f"Bearer {api_key}"
+            tracker.authorization = f"Bearer {api_key}"
         try:
             silence = None if patient else self._silence
-            with self._deadlines.within(seconds, silence, departure.heard):
+            with self._deadlines.within(seconds, silence, tracker.heard):
                 response = await self._session.request(
                     method,
                     URL(url, encoded=True),
@@ -272,7 +272,7 @@ class Wire(NeverPickled):
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,  # it stops at a wrong label, and at no size
-                    middlewares=(*self._middlewares, departure),
+                    middlewares=(*self._middlewares, tracker),
                 )
                 try:
                     status, received, began = response.status, response.headers.copy(), clock()
@@ -287,11 +287,11 @@ class Wire(NeverPickled):
                     response.release()
         except Exception as error:  # noqa: BLE001 - no foreign exception leaves this file
             if not status:
-                return _no_reply(error, departure, (api_key, *secrets))
+                return _no_reply(error, tracker, (api_key, *secrets))
         content = b"".join(chunks)
         if "Content-Encoding" in received:
             content = bodies.content(content, received.getall("Content-Encoding"), most)
-        of_proxy = departure.proxy_secrets()
+        of_proxy = tracker.proxy_secrets()
         reply = Reply(
             status,
             received,
@@ -356,15 +356,15 @@ def _default_trust() -> ssl.SSLContext | bool:
     return ssl.create_default_context() if named else True
 
 
-def _no_reply(error: Exception, departure: Departure, secrets: tuple[str, ...]) -> NoReply:
-    reason = escaped(_reason(error, (*secrets, *departure.proxy_secrets())))
-    if departure.unsent:
+def _no_reply(error: Exception, tracker: SendTracker, secrets: tuple[str, ...]) -> NoReply:
+    reason = escaped(_reason(error, (*secrets, *tracker.proxy_secrets())))
+    if tracker.unsent:
         hopeless = isinstance(error, _CANNOT_SEND)
-        return NoReply(Happening.CANNOT_SEND if hopeless else Happening.NOT_SENT, reason)
+        return NoReply(Outcome.CANNOT_SEND if hopeless else Outcome.NOT_SENT, reason)
     # aiohttp refuses what it cannot even try to send with these, before any middleware runs.
-    if not departure.attempted and isinstance(error, (ValueError, TypeError, RuntimeError)):
-        return NoReply(Happening.CANNOT_SEND, reason)
-    return NoReply(Happening.NO_ANSWER, reason)
+    if not tracker.attempted and isinstance(error, (ValueError, TypeError, RuntimeError)):
+        return NoReply(Outcome.CANNOT_SEND, reason)
+    return NoReply(Outcome.NO_ANSWER, reason)
 
 
 def _reason(error: Exception, secrets: tuple[str, ...]) -> str:

@@ -180,7 +180,7 @@ class Making:
                 return None
             await self._intend(spec, again=again)
             # Cancelled, it is journaled and reconciled, not deleted at once.
-            operation = create(spec.request(), undone=False)
+            operation = create(spec.request(), undo_if_cancelled=False)
             outcome = await attempt(self._transport.perform(operation, _ONCE))
             self._tell_pacer(outcome)
             if isinstance(outcome, Err) and verdict(outcome.error) is Verdict.STOP:

@@ -168,7 +168,7 @@ class Delivery:
         if not made.proven:
             return _UNPROVEN.format(made)
         known = await self._journal.holds_for_another(made.hash, ref)
-        if known or self._transport.made.is_anothers(made):
+        if known or self._transport.made.is_of_another_client(made):
             return _ANOTHERS
         asked = UpdateKeysRequest(disabled=True)
         outcome = await attempt(self._transport.perform(update(made.hash, asked), {}))

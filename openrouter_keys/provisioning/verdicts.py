@@ -2,7 +2,7 @@
 
 import enum
 
-from openrouter_keys._protocol.retries import RETRY_AFTER_CAP, Happening, happening
+from openrouter_keys._protocol.retries import RETRY_AFTER_CAP, Outcome, outcome_of
 from openrouter_keys.errors import (
     NoResponseError,
     OpenRouterError,
@@ -43,6 +43,6 @@ def verdict(error: OpenRouterError) -> Verdict:
 
 
 def _of_status(status: int) -> Verdict:
-    if happening(status) is Happening.NOT_REACHED:
+    if outcome_of(status) is Outcome.NOT_REACHED:
         return Verdict.LATER
     return Verdict.STOP if status in _STOPS else Verdict.FAILED

@@ -96,7 +96,7 @@ async def reconciled(client: AsyncOpenRouter, name: str = "n") -> Reconciliation
 
 
 async def bulk(client: AsyncOpenRouter) -> None:
-    operation = create(CreateKeysRequest(name="n"), undone=False)
+    operation = create(CreateKeysRequest(name="n"), undo_if_cancelled=False)
     with suppress(CreatedKeyUnreadableError):
         await client._transport.perform(operation, {})
 

@@ -190,7 +190,7 @@ ON_THE_WAY = (
     "_transport.attempts.masked",
     "operations.count",
     "operations.mismatches",
-    "_transport.attempts.happening",
+    "_transport.attempts.outcome_of",
     "converter._answer_reader",
     "operations.decode",
     "operations.parse",

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from openrouter_keys._blocking.caller_thread import Errands
+from openrouter_keys._blocking.caller_thread import CallerThread
 from openrouter_keys._blocking.facade import Facade, hosting
 from openrouter_keys._blocking.loop_thread import LoopThread
 
@@ -97,8 +97,8 @@ def test_an_async_iterable_is_gone_through_in_the_loop(
 
 
 def test_the_length_of_what_has_one_is_known() -> None:
-    errands = Errands()
-    sized, unsized = errands.here([1, 2, 3]), errands.here(iter([1]))
+    caller = CallerThread()
+    sized, unsized = caller.here([1, 2, 3]), caller.here(iter([1]))
     assert len(sized) == 3  # type: ignore[arg-type]  # a stand-in for a list
     assert not hasattr(unsized, "__len__")
     assert isinstance(unsized, AsyncIterable)
@@ -106,7 +106,7 @@ def test_the_length_of_what_has_one_is_known() -> None:
 
 @pytest.mark.parametrize("given", ["text", b"bytes", {"a": 1}, None, 5])
 def test_anything_else_is_left_as_it_is(given: object) -> None:
-    assert Errands().here(given) is given
+    assert CallerThread().here(given) is given
 
 
 def test_what_a_callback_raises_is_raised_in_the_loop_and_then_here(
@@ -152,12 +152,12 @@ def test_an_interrupt_inside_a_callback_cancels_too(
     assert things[1].ended
 
 
-async def test_an_errand_that_nobody_will_run_is_refused() -> None:
-    errands = Errands()
-    waiting: Awaitable[None] = asyncio.ensure_future(errands.run(lambda: None))
+async def test_a_callback_that_no_thread_will_run_is_refused() -> None:
+    caller = CallerThread()
+    waiting: Awaitable[None] = asyncio.ensure_future(caller.run(lambda: None))
     await asyncio.sleep(0)
-    errands.close()
+    caller.close()
     with pytest.raises(InterruptedError):
         await waiting
     with pytest.raises(InterruptedError):
-        await errands.run(lambda: None)
+        await caller.run(lambda: None)

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from openrouter_keys._blocking.caller_thread import Errands
+from openrouter_keys._blocking.caller_thread import CallerThread
 from openrouter_keys._blocking.facade import Facade, blocking, iterating
 from openrouter_keys._blocking.loop_thread import LoopThread, _Call, _Loop, _running
 from openrouter_keys.errors import (
@@ -291,7 +291,7 @@ def test_whatever_breaks_on_a_calls_way_reaches_its_caller(
     things = Things(twin, loop)
 
     def call() -> object:
-        return loop.host(twin.thread, Errands()) if hosted else things.add(1)
+        return loop.host(twin.thread, CallerThread()) if hosted else things.add(1)
 
     assert things.add(1) == 2
     assert loop._loop is not None

@@ -12,11 +12,11 @@ from openrouter_keys._protocol.retries import (
     MAYBE_APPLIED,
     PAUSES_ALL,
     Effect,
-    Happening,
+    Outcome,
     RetryQuota,
     attempts_allowed,
     decide,
-    happening,
+    outcome_of,
     read_retry_after,
 )
 from openrouter_keys.errors import InvalidArgumentError
@@ -53,11 +53,11 @@ CELLS = [
 ]
 
 
-def happened(what: int | str) -> Happening:
-    return Happening[what] if isinstance(what, str) else happening(what)
+def happened(what: int | str) -> Outcome:
+    return Outcome[what] if isinstance(what, str) else outcome_of(what)
 
 
-def decided(what: Happening = Happening.NOT_SENT, **changes: Any) -> float | None:
+def decided(what: Outcome = Outcome.NOT_SENT, **changes: Any) -> float | None:
     """A decision that would be to wait for 0.25 s, but for the changes."""
     usual: dict[str, Any] = {
         "effect": Effect.READ,
@@ -71,7 +71,7 @@ def decided(what: Happening = Happening.NOT_SENT, **changes: Any) -> float | Non
     return decide(what, **usual | changes)
 
 
-def attempts_made(what: Happening, **changes: Any) -> int:
+def attempts_made(what: Outcome, **changes: Any) -> int:
     attempt = 1
     while attempt < D and decided(what, attempt=attempt, **changes) is not None:
         attempt += 1
@@ -87,7 +87,7 @@ def test_the_matrix_says_how_often_a_request_is_tried(
 
 def test_every_happening_of_a_failure_is_a_row_of_the_matrix() -> None:
     rows = {happened(w) for row, *_ in MATRIX for w in ((row,) if isinstance(row, str) else row)}
-    assert rows == set(Happening) - {Happening.DONE}
+    assert rows == set(Outcome) - {Outcome.DONE}
 
 
 @in_one_test("what", [400, 403, 405, 418, 424, 429, 451, 521, 523, 525, 526, 530, "NOT_SENT"])
@@ -109,7 +109,7 @@ def test_what_may_have_been_applied_is_in_doubt_and_a_create_is_sent_once(what: 
 
 
 def test_everybody_pauses_for_a_429_and_a_503() -> None:
-    assert {status for status in range(100, 600) if happening(status) in PAUSES_ALL} == {429, 503}
+    assert {status for status in range(100, 600) if outcome_of(status) in PAUSES_ALL} == {429, 503}
 
 
 STATUSES: dict[int, str] = (
@@ -125,12 +125,12 @@ STATUSES: dict[int, str] = (
 
 
 def test_every_status_is_classified() -> None:
-    assert {status: happening(status).name for status in range(1000)} == STATUSES
+    assert {status: outcome_of(status).name for status in range(1000)} == STATUSES
 
 
-@in_one_test("what", [what for what in Happening if what is not Happening.DONE])
+@in_one_test("what", [what for what in Outcome if what is not Outcome.DONE])
 @in_one_test("effect", Effect)
-def test_no_strategy_repeats_nothing(what: Happening, effect: Effect) -> None:
+def test_no_strategy_repeats_nothing(what: Outcome, effect: Effect) -> None:
     assert attempts_allowed(what, effect, RetryConfig("none")) == 1
 
 
@@ -214,18 +214,18 @@ def test_the_longest_time_of_the_backoff_ends_a_call_too() -> None:
 
 
 def test_a_429_is_repeated_until_the_deadline_and_no_longer() -> None:
-    limited = happening(429)
+    limited = outcome_of(429)
     assert decided(limited, attempt=1_000_000, elapsed=50.0, retry_after=5.0) == 5.0
     assert decided(limited, attempt=2, elapsed=55.0, retry_after=5.0) is None
 
 
 def test_the_services_own_wait_goes_before_ours() -> None:
-    assert decided(happening(503), retry_after=7.5) == 7.5
+    assert decided(outcome_of(503), retry_after=7.5) == 7.5
 
 
 @pytest.mark.parametrize(("retry_after", "wait"), [(120.0, 120.0), (120.1, None), (1e9, None)])
 def test_a_wait_beyond_the_cap_is_raised(retry_after: float, wait: float | None) -> None:
-    assert decided(happening(429), retry_after=retry_after, deadline=1e12) == wait
+    assert decided(outcome_of(429), retry_after=retry_after, deadline=1e12) == wait
 
 
 # --- Retry-After ---

@@ -72,7 +72,7 @@ async def test_any_number_of_blocks_shares_one_timer(deadlines: Deadlines) -> No
     assert len(timers()) == before + 1
 
 
-async def test_closing_lets_the_timer_go_but_ends_no_limit(deadlines: Deadlines) -> None:
+async def test_closing_lets_the_timer_go_but_ends_no_deadline(deadlines: Deadlines) -> None:
     asyncio.get_running_loop().call_soon(deadlines.close)
     with pytest.raises(TimeoutError), deadlines.within(SOON, None, quiet):
         await asyncio.Event().wait()
@@ -91,17 +91,17 @@ async def test_an_error_in_a_block_is_raised_as_it_is(deadlines: Deadlines) -> N
 async def test_somebody_elses_cancellation_goes_on(
     deadlines: Deadlines, also_too_late: bool
 ) -> None:
-    limit = deadlines.within(FAR, None, quiet)
+    deadline = deadlines.within(FAR, None, quiet)
 
     async def block() -> None:
-        with limit:
+        with deadline:
             await asyncio.Event().wait()
 
     task = asyncio.create_task(block())
     await asyncio.sleep(0)
     task.cancel()
     if also_too_late:
-        limit.look(limit.when)
+        deadline.look(deadline.when)
     with pytest.raises(asyncio.CancelledError):
         await task
 

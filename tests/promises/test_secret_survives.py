@@ -25,10 +25,10 @@ STEPS = [
     "openrouter_keys._transport.attempts.Attempts._elapsed",
     "openrouter_keys._transport.attempts.HTTPMeta",
     "openrouter_keys._transport.attempts.Answer",
-    "openrouter_keys._transport.attempts.happening",
+    "openrouter_keys._transport.attempts.outcome_of",
     "openrouter_keys._transport.attempts.Attempts._judge",
     "openrouter_keys._transport.attempts.Attempts._read",
-    "openrouter_keys._transport.attempts.told",
+    "openrouter_keys._transport.attempts.with_facts",
     "openrouter_keys._transport.attempts.RetryQuota.refund",
     # the body
     "msgspec.json.decode",
@@ -57,7 +57,7 @@ STEPS = [
     "openrouter_keys.operations._read_created",
     "openrouter_keys.operations.hash_of",
     "openrouter_keys._base.made_keys.hash_of",
-    "openrouter_keys._transport.transport.MadeKeys.is_told_again",
+    "openrouter_keys._transport.transport.MadeKeys.is_repeated",
     "openrouter_keys._transport.transport.MadeKeys.add",
     "logging.Logger.handle",
 ]

@@ -16,6 +16,7 @@ from openrouter_keys._inputs.options import warn_unencrypted
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.provisioning import spec_source as sources
 from tests.browsers import Tab, chromium, new_tab
+from tests.cases import Case, new_case
 from tests.clients import FakeTime
 from tests.commands import Command
 from tests.provisions import SMALL_BATCH
@@ -78,6 +79,19 @@ async def tab(browser: str) -> AsyncIterator[Tab]:
 def fake_time() -> FakeTime:
     """A clock that only sleeping moves beyond the real one."""
     return FakeTime()
+
+
+@pytest.fixture
+async def case() -> AsyncIterator[Case]:
+    """A client of a service that misbehaves, in a time that jumps."""
+    async with new_case() as case:
+        yield case
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal is to be."""
+    return tmp_path / "customers.journal"
 
 
 @pytest.fixture

@@ -78,12 +78,23 @@ def refuse_error(body: bytes) -> None:
         raise ErrorInSuccessError("the answer is an error, under the status of a success")
 
 
+def is_cached(headers: Mapping[str, str]) -> bool:
+    """Whether an answer is a cache's, and shows what was so a while ago.
+
+    Only a cache sends `Age` (https://www.rfc-editor.org/rfc/rfc9111#name-age). One that cannot be
+    read counts as well.
+    """
+    return headers.get("Age", "").strip("0 ") != ""
+
+
 def is_api_404(error: OpenRouterError) -> bool:
     """Whether an error is the API's own "there is no such key".
 
-    A proxy's 404, a login page or an unknown route proves nothing about a key.
+    A proxy's 404, a cached one, a login page or an unknown route proves nothing about a key.
     """
     if not isinstance(error, NotFoundResponseError) or error.status_code != 404:
+        return False
+    if is_cached(error.headers):
         return False
     try:
         body = parse(error.body.encode(errors="replace"))

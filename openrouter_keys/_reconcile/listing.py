@@ -12,12 +12,17 @@ from typing import Final
 from attrs import define, field, frozen
 
 from openrouter_keys._base.masking import escaped
-from openrouter_keys._inputs.options import RequestOptions
-from openrouter_keys._protocol.answers import is_api_404
+from openrouter_keys._base.unset import left_out
+from openrouter_keys._inputs.options import RequestOptions, merge_headers
+from openrouter_keys._protocol.answers import is_api_404, is_cached
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
-from openrouter_keys.errors import IncompleteListingError, NotFoundResponseError
+from openrouter_keys.errors import (
+    IncompleteListingError,
+    NotFoundResponseError,
+    ResponseValidationError,
+)
 from openrouter_keys.models import Key
 from openrouter_keys.operations import get, list_
 from openrouter_keys.results import Err, attempt
@@ -30,6 +35,8 @@ LONGEST: Final = 600.0
 ENOUGH_OLD: Final = 50
 #: So many keys that are not listed are asked for by themselves: they may be deleted.
 MOST_ASKED: Final = 20
+_FRESH: Final = {"Cache-Control": "no-cache"}
+_CACHED: Final = "a cache answered in the service's place (Age: {})"
 
 
 @frozen
@@ -74,6 +81,12 @@ class _Walk:
         return self._ordered and self._old >= ENOUGH_OLD
 
 
+def _fresh(options: RequestOptions) -> RequestOptions:
+    """Return options that also ask caches not to answer."""
+    given = left_out(options.get("http_headers"))
+    return {**options, "http_headers": merge_headers(_FRESH, given or {})}
+
+
 @define
 class Lister:
     """Lists workspaces.
@@ -86,7 +99,7 @@ class Lister:
 
     transport: Transport
     clock: ServiceClock
-    options: RequestOptions
+    options: RequestOptions = field(converter=_fresh)
 
     async def list(
         self, workspace_id: str | None, since: datetime, known: Mapping[str, str | None]
@@ -144,6 +157,8 @@ class Lister:
             self.clock.learn(page.http)
             for key in pager.take(page.data):
                 walk.add(key)
+            if is_cached(page.http.headers):
+                raise pager.incomplete(_CACHED.format(page.http.headers["Age"]))
 
     async def _problem(
         self,
@@ -193,9 +208,12 @@ class Lister:
         return None
 
     async def look(self, hash: str) -> Key:
-        """Look at one key."""
+        """Return one key's record, as the service has it now."""
         # What can be no hash is refused here, where it is an error like any other.
-        return (await self.transport.perform(get(hash), self.options)).data
+        answer = await self.transport.perform(get(hash), self.options)
+        if is_cached(answer.http.headers):
+            raise ResponseValidationError(_CACHED.format(answer.http.headers["Age"]))
+        return answer.data
 
 
 def _differ(home: str | None, now: str | None) -> bool:

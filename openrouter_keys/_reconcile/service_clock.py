@@ -1,12 +1,12 @@
-"""The service's time of day, told by the `Date` of its answers. No waiting."""
+"""The service's time of day, by the `Date` of its answers. No waiting."""
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 from openrouter_keys._base.clock_skew import Sample, Stamp
+from openrouter_keys._protocol.answers import is_cached
 from openrouter_keys._protocol.retries import read_date
 from openrouter_keys.models import HTTPMeta
 
@@ -16,7 +16,6 @@ PLAUSIBLE: Final = timedelta(days=1)
 #: `Date`, and against this machine's clock.
 UNSEEN: Final = timedelta(minutes=2)
 UNSEEN_HERE: Final = timedelta(hours=1)
-_AGE = re.compile(r"[0-9]{1,6}")
 _HALF = timedelta(seconds=0.5)
 
 
@@ -44,25 +43,23 @@ class ServiceClock:
         told, at = self._known
         return told + timedelta(seconds=self._monotonic() - at)
 
-    def translated(self, time: datetime) -> datetime:
-        """Return a time of this machine's clock by the service's."""
-        return time + (self.now() - self._now())
-
     def learn(self, http: HTTPMeta) -> None:
         """Learn from an answer that has just come to its end."""
         self.observe(http.headers, http.body_seconds)
 
     def observe(self, headers: Mapping[str, str], seconds: float = 0.0) -> None:
-        """Learn from an answer's headers, if what they tell can be.
+        """Learn from an answer's headers, if their `Date` can be right.
+
+        A cached answer shows nothing: some caches keep its `Date` and some renew it.
 
         Args:
-            headers: its headers; a cache tells by `Age` how many seconds old their `Date` is.
+            headers: its headers.
             seconds: since they came.
         """
         date = read_date(headers.get("Date"))
-        if date is None:
+        if date is None or is_cached(headers):
             return
-        since = timedelta(seconds=_age(headers.get("Age")) + seconds)
+        since = timedelta(seconds=seconds)
         if self._is_plausible(date, self._now() - since):
             self._known, self._dated = (date + since + _HALF, self._monotonic()), True
         else:
@@ -100,8 +97,3 @@ class ServiceClock:
     @staticmethod
     def _is_plausible(date: datetime, now: datetime) -> bool:
         return abs(date - now) <= PLAUSIBLE
-
-
-def _age(told: str | None) -> int:
-    # More than a day is as little believed as such a `Date` is.
-    return int(told) if told is not None and _AGE.fullmatch(told.strip()) else 0

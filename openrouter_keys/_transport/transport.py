@@ -24,6 +24,7 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.tracebacks import strip
 from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys._inputs.options import CallOptions, RequestOptions
+from openrouter_keys._protocol.answers import is_cached
 from openrouter_keys._transport.attempts import Attempts
 from openrouter_keys._transport.call import Call, with_facts
 from openrouter_keys._transport.deletion import Removal, remove
@@ -190,7 +191,7 @@ class Transport(NeverPickled):
         http = answer.http
         ended = self.clockwork.now() - timedelta(seconds=http.body_seconds)
         seconds = http.elapsed - http.body_seconds
-        date = http.headers.get("Date")
+        date = None if is_cached(http.headers) else http.headers.get("Date")
         self.samples.append(Sample(answer.data.created_at, date, ended, seconds))
 
     async def take_back(self, made: MadeKey) -> None:

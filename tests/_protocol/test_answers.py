@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from openrouter_keys import errors
 from openrouter_keys._protocol.answers import is_api_404, refusal
@@ -206,6 +207,10 @@ def test_only_the_apis_own_404_says_that_there_is_no_such_key(
     error = refusal(answer(raw, status))
     error.status_code = status
     assert is_api_404(error) is own
+    error.headers = CIMultiDict({"age": "0"})
+    assert is_api_404(error) is own
+    error.headers = CIMultiDict({"age": "1"})
+    assert not is_api_404(error)
 
 
 def test_half_a_surrogate_pair_in_a_message_can_be_printed() -> None:

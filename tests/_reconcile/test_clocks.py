@@ -1,7 +1,7 @@
 """Services whose clocks and stamps disagree: no key is missed, and none is taken for ours."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -9,50 +9,20 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from attrs import define, evolve
+from attrs import evolve
 
 from openrouter_keys import AsyncOpenRouter, ProvisionReport
 from openrouter_keys._base.clock_skew import Sample, Stamp, skew_of
 from openrouter_keys._reconcile.service_clock import UNSEEN, UNSEEN_HERE, ServiceClock
 from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
+from tests.cases import KEY, Case
 from tests.journals import spec
-from tests.misbehaving import Misbehaving, Record, hash_of, misbehaving
-from tests.provisions import JumpingTime, specs
+from tests.misbehaving import Record, hash_of
+from tests.provisions import specs
 from tests.tables import in_one_test
 
-KEY = "sk-or-mgmt-test-" + "0" * 32
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
-
-
-@define
-class Case:
-    service: Misbehaving
-    client: AsyncOpenRouter
-    time: JumpingTime
-
-    def set_machine(self, ahead: float) -> None:
-        """Set this machine's clock so many seconds ahead."""
-        now = self.time.now
-        self.client._transport.clockwork = evolve(
-            self.time.clockwork(), now=lambda: now() + timedelta(seconds=ahead)
-        )
-
-
-@pytest.fixture
-async def case() -> AsyncIterator[Case]:
-    time = JumpingTime()
-    async with (
-        misbehaving(now=time.now) as service,
-        AsyncOpenRouter(KEY, server_url=service.url) as client,
-    ):
-        client._transport.clockwork = time.clockwork()
-        yield Case(service, client, time)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
 
 
 def cut(time: datetime, unit: timedelta) -> datetime:

@@ -1,57 +1,23 @@
 """Lists that are not whole: nothing is concluded from them, and what may be missing is told."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from unicodedata import normalize
 
 import pytest
-from attrs import define, field
 
-from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
 from openrouter_keys.journal.specs import KeySpec
+from tests.cases import Case
 from tests.journals import spec
-from tests.misbehaving import (
-    Answer,
-    Misbehaving,
-    Outcome,
-    Record,
-    hash_of,
-    misbehaving,
-    refused,
-)
-from tests.provisions import JumpingTime, specs
+from tests.misbehaving import Answer, Outcome, Record, hash_of, refused
+from tests.provisions import specs
 from tests.records import key_json
 
-KEY = "sk-or-mgmt-test-" + "0" * 32
 WORKSPACE = "0df9e665-d932-5740-b2c7-b52af166bc11"
 PAGE, COUNT = 20, 40
-
-
-@define
-class Case:
-    service: Misbehaving
-    client: AsyncOpenRouter
-    time: JumpingTime
-    looks: int = field(default=0)
-
-
-@pytest.fixture
-async def case() -> AsyncIterator[Case]:
-    time = JumpingTime()
-    async with (
-        misbehaving(now=time.now) as service,
-        AsyncOpenRouter(KEY, server_url=service.url) as client,
-    ):
-        client._transport.clockwork = time.clockwork()
-        yield Case(service, client, time)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
 
 
 Page: TypeAlias = Callable[[list[Record], int], Sequence[Record] | Answer]

@@ -16,37 +16,13 @@ from attrs import Factory, define
 from openrouter_keys import AsyncOpenRouter, KeySpec, ProvisionResult
 from openrouter_keys._base.clock import Clockwork
 from openrouter_keys.errors import CreateOutcomeUnknownError, SecretLostError
+from tests.cases import KEY, Case
 from tests.journals import spec
 from tests.misbehaving import Answer, Asked, Misbehaving, Record, hash_of, misbehaving
-from tests.provisions import JumpingTime
 from tests.virtual_time import run
 
-KEY = "sk-or-mgmt-test-" + "0" * 32
 WORKSPACE = "aaaaaaaa-d932-5740-b2c7-b52af166bc11"
 ELSEWHERE = "bbbbbbbb-d932-5740-b2c7-b52af166bc11"
-
-
-@define
-class Case:
-    service: Misbehaving
-    client: AsyncOpenRouter
-    time: JumpingTime
-
-
-@pytest.fixture
-async def case() -> AsyncIterator[Case]:
-    time = JumpingTime()
-    async with (
-        misbehaving(now=time.now) as service,
-        AsyncOpenRouter(KEY, server_url=service.url) as client,
-    ):
-        client._transport.clockwork = time.clockwork()
-        yield Case(service, client, time)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
 
 
 def listed(change: Callable[[Record], Record]) -> Callable[[list[Record], int], Sequence[Record]]:
@@ -283,7 +259,7 @@ async def settled(client: AsyncOpenRouter) -> None:
         await client.api_keys.create(name="n", on_unknown="reconcile")
 
 
-@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("late", [late_body, late_bodies_of_creates_too])
 @pytest.mark.parametrize("way", ["create", "provision"])
 def test_a_late_list_still_proves_a_lost_key(
     way: str, late: Callable[[Misbehaving, float], None], path: Path

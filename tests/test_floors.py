@@ -36,9 +36,10 @@ FLOORS = (
 )
 # The same for the folders of the command.
 COMMANDS = (
+    "cli.exit_codes",
     "cli.values",
-    "cli.sums",
     "cli.terminal",
+    "cli.sums",
     "cli.secrets",
     "cli.app",
     "cli.completion",

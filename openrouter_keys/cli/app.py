@@ -11,24 +11,20 @@ from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.version import __version__
-from openrouter_keys.cli import (
-    AUTHENTICATION,
+from openrouter_keys.cli.exit_codes import (
     BROKEN_PIPE,
     DONE,
     FAILED,
-    IN_DOUBT,
     USAGE,
     CommandError,
+    code_of,
 )
 from openrouter_keys.cli.terminal import streams
-from openrouter_keys.cli.terminal.text import printable, say
+from openrouter_keys.cli.terminal.messages import say, write
+from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.errors import (
-    CreateOutcomeUnknownError,
-    ForbiddenResponseError,
     InvalidArgumentError,
     OpenRouterError,
-    SecretLostError,
-    UnauthorizedResponseError,
 )
 
 _EPILOGUE: Final = """\
@@ -118,7 +114,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: the words after the program's name.
     """
     if not streams.ready():
-        return _told("standard output is closed: there is nowhere to write to", FAILED)
+        return _failed("standard output is closed: there is nowhere to write to", FAILED)
     try:
         code = _ended(arguments)
         sys.stdout.flush()
@@ -129,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         # A full disk, say, below a redirection.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _told(f"cannot write: {error.strerror or error}", FAILED)
+        return _failed(f"cannot write: {error.strerror or error}", FAILED)
     return code
 
 
@@ -141,20 +137,20 @@ def _ended(arguments: Sequence[str]) -> int:
         if inspect.isawaitable(code):
             code = _waited_for(code)
     except CycloptsError as error:
-        return _told(_misused(error, arguments), USAGE)
+        return _failed(_misused(error, arguments), USAGE)
     except CommandError as error:
-        return _told(str(error), error.code)
+        return _failed(str(error), error.code)
     except OpenRouterError as error:
         # Loaded late: `--help` needs no client, and what raised this has loaded it.
         from openrouter_keys.client import debugging  # noqa: PLC0415
 
         if debugging():
             _trace(error)
-        return _told(_worded(error), exit_code(error))
+        return _failed(_worded(error), code_of(error))
     except KeyboardInterrupt as interrupt:
         from openrouter_keys.cli.terminal.interrupts import signal_code  # noqa: PLC0415
 
-        return _told("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), signal_code())
+        return _failed("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), signal_code())
     return code if isinstance(code, int) else DONE
 
 
@@ -184,7 +180,7 @@ def _waited_for(result: Awaitable[object]) -> object:
         raise KeyboardInterrupt from cancelled
 
 
-def _told(problem: str, code: int) -> int:
+def _failed(problem: str, code: int) -> int:
     # What was typed may be a secret; what the service said may be anything.
     say(problem)
     return code
@@ -193,7 +189,7 @@ def _told(problem: str, code: int) -> int:
 def _trace(error: BaseException) -> None:
     for part in traceback.format_exception(error):
         for line in part.split("\n")[:-1]:
-            sys.stderr.write(f"{printable(scrub(line))}\n")
+            write(f"{printable(scrub(line))}\n")
 
 
 def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:
@@ -222,16 +218,3 @@ def _notes(interrupt: KeyboardInterrupt) -> list[str]:
         notes += getattr(error, "__notes__", ())
         error = error.__context__
     return notes
-
-
-def exit_code(error: OpenRouterError) -> int:
-    """Return the exit code that an error ends a command with."""
-    if isinstance(error, InvalidArgumentError):
-        return AUTHENTICATION if error.argument == "api_key" else USAGE
-    if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):
-        return AUTHENTICATION
-    if isinstance(error, CreateOutcomeUnknownError | SecretLostError):
-        return IN_DOUBT
-    if isinstance(error.__cause__, OpenRouterError):
-        return exit_code(error.__cause__)
-    return FAILED

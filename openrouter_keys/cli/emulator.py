@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from openrouter_keys._inputs import checks
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.emulator import Account, Emulator, StateError
 from openrouter_keys.emulator.contracts import CONTRACT_NAMES, ContractName
@@ -73,7 +73,7 @@ def emulator_of(
         CommandError: the file or the address cannot be used.
     """
     if api_key is not None and (problem := checks.api_key_problem(api_key)):
-        raise CommandError(f"--api-key: the key {problem}", USAGE)
+        raise UsageError(f"--api-key: the key {problem}")
     account = Account(management_key=api_key) if api_key else None
     try:
         return Emulator(
@@ -85,7 +85,7 @@ def emulator_of(
             contract=contract,
         )
     except ValueError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise UsageError(str(error)) from error
     except (StateError, OSError) as error:
         raise CommandError(f"cannot use the state file: {error}") from error
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from attrs import Factory, define
 
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.journal.specs import KeySpec
 
 #: Of a limit that never resets.
@@ -60,8 +61,3 @@ def exact(amount: float) -> Decimal:
 def dollars(amount: Decimal) -> str:
     """Return an amount in words: `$1,000.00`; no part of a cent is left out."""
     return f"${amount:,.2f}" if amount == round(amount, 2) else f"${amount:,}"
-
-
-def keys(count: int) -> str:
-    """Return how many keys in words: `1 key`, `1,000 keys`."""
-    return f"{count:,} key{'' if count == 1 else 's'}"

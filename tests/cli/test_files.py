@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.handover import Handed, SecretFormat, new_file, writer
 from openrouter_keys.cli.usage.page_file import write_page
 from tests.commands import Command

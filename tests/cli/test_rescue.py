@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from openrouter_keys.__main__ import main
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets import rescue
 from openrouter_keys.cli.secrets.handover import Handed, SecretFormat, TextTaker, WholeLines, writer
 from openrouter_keys.emulator import Fault

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.specs import file as spec_file
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.file import read_specs

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from openrouter_keys import UNSET, External, KeySpec
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.specs import documents as spec_documents
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.file import read_specs, spec_file

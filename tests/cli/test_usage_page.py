@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.terminal.tables import SHORT_HASH
 from openrouter_keys.cli.usage import page_file
 from openrouter_keys.cli.usage.page_file import write_page

@@ -2,8 +2,8 @@
 
 import pytest
 
-from openrouter_keys.cli import USAGE, CommandError
 from openrouter_keys.cli.emulator import emulator_of
+from openrouter_keys.cli.exit_codes import USAGE, CommandError
 
 
 def test_other_machines_reach_it_only_if_that_is_said() -> None:

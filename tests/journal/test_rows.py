@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from openrouter_keys import AsyncOpenRouter, JournalError, OpenRouterError
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.handover import Handed, SecretFormat, new_file
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.journal.journal import Journal

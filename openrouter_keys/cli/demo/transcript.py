@@ -4,7 +4,7 @@ from typing import TextIO
 
 from attrs import define
 
-from openrouter_keys.cli import FAILED
+from openrouter_keys.cli.exit_codes import FAILED
 
 
 @define

@@ -8,11 +8,11 @@ from typing import Annotated, Final
 
 from cyclopts import App, Group, Parameter
 
-from openrouter_keys.cli import DONE, IN_DOUBT, CommandError
+from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, CommandError
 from openrouter_keys.cli.journal.export import JournalFile, reading
-from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
-from openrouter_keys.cli.terminal.text import as_json, printable, say
+from openrouter_keys.cli.terminal.text import as_json, printable
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import JSON, JournalError

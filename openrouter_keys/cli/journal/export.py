@@ -12,13 +12,13 @@ from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys._protocol.drift import mismatches
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.secrets import destination
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker, TextTaker, WholeLines, writer
 from openrouter_keys.cli.secrets.sources import STANDARD
-from openrouter_keys.cli.sums import keys
-from openrouter_keys.cli.terminal.text import printable, say
+from openrouter_keys.cli.terminal.messages import keys, say
+from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.converter import decode
 from openrouter_keys.errors import InvalidArgumentError, JournalError, ResponseValidationError
@@ -75,7 +75,7 @@ def _as_asked(to: Destination, out: Lines) -> Destination:
     if not (out.jsonl or out.csv):
         return to
     if to.secret_format is not None or to.to_command is not None or (out.jsonl and out.csv):
-        raise CommandError("give --secret-format, --to-command, --jsonl or --csv, not two", USAGE)
+        raise UsageError("give --secret-format, --to-command, --jsonl or --csv, not two")
     return evolve(to, secret_format="jsonl" if out.jsonl else "csv")
 
 
@@ -94,7 +94,7 @@ def _taker(to: Destination) -> Generator[Taker]:
         yield TextTaker(writer(to.format, lambda line: output.write(show(line))), lambda: None)
     else:
         message = "the secrets would go into a pipe: give --show-secret, or --secret-file FILE"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
 
 
 def _shown(line: str) -> str:
@@ -161,9 +161,9 @@ def _unsealing(identity: str) -> Unseal:
     except OSError as error:
         # Without the path: it may be an identity that was given in place of its file.
         message = f"cannot read the identity's file: {error.strerror}"
-        raise CommandError(message, USAGE) from error
+        raise UsageError(message) from error
     except InvalidArgumentError as error:
-        raise CommandError(f"--{error}", USAGE) from error
+        raise UsageError(f"--{error}") from error
 
 
 async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
@@ -173,7 +173,7 @@ async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
         if not _is_as_asked(entry):
             continue
         if entry.sealed is not None and unseal is None:
-            raise CommandError("its secrets are sealed: give --identity, a file", USAGE)
+            raise UsageError("its secrets are sealed: give --identity, a file")
         holds = holds or entry.secret is not None or entry.sealed is not None
     if not holds:
         missing = Counter([_why_missing(entry) async for entry in found.every()])

@@ -15,7 +15,7 @@ from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.cli import FAILED, USAGE, CommandError
+from openrouter_keys.cli.exit_codes import FAILED, CommandError, UsageError
 from openrouter_keys.cli.keys.delete import NOT_DELETED
 from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
@@ -25,9 +25,10 @@ from openrouter_keys.cli.secrets.handover import Handed, Taker
 from openrouter_keys.cli.secrets.sources import read_secret
 from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.messages import say, write
 from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun
-from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
@@ -105,7 +106,7 @@ def _taker(to: Destination) -> Generator[Taker | None]:
         yield None
     else:
         message = "the secret would go into a pipe: give --show-secret, or --secret-file FILE"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
 
 
 @frozen
@@ -124,10 +125,10 @@ class _Made:
 def _refuse_senseless(request: CreateKeysRequest) -> None:
     if scrub(request.name) != request.name:
         message = "the name is a secret, and names are shown: give another, and take it for leaked"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
     if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
         message = f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
 
 
 async def _made_or_undone(
@@ -217,7 +218,7 @@ def _print_secret(made: _Made, out: Output) -> None:
     # What cannot be written shows now, while the key can still be deleted.
     sys.stdout.flush()
     if sys.stdout.isatty():
-        sys.stderr.write("The secret is shown this once: keep it now.\n")
+        write("The secret is shown this once: keep it now.\n")
     elif out.format == "text":
         say(f"created {made.handed.hash}")
 
@@ -239,6 +240,6 @@ def _shown(request: CreateKeysRequest) -> Record:
 def _external(user: str | None, file: str | None) -> External | None:
     if user is None:
         if file is not None:
-            raise CommandError("--external-api-key-file goes with --external-user", USAGE)
+            raise UsageError("--external-api-key-file goes with --external-user")
         return None
     return External(user=user, api_key=None if file is None else read_secret(file))

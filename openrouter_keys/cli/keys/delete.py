@@ -9,14 +9,15 @@ from attrs import define
 from cyclopts import Parameter
 
 from openrouter_keys._protocol.answers import is_api_404
-from openrouter_keys.cli import DONE, FAILED, SOME_FAILED
+from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
 from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.messages import counted, named, say
 from openrouter_keys.cli.terminal.output import Output, print_records
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
-from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import (
     ForbiddenResponseError,
@@ -29,7 +30,6 @@ from openrouter_keys.results import Err, attempt
 _FOR_ALL: Final = (UnauthorizedResponseError, ForbiddenResponseError, QuotaExhaustedError)
 _COLUMNS: Final = ("hash", "name", "outcome")
 _AT_ONCE: Final = 16
-_NAMED: Final = 3
 _DELETED: Final = "deleted"
 NOT_DELETED: Final = "the service says that it did not delete it: delete it again"
 
@@ -141,9 +141,7 @@ async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
 
 
 def _told(keys: Sequence[_Doomed]) -> str:
-    names = ", ".join(repr(key.name) for key in keys[:_NAMED])
-    more = f" and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
-    return f"{len(keys):,} key{'' if len(keys) == 1 else 's'} for good ({names}{more})"
+    return f"{counted(len(keys), 'key')} for good ({named([key.name for key in keys])})"
 
 
 async def _records(keys: Sequence[_Doomed]) -> AsyncIterator[Record]:

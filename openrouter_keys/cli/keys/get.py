@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from cyclopts import Parameter
 
 from openrouter_keys._protocol.answers import is_api_404
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
 from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
@@ -54,7 +54,7 @@ async def find(
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
         message = "both keys cannot come from standard input: give one as a file"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
     hash = _hash_of(find_secret(file))
     async with connection.client() as client:
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.client import AsyncOpenRouter
@@ -34,7 +34,7 @@ def hashes_given(given: Sequence[str], connection: Connection) -> list[str]:
         return [*given]
     if connection.api_key_file == STANDARD:
         message = "hashes and the key cannot both come from standard input: give the key as a file"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
     # The first word of each row, so that what `list` prints does as well, with `--csv` too.
     hashes = [words[0] for row in _rows(sys.stdin) if (words := row.split())]
     return [hash for hash in hashes if hash.lower() != "hash"]
@@ -51,7 +51,7 @@ def _rows(lines: Iterable[str]) -> Iterator[str]:
     try:
         yield from (row[0] for row in csv.reader(chain([first], lines), strict=True) if row)
     except csv.Error as error:
-        raise CommandError(f"standard input is not readable as CSV: {error}", USAGE) from None
+        raise UsageError(f"standard input is not readable as CSV: {error}") from None
 
 
 async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[str]:
@@ -64,14 +64,14 @@ async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[st
     """
     for each in given:
         if each.startswith("-"):
-            raise CommandError(f"there is no option {each}", USAGE)
+            raise UsageError(f"there is no option {each}")
         if each.startswith(_PREFIX):
             # It stood on the command line, where others see it.
             hint = "take it for leaked; `find` reads a secret from standard input"
-            raise CommandError(f"a secret was given in place of a hash: {hint}", USAGE)
+            raise UsageError(f"a secret was given in place of a hash: {hint}")
         if not _HASH.fullmatch(each):
             hint = "six hexadecimal digits or more; `list --name` finds the key of a name"
-            raise CommandError(f"{each!r} is no hash, and no beginning of one: {hint}", USAGE)
+            raise UsageError(f"{each!r} is no hash, and no beginning of one: {hint}")
     if not any(_BEGINNING.fullmatch(each) for each in given):
         return [*given]
     known = [

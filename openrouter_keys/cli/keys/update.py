@@ -7,15 +7,16 @@ from cyclopts import Parameter
 
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys._protocol.drift import unchanged
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.keys.get import data_of
 from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
 from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun
-from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.values import Limit, Reset
 from openrouter_keys.converter import unstructure
 from openrouter_keys.models import UpdateKeysRequest

@@ -8,9 +8,9 @@ from attrs import field, frozen
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
+from openrouter_keys.cli.exit_codes import AUTHENTICATION, CommandError, UsageError
 from openrouter_keys.cli.secrets.sources import read_api_key
-from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.cli.values import NONE, File
 from openrouter_keys.client import AsyncOpenRouter
@@ -85,7 +85,7 @@ def _trusting(file: str) -> ssl.SSLContext:
         problem = "it holds no certificate in PEM form"
     except OSError as error:
         problem = error.strerror or "it cannot be read"
-    raise CommandError(f"--ca-file: {problem}", USAGE)
+    raise UsageError(f"--ca-file: {problem}")
 
 
 #: What a command takes whose user gave no option of these.

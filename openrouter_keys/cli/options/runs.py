@@ -8,8 +8,9 @@ from cyclopts import Group, Parameter
 
 from openrouter_keys._inputs import checks
 from openrouter_keys._reconcile.single import QUIET_PERIOD
-from openrouter_keys.cli import USAGE, CommandError
-from openrouter_keys.cli.sums import Sums, dollars, exact, keys
+from openrouter_keys.cli.exit_codes import UsageError
+from openrouter_keys.cli.sums import Sums, dollars, exact
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.values import Duration, Flag
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.encryption import sealing
@@ -40,7 +41,7 @@ class Pace:
         _check(lambda: checks.count("--concurrency", self.concurrency))
         _check_bound("--rate", self.rate)
         if self.rate == 0:
-            raise CommandError("--rate: must be more than 0 creates a second", USAGE)
+            raise UsageError("--rate: must be more than 0 creates a second")
 
 
 @Parameter(name="*", group=_SAFETY)
@@ -108,7 +109,7 @@ def _check(check: Callable[[], object]) -> None:
         check()
     except InvalidArgumentError as error:
         problem = str(error)
-        raise CommandError(problem if problem.startswith("--") else f"--{problem}", USAGE) from None
+        raise UsageError(problem if problem.startswith("--") else f"--{problem}") from None
 
 
 #: What a command does whose user gave no option of these.

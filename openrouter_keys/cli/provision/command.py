@@ -8,7 +8,13 @@ from typing import Annotated
 from attrs import frozen
 from cyclopts import Parameter
 
-from openrouter_keys.cli import AUTHENTICATION, BROKEN_PIPE, USAGE, CommandError
+from openrouter_keys.cli.exit_codes import (
+    AUTHENTICATION,
+    BROKEN_PIPE,
+    USAGE,
+    CommandError,
+    UsageError,
+)
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.options import connection as connections
 from openrouter_keys.cli.options import runs
@@ -27,10 +33,10 @@ from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
 from openrouter_keys.cli.specs.rows import FIELDS
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import print_json
 from openrouter_keys.cli.terminal.progress import Teller, teller
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
-from openrouter_keys.cli.terminal.text import say
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.client import AsyncOpenRouter
@@ -108,7 +114,7 @@ def provision(
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
         message = "the keys and the management key cannot both come from standard input"
-        raise CommandError(f"{message}: give one as a file", USAGE)
+        raise UsageError(f"{message}: give one as a file")
     path = _journal_of(file, journal)
     there = _there(path)
     with spec_file(file, format) as specs:
@@ -118,9 +124,9 @@ def provision(
             return code if excess is None else _told(f"{excess}: a run would refuse to begin")
         _refuse_senseless(to, out, bounds)
         if excess is not None:
-            raise CommandError(f"{excess}: nothing was sent; lower them, or raise it", USAGE)
+            raise UsageError(f"{excess}: nothing was sent; lower them, or raise it")
         client = connection.client()
-        if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        if not yes and can_ask():
             told = asyncio.run(planned(specs, there))
             if told.new.count:
                 confirm(f"create {told.new}", yes=False)
@@ -147,7 +153,7 @@ def _journal_of(file: str, journal: str | None) -> Path:
     if journal is not None:
         return Path(journal)
     if file == STANDARD:
-        raise CommandError("standard input has no name: give --journal FILE", USAGE)
+        raise UsageError("standard input has no name: give --journal FILE")
     return Path(f"{file}.journal")
 
 
@@ -163,14 +169,14 @@ def _told(problem: str) -> int:
 
 def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
     if out.csv:
-        raise CommandError("--csv goes with --plan; --secret-file FILE.csv has the secrets", USAGE)
+        raise UsageError("--csv goes with --plan; --secret-file FILE.csv has the secrets")
     if to.show_secret and not out.jsonl:
-        raise CommandError("--show-secret goes with --jsonl", USAGE)
+        raise UsageError("--show-secret goes with --jsonl")
     if out.jsonl and (to.secret_file or to.to_command):
-        raise CommandError("give --jsonl, --secret-file or --to-command, not two of them", USAGE)
+        raise UsageError("give --jsonl, --secret-file or --to-command, not two of them")
     if bounds.no_store_secrets and not to.hands_over:
         problem = "nobody would have the secrets: with --no-store-secrets, give --secret-file"
-        raise CommandError(f"{problem}, --to-command, or --jsonl --show-secret", USAGE)
+        raise UsageError(f"{problem}, --to-command, or --jsonl --show-secret")
 
 
 # --- the plan ---

@@ -8,7 +8,7 @@ from typing import Final
 from attrs import define, evolve
 
 from openrouter_keys._base.masking import scrub
-from openrouter_keys.cli import (
+from openrouter_keys.cli.exit_codes import (
     AUTHENTICATION,
     BROKEN_PIPE,
     DONE,
@@ -16,14 +16,13 @@ from openrouter_keys.cli import (
     IN_DOUBT,
     SOME_FAILED,
     CommandError,
+    code_of,
 )
-from openrouter_keys.cli.app import exit_code
 from openrouter_keys.cli.secrets import whereabouts
 from openrouter_keys.cli.secrets.handover import free_name
 from openrouter_keys.cli.secrets.rescue import Keeping, Rescue, handed_of, rescue, unheld
 from openrouter_keys.cli.secrets.sinks import Results
-from openrouter_keys.cli.sums import keys
-from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.errors import (
     JSON,
     PlanChangedError,
@@ -137,7 +136,7 @@ class Ending:
             return BROKEN_PIPE
         if _doubtful(error.report):
             return IN_DOUBT
-        return AUTHENTICATION if exit_code(error) == AUTHENTICATION else FAILED
+        return AUTHENTICATION if code_of(error) == AUTHENTICATION else FAILED
 
     def through(self, report: ProvisionReport) -> int:
         """Tell how it went, and return the exit code."""

@@ -9,7 +9,8 @@ from typing import Final
 
 from attrs import Factory, define, frozen
 
-from openrouter_keys.cli.sums import Sums, keys
+from openrouter_keys.cli.sums import Sums
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.errors import JSON, PlanChangedError
 from openrouter_keys.journal import entries
 from openrouter_keys.journal.entries import CHUNK

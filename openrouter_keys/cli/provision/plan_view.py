@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
-from openrouter_keys.cli import DONE, FAILED
+from openrouter_keys.cli.exit_codes import DONE, FAILED
 from openrouter_keys.cli.provision.plan import Plan, Step, steps
+from openrouter_keys.cli.terminal.messages import counted, say
 from openrouter_keys.cli.terminal.output import Output, print_json, print_records
-from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, IncompleteListingError, NoResponseError
@@ -101,8 +102,8 @@ def _names_told(there: Counter[_Name]) -> list[str]:
     if not there:
         return []
     ((_, name), _), count = there.most_common(1)[0], len(there)
-    names = f"{count:,} name{'' if count == 1 else 's'}"
-    return [f"{names} (as {name!r}): there are keys called so that the journal does not know"]
+    are = f"{counted(count, 'name')} (as {name!r}): there are keys"
+    return [f"{are} called so that the journal does not know"]
 
 
 def _print(records: Sequence[Record]) -> None:

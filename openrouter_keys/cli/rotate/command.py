@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from attrs import evolve
 from cyclopts import Parameter
 
-from openrouter_keys.cli import DONE, SOME_FAILED, USAGE, CommandError
+from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
 from openrouter_keys.cli.options import connection as connections
 from openrouter_keys.cli.options.connection import Connection
@@ -17,11 +17,10 @@ from openrouter_keys.cli.rotate.start import make_twins
 from openrouter_keys.cli.rotate.view import changes, problems_of, show
 from openrouter_keys.cli.secrets import destination
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
-from openrouter_keys.cli.terminal.text import say
 from openrouter_keys.cli.values import Duration, File, Flag
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.rotation.arguments import BudgetRule
@@ -89,10 +88,10 @@ async def rotate(
     anew.
     """
     if finish and status:
-        raise CommandError("give --finish, which deletes, or --status, which shows", USAGE)
+        raise UsageError("give --finish, which deletes, or --status, which shows")
     check_recipient(recipient)
     if not (hashes or journal or finish or status):
-        raise CommandError(_NOTHING, USAGE)
+        raise UsageError(_NOTHING)
     order = Order(
         hashes=hashes,
         journal=_journal(journal, needed=not (dry_run and hashes)),
@@ -121,7 +120,7 @@ async def rotate(
 def _journal(journal: str | None, *, needed: bool) -> Path:
     if journal is None and needed:
         why = "what is under way is written down there, so that it can be gone on with"
-        raise CommandError(f"give --journal FILE: {why}", USAGE)
+        raise UsageError(f"give --journal FILE: {why}")
     return Path(journal or "")
 
 
@@ -130,17 +129,17 @@ def _refuse_senseless(order: Order, *, finish: bool, status: bool) -> None:
     if finish or status:
         if order.hashes or order.hands_over:
             word = "--finish" if finish else "--status"
-            raise CommandError(f"{word} takes no hashes, and hands no secrets over", USAGE)
+            raise UsageError(f"{word} takes no hashes, and hands no secrets over")
     elif not order.hashes and not is_there(order.journal):
         message = f"{order.journal} is not there to be gone on with: give the hashes of keys"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
     if order.grace is not None and not (order.hands_over or finish):
-        raise CommandError(_NOBODY, USAGE)
+        raise UsageError(_NOBODY)
     if to.show_secret and not order.out.jsonl:
-        raise CommandError("--show-secret goes with --jsonl", USAGE)
+        raise UsageError("--show-secret goes with --jsonl")
     if to.show_secret and (to.secret_file or to.to_command):
         message = "give --show-secret, --secret-file or --to-command, not two of them"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
 
 
 async def _whole(client: AsyncOpenRouter, order: Order) -> list[str]:

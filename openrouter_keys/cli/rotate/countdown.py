@@ -1,8 +1,6 @@
 """The time for which old keys go on working beside their twins: how long it still is, told."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -10,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from openrouter_keys.cli.terminal.text import say
+from openrouter_keys.cli.terminal.messages import redraws, rewrite, say
 from openrouter_keys.journal import rotations
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.rotations import OldKey, RotationEntry
@@ -54,7 +52,7 @@ async def counted_down(until: datetime | None, *, quiet: bool) -> AsyncGenerator
     left = 0.0 if until is None else _left(until)
     if until is None or quiet or left < 1:
         yield
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    elif redraws():
         telling = asyncio.create_task(_count_down(until))
         try:
             yield
@@ -84,9 +82,7 @@ def _left(until: datetime) -> float:
 async def _count_down(until: datetime) -> None:
     try:
         while (left := _left(until)) > 0:
-            sys.stderr.write(f"\r\x1b[2Kopenrouter-keys: {_TOLD.format(in_words(left))}")
-            sys.stderr.flush()
+            rewrite(_TOLD.format(in_words(left)))
             await asyncio.sleep(min(left, 1))
     finally:
-        sys.stderr.write("\r\x1b[2K")
-        sys.stderr.flush()
+        rewrite("")

@@ -5,22 +5,18 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from openrouter_keys.cli import DONE
+from openrouter_keys.cli.exit_codes import DONE
 from openrouter_keys.cli.rotate.countdown import counted_down, last_due
 from openrouter_keys.cli.rotate.order import Order, holding, stored
 from openrouter_keys.cli.rotate.view import changes, ended, export_of, preview, show
-from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.messages import counted, keys, named, redraws, rewrite, say
 from openrouter_keys.cli.terminal.prompts import confirm
-from openrouter_keys.cli.terminal.text import say
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
 
-_NAMED: Final = 3
 _STOPPING: Final = "stopping: what is under way is finished; Ctrl-C again stops at once"
-# The line that counts the grace down has no end.
-_WIPED: Final = "\r\x1b[2K"
 _DUE: Final = (RotationState.HANDED_OVER, RotationState.DISABLED)
 
 
@@ -73,8 +69,8 @@ async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> Rotatio
     def hear() -> None:
         nonlocal heard
         heard = True
-        if sys.stderr.isatty():
-            sys.stderr.write(_WIPED)
+        if redraws():
+            rewrite("")
         say(_STOPPING)
 
     def warn(text: str) -> None:
@@ -114,6 +110,5 @@ def _unsure(order: Order, count: int) -> str:
 
 
 def _named(due: Sequence[Rotation]) -> str:
-    names = ", ".join(repr(rotation.name) for rotation in due[:_NAMED])
-    more = f" and {len(due) - _NAMED:,} more" if len(due) > _NAMED else ""
-    return f"{len(due):,} old key{'' if len(due) == 1 else 's'} ({names}{more})"
+    names = named([rotation.name or "" for rotation in due])
+    return f"{counted(len(due), 'old key')} ({names})"

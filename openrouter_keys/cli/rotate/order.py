@@ -9,8 +9,8 @@ from openrouter_keys.cli.options.runs import Pace
 from openrouter_keys.cli.provision.ending import Ending
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.rescue import Keeping
+from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output
-from openrouter_keys.cli.terminal.text import say
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.rotation import rotations
 from openrouter_keys.rotation.arguments import BudgetRule

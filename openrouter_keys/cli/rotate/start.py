@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from attrs import evolve, frozen
 
-from openrouter_keys.cli import BROKEN_PIPE
+from openrouter_keys.cli.exit_codes import BROKEN_PIPE
 from openrouter_keys.cli.provision.ending import Ending
 from openrouter_keys.cli.rotate.countdown import in_words
 from openrouter_keys.cli.rotate.finish import interrupted, retire
@@ -16,8 +16,8 @@ from openrouter_keys.cli.rotate.view import ended, show
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker
 from openrouter_keys.cli.secrets.sinks import Results, printed
-from openrouter_keys.cli.sums import keys
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.progress import teller
 from openrouter_keys.cli.terminal.prompts import confirm
 from openrouter_keys.cli.terminal.warnings import warnings_to

@@ -5,14 +5,14 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Final, cast
 
-from openrouter_keys.cli import DONE, IN_DOUBT, SOME_FAILED
+from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, SOME_FAILED
 from openrouter_keys.cli.provision.ending import TOLD
 from openrouter_keys.cli.rotate.order import Order
 from openrouter_keys.cli.secrets.handover import free_name
 from openrouter_keys.cli.secrets.whereabouts import export_command
-from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output, print_json, print_records
-from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.errors import JSON
 from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from attrs import frozen
 from cyclopts import Group, Parameter
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.handover import (
     CommandTaker,
     SecretFormat,
@@ -49,7 +49,7 @@ class Destination:
 
     def __attrs_post_init__(self) -> None:
         if self.secret_file is not None and self.to_command is not None:
-            raise CommandError("give --secret-file or --to-command, not both", USAGE)
+            raise UsageError("give --secret-file or --to-command, not both")
         # What is wrong is refused before anything else is done.
         self.command()
         if self.secret_file is not None:

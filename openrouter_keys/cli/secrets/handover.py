@@ -15,8 +15,9 @@ from typing import Final, Literal, Protocol, TextIO, TypeAlias
 from attrs import asdict, define, field, frozen
 
 from openrouter_keys._base.masking import mask
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.terminal.csv_cells import csv_row
+from openrouter_keys.cli.terminal.messages import counted
 from openrouter_keys.cli.terminal.text import as_json
 from openrouter_keys.models import HoldsSecret
 
@@ -121,7 +122,7 @@ class WholeLines:
         except BrokenPipeError:
             raise
         except OSError as error:
-            has = f"{self._lines:,} whole line{'' if self._lines == 1 else 's'} before it"
+            has = f"{counted(self._lines, 'whole line')} before it"
             if written and not _taken_back(descriptor, written):
                 has += ", and a part of one after them, which is to be thrown away"
             elif not self._lines:
@@ -172,12 +173,12 @@ class CommandTaker:
         try:
             words = tuple(shlex.split(command))
         except ValueError as error:
-            raise CommandError(f"--to-command: {error}", USAGE) from error
+            raise UsageError(f"--to-command: {error}") from error
         if not words:
-            raise CommandError("--to-command: give a program and its arguments", USAGE)
+            raise UsageError("--to-command: give a program and its arguments")
         if shutil.which(words[0]) is None:
             problem = f"--to-command: there is no program {words[0]!r}"
-            raise CommandError(f"{problem}; no shell reads this: sh -c '...' has one", USAGE)
+            raise UsageError(f"{problem}; no shell reads this: sh -c '...' has one")
         return cls(words)
 
     async def take(self, handed: Handed, /) -> None:
@@ -201,7 +202,7 @@ class CommandTaker:
                 start_new_session=True,
             )
         except OSError as error:
-            raise CommandError(f"cannot run {self.words[0]}: {error.strerror}", USAGE) from error
+            raise UsageError(f"cannot run {self.words[0]}: {error.strerror}") from error
         await process.communicate(line)
         return await process.wait()
 
@@ -236,9 +237,9 @@ def new_file(
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise CommandError(_taken(path), USAGE) from error
+        raise UsageError(_taken(path)) from error
     except OSError as error:
-        raise CommandError(f"cannot make {path}: {error.strerror}", USAGE) from error
+        raise UsageError(f"cannot make {path}: {error.strerror}") from error
     # What was taken, in bytes: after a line that did not fit, the file ends where that began.
     keep, taken, spare = False, 0, os.dup(descriptor)
     try:
@@ -273,9 +274,9 @@ def check_new(path: str) -> None:
         CommandError: it is there, or its folder is not.
     """
     if os.path.lexists(path):
-        raise CommandError(_taken(path), USAGE)
+        raise UsageError(_taken(path))
     if not Path(path).parent.is_dir():
-        raise CommandError(f"cannot make {path}: there is no folder {Path(path).parent}", USAGE)
+        raise UsageError(f"cannot make {path}: there is no folder {Path(path).parent}")
 
 
 def free_name(path: str) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
-from openrouter_keys.cli import CommandError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker, free_name
-from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.text import as_json
 from openrouter_keys.errors import JournalError
 from openrouter_keys.journal.encryption import sealing

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from openrouter_keys.cli import AUTHENTICATION, USAGE, CommandError
+from openrouter_keys.cli.exit_codes import AUTHENTICATION, USAGE, CommandError, UsageError
 
 #: In place of a file: standard input, or standard output.
 STANDARD: Final = "-"
@@ -66,7 +66,7 @@ def find_secret(file: str) -> str:
         message = f"there are {len(found)} OpenRouter keys in it: give one at a time"
     else:
         message = "there is no OpenRouter key in it (sk-or-...): give the whole secret"
-    raise CommandError(message, USAGE)
+    raise UsageError(message)
 
 
 def _text(file: str, prompt: str) -> str:
@@ -81,15 +81,15 @@ def _text(file: str, prompt: str) -> str:
             read = sys.stdin.buffer.read(_MOST + 1)
     except OSError as error:
         # Without the path: it may be the secret that was given in place of its file.
-        raise CommandError(f"cannot read the key's file: {error.strerror}", USAGE) from None
+        raise UsageError(f"cannot read the key's file: {error.strerror}") from None
     except EOFError:
         return ""
     if len(read) > _MOST:
-        raise CommandError("the key's file is too large to be one: give another", USAGE)
+        raise UsageError("the key's file is too large to be one: give another")
     try:
         return read.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise CommandError("the key's file is no text: give another", USAGE) from None
+        raise UsageError("the key's file is no text: give another") from None
 
 
 def _alone(text: str, file: str, code: int) -> str:

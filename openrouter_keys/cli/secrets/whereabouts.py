@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import free_name
-from openrouter_keys.cli.sums import keys
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.provisioning.report import ProvisionReport
 
 _DEFAULT = "keys.csv"

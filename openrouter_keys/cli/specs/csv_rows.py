@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Final, TextIO
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.specs.rows import NULLABLE, FieldError, Row, likely, spec_of
 from openrouter_keys.cli.specs.text import Lines
 from openrouter_keys.cli.terminal.csv_cells import restored
@@ -42,7 +42,7 @@ class CSVRow(Row):
             return spec_of(_values({name: str(cell) for name, cell in self.fields.items()}))
         except FieldError as error:
             column = error.field.replace(".", "_")
-            raise CommandError(f"{self.where}, column {column}: {error}", USAGE) from None
+            raise UsageError(f"{self.where}, column {column}: {error}") from None
 
 
 def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
@@ -63,7 +63,7 @@ def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
     for line, cells in numbered:
         if len(cells) != len(header):
             message = f"{name}, line {line}: {len(cells)} cells under {len(header)} columns"
-            raise CommandError(message, USAGE)
+            raise UsageError(message)
         values = map(restored, cells)  # of a file that `list` wrote, say
         yield CSVRow(f"{name}, line {line}", dict(zip(header, values, strict=True)))
 
@@ -102,7 +102,7 @@ def _numbered(
         # At the end of the file, a quote in this row is still open.
         hint = ": a quote is not closed" if str(error) == _END else ""
         message = f"{name}, line {line}: is not readable as CSV: {error}{hint}"
-        raise CommandError(message, USAGE) from error
+        raise UsageError(message) from error
 
 
 def _check_header(name: str, header: Sequence[str]) -> None:
@@ -114,10 +114,10 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         hint = " is the header missing?" if missing else likely(header[odd[0]], COLUMNS)
         place = f"{name}, line 1, column {odd[0] + 1}"
         message = f"{place}: there is no such column;{hint} columns are {known}"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
     if "name" not in header or len({*header}) < len(header):
         message = f"{name}, line 1: `name` must be there, and each column once; columns are {known}"
-        raise CommandError(message, USAGE)
+        raise UsageError(message)
 
 
 def _values(cells: Mapping[str, str]) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, Protocol, TextIO, TypeGuard, cast
 
 from attrs import fields_dict
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.specs.rows import FIELDS, Row
 from openrouter_keys.cli.specs.text import Lines, document
 from openrouter_keys.models import External
@@ -33,7 +33,7 @@ def json_rows(file: TextIO, name: str) -> Iterator[Row]:
     if _is_object(value) and value.keys() == {"keys"}:
         value, prefix = value["keys"], "keys"
     if not isinstance(value, list):
-        raise CommandError(f"{name}: {_SHAPE}", USAGE)
+        raise UsageError(f"{name}: {_SHAPE}")
     for number, item in enumerate(cast("list[object]", value)):
         yield _row(f"{name}, {prefix}[{number}]", item)
 
@@ -54,7 +54,7 @@ def jsonl_rows(file: TextIO, name: str) -> Iterator[Row]:
 
 def _row(where: str, item: object) -> Row:
     if not _is_object(item):
-        raise CommandError(f"{where}: {_ITEM}", USAGE)
+        raise UsageError(f"{where}: {_ITEM}")
     return Row(where, item)
 
 
@@ -72,13 +72,13 @@ def _parsed(text: str, where: str, *, is_line: bool = False) -> object:
         # Its message does not quote the text, which may hold a secret.
         line = "" if is_line else f", line {error.lineno}"
         place = f"{where}{line}, column {error.colno}"
-        raise CommandError(f"{place}: is no JSON: {error.msg}", USAGE) from None
+        raise UsageError(f"{place}: is no JSON: {error.msg}") from None
     except _OddJSONError as error:
-        raise CommandError(f"{where}: {error}", USAGE) from None
+        raise UsageError(f"{where}: {error}") from None
     except RecursionError:
-        raise CommandError(f"{where}: is nested too deep", USAGE) from None
+        raise UsageError(f"{where}: is nested too deep") from None
     except ValueError:
-        raise CommandError(f"{where}: a number has too many digits", USAGE) from None
+        raise UsageError(f"{where}: a number has too many digits") from None
     return parsed
 
 
@@ -161,13 +161,13 @@ def yaml_rows(file: TextIO, name: str) -> Iterator[Row]:
             where = f"{name}, line {node.start_mark.line + 1}"
             if _size(node, sizes) > _MOST_NODES:
                 problem = "has too many fields, or aliases that stand for too many"
-                raise CommandError(f"{where}: {problem}", USAGE)
+                raise UsageError(f"{where}: {problem}")
             yield Row(where, _fields(loader, node, where))
     except yaml.YAMLError as error:
         # Not its text: that shows tags, and names of aliases, which may be secrets.
-        raise CommandError(f"{name}{_place(error)}: is no YAML", USAGE) from None
+        raise UsageError(f"{name}{_place(error)}: is no YAML") from None
     except RecursionError:
-        raise CommandError(f"{name}: is nested too deep", USAGE) from None
+        raise UsageError(f"{name}: is nested too deep") from None
 
 
 def _bound_depth(loader: _Loader) -> None:
@@ -189,7 +189,7 @@ def _items(root: _Node | None, name: str) -> Sequence[_Node]:
     ):
         ((_, root),) = root.value
     if root is None or root.id != "sequence":
-        raise CommandError(f"{name}: {_SHAPE}", USAGE)
+        raise UsageError(f"{name}: {_SHAPE}")
     return cast("Sequence[_Node]", root.value)
 
 
@@ -213,23 +213,23 @@ def _size(node: _Node, sizes: dict[int, int]) -> int:
 
 def _fields(loader: _Loader, node: _Node, where: str) -> dict[str, object]:
     if node.tag != _OBJECT:
-        raise CommandError(f"{where}: {_ITEM}", USAGE)
+        raise UsageError(f"{where}: {_ITEM}")
     names = [str(key.value) for key, _ in node.value]
     for name, count in Counter(names).items():
         if count > 1:
-            raise CommandError(f"{where}: {_twice(name)}", USAGE)
+            raise UsageError(f"{where}: {_twice(name)}")
     loader.flatten_mapping(node)
     fields: dict[str, object] = {}
     for number, (key, value) in enumerate(node.value, start=1):
         # YAML has other keys than texts.
         if key.id != "scalar" or key.tag != _TEXT:
-            raise CommandError(f"{where}: {_ITEM}", USAGE)
+            raise UsageError(f"{where}: {_ITEM}")
         try:
             fields[key.value] = loader.construct_document(value)
         except (ValueError, OverflowError):
             field = key.value if key.value in _NAMES else number
             problem = "is no number that is taken, and no time that there is"
-            raise CommandError(f"{where}, field {field}: {problem}", USAGE) from None
+            raise UsageError(f"{where}, field {field}: {problem}") from None
     return fields
 
 

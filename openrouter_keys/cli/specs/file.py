@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, Literal, TextIO, TypeAlias
 
 from attrs import define, field
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.csv_rows import csv_rows
 from openrouter_keys.cli.specs.documents import json_rows, jsonl_rows, yaml_rows
@@ -96,7 +96,7 @@ class SpecFile:
         if doubtful:
             self._refuse_twins()
         if not self.sums.count:
-            raise CommandError(f"{self.name} has no keys in it: add one, with a name", USAGE)
+            raise UsageError(f"{self.name} has no keys in it: add one, with a name")
 
     def _refuse_twins(self) -> None:
         places: dict[str, str] = {}
@@ -106,7 +106,7 @@ class SpecFile:
                 first = places[ref].removeprefix(f"{self.name}, ")
                 what = "ref" if row.fields.get("ref") else "name"
                 problem = f"the {what} is that of {first} too: give each a ref of its own"
-                raise CommandError(f"{row.where}: {problem}", USAGE)
+                raise UsageError(f"{row.where}: {problem}")
             places[ref] = row.where
 
     def _refuse_readable(self, row: Row) -> None:
@@ -114,7 +114,7 @@ class SpecFile:
             return
         if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) & 0o077:
             problem = "holds an external API key, and others could read the file: chmod 600 it"
-            raise CommandError(f"{row.where}: {problem}", USAGE)
+            raise UsageError(f"{row.where}: {problem}")
 
     def _rows(self) -> Iterator[Row]:
         self._file.seek(0)
@@ -122,7 +122,7 @@ class SpecFile:
         try:
             yield from _READ[self._format](text, self.name)
         except UnicodeDecodeError:
-            raise CommandError(self._not_utf8(), USAGE) from None
+            raise UsageError(self._not_utf8()) from None
         finally:
             text.detach()
 
@@ -143,14 +143,14 @@ class SpecFile:
         if self._file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
             self._file.seek(0)
         if not any(map(bytes.strip, iter(lambda: self._file.read(_BLOCK), b""))):
-            raise CommandError(f"{self.name} is empty: add a key, with a name", USAGE)
+            raise UsageError(f"{self.name} is empty: add a key, with a name")
 
     def refuse_utf16(self) -> None:
         """Refuse what spreadsheets call Unicode text."""
         self._file.seek(0)
         begin = self._file.read(4)
         if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
-            raise CommandError(f"{self.name} is UTF-16 text: {_convert('UTF-16')}", USAGE)
+            raise UsageError(f"{self.name} is UTF-16 text: {_convert('UTF-16')}")
 
 
 def _convert(encoding: str) -> str:
@@ -171,10 +171,10 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
     """
     name = _STANDARD_INPUT if path == STANDARD else path
     if Path(path).is_dir():
-        raise CommandError(f"{path} is a folder: give a file of keys to be made", USAGE)
+        raise UsageError(f"{path} is a folder: give a file of keys to be made")
     chosen = format or _BY_EXTENSION.get(Path(path).suffix.lower())
     if chosen is None:
-        raise CommandError(f"what is {name}? give --format: csv, json, jsonl or yaml", USAGE)
+        raise UsageError(f"what is {name}? give --format: csv, json, jsonl or yaml")
     try:
         with _opened(path) as file:
             found = SpecFile(name, chosen, file)
@@ -186,7 +186,7 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
         if error.filename != path:
             raise
         message = f"cannot read {path}: {error.strerror}; give a file of keys to be made"
-        raise CommandError(message, USAGE) from error
+        raise UsageError(message) from error
 
 
 def _opened(path: str) -> BinaryIO:
@@ -203,5 +203,5 @@ def _kept(pipe: BinaryIO, name: str) -> BinaryIO:
     text = pipe.read(_LARGEST_PIPE + 1)
     if len(text) > _LARGEST_PIPE:
         problem = f"has more than {_LARGEST_PIPE:,} bytes, and can be read only once"
-        raise CommandError(f"{name} {problem}: give a file of keys to be made", USAGE)
+        raise UsageError(f"{name} {problem}: give a file of keys to be made")
     return io.BytesIO(text)

@@ -9,7 +9,7 @@ from uuid import UUID
 from attrs import field, fields_dict, frozen
 
 from openrouter_keys._inputs.checks import EXTERNAL_API_KEY_MIN, EXTERNAL_USER_MAX
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysRequest
@@ -57,7 +57,7 @@ class Row:
             return spec_of(self.fields)
         except FieldError as error:
             message = f"{self.where}, field {error.field}: {error}"
-            raise CommandError(message, USAGE) from None
+            raise UsageError(message) from None
 
 
 def spec_of(fields: Mapping[str, object]) -> KeySpec:

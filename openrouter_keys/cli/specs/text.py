@@ -5,7 +5,7 @@ from typing import Final, TextIO
 
 from attrs import define, field
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 
 #: How many characters a line of JSON, or a row of CSV, may have.
 LONGEST_ROW: Final = 1_000_000
@@ -50,7 +50,7 @@ class Lines:
         self._row = 0
 
     def _refusal(self, problem: str) -> CommandError:
-        return CommandError(f"{self._name}, line {self._number}: {problem}", USAGE)
+        return UsageError(f"{self._name}, line {self._number}: {problem}")
 
 
 def document(file: TextIO, name: str, largest: int) -> str:
@@ -67,5 +67,5 @@ def document(file: TextIO, name: str, largest: int) -> str:
     text = file.read(largest + 1)
     if len(text) > largest:
         hint = "give CSV or lines of JSON, which may have any number of rows"
-        raise CommandError(f"{name} has more than {largest:,} characters: {hint}", USAGE)
+        raise UsageError(f"{name} has more than {largest:,} characters: {hint}")
     return text

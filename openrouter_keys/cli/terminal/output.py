@@ -12,7 +12,7 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys._base.masking import scrub
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.terminal.csv_cells import csv_row
 from openrouter_keys.cli.terminal.text import Record, as_json, printable, scrubbed
 from openrouter_keys.cli.values import Flag
@@ -34,7 +34,7 @@ class Output:
 
     def __attrs_post_init__(self) -> None:
         if self.json + self.jsonl + self.csv > 1:
-            raise CommandError("give one of --json, --jsonl and --csv", USAGE)
+            raise UsageError("give one of --json, --jsonl and --csv")
 
     @property
     def format(self) -> Format:
@@ -66,7 +66,7 @@ def columns_of(
     for name in columns:
         if name not in known:
             message = f"{option}: there is no {name!r}; there are {', '.join(known)}"
-            raise CommandError(message, USAGE)
+            raise UsageError(message)
     return columns
 
 

@@ -1,14 +1,13 @@
 """How far long work is: a bar on a terminal, a line now and then elsewhere. On standard error."""
 
-import os
-import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from openrouter_keys._base.masking import scrub
-from openrouter_keys.cli.terminal.text import printable, say
+from openrouter_keys.cli.terminal.messages import redraws, say
+from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.provisioning.report import Phase, ProvisionProgress
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def teller(*, quiet: bool = False, bar: bool = True) -> Teller:
     """
     if quiet:
         return Silence()
-    if bar and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if bar and redraws():
         return Bar()
     return Lines(say)
 

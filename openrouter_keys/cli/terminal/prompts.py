@@ -6,7 +6,8 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.terminal.messages import can_ask, write
 from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.values import Flag
 
@@ -28,8 +29,8 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandError(f"would {question}, and there is no terminal to ask: --yes", USAGE)
+    if not can_ask():
+        raise UsageError(f"would {question}, and there is no terminal to ask: --yes")
     answer = _answered(printable(f"{question[:1].upper()}{question[1:]}? [y/N] "))
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was done")
@@ -39,8 +40,7 @@ def _answered(question: str) -> str:
     # A running loop would hear of a Ctrl-C only once there is an answer.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        sys.stderr.write(question)
-        sys.stderr.flush()
+        write(question)
         return sys.stdin.readline()
     finally:
         signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from openrouter_keys.cli.terminal.messages import counted
 from openrouter_keys.cli.terminal.text import Record, printable
 from openrouter_keys.errors import JSON
 
@@ -81,7 +82,7 @@ def print_table(
     out = console()
     if records:
         out.print(table_of(records, columns, headings))
-    out.print(Text(f"{len(records):,} {what}{'' if len(records) == 1 else 's'}", style="dim"))
+    out.print(Text(counted(len(records), what), style="dim"))
 
 
 def print_fields(record: Record) -> None:

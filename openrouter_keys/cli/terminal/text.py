@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -23,12 +22,6 @@ def printable(text: str) -> str:
         each if each.isprintable() else each.encode("unicode_escape", "replace").decode()
         for each in text
     )
-
-
-def say(text: str) -> None:
-    """Tell people something, in one line on standard error, in which no secret stands."""
-    sys.stderr.write(f"openrouter-keys: {printable(scrub(text))}\n")
-    sys.stderr.flush()
 
 
 def scrubbed(value: JSON) -> JSON:

@@ -4,24 +4,23 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Annotated, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from openrouter_keys.cli import DONE, SOME_FAILED, USAGE, CommandError
+from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.terminal import output
+from openrouter_keys.cli.terminal.messages import keys, named, say
 from openrouter_keys.cli.terminal.output import Output, print_json, print_records
-from openrouter_keys.cli.terminal.text import Record, say
+from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.usage.spending import FIELDS, Sort, Spending, Spendings, ordered, spending
 from openrouter_keys.cli.values import File, Flag
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import JSON
-
-_NAMED: Final = 3
 
 
 async def usage(
@@ -87,11 +86,11 @@ async def _found(
     include_all: bool,
     workspace_id: str | None,
 ) -> AsyncIterator[Spending]:
-    keys = client.api_keys.iterate(
+    every = client.api_keys.iterate(
         include_disabled=include_all, include_expired=include_all, workspace_id=workspace_id
     )
     now = datetime.now(UTC)
-    async for key in keys:
+    async for key in every:
         if name is None or fnmatchcase(key.name, name):
             yield spending(key, near, now)
 
@@ -124,10 +123,10 @@ def _check_page(html: str | None, out: Output, *, force: bool) -> None:
     """Refuse before anything is asked for what could not be written after it."""
     if html is None:
         if force:
-            raise CommandError("--force goes with --html", USAGE)
+            raise UsageError("--force goes with --html")
         return
     if out != output.DEFAULT:
-        raise CommandError("give --html, or one of --json, --jsonl and --csv", USAGE)
+        raise UsageError("give --html, or one of --json, --jsonl and --csv")
     if html != STANDARD:
         # Loaded late: few make a page.
         from openrouter_keys.cli.usage.page_file import check_place  # noqa: PLC0415
@@ -143,18 +142,15 @@ def _make_page(spendings: Spendings, file: str, *, force: bool) -> None:
         sys.stdout.write(page(spendings))
         return
     write_page(file, page(spendings), force=force)
-    count = len(spendings.every)
-    keys = f"{count:,} key{'' if count == 1 else 's'}"
-    say(f"made {file}: a page on {keys}")
+    say(f"made {file}: a page on {keys(len(spendings.every))}")
 
 
 def _alarm(spendings: Spendings) -> int:
     alarming = spendings.alarming
     if not alarming:
         return DONE
-    names = ", ".join(repr(each.name) for each in alarming[:_NAMED])
-    more = f" and {len(alarming) - _NAMED:,} more" if len(alarming) > _NAMED else ""
+    names = named([each.name for each in alarming])
     told = f"{len(alarming):,} of {len(spendings.every):,} keys have spent"
     share = f"{100 * spendings.near:g}% of their limit or more"
-    say(f"{told} {share}: {names}{more}")
+    say(f"{told} {share}: {names}")
     return SOME_FAILED

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.tables import SHORT_HASH, money
 from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.usage.spending import Sort, Spending, Spendings, State, sums
@@ -62,10 +63,9 @@ def _text(text: str) -> str:
 
 
 def _about(spendings: Spendings) -> str:
-    count = len(spendings.every)
-    keys = f"{count:,} key{'' if count == 1 else 's'}"
     made = f"Made {spendings.made_at:%Y-%m-%d %H:%M} UTC"
-    return _text(" · ".join(part for part in (made, keys, spendings.scope) if part))
+    parts = (made, keys(len(spendings.every)), spendings.scope)
+    return _text(" · ".join(filter(None, parts)))
 
 
 def _tiles(spendings: Spendings) -> str:

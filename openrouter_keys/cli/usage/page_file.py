@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from openrouter_keys.cli import USAGE, CommandError
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
 
 _FOR_ALL: Final = 0o644
 _FOR_OWNER: Final = 0o600
@@ -27,9 +27,9 @@ def check_place(path: str, *, force: bool) -> None:
         return
     if os.path.lexists(path):
         hint = "it is no file" if force else "give another path, or --force"
-        raise CommandError(f"{path} is there already: {hint}", USAGE)
+        raise UsageError(f"{path} is there already: {hint}")
     if not place.absolute().parent.is_dir():
-        raise CommandError(f"cannot make {path}: its folder is not there", USAGE)
+        raise UsageError(f"cannot make {path}: its folder is not there")
 
 
 def write_page(path: str, page: str, *, force: bool) -> None:
@@ -64,9 +64,7 @@ def write_page(path: str, page: str, *, force: bool) -> None:
             os.unlink(new)
             raise
     except FileExistsError as error:
-        raise CommandError(
-            f"{new} is there already: give another path, or --force", USAGE
-        ) from error
+        raise UsageError(f"{new} is there already: give another path, or --force") from error
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from error
 

@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.tables import SHORT_HASH, console, money
 from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.usage.spending import Spending, Spendings, State, sums
@@ -217,7 +218,7 @@ def _line(cells: Sequence[Text], columns: Sequence[_Column], widths: Sequence[in
 
 def _summary(spendings: Spendings) -> str:
     total = sums(spendings.every)
-    told = [_count(spendings.every)]
+    told = [keys(len(spendings.every))]
     states = [each.state for each in spendings.alarming]
     if near := states.count("near"):
         told.append(f"{near:,} near the limit ({100 * spendings.near:g}% or more)")
@@ -230,7 +231,3 @@ def _byok(total: Mapping[str, float]) -> list[str]:
     month, ever = money(total["byok_usage_monthly"]), money(total["byok_usage"])
     told = f"own provider keys (BYOK): {month} this month, {ever} of all time"
     return [told] if total["byok_usage"] else []
-
-
-def _count(spendings: Sequence[Spending]) -> str:
-    return f"{len(spendings):,} key{'' if len(spendings) == 1 else 's'}"

@@ -1,0 +1,53 @@
+"""How a command ends: its exit codes, and the errors that carry one. No I/O."""
+
+from typing import Final
+
+from openrouter_keys.errors import (
+    CreateOutcomeUnknownError,
+    ForbiddenResponseError,
+    InvalidArgumentError,
+    OpenRouterError,
+    SecretLostError,
+    UnauthorizedResponseError,
+)
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+SOME_FAILED: Final = 3
+AUTHENTICATION: Final = 4
+IN_DOUBT: Final = 5
+# A shell's code for a program whose reader is gone, as with `| head`.
+BROKEN_PIPE: Final = 141
+
+
+class CommandError(Exception):
+    """A command cannot go on: the message for people, and the exit code for programs.
+
+    Attributes:
+        code: the exit code.
+    """
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UsageError(CommandError):
+    """The command line asks for what cannot be done; nothing was sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, USAGE)
+
+
+def code_of(error: OpenRouterError) -> int:
+    """Return the exit code of a command that ends with an error of the library."""
+    if isinstance(error, InvalidArgumentError):
+        return AUTHENTICATION if error.argument == "api_key" else USAGE
+    if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):
+        return AUTHENTICATION
+    if isinstance(error, CreateOutcomeUnknownError | SecretLostError):
+        return IN_DOUBT
+    if isinstance(error.__cause__, OpenRouterError):
+        return code_of(error.__cause__)
+    return FAILED

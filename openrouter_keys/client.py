@@ -25,8 +25,8 @@ from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.provisioning.pacing import CONCURRENCY
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
+from openrouter_keys.provisioning.settings import CONCURRENCY, Pace, RunSettings
 from openrouter_keys.provisioning.spec_source import Specs
 from openrouter_keys.rotation.arguments import BudgetRule, Hashes
 from openrouter_keys.rotation.report import Rotation, RotationReport
@@ -197,9 +197,9 @@ class AsyncOpenRouter(NeverPickled):
                 tells how far it came, its `__cause__` why.
         """
         # Loaded late: most programs never need it, nor SQLite, which comes with it.
-        from openrouter_keys.provisioning.start import Settings, provision  # noqa: PLC0415
+        from openrouter_keys.provisioning.run import provision  # noqa: PLC0415
 
-        settings = Settings(
+        settings = RunSettings(
             journal=journal,
             concurrency=concurrency,
             rate=rate,
@@ -270,10 +270,9 @@ class AsyncOpenRouter(NeverPickled):
             ProvisioningStoppedError: the making of twins ended before it was through; no old key
                 was retired in this call.
         """
-        from openrouter_keys.provisioning.start import Settings  # noqa: PLC0415
         from openrouter_keys.rotation.run import rotate  # noqa: PLC0415 - as in `provision`
 
-        settings = Settings(
+        settings = RunSettings(
             journal=journal,
             concurrency=concurrency,
             rate=rate,
@@ -281,7 +280,6 @@ class AsyncOpenRouter(NeverPickled):
             on_progress=on_progress,
             quiet_period=quiet_period,
             max_failures=max_failures,
-            max_total_limit=None,
             store_secrets=store_secrets,
             recipient=recipient,
         )
@@ -317,9 +315,8 @@ class AsyncOpenRouter(NeverPickled):
         """
         from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - as above
 
-        return await plan_rotation(
-            self._transport, hashes, budget=budget, concurrency=concurrency, rate=rate
-        )
+        pace = Pace(concurrency=concurrency, rate=rate)
+        return await plan_rotation(self._transport, hashes, pace, budget=budget)
 
     async def close(self) -> None:
         """Close the client, once the creates under way have ended, and cancelled ones settled.

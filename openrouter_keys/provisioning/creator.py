@@ -1,15 +1,13 @@
 """One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.reconcile import removed
-from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.deletion import Removal
-from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import decode
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
@@ -22,63 +20,41 @@ from openrouter_keys.errors import (
     TooManyRequestsResponseError,
 )
 from openrouter_keys.journal.entries import Entry
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysResponse, Key
 from openrouter_keys.operations import create
+from openrouter_keys.provisioning.context import Context
 from openrouter_keys.provisioning.delivery import Delivered, Delivery
-from openrouter_keys.provisioning.outage import Patience
-from openrouter_keys.provisioning.pacing import Pacer
-from openrouter_keys.provisioning.progress import Tally
 from openrouter_keys.provisioning.queue import Job
-from openrouter_keys.provisioning.reconciler import Lookback
+from openrouter_keys.provisioning.reconciler import Reconciler
 from openrouter_keys.provisioning.report import ProvisionProblem, UndeliveredKey
-from openrouter_keys.provisioning.stop import Halt
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, Ok, attempt
 
-# The pacer has to see every attempt, and a run decides by itself what follows.
+# The rate limiter has to see every attempt, and a run decides by itself what follows.
 _ONCE: RequestOptions = {"retries": RetryConfig("none")}
 
 
-class Making:
+class Creator:
     """Makes keys, any number at once.
 
     Args:
-        transport: what to create with.
-        journal: where each step is written down before it is taken.
-        delivery: where made keys go.
-        pacer: the gate.
-        clock: the service's.
-        lookback: told when a create is given up.
-        patience: told what goes well, and what does not.
-        halt: stops it all.
-        tally: what to count in.
+        context: the run's.
+        delivery: hands over the keys that were made.
+        reconciler: is notified of each create that is given up.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        journal: Journal,
-        *,
-        delivery: Delivery,
-        pacer: Pacer,
-        clock: ServiceClock,
-        lookback: Lookback,
-        patience: Patience,
-        halt: Halt,
-        tally: Tally,
-    ) -> None:
-        self._transport = transport
-        self._journal = journal
+    def __init__(self, context: Context, delivery: Delivery, reconciler: Reconciler) -> None:
+        self._transport = context.transport
+        self._journal = context.journal
+        self._clock = context.clock
+        self._limiter = context.limiter
+        self._breaker = context.breaker
+        self._stop = context.stop
+        self._counters = context.counters
         self._delivery = delivery
-        self._pacer = pacer
-        self._clock = clock
-        self._lookback = lookback
-        self._patience = patience
-        self._halt = halt
-        self._tally = tally
+        self._reconciler = reconciler
 
     async def make(self, job: Job) -> Job | None:
         """Do what is left to do for a spec.
@@ -90,18 +66,14 @@ class Making:
             None: nothing is left to do. A job: it has to wait for another round.
         """
         if job.state is State.SETTLED:
-            self._tally.settled_before += 1
+            self._counters.settled_before += 1
             return None
         if job.made is not None:
             delivered = await self._delivery.deliver(job.spec, job.made, None)
-            return self._told(job.spec, job.made, delivered)
+            return self._after(job.spec, job.made, delivered)
         if job.state in (State.MADE, State.FAILED):
             return await self._go_on(job)
         return await self._create(job)
-
-    async def salvage(self) -> None:
-        """Take from a journal that is lost the secrets that nobody has, for the report."""
-        await self._delivery.salvage()
 
     # --- what an earlier run left ---
 
@@ -110,23 +82,23 @@ class Making:
         if entry is None or entry.hash is None:
             return await self._create(job)
         if entry.state is State.FAILED:
-            self._tally.mismatched.add(_problem(entry, entry.reason or "not as asked for"))
-            self._tally.mismatched_before += 1
+            self._counters.mismatches.add(_problem(entry, entry.reason or "not as asked for"))
+            self._counters.mismatched_before += 1
         elif entry.secret is not None:
             return await self._resume(job, entry, entry.secret, entry.hash)
         elif entry.sealed is not None:
-            self._tally.failed.add(_problem(entry, _SEALED))
+            self._counters.failures.add(_problem(entry, _SEALED))
         elif not entry.proven:
-            self._tally.failed.add(_problem(entry, _UNPROVEN))
+            self._counters.failures.add(_problem(entry, _UNPROVEN))
         elif (why := await self._not_removed(entry, entry.hash)) is None:
-            self._tally.deleted += 1
+            self._counters.deleted += 1
             return await self._create(job)
         else:
-            self._tally.failed.add(_problem(entry, why))
+            self._counters.failures.add(_problem(entry, why))
         return None
 
     async def _not_removed(self, entry: Entry, hash: str) -> str | None:
-        """Delete a key whose secret nobody has; return why it may be there; None: it is gone."""
+        """Delete a key whose secret is lost; return why it may be there; None: it is gone."""
         removal = await removed(self._transport, hash)
         if removal is None:
             return _UNSTORED
@@ -142,101 +114,90 @@ class Making:
         del secret  # crash reporters send local variables home
         data = None if entry.record is None else _read(entry.record)
         delivered = await self._delivery.deliver(job.spec, made, data)
-        self._tally.resumed += delivered is Delivered.TAKEN
+        self._counters.resumed += delivered is Delivered.TAKEN
         return job if delivered is Delivered.WAITS else None
 
     # --- a create ---
 
     async def _create(self, job: Job) -> Job | None:
-        state = job.state
-        while (outcome := await self._send(job.spec, again=state is not None)) is not None:
+        spec, state = job.spec, job.state
+        while (outcome := await self._send(spec, again=state is not None)) is not None:
+            ended_at, data = self._clock.now(), None
             match outcome:
                 case Ok(answer):
-                    made = UndeliveredKey(ref=job.spec.ref, key=answer.key, hash=answer.data.hash)
+                    made = UndeliveredKey(ref=spec.ref, key=answer.key, hash=answer.data.hash)
                     # The key had been made when the headers came.
-                    body = timedelta(seconds=answer.http.body_seconds)
-                    ended_at = self._clock.now() - body
-                    return await self._created(job.spec, made, answer.data, ended_at)
+                    ended_at -= timedelta(seconds=answer.http.body_seconds)
+                    data = answer.data
                 case Err(CreatedKeyUnreadableError() as error):
-                    made = UndeliveredKey(ref=job.spec.ref, key=error.key, hash=error.hash)
-                    return await self._created(job.spec, made, None, self._clock.now())
-                case Err(error) if verdict(error) is Verdict.AGAIN:
-                    state = await self._not_processed(job.spec)
-                    self._patience.rejected()
-                    if self._patience.is_over:
-                        self._halt.stop(error)
+                    made = UndeliveredKey(ref=spec.ref, key=error.key, hash=error.hash)
                 case Err(error):
-                    return await self._not_made(job.spec, error)
-        return Job(job.spec, state)
+                    what = verdict(error)
+                    if what is not Verdict.AGAIN:
+                        return await self._not_made(spec, error, what)
+                    state = await self._not_processed(spec)
+                    continue
+            delivered = await self._delivery.keep(spec, made, data, ended_at)
+            return self._after(spec, made, delivered)
+        return Job(spec, state)
 
     async def _send(self, spec: KeySpec, *, again: bool) -> Ok[CreateKeysResponse] | Err | None:
-        """Send a create once, when its turn has come; None: the round ended meanwhile."""
-        if self._halt.stopped:
+        """Send a create once, when its turn has come; None: the round has ended meanwhile."""
+        if self._stop.stopped:
             return None
-        with self._halt.interrupts():
-            await self._pacer.enter()
+        with self._stop.interrupts():
+            await self._limiter.enter()
         try:
-            if self._is_over:
+            if self._stop.paused:
                 return None
-            await self._intend(spec, again=again)
+            at = self._clock.now()
+            if again:
+                await self._journal.again(spec.ref, at)
+            elif (known := await self._journal.intend(spec, at)) is not None:
+                raise JournalError(f"{spec.ref!r} is {known} all of a sudden: run again")
             # Cancelled, it is journaled and reconciled, not deleted at once.
             operation = create(spec.request(), undo_if_cancelled=False)
             outcome = await attempt(self._transport.perform(operation, _ONCE))
-            self._tell_pacer(outcome)
-            if isinstance(outcome, Err) and verdict(outcome.error) is Verdict.STOP:
-                self._halt.stop(outcome.error)  # before anybody else gets a turn
+            self._learn(outcome.error if isinstance(outcome, Err) else None)
             return outcome
         finally:
-            self._pacer.leave()
+            self._limiter.leave()
 
-    @property
-    def _is_over(self) -> bool:
-        return self._halt.stopped or self._patience.needs_a_pause
-
-    async def _intend(self, spec: KeySpec, *, again: bool) -> None:
-        at = self._clock.now()
-        if again:
-            await self._journal.again(spec.ref, at)
-        elif (known := await self._journal.intend(spec, at)) is not None:
-            raise JournalError(f"{spec.ref!r} is {known} all of a sudden: run again")
-
-    def _tell_pacer(self, outcome: Ok[CreateKeysResponse] | Err) -> None:
-        error = outcome.error if isinstance(outcome, Err) else None
+    def _learn(self, error: OpenRouterError | None) -> None:
+        """Adapt the pace to an outcome, and stop the run if nothing can come of another create."""
+        what = None if error is None else verdict(error)
         if isinstance(error, QuotaExhaustedError):
-            return  # it says nothing about the pace, and stops the run
-        if isinstance(error, TooManyRequestsResponseError):
-            self._pacer.rejected(error.retry_after)
-        elif error is not None and _is_trouble(error):
-            self._pacer.troubled()
-            self._patience.unanswered(error)
+            pass  # it says nothing about the pace
+        elif isinstance(error, TooManyRequestsResponseError):
+            self._limiter.rejected(error.retry_after)
+            self._breaker.rejected(error)
+        elif isinstance(error, CreateOutcomeUnknownError) or what is Verdict.LATER:
+            self._limiter.troubled()
+            self._breaker.unanswered(error)
         else:
-            self._pacer.accepted()
-            # A service that never tells a secret makes keys without end.
+            self._limiter.accepted()
+            # A service whose answers always lack the secret makes keys without end.
             if isinstance(error, SecretLostError):
-                self._patience.unanswered(error)
+                self._breaker.unanswered(error)
             else:
-                self._patience.succeeded()
+                self._breaker.succeeded()
+        is_final = what is Verdict.AGAIN and self._breaker.is_final
+        if error is not None and (what is Verdict.STOP or is_final):
+            self._stop.stop(error)  # before another worker gets a turn
 
-    async def _created(
-        self, spec: KeySpec, made: UndeliveredKey, data: Key | None, ended_at: datetime
-    ) -> Job | None:
-        delivered = await self._delivery.keep(spec, made, data, ended_at)
-        return self._told(spec, made, delivered)
-
-    def _told(self, spec: KeySpec, made: UndeliveredKey, delivered: Delivered) -> Job | None:
-        self._tally.created += delivered is Delivered.TAKEN
+    def _after(self, spec: KeySpec, made: UndeliveredKey, delivered: Delivered) -> Job | None:
+        self._counters.created += delivered is Delivered.TAKEN
         return Job(spec, State.MADE, made) if delivered is Delivered.WAITS else None
 
-    async def _not_made(self, spec: KeySpec, error: OpenRouterError) -> Job | None:
-        what = verdict(error)
+    async def _not_made(self, spec: KeySpec, error: OpenRouterError, what: Verdict) -> Job | None:
         if what is Verdict.DOUBT:
-            self._lookback.given_up(spec.ref)
+            self._reconciler.given_up(spec.ref)
             hash = error.hash if isinstance(error, SecretLostError) else None
             await self._journal.doubt(spec.ref, str(error), self._clock.now(), hash)
             return Job(spec, State.DOUBT)
         if what is Verdict.FAILED:
             await self._journal.fail(spec.ref, str(error))
-            self._tally.failed.add(ProvisionProblem(ref=spec.ref, reason=scrub(str(error))))
+            self._counters.failures.add(ProvisionProblem(ref=spec.ref, reason=scrub(str(error))))
             return None
         return Job(spec, await self._not_processed(spec))
 
@@ -253,11 +214,6 @@ def _read(record: str) -> Key | None:
         return None  # it was damaged: the service is asked
 
 
-def _is_trouble(error: OpenRouterError) -> bool:
-    unanswered = isinstance(error, CreateOutcomeUnknownError)
-    return unanswered or verdict(error) is Verdict.LATER
-
-
 _SEALED = (
     "an earlier run made the key and did not hand it over, and its secret is sealed in the "
     "journal: export it with the identity"
@@ -269,7 +225,7 @@ _UNSTORED = (
 
 _UNPROVEN = (
     "an earlier run made the key and did not hand it over, its secret was not stored, and nothing "
-    "proves that the hash which the answer told is its own: look for it, and delete it yourself"
+    "proves that the hash in the answer is its own: look for it, and delete it yourself"
 )
 
 

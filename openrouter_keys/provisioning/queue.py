@@ -6,12 +6,11 @@ from collections.abc import AsyncIterable
 
 from attrs import frozen
 
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec
-from openrouter_keys.provisioning.allowance import Allowance
+from openrouter_keys.provisioning.context import Context
 from openrouter_keys.provisioning.report import UndeliveredKey
-from openrouter_keys.provisioning.spec_source import Specs, batches
+from openrouter_keys.provisioning.spec_source import Allowance, Specs, batches
 
 
 @frozen
@@ -29,35 +28,30 @@ class Job:
     made: UndeliveredKey | None = None
 
 
-class Jobs:
+class Queue:
     """The queue of a run.
 
     Args:
         specs: what is to be made.
-        journal: tells what was made before.
+        context: the run's.
         looks_up: False: the journal is empty, so that nothing need be looked up.
-        allowance: counts what is handed out.
 
     Attributes:
-        read: how many specs were read.
-        may_idle: whether the source may take its time without keeping anybody else from working.
+        may_idle: whether the source may be slow without keeping the workers from other jobs.
     """
 
-    def __init__(
-        self, specs: Specs, journal: Journal, *, looks_up: bool, allowance: Allowance
-    ) -> None:
-        self.read = 0
+    def __init__(self, specs: Specs, context: Context, *, looks_up: bool) -> None:
         self.may_idle = isinstance(specs, AsyncIterable)
         self._batches = batches(specs)
-        self._journal = journal
+        self._context = context
         self._looks_up = looks_up
-        self._allowance = allowance
+        self._allowance = Allowance(context.settings.max_total_limit)
         self._ready: deque[Job] = deque()
         self._ended = False
         self._refilling: asyncio.Task[None] | None = None
 
     @property
-    def over(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is left."""
         return self._ended and not self._ready
 
@@ -74,7 +68,7 @@ class Jobs:
             refilling = self._refilling
             if refilling is None or refilling.done():
                 refilling = self._refilling = asyncio.create_task(self._refill())
-            # Whoever is cancelled while it waits must not end the source for the others.
+            # A worker that is cancelled while it waits must not end the source for the others.
             await asyncio.wait({refilling})
             refilling.result()
         return self._ready.popleft() if self._ready else None
@@ -90,9 +84,10 @@ class Jobs:
             return
         for spec in specs:
             self._allowance.take(spec)
-        states = await self._journal.plan(specs) if self._looks_up else [None] * len(specs)
+        journal = self._context.journal
+        states = await journal.plan(specs) if self._looks_up else [None] * len(specs)
         self._ready.extend(map(Job, specs, states))
-        self.read += len(specs)
+        self._context.counters.read += len(specs)
 
     async def close(self) -> None:
         """Close the source."""

@@ -1,4 +1,4 @@
-"""What the journal is in doubt about, brought before the service: one pass settles all of it."""
+"""Reconciles with the service what the journal is in doubt about, all of it in one pass."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
@@ -10,13 +10,12 @@ from attrs import evolve, frozen
 from openrouter_keys._base.masking import escaped
 from openrouter_keys._reconcile.matching import Doubt, request_of
 from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
-from openrouter_keys._reconcile.service_clock import PLAUSIBLE, ServiceClock
-from openrouter_keys._transport.transport import Transport
+from openrouter_keys._reconcile.service_clock import PLAUSIBLE
 from openrouter_keys.errors import QuotaExhaustedError
 from openrouter_keys.journal.entries import Entry
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.models import Key
+from openrouter_keys.provisioning.context import Context
 from openrouter_keys.provisioning.report import ProvisionProblem
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -29,70 +28,59 @@ _ALL_LISTED: Mapping[str | None, str] = {}
 _OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
 _RESOLVED = "a create without an answer had made its key, which was deleted"
 _UNPROVEN = (
-    "these keys may come of a create without an answer, and nobody can prove it (used, changed, "
+    "these keys may come of a create without an answer, and nothing proves it (used, changed, "
     "too late, or too many): delete those that are yours, then run again"
 )
 
 
 @frozen(kw_only=True)
 class Findings:
-    """What a look back brought.
+    """What a reconcile found.
 
     Attributes:
         cleared: refs that were in doubt and of which no key is left: they can be made anew.
-        unproven: refs in doubt of which it cannot be told.
+        unproven: refs in doubt for which nothing proves whether a key is left.
         left: refs of which a key is left that could not be deleted: to be looked at again.
         beside: keys that may belong to refs that are not in doubt any more.
         deleted: how many keys were deleted.
         exhausted: the daily quota that kept keys from being deleted; None: none did.
     """
 
-    cleared: frozenset[str]
-    unproven: tuple[ProvisionProblem, ...]
-    left: tuple[ProvisionProblem, ...]
-    beside: tuple[ProvisionProblem, ...]
-    deleted: int
+    cleared: frozenset[str] = frozenset()
+    unproven: tuple[ProvisionProblem, ...] = ()
+    left: tuple[ProvisionProblem, ...] = ()
+    beside: tuple[ProvisionProblem, ...] = ()
+    deleted: int = 0
     exhausted: QuotaExhaustedError | None = None
 
 
-class Lookback:
+class Reconciler:
     """Reconciles a journal with the service.
 
     Args:
-        transport: what to ask.
-        journal: what is known.
-        clock: the service's.
-        quiet_period: seconds after which a create whose connection was lost is taken to have
-            landed, or never to.
+        context: the run's.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        journal: Journal,
-        clock: ServiceClock,
-        *,
-        quiet_period: float,
-    ) -> None:
-        self._transport = transport
-        self._journal = journal
-        self._clock = clock
-        self._quiet = quiet_period
+    def __init__(self, context: Context) -> None:
+        self._transport = context.transport
+        self._journal = context.journal
+        self._clock = context.clock
+        self._quiet = context.settings.quiet_period
         self._begin = self._now()
         self._last: datetime | None = None
         self._own: set[str] = set()
-        # By a clock that nobody sets.
+        # By the monotonic clock.
         self._given_up: float | None = None
 
     def _now(self) -> "tuple[datetime, float]":
         return self._clock.now(), self._transport.clockwork.monotonic()
 
     def begin(self) -> None:
-        """The run begins: whatever was under way in an earlier one has been given up."""
+        """Begin the run: what was under way in an earlier one has been given up."""
         self._begin = self._now()
 
     def given_up(self, ref: str) -> None:
-        """A create of a ref was given up just now."""
+        """Note that a create of a ref was given up just now."""
         self._own.add(ref)
         self._last, self._given_up = self._now()
 
@@ -102,7 +90,8 @@ class Lookback:
         Args:
             quiet_periods: how many must have passed since the last create was given up.
         """
-        ends = [self._ended(entry) async for entry in self._open()]
+        # What an earlier run left had been given up when this one began.
+        ends = [min(self._begin[0], self._until(entry)) async for entry in self._open()]
         if not ends:
             return None
         if self._given_up is None:
@@ -110,15 +99,8 @@ class Lookback:
             self._given_up = began_at - (began - max(ends)).total_seconds()
         return self._given_up + quiet_periods * self._quiet - self._now()[1]
 
-    def _ended(self, entry: Entry) -> datetime:
-        """When its creates had been given up, if it is an earlier run's."""
-        return min(self._begin[0], self._until(entry))
-
-    def _longest(self, entry: Entry) -> datetime:
-        return entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)
-
     async def _open(self) -> AsyncIterator[Entry]:
-        """Go through all whose creates may have left a key that nobody holds."""
+        """Go through all whose creates may have left a key whose secret is lost."""
         async for entry in self._journal.unfinished(*DOUBTFUL):
             yield entry
         async for entry in self._journal.written_off():
@@ -136,7 +118,7 @@ class Lookback:
         """
         entries = [entry async for entry in self._open()]
         if not entries:
-            return Findings(cleared=frozenset(), unproven=(), left=(), beside=(), deleted=0)
+            return Findings()
         _, began = self._now()
         found = await reconcile(
             self._transport,
@@ -187,11 +169,11 @@ class Lookback:
             return entry.last_attempt_at  # which was sent after that
         if entry.state is State.DOUBT and entry.ended_at is not None:
             return entry.ended_at
-        ours = self._last is not None and entry.last_attempt_at >= self._begin[0]
+        longest = entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)
+        if self._last is None or entry.last_attempt_at < self._begin[0]:
+            return longest
         # It may have waited for a connection longer than it could then be under way.
-        return (
-            max(self._longest(entry), self._last) if ours and self._last else self._longest(entry)
-        )
+        return max(longest, self._last)
 
     async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
         """Forget creates that ended so long ago that nothing of them can land."""
@@ -210,7 +192,7 @@ class Lookback:
         if self._given_up is None or began >= self._given_up + quiet:
             return True
         if entry.ref in self._own:
-            return False  # whoever sets the service's clock must not make it old
+            return False  # a change of the service's clock must not make it old
         began_at, at = self._begin
         age = (began_at - self._until(entry)).total_seconds()
         return age >= 0 and age + began - at >= quiet

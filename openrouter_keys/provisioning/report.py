@@ -1,4 +1,4 @@
-"""What a run tells its caller: each key, how far it is, and how it ended. No secret is shown."""
+"""What a run returns to its caller: keys, progress, report. No `repr` shows a secret."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal, NoReturn, TypeAlias
@@ -51,8 +51,8 @@ class ProvisionProblem:
 class UndeliveredKey(HoldsSecret):
     """A key that was made, and whose secret is nowhere but here.
 
-    To the next run with its journal, an unused key that is not in there is one that nobody holds:
-    it is deleted, and made anew.
+    The next run with its journal takes an unused key that is not in there for a lost one: it
+    deletes it, and makes it anew.
 
     Attributes:
         ref: the caller's own id for it.
@@ -71,8 +71,21 @@ class UndeliveredKey(HoldsSecret):
 
 
 @frozen(kw_only=True)
-class ProvisionReport(HoldsSecret):
-    """How a run ended. Of each kind of problem the first 1,000 are told, and all are counted.
+class Counts:
+    """The counts that progress and report share; `ProvisionReport` says what each is."""
+
+    created: int
+    resumed: int
+    settled_before: int
+    failed: int
+    mismatched: int
+    in_doubt: int
+    elapsed: float
+
+
+@frozen(kw_only=True)
+class ProvisionReport(Counts, HoldsSecret):
+    """How a run ended. Of each kind of problem it lists the first 1,000, and counts all.
 
     Attributes:
         created: how many keys were made and handed over in this run.
@@ -83,31 +96,24 @@ class ProvisionReport(HoldsSecret):
         mismatched: how many keys are not as they were asked for; they were disabled, unless the
             reason says otherwise.
         mismatches: which, and in what.
-        in_doubt: how many may have been made, and nobody can say; nothing was sent again for them.
+        in_doubt: how many may or may not have been made; nothing was sent again for them.
         doubts: which, why, and which keys may be theirs.
         unproven: keys beside settled ones that may come of a create without an answer, and could
             not be deleted, or not be proven to be ours.
         pending: how many keys were made and not handed over; the next run does.
-        deleted: how many keys a reconcile deleted, since nobody held their secrets.
+        deleted: how many keys a reconcile deleted, since their secrets were lost.
         undelivered: keys whose secrets are nowhere but here: take them.
         elapsed: seconds.
         stopped: whether the run ended before it was through: stopped, or cancelled.
     """
 
-    created: int
-    resumed: int
-    settled_before: int
-    failed: int
     failures: tuple[ProvisionProblem, ...] = field(repr=False)
-    mismatched: int
     mismatches: tuple[ProvisionProblem, ...] = field(repr=False)
-    in_doubt: int
     doubts: tuple[ProvisionProblem, ...] = field(repr=False)
     unproven: tuple[ProvisionProblem, ...]
     pending: int
     deleted: int
     undelivered: tuple[UndeliveredKey, ...]
-    elapsed: float
     stopped: bool = False
 
     @property
@@ -135,13 +141,13 @@ Phase: TypeAlias = Literal["creating", "waiting", "reconciling", "ended"]
 
 
 @frozen(kw_only=True)
-class ProvisionProgress:
+class ProvisionProgress(Counts):
     """How far a run is.
 
     Attributes:
         phase: what it does; `waiting`: for late commits, or for a service that fails; `ended`: this
-            is the last that is told, also of a run that was cancelled or stopped.
-        total: how many specs there are; None: their source does not tell.
+            is the last call, also of a run that was cancelled or stopped.
+        total: how many specs there are; None: their source has no length.
         read: how many of them were read.
         created: as in `ProvisionReport`, and so are the next four.
         in_doubt: how many wait for a reconcile.
@@ -154,15 +160,8 @@ class ProvisionProgress:
     phase: Phase
     total: int | None
     read: int
-    created: int
-    resumed: int
-    settled_before: int
-    failed: int
-    mismatched: int
-    in_doubt: int
     rate: float
     concurrency: int
-    elapsed: float
     report: ProvisionReport | None = None
 
     @property

@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import suppress
 
 import anyio
 
 from openrouter_keys._inputs.retry_config import BackoffStrategy
-from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
     AccountChangedError,
@@ -16,21 +15,21 @@ from openrouter_keys.errors import (
     ServiceOutageError,
     TooManyFailuresError,
 )
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
-from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
-from openrouter_keys.provisioning.creator import Making
-from openrouter_keys.provisioning.outage import Patience
-from openrouter_keys.provisioning.progress import Problems, Tally
-from openrouter_keys.provisioning.queue import Job, Jobs
-from openrouter_keys.provisioning.reconciler import Findings, Lookback
+from openrouter_keys.provisioning.context import Context, context_of, opened
+from openrouter_keys.provisioning.counters import Problems
+from openrouter_keys.provisioning.creator import Creator
+from openrouter_keys.provisioning.delivery import Delivery
+from openrouter_keys.provisioning.queue import Job, Queue
+from openrouter_keys.provisioning.reconciler import Findings, Reconciler
 from openrouter_keys.provisioning.report import (
     ProvisioningStoppedError,
     ProvisionProblem,
     ProvisionReport,
 )
-from openrouter_keys.provisioning.stop import Halt
+from openrouter_keys.provisioning.settings import RunSettings
+from openrouter_keys.provisioning.spec_source import Specs, check_specs
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, attempt
 
@@ -38,69 +37,57 @@ from openrouter_keys.results import Err, attempt
 CROWD = 10_000
 # Seconds for which a source may be idle, at least.
 _IDLE = 0.1
-# Workers for each create under way: others wait for the disk, or for who takes the secret.
+# Workers for each create under way: others wait for the disk, or for `on_result`.
 _CREWS = 2
+_RESUME = "the same call with the same journal goes on from there"
+_NO_RESUME = "there is no journal on disk to go on from: the report lists what there is"
 
 _log = logging.getLogger("openrouter_keys")
 
 
+async def provision(transport: Transport, specs: Specs, settings: RunSettings) -> ProvisionReport:
+    """Make a key for each spec; see `AsyncOpenRouter.provision`."""
+    check_specs(specs)
+    async with opened(transport, settings) as journal:
+        return await provision_in(context_of(transport, journal, settings), specs)
+
+
+async def provision_in(context: Context, specs: Specs) -> ProvisionReport:
+    """Make a key for each spec, with a journal that is open already."""
+    if isinstance(specs, Sized):
+        context.counters.total = len(specs)
+    known = sum((await context.journal.counts()).values()) > 0
+    return await Run(context, Queue(specs, context, looks_up=known)).report()
+
+
 class Run:
-    """One run; its parts are handed in.
+    """One run.
 
     Args:
-        transport: the client's.
-        journal: what is known.
-        jobs: what is to be done.
-        making: makes the keys.
-        lookback: reconciles.
-        clock: the service's.
-        patience: when to pause, and when to give up.
-        halt: stops it.
-        tally: counts, and tells.
-        concurrency: how many creates are under way at once, at most.
-        quiet_period: seconds for which a source may be idle while something waits for a round.
-        max_failures: how many keys may be refused; None: any number.
-        hint: what to do when it stopped.
+        context: its parts.
+        queue: what is to be done.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        journal: Journal,
-        jobs: Jobs,
-        making: Making,
-        *,
-        lookback: Lookback,
-        clock: ServiceClock,
-        patience: Patience,
-        halt: Halt,
-        tally: Tally,
-        concurrency: int,
-        quiet_period: float,
-        max_failures: int | None,
-        hint: str,
-    ) -> None:
-        self._transport = transport
-        self._journal = journal
-        self._jobs = jobs
-        self._making = making
-        self._lookback = lookback
-        self._clock = clock
-        self._patience = patience
-        self._halt = halt
-        self._tally = tally
-        self._concurrency = concurrency
-        self._quiet_period = quiet_period
-        self._max_failures = max_failures
-        self._hint = hint
+    def __init__(self, context: Context, queue: Queue) -> None:
+        self._transport = context.transport
+        self._journal = context.journal
+        self._settings = context.settings
+        self._clock = context.clock
+        self._breaker = context.breaker
+        self._stop = context.stop
+        self._counters = context.counters
+        self._queue = queue
+        self._reconciler = Reconciler(context)
+        self._delivery = Delivery(context)
+        self._creator = Creator(context, self._delivery, self._reconciler)
+        self._hint = _NO_RESUME if context.settings.journal is None else _RESUME
         self._waiting: dict[str, Job] = {}
         self._has_waiting = asyncio.Event()
-        self._round, self._asking = Halt(), 0
+        self._asking = 0
+        self._findings = Findings()
         self._cleared: set[str] = set()
-        self._unproven: set[str] = set()
         self._undecided: set[str] = set()
         self._unsettled: str | None = None
-        self._hashes: dict[str, tuple[str, ...]] = {}
 
     async def report(self) -> ProvisionReport:
         """Go through all specs, and return how it ended.
@@ -111,44 +98,58 @@ class Run:
         try:
             await self._go_through()
         except asyncio.CancelledError as cancelled:
-            self._halt.stop(cancelled)
+            self._stop.stop(cancelled)
             with anyio.CancelScope(shield=True):
-                told = f"provision: cancelled: {await self._end()}; {self._hint}"
-                cancelled.add_note(told)
-                _log.warning(told)
+                note = f"provision: cancelled: {await self._end()}; {self._hint}"
+                cancelled.add_note(note)
+                _log.warning(note)
             raise
-        except Exception as error:  # noqa: BLE001 - told with the report, whatever it is
-            self._halt.stop(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised with the report
+            self._stop.stop(error)
         report = await self._end()
-        if self._halt.reason is not None:
-            raise ProvisioningStoppedError(
-                self._halt.reason, report, self._hint
-            ) from self._halt.reason
+        if (reason := self._stop.reason) is not None:
+            raise ProvisioningStoppedError(reason, report, self._hint) from reason
         return report
 
     async def _go_through(self) -> None:
         await self._begin()
-        while not self._halt.stopped:
-            self._tally.enter("creating")
+        while not self._stop.stopped:
+            self._counters.enter("creating")
             await self._create_all()
-            if self._jobs.over and not self._waiting:
-                break
-            if not self._halt.stopped:
-                await self._next_round()
-        if not self._halt.stopped:
-            await self._look_once_more()
+            if self._stop.stopped:
+                return
+            if self._queue.is_empty and not self._waiting:
+                await self._look_once_more()
+                return
+            await self._next_round()
+
+    async def _begin(self) -> None:
+        """Ask whether the key may manage keys, and what time it is; settle what was left."""
+        page = await self._transport.perform(list_(), {})
+        self._clock.learn(page.http)
+        # A reconcile of another account would find nothing, and forget what is in doubt.
+        known = await self._journal.default_workspace()
+        found = {key.workspace_id for key in page.data if isinstance(key.workspace_id, str)}
+        if known is not None and found and known not in found:
+            raise AccountChangedError(known, min(found))
+        self._transport.made.remember(await self._journal.last())
+        self._reconciler.begin()
+        await self._look(quiet_periods=1)
 
     # --- creates ---
 
     async def _create_all(self) -> None:
         """Create until nothing is left, or a pause is due; on a cancel, what is under way ends."""
-        self._round, self._asking = Halt(), 0
-        workers = [asyncio.create_task(self._work()) for _ in range(_CREWS * self._concurrency)]
-        watch = asyncio.create_task(self._end_when_idle(workers))
+        self._stop.resume()
+        self._pause_if_crowded()
+        self._asking = 0
+        count = _CREWS * self._settings.concurrency
+        workers = [asyncio.create_task(self._work()) for _ in range(count)]
+        watch = asyncio.create_task(self._pause_when_idle(workers))
         try:
             await asyncio.wait(workers)
         except asyncio.CancelledError as cancelled:
-            self._halt.stop(cancelled)
+            self._stop.stop(cancelled)
             # A cancelled anyio scope cancels again and again; one more cancel of the task itself
             # is heard: then nothing is waited for.
             with anyio.CancelScope(shield=True):
@@ -160,34 +161,41 @@ class Run:
             with anyio.CancelScope(shield=True):
                 await asyncio.gather(watch, *workers, return_exceptions=True)
 
-    async def _end_when_idle(self, workers: Sequence["asyncio.Task[None]"]) -> None:
+    async def _pause_when_idle(self, workers: Sequence["asyncio.Task[None]"]) -> None:
         """End the round when all wait for a slow source, and something waits for the next round."""
-        while self._jobs.may_idle:
+        while self._queue.may_idle:
             await self._has_waiting.wait()
-            await self._transport.clockwork.sleep(max(self._quiet_period, _IDLE))
+            await self._transport.clockwork.sleep(max(self._settings.quiet_period, _IDLE))
             if self._asking == sum(not worker.done() for worker in workers):
-                self._round.stop(TimeoutError("the source is idle"))
+                self._stop.pause()
                 return
 
     async def _work(self) -> None:
         try:
             while (job := await self._next_job()) is not None:
-                waits = await self._making.make(job)
+                waits = await self._creator.make(job)
                 if waits is not None:
                     self._wait(waits)
-                self._count()
+                most = self._settings.max_failures
+                if most is not None and self._counters.refused > most:
+                    self._stop.stop(TooManyFailuresError(most))
+                self._counters.changed()
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
-                self._halt.stop(cancelled)  # not this was cancelled, but what `on_result` awaited
+                self._stop.stop(cancelled)  # not this was cancelled, but what `on_result` awaited
             raise
-        except Exception as error:  # noqa: BLE001 - what ends one worker ends the run, and is told
-            self._halt.stop(error)
+        except Exception as error:  # noqa: BLE001 - what ends one worker ends the run
+            self._stop.stop(error)
 
     async def _next_job(self) -> Job | None:
-        while not (self._halt.stopped or self._patience.needs_a_pause or self._is_crowded):
-            job = await self._ask()
-            self._tally.read = self._jobs.read
+        while not self._stop.paused:
+            self._asking += 1
+            try:
+                with self._stop.interrupts(idle=True):
+                    job = await self._queue.next()
+            finally:
+                self._asking -= 1
             if job is None or job.state not in DOUBTFUL or job.spec.ref in self._cleared:
                 if job is not None:
                     self._cleared.discard(job.spec.ref)
@@ -195,63 +203,33 @@ class Run:
             self._wait(job)
         return None
 
-    async def _ask(self) -> Job | None:
-        self._asking += 1
-        try:
-            with self._halt.interrupts(), self._round.interrupts():
-                return await self._jobs.next()
-        finally:
-            self._asking -= 1
-
-    @property
-    def _is_crowded(self) -> bool:
-        return len(self._waiting) >= CROWD
-
     def _wait(self, job: Job) -> None:
         self._waiting[job.spec.ref] = job
         self._has_waiting.set()
-        self._tally.in_doubt += job.state in DOUBTFUL
+        self._counters.in_doubt += job.state in DOUBTFUL
+        self._pause_if_crowded()
 
-    def _count(self) -> None:
-        if self._max_failures is not None and self._tally.refused > self._max_failures:
-            self._halt.stop(TooManyFailuresError(self._max_failures))
-        self._tally.changed()
+    def _pause_if_crowded(self) -> None:
+        if len(self._waiting) >= CROWD:
+            self._stop.pause()
 
     # --- rounds ---
 
-    async def _begin(self) -> None:
-        """Ask whether the key may manage keys, and what time it is; settle what was left."""
-        page = await self._transport.perform(list_(), {})
-        self._clock.learn(page.http)
-        await self._refuse_another_account(page.data)
-        self._transport.made.remember(await self._journal.last())
-        self._lookback.begin()
-        await self._look(quiet_periods=1)
-
-    async def _refuse_another_account(self, listed: Sequence[Key]) -> None:
-        """Refuse a key whose default workspace is not where the journal's keys were made.
-
-        A reconcile would look in the wrong one, find nothing, and forget what is in doubt.
-        """
-        known = await self._journal.default_workspace()
-        found = {key.workspace_id for key in listed if isinstance(key.workspace_id, str)}
-        if known is not None and found and known not in found:
-            raise AccountChangedError(known, min(found))
-
     async def _next_round(self) -> None:
-        if self._patience.is_over:
-            error = ServiceOutageError(self._patience.rounds, self._patience.last, self._obstacle())
-            self._halt.stop(error)
-            return
-        self._patience.next_round()
+        rounds = self._breaker.rounds
+        if self._breaker.is_final:
+            raise self._breaker.rejection or ServiceOutageError(
+                rounds, self._breaker.last, self._obstacle()
+            )
+        self._breaker.next_round()
         if any(job.state in DOUBTFUL for job in self._waiting.values()):
             await self._try_to_look()
-        if self._halt.stopped:
+        if self._stop.stopped:
             return
-        if self._patience.rounds > 1 or not self._tally.in_doubt:
-            self._tally.enter("waiting")
+        if rounds or not self._counters.in_doubt:
+            self._counters.enter("waiting")
             clockwork = self._transport.clockwork
-            await clockwork.sleep(BackoffStrategy().wait(self._patience.rounds, clockwork.random()))
+            await clockwork.sleep(BackoffStrategy().wait(rounds + 1, clockwork.random()))
         self._requeue()
 
     async def _try_to_look(self) -> None:
@@ -262,73 +240,74 @@ class Run:
             if verdict(outcome.error) is Verdict.STOP:
                 raise outcome.error
             _log.warning("provision: the reconcile waits for another round: %s", outcome.error)
-        elif outcome.value is not None and outcome.value.left:
-            hashes = {hash for problem in outcome.value.left for hash in problem.hashes}
+        elif self._findings.left:
+            hashes = {hash for problem in self._findings.left for hash in problem.hashes}
             self._unsettled = f"these keys could not be deleted: {', '.join(sorted(hashes))}"
 
     def _obstacle(self) -> str | None:
         """Return what kept the last round from going on, if it was no create."""
-        if self._patience.last is not None:
+        if self._breaker.last is not None:
             return None
         if any(job.state is State.MADE for job in self._waiting.values()):
             return "the records of keys that were made could not be asked for"
         return self._unsettled
 
-    async def _look(self, *, quiet_periods: int, last: bool = False) -> Findings | None:
-        wait = await self._lookback.due(quiet_periods)
+    async def _look(self, *, quiet_periods: int, last: bool = False) -> None:
+        """Reconcile, once it is time; the findings are empty where nothing is in doubt."""
+        wait = await self._reconciler.due(quiet_periods)
         if wait is None:
-            return None
+            self._findings = Findings()
+            return
         if wait > 0:
-            self._tally.enter("waiting")
+            self._counters.enter("waiting")
             await self._transport.clockwork.sleep(wait)
-        self._tally.enter("reconciling")
-        findings = await self._lookback.look(last=last)
-        self._tally.deleted += findings.deleted
-        self._cleared = set(findings.cleared)
-        self._unproven = {problem.ref for problem in findings.unproven}
-        told = (*findings.unproven, *findings.left)
-        self._hashes = {problem.ref: problem.hashes for problem in told}
-        if findings.exhausted is not None:
-            self._halt.stop(findings.exhausted)
-        return findings
+        self._counters.enter("reconciling")
+        self._findings = await self._reconciler.look(last=last)
+        self._counters.deleted += self._findings.deleted
+        self._cleared = set(self._findings.cleared)
+        if self._findings.exhausted is not None:
+            self._stop.stop(self._findings.exhausted)
 
     def _requeue(self) -> None:
-        """Let go on what can; what cannot be told stays in doubt, and what is left waits."""
+        """Let go on what can; what cannot be settled stays in doubt, and what is left waits."""
+        unproven = {problem.ref for problem in self._findings.unproven}
         for ref, job in [*self._waiting.items()]:
             if job.state not in DOUBTFUL or ref in self._cleared:
-                self._jobs.put(job)
-            elif ref in self._unproven:
+                self._queue.put(job)
+            elif ref in unproven:
                 self._undecided.add(ref)
             else:
                 continue
             del self._waiting[ref]
-        self._tally.in_doubt = len(self._waiting)
+        self._counters.in_doubt = len(self._waiting)
         if not self._waiting:
             self._has_waiting.clear()
 
     async def _look_once_more(self) -> None:
         """Look for late commits of creates that were made anew."""
-        findings = await self._look(quiet_periods=2, last=True)
-        if findings is not None:
-            for problem in (*findings.left, *findings.beside):
-                self._tally.unproven.append(problem)
+        await self._look(quiet_periods=2, last=True)
+        self._counters.unproven += (*self._findings.left, *self._findings.beside)
 
     async def _end(self) -> ProvisionReport:
-        await self._jobs.close()
+        await self._queue.close()
         doubts, pending = Problems(), 0
         try:
             await self._count_doubts(doubts)
             pending = (await self._journal.counts())[State.MADE]
         except JournalError as error:
-            self._halt.stop(error)  # the report tells what is known without it
+            self._stop.stop(error)  # the report has what is known without it
         with suppress(JournalError):
-            await self._making.salvage()
-        return self._tally.report(doubts, pending=pending, stopped=self._halt.stopped)
+            await self._delivery.salvage()
+        return self._counters.report(doubts, pending=pending, stopped=self._stop.stopped)
 
     async def _count_doubts(self, doubts: Problems) -> None:
+        told = (*self._findings.unproven, *self._findings.left)
+        hashes = {problem.ref: problem.hashes for problem in told}
         async for entry in self._journal.unfinished(*DOUBTFUL):
-            # What an earlier run left, and is settled, is nobody's problem any more.
+            # What an earlier run left, and is settled, is no problem any more.
             if entry.ref not in self._cleared or entry.ref in self._undecided:
                 reason = entry.reason or "a create was under way when its run ended"
-                hashes = self._hashes.get(entry.ref, ())
-                doubts.add(ProvisionProblem(ref=entry.ref, reason=reason, hashes=hashes))
+                problem = ProvisionProblem(
+                    ref=entry.ref, reason=reason, hashes=hashes.get(entry.ref, ())
+                )
+                doubts.add(problem)

@@ -1,12 +1,14 @@
-"""Specs from any iterable, sync or async, a batch at a time and no sooner than needed."""
+"""Specs from any iterable, sync or async, a batch at a time, and the sum of their limits."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing, suppress
+from decimal import Decimal
 from itertools import islice
 from typing import TypeAlias
 
 from openrouter_keys._inputs import checks
+from openrouter_keys.errors import AllowanceExceededError
 from openrouter_keys.journal.specs import KeySpec
 
 Specs: TypeAlias = Iterable[KeySpec] | AsyncIterable[KeySpec]
@@ -24,20 +26,17 @@ def check_specs(specs: object) -> None:
 
 
 async def batches(specs: Specs) -> AsyncGenerator[list[KeySpec], None]:
-    """Go through specs in batches, each refused if it holds anything else."""
+    """Go through specs in batches, and refuse a batch that holds anything else."""
     read = 0
     source = _gathered(specs) if isinstance(specs, AsyncIterable) else _sliced(specs)
     async with aclosing(source):
         async for batch in source:
             for place, spec in enumerate(batch, start=read):
-                _refuse_others(spec, place)
+                if not isinstance(spec, KeySpec):
+                    kind = type(spec).__name__
+                    checks.refuse(f"specs[{place}]", f"must be a KeySpec, not {kind}")
             read += len(batch)
             yield batch
-
-
-def _refuse_others(spec: object, place: int) -> None:
-    if not isinstance(spec, KeySpec):
-        checks.refuse(f"specs[{place}]", f"must be a KeySpec, not {type(spec).__name__}")
 
 
 async def _sliced(specs: Iterable[KeySpec]) -> AsyncGenerator[list[KeySpec], None]:
@@ -69,7 +68,7 @@ async def _gathered(specs: AsyncIterable[KeySpec]) -> AsyncGenerator[list[KeySpe
 
 
 class _EndError(Exception):
-    """The source has no more; `StopAsyncIteration` cannot leave a task."""
+    """The source is at its end; `StopAsyncIteration` cannot leave a task."""
 
 
 def _following(iterator: AsyncIterator[KeySpec]) -> "asyncio.Task[KeySpec]":
@@ -80,3 +79,34 @@ def _following(iterator: AsyncIterator[KeySpec]) -> "asyncio.Task[KeySpec]":
             raise _EndError from None
 
     return asyncio.create_task(following())
+
+
+class Allowance:
+    """Adds up the limits of the specs that were read, whether or not their keys exist already.
+
+    Args:
+        most: US dollars; None: no bound.
+    """
+
+    def __init__(self, most: float | None) -> None:
+        self._most = None if most is None else _exact(most)
+        self._taken = Decimal(0)
+
+    def take(self, spec: KeySpec) -> None:
+        """Count a spec's limit.
+
+        Raises:
+            AllowanceExceededError: it has none, or goes beyond the bound.
+        """
+        if self._most is None:
+            return
+        if not isinstance(spec.limit, int | float):
+            raise AllowanceExceededError(spec.ref, "has no limit, and max_total_limit needs one")
+        self._taken += _exact(spec.limit)
+        if self._taken > self._most:
+            problem = f"brings the limits to {self._taken} US dollars, beyond {self._most}"
+            raise AllowanceExceededError(spec.ref, problem)
+
+
+def _exact(amount: float) -> Decimal:
+    return Decimal(repr(float(amount)))  # what was written, and not the nearest binary fraction

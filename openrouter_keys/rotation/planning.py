@@ -10,7 +10,7 @@ from openrouter_keys._transport.deletion import unless_missing
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.operations import Operation, get
-from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.arguments import BudgetRule
 from openrouter_keys.rotation.replacement import contradiction, planned, refused
@@ -30,13 +30,13 @@ class Planning:
 
     Args:
         transport: what to ask.
-        pacer: the gate.
+        limiter: the gate.
         budget: how a twin's limit is chosen.
     """
 
-    def __init__(self, transport: Transport, pacer: Pacer, budget: BudgetRule) -> None:
+    def __init__(self, transport: Transport, limiter: RateLimiter, budget: BudgetRule) -> None:
         self._transport = transport
-        self._pacer = pacer
+        self._limiter = limiter
         self._budget: BudgetRule = budget
 
     async def look(self, hashes: Sequence[str]) -> AsyncGenerator[list[Rotation], None]:
@@ -45,7 +45,7 @@ class Planning:
             yield await asyncio.gather(*map(self._look, hashes[start : start + CHUNK]))
 
     async def _look(self, hash: str) -> Rotation:
-        async with self._pacer.turn():
+        async with self._limiter.turn():
             looked = unless_missing(self._perform, get(hash), hash)
             outcome = await attempt(looked)
         if isinstance(outcome, Err):

@@ -14,7 +14,7 @@ from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.rotations import Known, OldKey
 from openrouter_keys.journal.schema import DOUBTFUL
-from openrouter_keys.provisioning.progress import Problems
+from openrouter_keys.provisioning.counters import Problems
 from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.rotation.arguments import BudgetRule
 from openrouter_keys.rotation.planning import GONE, Planning

@@ -21,8 +21,8 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.rotations import OldKey, RotationEntry
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, get, update
-from openrouter_keys.provisioning.pacing import Pacer
-from openrouter_keys.provisioning.progress import Problems
+from openrouter_keys.provisioning.counters import Problems
+from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.replacement import lowered, stored_spec
@@ -54,7 +54,7 @@ class Retiring:
     Args:
         transport: what to ask.
         journal: what is known, and where each step becomes durable.
-        pacer: the gate.
+        limiter: the gate.
         clock: the service's, by which the journal tells when a twin was handed over.
         after: seconds from the hand-over of a twin for which its old key goes on working.
         problems: where it is told which old keys could not be retired.
@@ -67,7 +67,7 @@ class Retiring:
         self,
         transport: Transport,
         journal: Journal,
-        pacer: Pacer,
+        limiter: RateLimiter,
         *,
         clock: ServiceClock,
         after: float,
@@ -75,7 +75,7 @@ class Retiring:
     ) -> None:
         self._transport = transport
         self._journal = journal
-        self._pacer = pacer
+        self._limiter = limiter
         self._clock = clock
         self._began = transport.clockwork.monotonic()
         self._after = after
@@ -196,7 +196,7 @@ class Retiring:
         return answer.data
 
     async def _perform(self, operation: Operation[R]) -> R:
-        async with self._pacer.turn():
+        async with self._limiter.turn():
             if self.exhausted is not None:
                 raise copy.copy(self.exhausted)
             try:

@@ -13,15 +13,11 @@ from openrouter_keys.converter import write_time
 from openrouter_keys.errors import AccountChangedError
 from openrouter_keys.journal import rotations
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.provisioning.progress import TOLD, Problems
+from openrouter_keys.provisioning.context import clock_of, context_of, limiter_of, opened
+from openrouter_keys.provisioning.counters import TOLD, Problems
 from openrouter_keys.provisioning.report import ProvisionReport
-from openrouter_keys.provisioning.start import (
-    Settings,
-    clock_of,
-    opened,
-    pacer_of,
-    provision_in,
-)
+from openrouter_keys.provisioning.run import provision_in
+from openrouter_keys.provisioning.settings import Pace, RunSettings
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.accounts import refuse_another_account
 from openrouter_keys.rotation.arguments import BudgetRule, Hashes, check_budget, distinct
@@ -41,15 +37,14 @@ _NOBODY = (
 async def plan_rotation(
     transport: Transport,
     hashes: Hashes,
+    pace: Pace,
     *,
     budget: BudgetRule,
-    concurrency: int,
-    rate: float | None,
 ) -> list[Rotation]:
     """Look at keys, and change nothing; see `AsyncOpenRouter.plan_rotation`."""
     check_budget(budget)
-    pacer = pacer_of(transport, concurrency=concurrency, rate=rate)
-    planning = Planning(transport, pacer, budget)
+    limiter = limiter_of(transport, pace)
+    planning = Planning(transport, limiter, budget)
     wanted = await distinct(hashes)
     return [rotation async for looked in planning.look(wanted) for rotation in looked]
 
@@ -57,7 +52,7 @@ async def plan_rotation(
 async def rotate(
     transport: Transport,
     hashes: Hashes,
-    settings: Settings,
+    settings: RunSettings,
     *,
     budget: BudgetRule,
     retire_after: float | None,
@@ -73,9 +68,9 @@ async def rotate(
     if confirms and wanted:
         checks.refuse("on_result", _NOBODY)
     async with opened(transport, settings) as journal:
-        pacer = pacer_of(transport, concurrency=settings.concurrency, rate=settings.rate)
+        limiter = limiter_of(transport, settings)
         problems, clock = Problems(), clock_of(transport)
-        planning = Planning(transport, pacer, budget)
+        planning = Planning(transport, limiter, budget)
         checked = await attempt(refuse_another_account(transport, journal, clock, planning, wanted))
         # What else is wrong the making of twins comes upon, too, and tells it with its report.
         refused = checked.error if isinstance(checked, Err) else None
@@ -90,7 +85,7 @@ async def rotate(
         retired, exhausted = 0, None
         if retire_after is not None:
             retiring = Retiring(
-                transport, journal, pacer, clock=clock, after=retire_after, problems=problems
+                transport, journal, limiter, clock=clock, after=retire_after, problems=problems
             )
             retired, exhausted = await retiring.retire_all(), retiring.exhausted
         report = await _report(journal, provision, retired, register.skipped, problems)
@@ -100,7 +95,7 @@ async def rotate(
 async def _make(
     journal: Journal,
     transport: Transport,
-    settings: Settings,
+    settings: RunSettings,
     register: Register,
     hashes: Sequence[str],
     *,
@@ -112,7 +107,7 @@ async def _make(
     await journal.do(lambda c: rotations.follow(c, lambda: write_time(clock.now())))
     _, pending = await journal.do(rotations.counts)
     unmade = Unmade(journal, pending - len(register.left_out), register.left_out)
-    return await provision_in(journal, transport, unmade, settings, clock=clock)
+    return await provision_in(context_of(transport, journal, settings, clock), unmade)
 
 
 async def _report(

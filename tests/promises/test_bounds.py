@@ -12,7 +12,7 @@ from openrouter_keys import AsyncOpenRouter, KeySpec, ProvisionReport, ServiceOu
 from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.errors import DeadlineExceededError, TooManyRequestsResponseError
-from openrouter_keys.provisioning.outage import REJECTED
+from openrouter_keys.provisioning.circuit_breaker import REJECTED
 from tests.clients import FakeTime, api_keys
 from tests.provisions import JumpingTime, client_of, specs, stopped
 

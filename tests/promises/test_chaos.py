@@ -18,7 +18,7 @@ from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
 from openrouter_keys.models import Key
 from openrouter_keys.operations import delete
 from openrouter_keys.provisioning import creator as making
-from openrouter_keys.provisioning.reconciler import Lookback
+from openrouter_keys.provisioning.reconciler import Reconciler
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import attempt
 from openrouter_keys.rotation import retirement as retiring
@@ -93,7 +93,7 @@ def nothing_lands_late(broken: pytest.MonkeyPatch) -> None:
     async def due(*_: object) -> float:
         return 0
 
-    broken.setattr(Lookback, "due", due)
+    broken.setattr(Reconciler, "due", due)
 
 
 def _agree(*_: object) -> bool:

@@ -251,7 +251,7 @@ WRITING = {
     "journal.journal._stopping": "an error of SQLite's",
     "provisioning.run._try_to_look": "",
     "provisioning.run.report": "counts, and the journal's path",
-    "provisioning.progress.report": "what the user's own function raised",
+    "provisioning.counters.report": "what the user's own function raised",
     "_reconcile.reconcile._unlisted": "hashes that were asked for, which nothing odd is",
     "_reconcile.reconcile.reconcile": "",
     "_reconcile.reconcile.removed": "",

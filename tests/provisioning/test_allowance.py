@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from openrouter_keys import UNSET, AllowanceExceededError, AsyncOpenRouter
 from openrouter_keys.emulator import Emulator
-from openrouter_keys.provisioning.allowance import Allowance
+from openrouter_keys.provisioning.spec_source import Allowance
 from tests.journals import spec
 from tests.provisions import SMALL_BATCH, client_of, specs, stopped
 from tests.tables import in_one_test

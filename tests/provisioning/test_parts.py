@@ -1,4 +1,4 @@
-"""The parts of a run that need no network: verdicts, patience, sources, halt."""
+"""The parts of a run that need no network: verdicts, breaker, sources, stop signal."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -11,9 +11,15 @@ from openrouter_keys import (
     errors,
 )
 from openrouter_keys.errors import OpenRouterError
-from openrouter_keys.provisioning.outage import ENOUGH, FRUITLESS, OUTAGE, REJECTED, Patience
+from openrouter_keys.provisioning.circuit_breaker import (
+    ENOUGH,
+    FRUITLESS,
+    OUTAGE,
+    REJECTED,
+    CircuitBreaker,
+)
 from openrouter_keys.provisioning.spec_source import BATCH, batches, check_specs
-from openrouter_keys.provisioning.stop import Halt
+from openrouter_keys.provisioning.stop import StopSignal
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from tests.journals import spec
 from tests.provisions import specs
@@ -57,11 +63,11 @@ def test_each_error_of_a_create_has_one_verdict(error: OpenRouterError, fate: Ve
     assert verdict(error) is fate
 
 
-# --- patience ---
+# --- the circuit breaker ---
 
 
-def patience(**events: int) -> Patience:
-    counted = Patience(concurrency=8, clock=lambda: 0.0)
+def breaker(**events: int) -> CircuitBreaker:
+    counted = CircuitBreaker(concurrency=8, clock=lambda: 0.0)
     for event, times in events.items():
         for _ in range(times):
             getattr(counted, event)()
@@ -69,7 +75,7 @@ def patience(**events: int) -> Patience:
 
 
 @in_one_test(
-    "events, pauses, is_over",
+    "events, is_open, is_final",
     [
         ({}, False, False),
         ({"unanswered": OUTAGE - 1}, False, False),
@@ -85,12 +91,35 @@ def patience(**events: int) -> Patience:
         ({"unanswered": 1000, "rejected": 1}, True, False),
     ],
 )
-def test_patience_ends_after_so_many_failures_in_a_row(
-    events: dict[str, int], pauses: bool, is_over: bool
+def test_the_breaker_opens_after_so_many_failures_in_a_row(
+    events: dict[str, int], is_open: bool, is_final: bool
 ) -> None:
-    counted = patience(**events)
-    assert (counted.needs_a_pause, counted.is_over) == (pauses, is_over)
+    counted = breaker(**events)
+    assert (counted.is_open, counted.is_final) == (is_open, is_final)
     assert counted.rounds == (0 if "succeeded" in events else events.get("next_round", 0))
+
+
+@in_one_test(
+    "events, is_told",
+    [
+        (["rejected"], True),
+        (["rejected", "rejected"], True),
+        (["unanswered", "rejected"], False),
+        (["rejected", "unanswered"], False),
+        (["rejected", "unanswered", "rejected"], False),
+        (["unanswered", "succeeded", "rejected"], True),
+        (["rejected", "succeeded"], False),
+        (["rejected", "next_round"], True),
+    ],
+)
+def test_only_where_all_was_rejected_a_rejection_is_the_reason(
+    events: list[str], is_told: bool
+) -> None:
+    counted, error = breaker(), answered(429)
+    for event in events:
+        given = [error] if event in ("rejected", "unanswered") else []
+        getattr(counted, event)(*given)
+    assert counted.rejection is (error if is_told else None)
 
 
 @in_one_test("event", ["unanswered", "rejected"])
@@ -103,23 +132,23 @@ def test_patience_ends_after_so_many_failures_in_a_row(
         ({"quiet_period": 900.0}, 7200.0),
     ],
 )
-def test_patience_ends_after_so_long_without_a_key(
+def test_the_breaker_opens_after_so_long_without_a_key(
     event: str, given: dict[str, float], longest: float
 ) -> None:
     now = 1000.0
-    counted = Patience(8, clock=lambda: now, **given)
+    counted = CircuitBreaker(8, clock=lambda: now, **given)
     for _ in range(ENOUGH - 1):
         getattr(counted, event)()
     now += longest
-    assert not counted.is_over  # a few failures say nothing, however far apart
+    assert not counted.is_final  # a few failures say nothing, however far apart
     getattr(counted, event)()
-    assert counted.is_over
+    assert counted.is_final
     now -= 0.1
-    assert not counted.is_over
+    assert not counted.is_final
     now += 10_000
-    assert (counted.needs_a_pause, counted.is_over) == (True, True)
+    assert (counted.is_open, counted.is_final) == (True, True)
     counted.succeeded()
-    assert (counted.needs_a_pause, counted.is_over) == (False, False)
+    assert (counted.is_open, counted.is_final) == (False, False)
 
 
 # --- sources ---
@@ -205,19 +234,19 @@ async def test_what_is_no_spec_is_told_by_its_place(source: Callable[[Any], Any]
     assert caught.value.argument == f"specs[{BATCH + 1}]"
 
 
-# --- halt ---
+# --- the stop signal ---
 
 
 async def test_a_stop_interrupts_who_waits_and_nobody_else() -> None:
-    halt, go_on = Halt(), asyncio.Event()
-    assert not halt.stopped
+    signal, go_on = StopSignal(breaker()), asyncio.Event()
+    assert not signal.stopped
 
     async def wait(*, before: bool, inside: bool) -> str:
         if before:
-            with halt.interrupts():
+            with signal.interrupts():
                 await asyncio.sleep(0)
         if inside:
-            with halt.interrupts():
+            with signal.interrupts():
                 await go_on.wait()
         await go_on.wait()
         return "went on"
@@ -228,11 +257,11 @@ async def test_a_stop_interrupts_who_waits_and_nobody_else() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
     first, second = ConnectionError(), TimeoutError()
-    halt.stop(first)
-    halt.stop(second)
+    signal.stop(first)
+    signal.stop(second)
     go_on.set()
 
-    assert (halt.stopped, halt.reason) == (True, first)
+    assert (signal.stopped, signal.reason) == (True, first)
     assert [await working, await back_at_work] == ["went on", "went on"]
     with pytest.raises(asyncio.CancelledError):
         await waiting

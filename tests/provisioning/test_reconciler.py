@@ -22,7 +22,9 @@ from openrouter_keys.journal import entries as rows
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from openrouter_keys.models import External
-from openrouter_keys.provisioning.reconciler import Findings, Lookback
+from openrouter_keys.provisioning.context import context_of
+from openrouter_keys.provisioning.reconciler import Findings, Reconciler
+from openrouter_keys.provisioning.settings import RunSettings
 from tests.clients import FakeTime, api_keys
 from tests.journals import entries, spec, state
 from tests.provisions import JumpingTime, assert_whole, client_of, specs, stopped
@@ -51,13 +53,13 @@ class FrozenTime(FakeTime):
 
 @define
 class Case:
-    """A lookback and its surroundings; seconds are counted from now."""
+    """A reconciler and its surroundings; seconds are counted from now."""
 
     emulator: Emulator
     time: FrozenTime
     journal: Journal
     clock: ServiceClock
-    lookback: Lookback
+    reconciler: Reconciler
 
     def at(self, seconds: float) -> datetime:
         return self.clock.now() + timedelta(seconds=seconds)
@@ -79,8 +81,8 @@ class Case:
 
     async def look(self) -> Findings:
         """Look as a run does: it asks for how long to wait before."""
-        await self.lookback.due(1)
-        return await self.lookback.look()
+        await self.reconciler.due(1)
+        return await self.reconciler.look()
 
     async def written_off(self) -> list[str]:
         return [entry.ref async for entry in self.journal.written_off()]
@@ -99,10 +101,11 @@ async def case(emulator: Emulator) -> AsyncIterator[Case]:
         api_keys(emulator.base_url, emulator.api_key, time, timeout=TIMEOUT / 2) as keys,
         Journal.open(None, longest_timeout=TIMEOUT) as journal,
     ):
-        clock = ServiceClock(time.now, time.monotonic)
-        lookback = Lookback(keys._transport, journal, clock, quiet_period=QUIET)
-        lookback.begin()
-        yield Case(emulator, time, journal, clock, lookback)
+        settings = RunSettings(quiet_period=QUIET, on_result=print)
+        context = context_of(keys._transport, journal, settings)
+        reconciler = Reconciler(context)
+        reconciler.begin()
+        yield Case(emulator, time, journal, context.clock, reconciler)
 
 
 # --- when ---
@@ -113,7 +116,7 @@ async def test_without_a_doubt_there_is_nothing_to_wait_or_to_look_for(case: Cas
     await case.journal.fail("failed", "refused")
     await case.sent(spec("made"))
     await case.journal.keep("made", secret=SECRET, hash="ab")
-    assert await case.lookback.due(1) is None
+    assert await case.reconciler.due(1) is None
 
     findings = await case.look()
 
@@ -126,12 +129,12 @@ async def test_the_quiet_period_is_counted_from_the_last_create_that_was_given_u
     periods: int, case: Case
 ) -> None:
     await case.sent(seconds=-50)
-    case.lookback.given_up("r")
+    case.reconciler.given_up("r")
     await case.time.sleep(20)
-    case.lookback.given_up("r")
-    assert await case.lookback.due(periods) == periods * QUIET
+    case.reconciler.given_up("r")
+    assert await case.reconciler.due(periods) == periods * QUIET
     await case.time.sleep(10)
-    assert await case.lookback.due(periods) == periods * QUIET - 10
+    assert await case.reconciler.due(periods) == periods * QUIET - 10
 
 
 @pytest.mark.parametrize(
@@ -153,20 +156,20 @@ async def test_what_an_earlier_run_left_was_given_up_when_it_timed_out_or_that_r
     sent: float, wait: float, case: Case
 ) -> None:
     await case.sent(seconds=sent)
-    assert await case.lookback.due(1) == wait
+    assert await case.reconciler.due(1) == wait
 
 
 async def test_the_last_of_all_that_an_earlier_run_left_counts(case: Case) -> None:
     await case.sent(spec("a"), -HOUR)
     await case.sent(spec("b"), -TIMEOUT - 10)
     await case.made_anew(-25, ref="c")
-    assert await case.lookback.due(1) == QUIET - 10
+    assert await case.reconciler.due(1) == QUIET - 10
 
 
 async def test_a_create_that_was_made_anew_is_waited_for_too(case: Case) -> None:
     # It had been given up before the other one was sent.
     await case.made_anew(-10)
-    assert await case.lookback.due(2) == 2 * QUIET - 10
+    assert await case.reconciler.due(2) == 2 * QUIET - 10
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
@@ -176,10 +179,10 @@ async def test_the_wait_is_the_same_by_whatever_clock_the_service_has(
     case.emulator.account.clock = lambda: case.time.now() + timedelta(hours=hours)
     case.clock.observe({"Date": case.emulator.account.clock().strftime("%a, %d %b %Y %H:%M:%S")})
     assert abs(case.clock.now() - case.time.now()) > timedelta(hours=4)
-    case.lookback.begin()
+    case.reconciler.begin()
 
     await case.sent(seconds=-TIMEOUT - 10)
-    assert await case.lookback.due(1) == QUIET - 10
+    assert await case.reconciler.due(1) == QUIET - 10
 
 
 # --- what comes of a doubt ---
@@ -349,7 +352,7 @@ async def test_the_window_of_a_create_that_waited_for_a_connection_is_longer(cas
     await case.sent(spec("earlier"), -1)
     await case.sent()
     await case.time.sleep(3 * TIMEOUT)
-    case.lookback.given_up("r")
+    case.reconciler.given_up("r")
     await case.time.sleep(QUIET)
     case.key()
     case.key("customer-earlier")  # that of an earlier run can not have waited for this one
@@ -495,7 +498,7 @@ async def test_a_create_is_forgotten_two_quiet_periods_after_it_was_given_up(
 ) -> None:
     if whose == "own":
         await case.time.sleep(5)
-        case.lookback.given_up("r")
+        case.reconciler.given_up("r")
     await case.made_anew()
     await case.time.sleep(passed)
     await case.look()
@@ -507,7 +510,7 @@ async def test_an_old_create_is_forgotten_though_another_one_was_just_given_up(
 ) -> None:
     await case.made_anew(-OLD, ref="old")
     await case.made_anew(ref="new")
-    case.lookback.given_up("r")
+    case.reconciler.given_up("r")
     await case.look()
     assert await case.written_off() == ["new"]
 
@@ -538,7 +541,7 @@ async def test_a_doubt_of_long_ago_that_left_no_key_is_settled_before_it_is_made
 ) -> None:
     await case.sent(seconds=-HOUR)
     await case.journal.again("r", case.at(-HOUR))
-    assert (await case.lookback.look(last=last)).cleared == {"r"}
+    assert (await case.reconciler.look(last=last)).cleared == {"r"}
     # Where nothing is made anew any more, its caller is to be told of it.
     assert await case.written_off() == ["r"] * last
     assert await state(case.journal) is (State.INTENT if last else State.FAILED)

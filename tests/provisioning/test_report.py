@@ -12,8 +12,8 @@ from openrouter_keys import (
     UndeliveredKey,
 )
 from openrouter_keys.errors import OpenRouterError
-from openrouter_keys.provisioning.pacing import Pacer
-from openrouter_keys.provisioning.progress import EVERY, TOLD, Problems, Tally
+from openrouter_keys.provisioning.counters import EVERY, TOLD, Counters, Problems
+from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from tests.journals import HASH, SECRET
 from tests.tables import in_one_test
 
@@ -21,7 +21,7 @@ problem = ProvisionProblem(ref="r", reason="odd", hashes=(HASH,))
 lost = UndeliveredKey(ref="r", key=SECRET, hash=HASH)
 
 
-# --- tally ---
+# --- counters ---
 
 
 class Clock:
@@ -34,14 +34,15 @@ class Clock:
         return self.now
 
 
-def tally(clock: Clock, told: list[ProvisionProgress] | None = None) -> Tally:
+def counters(clock: Clock, told: list[ProvisionProgress] | None = None) -> Counters:
     on_progress = None if told is None else told.append
-    return Tally(total=9, on_progress=on_progress, clock=clock, pacer=Pacer(4, rate=7))
+    limiter = RateLimiter(4, rate=7)
+    return Counters(total=9, on_progress=on_progress, clock=clock, limiter=limiter)
 
 
 def test_progress_is_told_at_each_phase_and_otherwise_now_and_then() -> None:
     clock, told = Clock(), list[ProvisionProgress]()
-    counted = tally(clock, told)
+    counted = counters(clock, told)
     counted.enter("creating")
     for created in range(100):
         clock.now += EVERY / 10
@@ -59,10 +60,10 @@ def test_progress_is_told_at_each_phase_and_otherwise_now_and_then() -> None:
 
 def test_the_report_counts_all_problems_and_tells_the_first_ones() -> None:
     clock, told = Clock(), list[ProvisionProgress]()
-    counted = tally(clock, told)
+    counted = counters(clock, told)
     for number in range(TOLD + 5):
-        counted.failed.add(ProvisionProblem(ref=str(number), reason="refused"))
-    counted.mismatched.add(problem)
+        counted.failures.add(ProvisionProblem(ref=str(number), reason="refused"))
+    counted.mismatches.add(problem)
     counted.unproven.append(problem)
     counted.held["r"] = lost
     counted.created, counted.resumed, counted.settled_before, counted.deleted = 1, 2, 3, 4
@@ -84,7 +85,7 @@ def test_the_report_counts_all_problems_and_tells_the_first_ones() -> None:
 
 
 def test_nobody_need_be_told() -> None:
-    counted = tally(Clock())
+    counted = counters(Clock())
     counted.enter("creating")
     counted.changed()
     assert counted.report(Problems(), pending=0).ok

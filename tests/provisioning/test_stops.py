@@ -20,7 +20,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.errors import NotSentError, ResponseError, TooManyRequestsResponseError
-from openrouter_keys.provisioning.stop import Halt
+from openrouter_keys.provisioning.stop import StopSignal
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
 
 PATIENCE = 20.0
@@ -203,10 +203,10 @@ async def test_what_is_rejected_after_a_stop_does_not_wait_for_its_next_turn(
     emulator: Emulator, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has_stopped = asyncio.Event()
-    stop = Halt.stop
+    stop = StopSignal.stop
 
-    def stopping(halt: Halt, reason: BaseException) -> None:
-        stop(halt, reason)
+    def stopping(signal: StopSignal, reason: BaseException) -> None:
+        stop(signal, reason)
         has_stopped.set()
 
     async def hold_back(_: object, __: object, told: TraceRequestEndParams) -> None:
@@ -218,7 +218,7 @@ async def test_what_is_rejected_after_a_stop_does_not_wait_for_its_next_turn(
         trace.on_request_end.append(hold_back)
         return ClientSession(trace_configs=[trace])
 
-    monkeypatch.setattr(Halt, "stop", stopping)
+    monkeypatch.setattr(StopSignal, "stop", stopping)
     emulator.faults += [
         Fault("create", status=429, headers={"Retry-After": "100"}),
         Fault("create", status=402, times=None),

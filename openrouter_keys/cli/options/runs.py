@@ -14,7 +14,7 @@ from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.values import Duration, Flag
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.encryption import sealing
-from openrouter_keys.provisioning.pacing import CONCURRENCY
+from openrouter_keys.provisioning.settings import CONCURRENCY
 
 _PACE: Final = Group("Pace", sort_key=60)
 _SAFETY: Final = Group("Safety", sort_key=70)

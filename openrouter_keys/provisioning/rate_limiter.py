@@ -8,36 +8,34 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
-from types import TracebackType
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
-from openrouter_keys._inputs import checks
-from openrouter_keys.provisioning.rates import Rate
+from openrouter_keys.provisioning.rate import Rate
 
-#: How many creates are under way at once, unless told otherwise.
-CONCURRENCY = 32
 #: A timer that is late by no more than this many seconds does not slow the rate down.
 CATCH_UP = 0.02
 
 
-class Pacer:
+class RateLimiter:
     """The gate that every worker passes before its durable intent.
 
     ::
 
-        async with pacer.turn():
+        async with limiter.turn():
             ...  # one create, and one of: accepted(), rejected(), troubled()
 
     Args:
         concurrency: how many turns there are at once, at most.
-        rate: requests a second that are never passed, for those who know their limit; None: as
-            many as the service accepts.
-        clock: tells the time in seconds.
+        rate: requests a second, at most, where the limit is known; None: as many as the service
+            accepts.
+        clock: the time in seconds.
         sleep: waits for so many seconds.
-        random: gives a number from 0 to 1.
+        random: a number from 0 to 1.
 
     Attributes:
         concurrency: how many turns there may be at once now.
+        in_flight: how many there are.
     """
 
     def __init__(
@@ -49,12 +47,12 @@ class Pacer:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
-        self.concurrency = self._most = checks.count("concurrency", concurrency)
-        self._rate = Rate(math.inf if rate is None else _positive(rate))
+        self.concurrency = self._most = concurrency
+        self._rate = Rate(math.inf if rate is None else float(rate))
         self._clock, self._sleep, self._random = clock, sleep, random
         self._next = self._opens = -math.inf
         self._order, self._freed = asyncio.Lock(), asyncio.Event()
-        self._in_flight = self._since_growth = 0
+        self.in_flight = self._since_growth = 0
         # Of those in flight: how many were sent before the rate, or the concurrency, came down.
         # They say nothing about what it is now.
         self._sent_faster = self._sent_wider = 0
@@ -64,45 +62,31 @@ class Pacer:
         """Requests a second that are allowed now; infinite: unlimited."""
         return self._rate.now
 
-    @property
-    def in_flight(self) -> int:
-        """How many turns there are at this moment."""
-        return self._in_flight
-
-    def turn(self) -> "Pacer":
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
         """Wait for a turn, in the order of asking; the turn is over when its block is left."""
-        return self
-
-    async def __aenter__(self) -> None:
         await self.enter()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.leave()
+        try:
+            yield
+        finally:
+            self.leave()
 
     async def enter(self) -> None:
         """Begin a turn, once there is one."""
-        # Only the first in the queue waits for the time, so that news reach all who wait.
+        # Only the first in the queue waits for the time, so that a change reaches all that wait.
         async with self._order:
-            await self._room()
+            while self.in_flight >= self.concurrency:
+                self._freed.clear()
+                await self._freed.wait()
             await self._time()
-            self._in_flight += 1
+            self.in_flight += 1
 
     def leave(self) -> None:
         """End a turn."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         self._sent_faster = max(0, self._sent_faster - 1)
         self._sent_wider = max(0, self._sent_wider - 1)
         self._freed.set()
-
-    async def _room(self) -> None:
-        while self._in_flight >= self.concurrency:
-            self._freed.clear()
-            await self._freed.wait()
 
     async def _time(self) -> None:
         held_back = False
@@ -133,19 +117,13 @@ class Pacer:
             # A little later than asked, and not all at once with other processes.
             self._opens = max(self._opens, now + retry_after * (1 + self._random() / 20))
         if not self._sent_faster:
-            self._rate.rejected(now, self._in_flight)
-            self._sent_faster = self._in_flight
+            self._rate.rejected(now, self.in_flight)
+            self._sent_faster = self.in_flight
             self._next = max(self._next, now + 1 / self._rate.now)
 
     def troubled(self) -> None:
         """No answer came in time, or the service failed (5XX)."""
         if not self._sent_wider:
             self.concurrency = max(1, self.concurrency // 2)
-            self._sent_wider = self._in_flight
+            self._sent_wider = self.in_flight
         self._since_growth = 0
-
-
-def _positive(rate: float) -> float:
-    if not checks.seconds("rate", rate):
-        checks.refuse("rate", "must be more than 0 requests a second")
-    return float(rate)

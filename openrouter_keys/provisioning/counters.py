@@ -1,12 +1,14 @@
-"""Counts what becomes of a run's keys, and tells its caller how far it is. No journal."""
+"""Counts what becomes of a run's keys, for its progress and its report. No journal."""
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
-from attrs import Factory, define, field
+from attrs import Factory, define, field, fields_dict
 
-from openrouter_keys.provisioning.pacing import Pacer
+from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.provisioning.report import (
+    Counts,
     OnProgress,
     Phase,
     ProvisionProblem,
@@ -17,15 +19,15 @@ from openrouter_keys.provisioning.report import (
 
 _log = logging.getLogger("openrouter_keys")
 
-#: How many problems of a kind are told.
+#: How many problems of a kind a report lists.
 TOLD = 1000
-#: Seconds between two tellings of progress within a phase.
+#: Seconds between two calls of `on_progress` within a phase.
 EVERY = 0.1
 
 
 @define
 class Problems:
-    """Problems of one kind: all counted, the first ones kept."""
+    """Problems of one kind: all are counted, the first ones kept."""
 
     count: int = 0
     first: list[ProvisionProblem] = Factory(list[ProvisionProblem])
@@ -38,20 +40,20 @@ class Problems:
 
 
 @define(eq=False, kw_only=True)
-class Tally:
-    """What became of a run's keys; the attributes are those of `ProvisionReport`.
+class Counters:
+    """What became of a run's keys; `ProvisionReport` says what each counts.
 
     Args:
-        total: how many specs there are; None: their source does not tell.
-        on_progress: called with how far it is; None: nobody is.
+        total: how many specs there are; None: not known.
+        on_progress: called with how far the run is; None: not called.
         clock: seconds that never go back.
-        pacer: tells the pace.
+        limiter: has the pace.
     """
 
-    total: int | None
     on_progress: OnProgress | None
     clock: Callable[[], float]
-    pacer: Pacer
+    limiter: RateLimiter
+    total: int | None = None
     read: int = 0
     created: int = 0
     resumed: int = 0
@@ -59,8 +61,8 @@ class Tally:
     deleted: int = 0
     mismatched_before: int = 0
     in_doubt: int = 0
-    failed: Problems = Factory(Problems)
-    mismatched: Problems = Factory(Problems)
+    failures: Problems = Factory(Problems)
+    mismatches: Problems = Factory(Problems)
     unproven: list[ProvisionProblem] = Factory(list[ProvisionProblem])
     held: dict[str, UndeliveredKey] = Factory(dict[str, UndeliveredKey])
     _phase: Phase = field(init=False, default="creating")
@@ -70,9 +72,19 @@ class Tally:
     )  # fmt: skip
 
     @property
+    def failed(self) -> int:
+        """How many keys the service refused to make, or cannot be handed over."""
+        return self.failures.count
+
+    @property
+    def mismatched(self) -> int:
+        """How many keys are not as they were asked for."""
+        return self.mismatches.count
+
+    @property
     def refused(self) -> int:
         """How many keys of this run count against `max_failures`."""
-        return self.failed.count + self.mismatched.count - self.mismatched_before
+        return self.failed + self.mismatched - self.mismatched_before
 
     def enter(self, phase: Phase) -> None:
         """Go on to another phase."""
@@ -80,36 +92,31 @@ class Tally:
         self._tell()
 
     def changed(self) -> None:
-        """Something was counted; it is told now and then."""
+        """Tell the caller of a change, now and then."""
         if self.on_progress is not None and self.clock() - self._told_at >= EVERY:
             self._tell()
 
     def report(self, doubts: Problems, *, pending: int, stopped: bool = False) -> ProvisionReport:
-        """Return how the run ended, and tell it.
+        """Return how the run ended, and tell the caller.
 
         Args:
             doubts: what is in doubt.
             pending: how many keys wait to be handed over.
             stopped: whether it ended before it was through.
         """
+        self.in_doubt = doubts.count
         report = ProvisionReport(
-            created=self.created,
-            resumed=self.resumed,
-            settled_before=self.settled_before,
-            failed=self.failed.count,
-            failures=tuple(self.failed.first),
-            mismatched=self.mismatched.count,
-            mismatches=tuple(self.mismatched.first),
-            in_doubt=doubts.count,
+            **self._counts(),
+            failures=tuple(self.failures.first),
+            mismatches=tuple(self.mismatches.first),
             doubts=tuple(doubts.first),
             unproven=tuple(self.unproven),
             pending=pending,
             deleted=self.deleted,
             undelivered=tuple(self.held.values()),
-            elapsed=self.clock() - self._began,
             stopped=stopped,
         )
-        self._phase, self.in_doubt = "ended", doubts.count
+        self._phase = "ended"
         try:
             self._tell(report)
         except Exception:  # noqa: BLE001 - it is the caller's own
@@ -120,21 +127,17 @@ class Tally:
     def _tell(self, report: ProvisionReport | None = None) -> None:
         self._told_at = self.clock()
         if self.on_progress is not None:
-            self.on_progress(self._progress(report))
+            progress = ProvisionProgress(
+                **self._counts(),
+                phase=self._phase,
+                total=self.total,
+                read=self.read,
+                rate=self.limiter.rate,
+                concurrency=self.limiter.concurrency,
+                report=report,
+            )
+            self.on_progress(progress)
 
-    def _progress(self, report: ProvisionReport | None) -> ProvisionProgress:
-        return ProvisionProgress(
-            phase=self._phase,
-            total=self.total,
-            read=self.read,
-            created=self.created,
-            resumed=self.resumed,
-            settled_before=self.settled_before,
-            failed=self.failed.count,
-            mismatched=self.mismatched.count,
-            in_doubt=self.in_doubt,
-            rate=self.pacer.rate,
-            concurrency=self.pacer.concurrency,
-            elapsed=self.clock() - self._began,
-            report=report,
-        )
+    def _counts(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in fields_dict(Counts) if name != "elapsed"}
+        return {**counts, "elapsed": self.clock() - self._began}

@@ -21,7 +21,7 @@ _SHORTEST = 0.001
 
 
 class Rate:
-    """The rate that rejected and accepted requests lead to. Pure: it is told the time.
+    """The rate that rejected and accepted requests lead to. Pure: the time is handed in.
 
     Unlimited until the first rejection, which brings it down to most of the *measured* rate of
     accepted requests; accepted ones bring it up again, slowly beyond what is known to be accepted.
@@ -50,7 +50,7 @@ class Rate:
         Args:
             time: the time now, in seconds.
             held_back: whether it had to wait for this rate: one that is not used up must not grow,
-                for nobody knows whether it would be accepted.
+                since it is not known whether the service would accept it.
         """
         self._used = held_back
         if math.isnan(self._resumed):

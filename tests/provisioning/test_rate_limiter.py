@@ -1,4 +1,4 @@
-"""The pacer in virtual time: a loop whose clock jumps to the next timer."""
+"""The rate limiter in virtual time: a loop whose clock jumps to the next timer."""
 
 import asyncio
 import math
@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_keys.errors import InvalidArgumentError
-from openrouter_keys.provisioning.pacing import CATCH_UP, Pacer
-from openrouter_keys.provisioning.rates import FLOOR, Rate
+from openrouter_keys.provisioning.rate import FLOOR, Rate
+from openrouter_keys.provisioning.rate_limiter import CATCH_UP, RateLimiter
+from openrouter_keys.provisioning.settings import Pace
 
 T = TypeVar("T")
 
@@ -47,8 +48,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def pacer(concurrency: int, rate: float | None = None, chance: float = 0.0) -> Pacer:
-    return Pacer(concurrency, rate=rate, clock=now, random=lambda: chance)
+def limiter(concurrency: int, rate: float | None = None, chance: float = 0.0) -> RateLimiter:
+    return RateLimiter(concurrency, rate=rate, clock=now, random=lambda: chance)
 
 
 @define
@@ -79,22 +80,22 @@ class Outcome:
 
 
 async def provision(
-    pacer: Pacer, bucket: Bucket, *, keys: int, workers: int, header: bool, seed: int
+    limiter: RateLimiter, bucket: Bucket, *, keys: int, workers: int, header: bool, seed: int
 ) -> Outcome:
     """Create keys as the engine does, 50 ms each, and tell what the service saw."""
     sent: list[float] = []
     chance = random.Random(seed)
 
     async def create() -> bool:
-        async with pacer.turn():
+        async with limiter.turn():
             await asyncio.sleep(chance.uniform(0.017, 0.033))
             sent.append(now())
             wait = bucket.take()
             await asyncio.sleep(chance.uniform(0.017, 0.033))
             if wait is None:
-                pacer.accepted()
+                limiter.accepted()
             else:
-                pacer.rejected(math.ceil(wait) if header else None)
+                limiter.rejected(math.ceil(wait) if header else None)
             return wait is None
 
     async def worker(queue: Iterator[int]) -> None:
@@ -110,7 +111,7 @@ async def provision(
 def outcome(*, header: bool, seed: int, rate: float | None = None) -> Outcome:
     async def run() -> Outcome:
         return await provision(
-            Pacer(32, rate=rate, clock=now, random=random.Random(seed).random),
+            RateLimiter(32, rate=rate, clock=now, random=random.Random(seed).random),
             Bucket(50, 10),
             keys=2_000,
             workers=32,
@@ -140,7 +141,7 @@ def test_a_limit_that_is_told_is_used_up_without_a_rejection() -> None:
 def test_without_a_rejection_there_is_no_waiting() -> None:
     async def run() -> float:
         free = Bucket(1e9, 1e9)
-        await provision(pacer(32), free, keys=3_200, workers=32, header=False, seed=1)
+        await provision(limiter(32), free, keys=3_200, workers=32, header=False, seed=1)
         return now()
 
     assert virtually(run()) < 100 * 0.066
@@ -242,7 +243,7 @@ def test_the_rate_recovers_slowly_and_the_faster_the_longer_all_goes_well() -> N
 def test_the_rate_that_is_given_is_never_passed(rate: float) -> None:
     async def run() -> list[float]:
         free = Bucket(1e9, 1e9)
-        seen = await provision(pacer(16, rate), free, keys=200, workers=16, header=False, seed=1)
+        seen = await provision(limiter(16, rate), free, keys=200, workers=16, header=False, seed=1)
         return sorted(seen.sent_at)
 
     sent = virtually(run())
@@ -254,7 +255,7 @@ def test_the_rate_that_is_given_is_never_passed(rate: float) -> None:
 
 def test_retry_after_is_a_pause_for_everyone_also_for_those_who_wait_already() -> None:
     async def run() -> list[float]:
-        gate, passed = pacer(4), list[float]()
+        gate, passed = limiter(4), list[float]()
 
         async def worker() -> None:
             async with gate.turn():
@@ -274,7 +275,7 @@ def test_retry_after_is_a_pause_for_everyone_also_for_those_who_wait_already() -
 
 def test_the_pause_ends_a_little_later_by_chance() -> None:
     async def run() -> float:
-        gate = pacer(1, chance=1.0)
+        gate = limiter(1, chance=1.0)
         async with gate.turn():
             gate.rejected(10)
         async with gate.turn():
@@ -285,7 +286,7 @@ def test_the_pause_ends_a_little_later_by_chance() -> None:
 
 def test_rejections_of_what_was_already_on_its_way_lower_the_rate_once() -> None:
     async def run() -> tuple[float, float]:
-        gate = pacer(8)
+        gate = limiter(8)
         ready = asyncio.Barrier(8)
         rates: list[float] = []
 
@@ -304,7 +305,7 @@ def test_rejections_of_what_was_already_on_its_way_lower_the_rate_once() -> None
 
 def test_rejections_leave_the_concurrency_alone_and_troubles_the_rate() -> None:
     async def run() -> None:
-        gate = pacer(8)
+        gate = limiter(8)
         async with gate.turn():
             gate.troubled()
         assert (gate.rate, gate.concurrency) == (math.inf, 4)
@@ -318,7 +319,7 @@ def test_rejections_leave_the_concurrency_alone_and_troubles_the_rate() -> None:
 
 def test_troubles_halve_the_concurrency_down_to_one_and_successes_restore_it_one_by_one() -> None:
     async def run() -> None:
-        gate, seen = pacer(8), list[int]()
+        gate, seen = limiter(8), list[int]()
         for _ in range(5):
             async with gate.turn():
                 gate.troubled()
@@ -338,7 +339,7 @@ def test_troubles_halve_the_concurrency_down_to_one_and_successes_restore_it_one
 
 def test_troubles_of_one_outage_halve_the_concurrency_once() -> None:
     async def run() -> int:
-        gate, ready = pacer(8), asyncio.Barrier(8)
+        gate, ready = limiter(8), asyncio.Barrier(8)
 
         async def worker() -> None:
             async with gate.turn():
@@ -353,7 +354,7 @@ def test_troubles_of_one_outage_halve_the_concurrency_once() -> None:
 
 def test_no_more_turns_at_once_than_the_concurrency() -> None:
     async def run() -> int:
-        gate, most = pacer(3), 0
+        gate, most = limiter(3), 0
 
         async def worker() -> None:
             nonlocal most
@@ -370,7 +371,7 @@ def test_no_more_turns_at_once_than_the_concurrency() -> None:
 
 def test_a_worker_that_is_cancelled_while_waiting_leaves_its_place_to_others() -> None:
     async def run() -> int:
-        gate = pacer(1)
+        gate = limiter(1)
 
         async def worker() -> None:
             async with gate.turn():
@@ -389,9 +390,9 @@ def test_a_worker_that_is_cancelled_while_waiting_leaves_its_place_to_others() -
 @pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
     with pytest.raises(InvalidArgumentError, match="rate"):
-        Pacer(1, rate=rate)
+        Pace(rate=rate)
 
 
 def test_a_concurrency_below_one_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="concurrency"):
-        Pacer(0)
+        Pace(concurrency=0)

@@ -1,4 +1,4 @@
-"""How long a run goes on while nothing succeeds. The time is handed in."""
+"""When a run pauses, and when it ends, while no create succeeds. The time is handed in."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ FRUITLESS_SECONDS = 600.0
 ENOUGH = 5
 
 
-class Patience:
-    """Counts what went wrong since the last key was made.
+class CircuitBreaker:
+    """Counts the failures since the last create that the service processed.
 
     Args:
         concurrency: how many creates are under way at once, at most.
@@ -26,7 +26,9 @@ class Patience:
         quiet_period: seconds between two rounds.
 
     Attributes:
+        rounds: how many rounds in a row began without a key.
         last: why the last create of this round had no answer; None: each had one.
+        rejection: the last rejection, if all failures were rejections; None: they were not.
     """
 
     def __init__(
@@ -40,25 +42,26 @@ class Patience:
         self._most_rejected = REJECTED + 2 * concurrency
         self._clock = clock
         self._longest = max(FRUITLESS_SECONDS, 2 * timeout, FRUITLESS * quiet_period)
-        self._unanswered = self._rejected = self._rounds = self._failures = 0
         self._since = 0.0
-        self.last: OpenRouterError | None = None
+        self.succeeded()
 
     def succeeded(self) -> None:
-        """The service processed a create."""
-        self._unanswered = self._rejected = self._rounds = self._failures = 0
-        self.last = None
+        """Count a create that the service processed."""
+        self._unanswered = self._rejected = self._failures = self.rounds = 0
+        self.last: OpenRouterError | None = None
+        self.rejection: OpenRouterError | None = None
 
     def unanswered(self, error: OpenRouterError | None = None) -> None:
-        """A create had no answer that tells, or could not be sent."""
+        """Count a create whose answer says nothing, or that could not be sent."""
         self._unanswered += 1
-        self.last = error
+        self.last, self.rejection = error, None
         self._failed()
 
-    def rejected(self) -> None:
-        """A create met a rate limit."""
+    def rejected(self, error: OpenRouterError | None = None) -> None:
+        """Count a create that met a rate limit."""
         self._rejected += 1
         self._failed()
+        self.rejection = error if self._rejected == self._failures else None
 
     def _failed(self) -> None:
         if not self._failures:
@@ -66,25 +69,20 @@ class Patience:
         self._failures += 1
 
     def next_round(self) -> None:
-        """Another round begins."""
+        """Begin another round."""
         self._unanswered = 0
-        self._rounds += 1
+        self.rounds += 1
         self.last = None
 
     @property
-    def rounds(self) -> int:
-        """How many rounds in a row began without a key."""
-        return self._rounds
-
-    @property
-    def needs_a_pause(self) -> bool:
-        """Whether this round had better end."""
+    def is_open(self) -> bool:
+        """Whether this round has to end."""
         return self._unanswered >= OUTAGE or self._is_too_long
 
     @property
-    def is_over(self) -> bool:
-        """Whether the run had better end."""
-        many = self._rounds >= FRUITLESS or self._rejected >= self._most_rejected
+    def is_final(self) -> bool:
+        """Whether the run has to end."""
+        many = self.rounds >= FRUITLESS or self._rejected >= self._most_rejected
         return many or self._is_too_long
 
     @property

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from attrs import define, field
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.masking import escaped, hash_of
 from openrouter_keys._base.scrubbing import count
@@ -268,7 +269,7 @@ def _read(answer: Answer, cls: type[A]) -> A:
 def _read_key(answer: Answer, cls: type[K], hash: str) -> K:
     read = _read(answer, cls)
     found = read.data.hash
-    if found != hash and found.lower() != hash.lower():
+    if canonical(found) != canonical(hash):
         error = AnotherKeyError(f"the answer is of another key than {hash}: of {found}")
         error.asked, error.answered = hash, found
         raise error

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys.models import CreateKeysRequest, Key, UpdateKeysRequest
 
@@ -45,7 +46,7 @@ def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
         asked: the update's body.
         key: the record that the service answered with.
     """
-    if key.hash != hash:
+    if canonical(key.hash) != canonical(hash):
         return f"the update of the key {hash} was answered with another key"
     missed = [name for name, agrees in _CHANGED_SO.items() if not agrees(asked, key)]
     if not missed:
@@ -98,7 +99,7 @@ def _external(asked: CreateKeysRequest, key: Key) -> bool:
 def _workspace_id(asked: _Request, key: Key) -> bool:
     if asked.workspace_id is None or key.workspace_id is None:
         return True
-    return asked.workspace_id.lower() == key.workspace_id.lower()
+    return canonical(asked.workspace_id) == canonical(key.workspace_id)
 
 
 def _disabled(asked: UpdateKeysRequest, key: Key) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
@@ -46,11 +47,11 @@ async def not_gone(
     keys = listed.value.keys
     if not any(_is_at_home(key, workspace_id) for key in keys.values()):
         return dict.fromkeys(hashes, _NONE)
-    return {hash: _LISTED for hash in hashes if hash.lower() in keys}
+    return {hash: _LISTED for hash in hashes if canonical(hash) in keys}
 
 
 def _is_at_home(key: Key, workspace_id: str | None) -> bool:
     """Whether a key that is listed shows that the list is of this workspace."""
     if workspace_id is None or key.workspace_id is None:
         return True  # nobody can say
-    return key.workspace_id.casefold() == workspace_id.casefold()
+    return canonical(key.workspace_id) == canonical(workspace_id)

@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.masking import escaped
 from openrouter_keys._base.unset import left_out
 from openrouter_keys._inputs.options import RequestOptions, merge_headers
@@ -44,7 +45,7 @@ class Listing:
     """What was listed of a workspace.
 
     Attributes:
-        keys: all keys that any look showed, by their hashes in small letters.
+        keys: all keys that any look showed, by their canonical hashes.
         problem: why some may be missing; None: it is proven that none is.
     """
 
@@ -58,7 +59,7 @@ class _Walk:
 
     Attributes:
         since: what is older need not be seen.
-        keys: the keys, by their hashes.
+        keys: the keys, by their canonical hashes.
         passed: whether it came to a key that is older than that, after all that are not.
     """
 
@@ -70,7 +71,7 @@ class _Walk:
     _ordered: bool = True
 
     def add(self, key: Key) -> None:
-        self.keys[key.hash.lower()] = key  # a list may write it in capitals
+        self.keys[canonical(key.hash)] = key
         self._ordered = self._ordered and (self._last is None or key.created_at <= self._last)
         self._last, self.passed = key.created_at, key.created_at < self.since
         self._old = self._old + 1 if self.passed else 0
@@ -168,7 +169,7 @@ class Lister:
         known: Mapping[str, str | None],
     ) -> str | None:
         """Return why keys may be missing on a walk; None: something proves that none is."""
-        listed = known.keys() & walk.keys.keys()
+        listed = {hash for hash in known if canonical(hash) in walk.keys}
         missing = {hash: home or workspace_id for hash, home in known.items() if hash not in listed}
         hidden = await self._hidden(missing)
         if hidden is not None:
@@ -183,7 +184,7 @@ class Lister:
             if hash not in before.keys and not made_meanwhile:
                 return f"the key {hash} was not listed at first"
         gone = {
-            hash: key.workspace_id or workspace_id
+            key.hash: key.workspace_id or workspace_id
             for hash, key in before.keys.items()
             if hash not in walk.keys
         }
@@ -217,5 +218,5 @@ class Lister:
 
 
 def _differ(home: str | None, now: str | None) -> bool:
-    """Whether a key was moved; a workspace's id may be written in capitals."""
-    return bool(home and now) and str(home).casefold() != str(now).casefold()
+    """Whether a key was moved."""
+    return bool(home and now) and canonical(str(home)) != canonical(str(now))

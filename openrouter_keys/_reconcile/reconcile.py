@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from openrouter_keys._base.clock_skew import Skew, Stamp, skew_of
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.masking import escaped
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._protocol.answers import is_api_404
@@ -32,10 +33,11 @@ _AT_ONCE = 8
 
 R = TypeVar("R")
 _Place: TypeAlias = tuple[str | None, str]
-_Candidates: TypeAlias = tuple[dict[_Place, list[Key]], dict[str | None, str]]
 #: Returns the hashes of keys of a workspace that were made since a time, each with the workspace
 #: that its record told; None: not known.
 Known: TypeAlias = Callable[[str | None, datetime], Awaitable[Mapping[str, str | None]]]
+
+_LEFT_OVER = "the key %s, whose secret nobody holds, is left over: %s"
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -108,120 +110,128 @@ async def reconcile(
         asked[doubt.place].append(doubt)
     skew = skew_of([*stamps, *clock.stamps(transport.samples)], clock.unseen)
     lister = Lister(transport, clock, options or {})
-    candidates, incomplete = await _candidates(lister, asked, skew, known)
-    strangers = await _add_told(lister, asked, candidates, incomplete)
+    begins = {place: min(one.begins(skew) for one in doubts) for place, doubts in asked.items()}
+    listed = await _list(lister, begins, known)
+    await _add_told(lister, asked, listed)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
-    ours: dict[str, Key] = {}
-    unproven: dict[str, Key] = {}
-    places: set[tuple[str | None, str, str]] = set()
-    for place, keys in strangers.items():
-        unknown = [key for key in keys if not await _is_known(transport, key, knows)]
-        unproven |= {key.hash: key for key in unknown}
-        places |= {(*place, key.hash) for key in unknown}
-    for place, keys in candidates.items():
-        unknown = [key for key in keys if not await _is_known(transport, key, knows)]
-        if all_known and place[0] not in incomplete:
-            proven, unclear = told_apart(unknown, asked[place], skew)
-        else:
-            proven, unclear = [], unknown
-        ours |= {key.hash: key for key in proven}
-        unproven |= {key.hash: key for key in unclear}
-        places |= {(*place, key.hash) for key in unknown}
-    # The default workspace may have been asked for by its name, too: what one doubt alone would
-    # prove, another can make unclear.
-    ours = {hash: key for hash, key in ours.items() if hash not in unproven}
-    homes = {hash: asked[workspace_id, name] for workspace_id, name, hash in places if hash in ours}
-    looks = await _look_at_all(lister, [*ours])
+    found = {
+        place: [key for key in keys if not await _is_known(transport, key, knows)]
+        for place, keys in listed.found.items()
+    }
+    sure = {place for place in found if all_known and place[0] not in listed.incomplete}
+    ours, _ = _told_apart(found, asked, sure, skew)
+    looks = await _look_at_all(lister, [key.hash for key in ours.values()])
     for hash, look in looks.items():
-        # A list may show one key's hash beside another key's name.
-        if isinstance(look, Ok) and not _is_the_same(look.value, ours[hash], homes[hash], skew):
-            unproven[hash] = look.value
-            del ours[hash]
-        elif isinstance(look, Err) and not _is_missing(look):
-            told = "the key %s, whose secret nobody holds, is left over: %s"
-            _log.warning(told, escaped(hash), look.error)
-    there = [hash for hash in ours if isinstance(looks[hash], Ok)]
+        if isinstance(look, Err) and not _is_missing(look):
+            _log.warning(_LEFT_OVER, escaped(hash), look.error)
+    # A list may show one key's hash beside another key's name, or lag behind.
+    found = {place: [_as_seen(key, looks) for key in keys] for place, keys in found.items()}
+    ours, unproven = _told_apart(found, asked, sure, skew)
+    there = [key.hash for key in ours.values() if isinstance(looks.get(key.hash), Ok)]
     removals, exhausted = await _delete_all(transport, there, options or {})
-    removals |= {hash: Removal.MISSING for hash in ours if _is_missing(looks[hash])}
-    gone = {hash for hash, removal in removals.items() if removal is Removal.DELETED}
-    if missing := removals.keys() - gone:
-        gone |= await _unlisted(missing, _candidates(lister, asked, skew, known))
+    removals |= {hash: Removal.MISSING for hash, look in looks.items() if _is_missing(look)}
+    gone = {canonical(hash) for hash, how in removals.items() if how is Removal.DELETED}
+    # That a list does not show a key proves nothing if it never did.
+    if missing := ({*map(canonical, removals)} - gone) & listed.hashes:
+        gone |= await _unlisted(missing, _list(lister, begins, known))
     return Reconciliation(
         deleted=tuple(key for hash, key in ours.items() if hash in gone),
         left=tuple(key for hash, key in ours.items() if hash not in gone),
         unproven=tuple(unproven.values()),
         exhausted=exhausted,
-        places=frozenset(places),
-        incomplete=tuple(incomplete.items()),
+        places=frozenset((*place, key.hash) for place, keys in found.items() for key in keys),
+        incomplete=tuple(listed.incomplete.items()),
     )
 
 
 async def _is_known(
     transport: Transport, key: Key, knows: Callable[[str], Awaitable[bool]]
 ) -> bool:
-    # A list may write it in capitals. JSON can escape half a surrogate pair, which no journal can
-    # look for.
-    hashes = {escaped(key.hash), escaped(key.hash).lower()}
+    # What was answered may be spelled otherwise than what is listed. JSON can escape half a
+    # surrogate pair, which no journal can look for.
+    hash = escaped(key.hash)
+    hashes = {hash, hash.lower(), hash.upper()}
     return any([hash in transport.made or await knows(hash) for hash in hashes])
 
 
-async def _candidates(
-    lister: Lister, asked: Mapping[_Place, Sequence[Doubt]], skew: Skew, known: Known
-) -> _Candidates:
-    """Collect every key that a doubt may be about; nothing is changed before all is seen.
+def _told_apart(
+    found: Mapping[_Place, Sequence[Key]],
+    asked: Mapping[_Place, Sequence[Doubt]],
+    sure: Set[_Place],
+    skew: Skew,
+) -> tuple[dict[str, Key], dict[str, Key]]:
+    """Return which keys are provably ours, and which not, by their canonical hashes."""
+    ours: dict[str, Key] = {}
+    unproven: dict[str, Key] = {}
+    for place, keys in found.items():
+        proven, unclear = told_apart(keys, asked[place], skew) if place in sure else ([], keys)
+        ours |= {canonical(key.hash): key for key in proven}
+        unproven |= {canonical(key.hash): key for key in unclear}
+    # The default workspace may have been asked for by its name, too: what one doubt alone would
+    # prove, another can make unclear.
+    return {hash: key for hash, key in ours.items() if hash not in unproven}, unproven
 
-    Returns:
-        The keys; and the workspaces whose list is not proven to be whole, each with the reason.
+
+def _as_seen(listed: Key, looks: Mapping[str, Ok[Key] | Err]) -> Key:
+    """Return a key as a look at it showed it, under the hash that was listed."""
+    look = looks.get(listed.hash)
+    return evolve(look.value, hash=listed.hash) if isinstance(look, Ok) else listed
+
+
+@frozen
+class _Listed:
+    """What lists show.
+
+    Attributes:
+        begins: before what time no key can be ours, by the workspace and the name asked for.
+        found: every key that a doubt may be about, by the same.
+        hashes: the canonical hashes of all keys that are listed.
+        incomplete: the workspaces whose list is not proven to be whole, each with the reason.
     """
-    begins = {place: min(one.begins(skew) for one in doubts) for place, doubts in asked.items()}
-    found: dict[_Place, list[Key]] = defaultdict(list)
-    incomplete: dict[str | None, str] = {}
-    for workspace_id in {workspace_id for workspace_id, _ in asked}:
+
+    begins: Mapping[_Place, datetime]
+    found: dict[_Place, list[Key]] = field(factory=lambda: defaultdict[_Place, list[Key]](list))
+    hashes: set[str] = field(factory=set[str])
+    incomplete: dict[str | None, str] = field(factory=dict[str | None, str])
+
+    def add(self, place: _Place, key: Key) -> None:
+        """Add a key, unless it is older than every create of its place."""
+        if key.created_at >= self.begins[place]:
+            self.found[place].append(key)
+
+
+async def _list(lister: Lister, begins: Mapping[_Place, datetime], known: Known) -> _Listed:
+    """List each workspace of the doubts; nothing is changed before all is seen."""
+    listed = _Listed(begins)
+    for workspace_id in {workspace_id for workspace_id, _ in begins}:
         since = min(time for (of, _), time in begins.items() if of == workspace_id)
-        must = await known(workspace_id, since)
-        listing = await lister.list(workspace_id, since, must)
+        listing = await lister.list(workspace_id, since, await known(workspace_id, since))
         if listing.problem is not None:
-            incomplete[workspace_id] = listing.problem
-        names = Names([name for of, name in asked if of == workspace_id], listing.keys.values())
+            listed.incomplete[workspace_id] = listing.problem
+        listed.hashes.update(listing.keys)
+        names = Names([name for of, name in begins if of == workspace_id], listing.keys.values())
         for key in listing.keys.values():
             for name in names.meant_by(key.name):
-                if key.created_at >= begins[workspace_id, name]:
-                    found[workspace_id, name].append(key)
-    return found, incomplete
+                listed.add((workspace_id, name), key)
+    return listed
 
 
 async def _add_told(
-    lister: Lister,
-    asked: Mapping[_Place, Sequence[Doubt]],
-    candidates: dict[_Place, list[Key]],
-    incomplete: dict[str | None, str],
-) -> dict[_Place, list[Key]]:
-    """Look at keys that answers told without their secrets: a list may not have them yet.
-
-    Args:
-        lister: what to ask.
-        asked: the doubts.
-        candidates: gets such keys, where they have the name that was asked for.
-        incomplete: gets the workspaces of those that cannot be looked at.
-
-    Returns:
-        Those that have another name.
-    """
-    strangers: dict[_Place, list[Key]] = defaultdict(list)
-    listed = {key.hash.lower() for keys in candidates.values() for key in keys}
+    lister: Lister, asked: Mapping[_Place, Sequence[Doubt]], listed: _Listed
+) -> None:
+    """Add keys that answers named without their secrets: a list may not have them yet."""
     told = {(place, one.told) for place, doubts in asked.items() for one in doubts if one.told}
-    unseen = [(place, hash) for place, hash in told if hash.lower() not in listed]
+    found = {canonical(key.hash) for keys in listed.found.values() for key in keys}
+    unseen = [(place, hash) for place, hash in told if canonical(hash) not in found]
     looks = await _look_at_all(lister, [hash for _, hash in unseen])
     for place, hash in unseen:
         look = looks[hash]
         if isinstance(look, Ok):
-            kind = candidates if look.value.name == place[1] else strangers
-            kind[place].append(look.value)
+            listed.add(place, look.value)
         elif not _is_missing(look):
-            problem = f"the key {hash}, which an answer told, could not be looked at: {look.error}"
-            incomplete.setdefault(place[0], escaped(problem))
-    return strangers
+            problem = f"the key {hash}, which an answer named, could not be looked at: {look.error}"
+            listed.incomplete.setdefault(place[0], escaped(problem))
 
 
 async def _look_at_all(lister: Lister, hashes: Sequence[str]) -> dict[str, Ok[Key] | Err]:
@@ -236,12 +246,6 @@ async def _look_at_all(lister: Lister, hashes: Sequence[str]) -> dict[str, Ok[Ke
 
 def _is_missing(look: Ok[Key] | Err) -> bool:
     return isinstance(look, Err) and is_api_404(look.error)
-
-
-def _is_the_same(key: Key, listed: Key, doubts: Iterable[Doubt], skew: Skew) -> bool:
-    """Whether a key is what the list made of it, and still provably one of these creates'."""
-    same = (key.name, key.created_at) == (listed.name, listed.created_at)
-    return same and any(doubt.proves(key, skew) for doubt in doubts)
 
 
 async def _delete_all(
@@ -266,14 +270,16 @@ async def _delete_all(
     return removals, exhausted
 
 
-async def _unlisted(missing: Set[str], listing: Awaitable[_Candidates]) -> Set[str]:
+async def _unlisted(missing: Set[str], listing: Awaitable[_Listed]) -> Set[str]:
     """Return which keys the list, which had them a moment ago, does not have any more."""
     listed = await attempt(listing)
-    problem: object = listed.error if isinstance(listed, Err) else [*listed.value[1].values()]
-    if isinstance(listed, Err) or problem:
-        _log.warning("the keys %s may be left over: %s", escaped(", ".join(missing)), problem)
+    if isinstance(listed, Err) or listed.value.incomplete:
+        why: object = (
+            listed.error if isinstance(listed, Err) else [*listed.value.incomplete.values()]
+        )
+        _log.warning("the keys %s may be left over: %s", escaped(", ".join(missing)), why)
         return frozenset()
-    still = {key.hash for keys in listed.value[0].values() for key in keys} & missing
+    still = missing & listed.value.hashes
     for hash in still:
         told = "the key %s is left over: it is listed, and told to be missing"
         _log.warning(told, escaped(hash))
@@ -299,8 +305,7 @@ async def removed(
     except QuotaExhaustedError:
         raise
     except OpenRouterError as error:
-        told = "the key %s, whose secret nobody holds, is left over: %s"
-        _log.warning(told, escaped(hash), error)
+        _log.warning(_LEFT_OVER, escaped(hash), error)
         return None
     if removal is Removal.DELETED:
         told = "the key %s was deleted: a create without an answer had made it"

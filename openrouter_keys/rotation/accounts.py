@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import AccountChangedError, NotFoundResponseError
@@ -43,14 +44,14 @@ async def refuse_another_account(
     page = await transport.perform(list_(), {})
     clock.learn(page.http)
     found = _workspaces(page.data)
-    if found & {*map(str.casefold, known)}:
+    if found & {*map(canonical, known)}:
         return
     for workspace_id in known:
         outcome = await attempt(transport.perform(list_(workspace_id=workspace_id), {}))
         if isinstance(outcome, Err):
             if not isinstance(outcome.error, NotFoundResponseError):
                 raise outcome.error
-        elif not (shown := _workspaces(outcome.value.data)) or workspace_id.casefold() in shown:
+        elif not (shown := _workspaces(outcome.value.data)) or canonical(workspace_id) in shown:
             return
     # Their workspaces may have been deleted, which says nothing of keys that this one can see.
     async for looked in planning.look(hashes):
@@ -60,4 +61,4 @@ async def refuse_another_account(
 
 
 def _workspaces(keys: Iterable[Key]) -> set[str]:
-    return {key.workspace_id.casefold() for key in keys if isinstance(key.workspace_id, str)}
+    return {canonical(key.workspace_id) for key in keys if isinstance(key.workspace_id, str)}

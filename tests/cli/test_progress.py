@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openrouter_keys.cli.rotate.countdown import in_words
-from openrouter_keys.cli.terminal.progress import Lines, Pace, clock, teller
+from openrouter_keys.cli.terminal.progress import Lines, Speed, clock, progress_of
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.provisioning.report import ProvisionProgress
 from tests.tables import in_one_test
@@ -33,9 +33,9 @@ def progress(elapsed: float, created: int = 0, **given: Any) -> ProvisionProgres
 
 def lines(*seen: ProvisionProgress) -> list[str]:
     told: list[str] = []
-    with Lines(told.append) as teller:
+    with Lines(told.append) as shown:
         for each in seen:
-            teller.tell(each)
+            shown.show(each)
     return [line.removeprefix("openrouter-keys: ").removesuffix("\n") for line in told]
 
 
@@ -67,20 +67,20 @@ def test_a_line_is_told_at_each_change_of_phase() -> None:
 
 
 def test_what_was_settled_before_makes_nothing_look_fast() -> None:
-    pace = Pace()
-    pace.see(progress(0.0))
+    speed = Speed()
+    speed.see(progress(0.0))
     last = progress(2.0, created=20, settled_before=900)
-    pace.see(last)
-    assert pace.speed == 10
-    assert pace.left(last) == 8
+    speed.see(last)
+    assert speed.per_second == 10
+    assert speed.left(last) == 8
 
 
 def test_the_speed_is_that_of_late() -> None:
-    pace = Pace()
+    speed = Speed()
     for second in range(60):
-        pace.see(progress(float(second), created=100 * min(second, 20)))
-    assert pace.speed == 0
-    assert pace.left(progress(60.0)) is None
+        speed.see(progress(float(second), created=100 * min(second, 20)))
+    assert speed.per_second == 0
+    assert speed.left(progress(60.0)) is None
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_a_service_that_is_away_makes_the_library_warn_of_is_said_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = logging.getLogger("openrouter_keys")
-    with teller(quiet=True) as quiet, warnings_to(quiet.say):
+    with progress_of(quiet=True) as quiet, warnings_to(quiet.say):
         for number in range(3):
             log.warning("provision: the reconcile waits for another round: %s", number)
     told = capsys.readouterr().err
@@ -121,9 +121,9 @@ def test_the_librarys_warnings_are_said_in_the_commands_own_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = logging.getLogger("openrouter_keys")
-    with teller(quiet=True) as quiet, warnings_to(quiet.say):
+    with progress_of(quiet=True) as quiet, warnings_to(quiet.say):
         log.warning("provision: the reconcile waits for %s", "another round")
-        quiet.tell(progress(0.0))
+        quiet.show(progress(0.0))
     assert not log.handlers
     told = capsys.readouterr()
     assert "openrouter-keys: provision: the reconcile waits for another round\n" in told.err

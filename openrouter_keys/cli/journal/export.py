@@ -13,7 +13,6 @@ from cyclopts import Group, Parameter
 
 from openrouter_keys._protocol.drift import mismatches
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
-from openrouter_keys.cli.secrets import destination
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker, TextTaker, WholeLines, writer
 from openrouter_keys.cli.secrets.sources import STANDARD
@@ -49,7 +48,7 @@ async def export(
     path: JournalFile,
     /,
     *,
-    to: Destination = destination.DEFAULT,
+    to: Destination = Destination(),
     identity: Annotated[
         File | None,
         Parameter(help="A file with the age identity that opens sealed secrets; - for stdin."),

@@ -17,13 +17,10 @@ from openrouter_keys._base.unset import UNSET
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.cli.exit_codes import FAILED, CommandError, UsageError
 from openrouter_keys.cli.keys.delete import NOT_DELETED
-from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.secrets import destination
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker
 from openrouter_keys.cli.secrets.sources import read_secret
-from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import say, write
 from openrouter_keys.cli.terminal.output import Output, print_json, print_record
@@ -66,9 +63,9 @@ async def create(
         ),
     ] = "raise",
     dry_run: DryRun = False,
-    to: Destination = destination.DEFAULT,
-    out: Output = output.DEFAULT,
-    connection: Connection = connection.DEFAULT,
+    to: Destination = Destination(),
+    out: Output = Output(),
+    connection: Connection = Connection(),
 ) -> int:
     """Create a key. Its secret is shown once and never again."""
     request = CreateKeysRequest(

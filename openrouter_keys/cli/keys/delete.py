@@ -1,7 +1,7 @@
 """`delete`: one key, many, or those whose hashes stand on standard input."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final
 
 import anyio
@@ -11,11 +11,9 @@ from cyclopts import Parameter
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
-from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.messages import counted, named, say
-from openrouter_keys.cli.terminal.output import Output, print_records
+from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.client import AsyncOpenRouter
@@ -73,8 +71,8 @@ async def delete(
     *,
     yes: Yes = False,
     dry_run: DryRun = False,
-    out: Output = output.DEFAULT,
-    connection: Connection = connection.DEFAULT,
+    out: Output = Output(),
+    connection: Connection = Connection(),
 ) -> int:
     """Delete keys for good: programs that use them fail from then on."""
     given = hashes_given(hashes, connection)
@@ -89,7 +87,8 @@ async def delete(
             except (asyncio.CancelledError, QuotaExhaustedError):
                 _tell_interrupted(there)
                 raise
-    await print_records(_records(doomed), out, _COLUMNS, _print)
+    records = [key.record() for key in doomed]
+    await print_records(records, out, _COLUMNS, in_columns(_COLUMNS, {}))
     failed = sum(key.failed for key in doomed)
     if not failed:
         return DONE
@@ -142,15 +141,3 @@ async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
 
 def _told(keys: Sequence[_Doomed]) -> str:
     return f"{counted(len(keys), 'key')} for good ({named([key.name for key in keys])})"
-
-
-async def _records(keys: Sequence[_Doomed]) -> AsyncIterator[Record]:
-    for key in keys:
-        yield key.record()
-
-
-def _print(records: Sequence[Record]) -> None:
-    # Loaded late: programs need no table.
-    from openrouter_keys.cli.terminal.tables import print_table  # noqa: PLC0415
-
-    print_table(records, _COLUMNS, {}, what="key")

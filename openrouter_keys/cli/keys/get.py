@@ -9,10 +9,8 @@ from cyclopts import Parameter
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
-from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.sources import STANDARD, find_secret
-from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.output import Output, print_record
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.values import File
@@ -25,7 +23,7 @@ SecretFile = Annotated[
 
 
 async def get(
-    hash: Hash, /, *, out: Output = output.DEFAULT, connection: Connection = connection.DEFAULT
+    hash: Hash, /, *, out: Output = Output(), connection: Connection = Connection()
 ) -> None:
     """Show one key."""
     async with connection.client() as client:
@@ -33,9 +31,7 @@ async def get(
         print_record(data_of(await client.api_keys.get(whole)), out)
 
 
-async def current(
-    *, out: Output = output.DEFAULT, connection: Connection = connection.DEFAULT
-) -> None:
+async def current(*, out: Output = Output(), connection: Connection = Connection()) -> None:
     """Show the key that is in use: what it may spend, and whether it is a management key."""
     async with connection.client() as client:
         print_record(data_of(await client.api_keys.get_current_key_metadata()), out)
@@ -44,8 +40,8 @@ async def current(
 async def find(
     *,
     file: SecretFile = STANDARD,
-    out: Output = output.DEFAULT,
-    connection: Connection = connection.DEFAULT,
+    out: Output = Output(),
+    connection: Connection = Connection(),
 ) -> None:
     """Say which key a leaked secret is, without printing it.
 

@@ -10,9 +10,7 @@ from openrouter_keys._protocol.drift import unchanged
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.keys.get import data_of
 from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
-from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun
@@ -40,8 +38,8 @@ async def update(
         str | None, Parameter(metavar="UUID", help="The workspace to move it to.")
     ] = None,
     dry_run: DryRun = False,
-    out: Output = output.DEFAULT,
-    connection: Connection = connection.DEFAULT,
+    out: Output = Output(),
+    connection: Connection = Connection(),
 ) -> None:
     """Change a key: what is given, and nothing else. `--limit none` takes its limit away."""
     request = UpdateKeysRequest(

@@ -86,7 +86,3 @@ def _trusting(file: str) -> ssl.SSLContext:
     except OSError as error:
         problem = error.strerror or "it cannot be read"
     raise UsageError(f"--ca-file: {problem}")
-
-
-#: What a command takes whose user gave no option of these.
-DEFAULT = Connection()

@@ -110,8 +110,3 @@ def _check(check: Callable[[], object]) -> None:
     except InvalidArgumentError as error:
         problem = str(error)
         raise UsageError(problem if problem.startswith("--") else f"--{problem}") from None
-
-
-#: What a command does whose user gave no option of these.
-UNPACED: Final = Pace()
-UNBOUNDED: Final = Bounds()

@@ -16,16 +16,12 @@ from openrouter_keys.cli.exit_codes import (
     UsageError,
 )
 from openrouter_keys.cli.journal.export import reading
-from openrouter_keys.cli.options import connection as connections
-from openrouter_keys.cli.options import runs
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.runs import Bounds, Pace
-from openrouter_keys.cli.provision import output as provision_output
 from openrouter_keys.cli.provision.ending import Ending
 from openrouter_keys.cli.provision.output import ProvisionOutput
 from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.cli.provision.plan_view import show
-from openrouter_keys.cli.secrets import destination
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.rescue import Keeping
 from openrouter_keys.cli.secrets.sinks import Results, results_of
@@ -35,7 +31,7 @@ from openrouter_keys.cli.specs.rows import FIELDS
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import print_json
-from openrouter_keys.cli.terminal.progress import Teller, teller
+from openrouter_keys.cli.terminal.progress import Progress, progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.cli.values import File, Flag
@@ -57,17 +53,17 @@ class _Order:
     bounds: Bounds
     results: Results | None
     ending: Ending
-    teller: Teller
+    progress: Progress
 
     def interrupted(self) -> None:
         """Tell at once that it is heard."""
         self.ending.stopped_by = "interrupted"
-        self.teller.say(self.ending.finishing())
+        self.progress.say(self.ending.finishing())
 
     def warn(self, text: str) -> None:
         """Tell what the library warns of, but what the end tells."""
         if self.ending.stopped_by is None:
-            self.teller.say(text)
+            self.progress.say(text)
 
 
 def provision(
@@ -96,11 +92,11 @@ def provision(
     ] = False,
     yes: Yes = False,
     quiet: Annotated[Flag, Parameter(alias="-q", help="Tell nothing but problems.")] = False,
-    pace: Pace = runs.UNPACED,
-    bounds: Bounds = runs.UNBOUNDED,
-    to: Destination = destination.DEFAULT,
-    out: ProvisionOutput = provision_output.DEFAULT,
-    connection: Connection = connections.DEFAULT,
+    pace: Pace = Pace(),
+    bounds: Bounds = Bounds(),
+    to: Destination = Destination(),
+    out: ProvisionOutput = ProvisionOutput(),
+    connection: Connection = Connection(),
 ) -> int:
     """Create a key for each row of a file, none twice, whatever fails; no secret is lost.
 
@@ -141,7 +137,7 @@ def provision(
                 bounds=bounds,
                 results=results,
                 ending=ending,
-                teller=teller(quiet=quiet, bar=not (out.jsonl and sys.stdout.isatty())),
+                progress=progress_of(quiet=quiet, bar=not (out.jsonl and sys.stdout.isatty())),
             )
             code = asyncio.run(_provisioned(client, order))
     if out.json and ending.report is not None:
@@ -223,9 +219,9 @@ async def _provisioned(client: AsyncOpenRouter, order: _Order) -> int:
 async def _report(client: AsyncOpenRouter, order: _Order) -> ProvisionReport:
     def tell(progress: ProvisionProgress) -> None:
         order.ending.see(progress)
-        order.teller.tell(progress)
+        order.progress.show(progress)
 
-    with order.teller:
+    with order.progress:
         try:
             return await client.provision(
                 order.specs,

@@ -1,6 +1,6 @@
 """What `provision` prints: the options of `output`, in its own words."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from attrs import frozen
 from cyclopts import Group, Parameter
@@ -21,7 +21,3 @@ class ProvisionOutput(Output):
         Flag, Parameter(help="Print a line of JSON for each key made; with --plan, for each row.")
     ] = False
     csv: Annotated[Flag, Parameter(help="With --plan only: print it as CSV.")] = False
-
-
-#: What a command prints whose user gave no option of these.
-DEFAULT: Final = ProvisionOutput()

@@ -9,11 +9,11 @@ from typing import Final, TypeAlias, cast
 from openrouter_keys.cli.exit_codes import DONE, FAILED
 from openrouter_keys.cli.provision.plan import Plan, Step, steps
 from openrouter_keys.cli.terminal.messages import counted, say
-from openrouter_keys.cli.terminal.output import Output, print_json, print_records
+from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
-from openrouter_keys.errors import JSON, IncompleteListingError, NoResponseError
+from openrouter_keys.errors import IncompleteListingError, NoResponseError
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.specs import KeySpec
 
@@ -42,14 +42,8 @@ async def show(
     there = Counter[_Name]() if client is None else await _same_names(client, specs, journal)
     plan = Plan()
     records = _records(specs, journal, there, plan)
-    if out.format == "json":
-        data: list[JSON] = [dict(record) async for record in records]
-        print_json({"data": data, "summary": plan.summary()})
-    else:
-        await print_records(records, out, _COLUMNS, _print)
-    sys.stdout.flush()
-    told = [*plan.lines(), *_names_told(there)]
-    for line in told:
+    await print_records(records, out, _COLUMNS, _print, lambda: {"summary": plan.summary()})
+    for line in (*plan.lines(), *_names_told(there)):
         say(line)
     return DONE if plan.first_changed is None else FAILED
 
@@ -107,10 +101,8 @@ def _names_told(there: Counter[_Name]) -> list[str]:
 
 
 def _print(records: Sequence[Record]) -> None:
-    # Loaded late: programs need no table.
-    from openrouter_keys.cli.terminal.tables import print_table  # noqa: PLC0415
-
-    shown = [{**record, "same_name": record["same_name"] or None} for record in records[:_MOST]]
-    print_table(shown, _SHOWN, _HEADINGS, what="key")
+    in_columns(_SHOWN, _HEADINGS, lambda each: {**each, "same_name": each["same_name"] or None})(
+        records[:_MOST]
+    )
     if len(records) > _MOST:
         sys.stdout.write(f"and {len(records) - _MOST:,} more: --csv shows all\n")

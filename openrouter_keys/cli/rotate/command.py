@@ -8,16 +8,13 @@ from cyclopts import Parameter
 
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
-from openrouter_keys.cli.options import connection as connections
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.options.runs import UNPACED, Pace, check_recipient
+from openrouter_keys.cli.options.runs import Pace, check_recipient
 from openrouter_keys.cli.rotate.finish import finish_rotation, show_due
 from openrouter_keys.cli.rotate.order import Order, is_there, stored
 from openrouter_keys.cli.rotate.start import make_twins
 from openrouter_keys.cli.rotate.view import changes, problems_of, show
-from openrouter_keys.cli.secrets import destination
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
@@ -75,10 +72,10 @@ async def rotate(
     yes: Yes = False,
     dry_run: DryRun = False,
     quiet: Annotated[Flag, Parameter(alias="-q", help="Tell nothing but problems.")] = False,
-    pace: Pace = UNPACED,
-    to: Destination = destination.DEFAULT,
-    out: Output = output.DEFAULT,
-    connection: Connection = connections.DEFAULT,
+    pace: Pace = Pace(),
+    to: Destination = Destination(),
+    out: Output = Output(),
+    connection: Connection = Connection(),
 ) -> int:
     """Replace keys by twins with the same settings; the old ones are deleted when you say so.
 

@@ -18,7 +18,7 @@ from openrouter_keys.cli.secrets.handover import Handed, Taker
 from openrouter_keys.cli.secrets.sinks import Results, printed
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import keys
-from openrouter_keys.cli.terminal.progress import teller
+from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import confirm
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.client import AsyncOpenRouter
@@ -57,12 +57,12 @@ async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
 async def _make(client: AsyncOpenRouter, order: Order, ending: Ending) -> RotationReport:
     # A bar would get in the way of what goes to the same terminal.
     bar = not (order.to.show_secret and sys.stdout.isatty())
-    with _results(order.to) as results, teller(quiet=order.quiet, bar=bar) as telling:
+    with _results(order.to) as results, progress_of(quiet=order.quiet, bar=bar) as telling:
 
         def see(progress: ProvisionProgress) -> None:
             ending.see(progress)
             if progress.total:
-                telling.tell(progress)
+                telling.show(progress)
 
         def hear() -> None:
             ending.stopped_by = "interrupted"

@@ -1,8 +1,7 @@
 """How rotations are shown: each key and its twin, and how a call ended. No network."""
 
 import shlex
-import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, SOME_FAILED
@@ -11,7 +10,7 @@ from openrouter_keys.cli.rotate.order import Order
 from openrouter_keys.cli.secrets.handover import free_name
 from openrouter_keys.cli.secrets.whereabouts import export_command
 from openrouter_keys.cli.terminal.messages import keys, say
-from openrouter_keys.cli.terminal.output import Output, print_json, print_records
+from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.errors import JSON
 from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
@@ -68,13 +67,13 @@ async def show(
     rotations: Iterable[Rotation], out: Output, report: RotationReport | None = None
 ) -> None:
     """Print rotations, and for JSON how they ended."""
-    records = [record_of(rotation) for rotation in rotations]
-    if out.format == "json":
-        answer: dict[str, JSON] = {"data": [dict(record) for record in records]}
-        print_json(answer if report is None else {**answer, "report": _report(report)})
-    else:
-        await print_records(_each(records), out, FIELDS, _print)
-        sys.stdout.flush()
+    await print_records(
+        map(record_of, rotations),
+        out,
+        FIELDS,
+        in_columns(_COLUMNS, _HEADINGS, _row),
+        lambda: {} if report is None else {"report": _report(report)},
+    )
 
 
 def changes(rotations: Iterable[Rotation]) -> str:
@@ -97,17 +96,6 @@ def preview(rotations: Sequence[Rotation]) -> None:
 
     rows = [_row(record_of(rotation)) for rotation in rotations]
     console(stderr=True).print(table_of(rows, _COLUMNS, _HEADINGS))
-
-
-async def _each(records: Sequence[Record]) -> AsyncIterator[Record]:
-    for record in records:
-        yield record
-
-
-def _print(records: Sequence[Record]) -> None:
-    from openrouter_keys.cli.terminal.tables import print_table  # noqa: PLC0415
-
-    print_table([*map(_row, records)], _COLUMNS, _HEADINGS, what="key")
 
 
 def _row(record: Record) -> Record:

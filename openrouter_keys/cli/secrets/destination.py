@@ -87,7 +87,3 @@ class Destination:
             CommandError: it cannot be read as one, or there is no such program.
         """
         return None if self.to_command is None else CommandTaker.of(self.to_command)
-
-
-#: What a command does whose user gave no option of these.
-DEFAULT: Final = Destination()

@@ -5,7 +5,7 @@ A standard output that is no terminal gets tab-separated values with a header.
 
 import json
 import sys
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
 from attrs import frozen
@@ -48,10 +48,6 @@ class Output:
         return "table" if sys.stdout.isatty() else "text"
 
 
-#: What a command prints whose user gave no option of these.
-DEFAULT: Final = Output()
-
-
 def columns_of(
     given: str | None, default: Sequence[str], known: Sequence[str], option: str = "--columns"
 ) -> Sequence[str]:
@@ -71,31 +67,60 @@ def columns_of(
 
 
 async def print_records(
-    records: AsyncIterable[Record],
+    records: AsyncIterable[Record] | Iterable[Record],
     output: Output,
-    columns: Sequence[str],
-    table: Callable[[Sequence[Record]], None],
+    fields: Sequence[str],
+    table: Callable[[Sequence[Record]], object],
+    more: Callable[[], Record] = dict,
 ) -> None:
-    """Print records, each as it comes where the format allows it, and no secret in any.
+    """Print records, each as it comes where the format allows it; secrets in them are masked.
 
     Args:
         records: what to print.
-        output: how.
-        columns: the fields that CSV and tab-separated values have.
+        output: the format.
+        fields: the columns of CSV and of tab-separated values.
         table: prints all of them for people.
+        more: returns what JSON has beside them; called when all have come.
     """
+    each = records if isinstance(records, AsyncIterable) else _one_by_one(records)
     if output.format == "table":
-        table([_shown(record) async for record in records])
+        table([_masked(record) async for record in each])
     elif output.format == "json":
-        print_json({"data": [dict(record) async for record in records]})
+        print_json({"data": [dict(record) async for record in each], **more()})
     else:
         write = None
-        async for record in records:
-            # Its header is only written once it is known that there is something to print.
-            write = write or _row_writer(output.format, columns)
-            write(_shown(record))
+        async for record in each:
+            # The header waits for the first record: an error before it leaves no output.
+            write = write or _row_writer(output.format, fields)
+            write(_masked(record))
         if write is None:
-            _row_writer(output.format, columns)
+            _row_writer(output.format, fields)
+    sys.stdout.flush()
+
+
+async def _one_by_one(records: Iterable[Record]) -> AsyncIterator[Record]:
+    for record in records:
+        yield record
+
+
+def in_columns(
+    names: Sequence[str], headings: Mapping[str, str], row: Callable[[Record], Record] = dict
+) -> Callable[[Sequence[Record]], None]:
+    """Return what prints records as a table of columns, for `print_records`.
+
+    Args:
+        names: the columns.
+        headings: their headings, where a column's name is not clear.
+        row: makes the row of a record.
+    """
+
+    def table(records: Sequence[Record]) -> None:
+        # Loaded late: programs need no table.
+        from openrouter_keys.cli.terminal.tables import print_table  # noqa: PLC0415
+
+        print_table([*map(row, records)], names, headings, what="key")
+
+    return table
 
 
 def print_record(record: Record, output: Output, **secret: str) -> None:
@@ -106,7 +131,7 @@ def print_record(record: Record, output: Output, **secret: str) -> None:
         output: how.
         **secret: a field that is printed as it is.
     """
-    record = {**_shown(record), **secret}
+    record = {**_masked(record), **secret}
     if output.format == "json":
         _write_json({"data": record})
     elif output.format == "text":
@@ -121,7 +146,7 @@ def print_record(record: Record, output: Output, **secret: str) -> None:
         _row_writer(output.format, tuple(record))(record)
 
 
-def _shown(record: Record) -> dict[str, JSON]:
+def _masked(record: Record) -> dict[str, JSON]:
     return {scrub(name): scrubbed(value) for name, value in record.items()}
 
 
@@ -132,7 +157,7 @@ def print_json(value: Record, **secret: str) -> None:
         value: the object; what looks like a secret in it is masked.
         **secret: a member that is printed as it is, before the others.
     """
-    _write_json({**secret, **_shown(value)})
+    _write_json({**secret, **_masked(value)})
 
 
 def _write_json(value: JSON) -> None:

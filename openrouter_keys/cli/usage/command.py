@@ -1,38 +1,25 @@
 """`usage`: who spends what, of which limit; as a table with bars, for programs, or as a page."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
-from openrouter_keys.cli.options import connection
 from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.options.selection import Selection
 from openrouter_keys.cli.secrets.sources import STANDARD
-from openrouter_keys.cli.terminal import output
 from openrouter_keys.cli.terminal.messages import keys, named, say
-from openrouter_keys.cli.terminal.output import Output, print_json, print_records
-from openrouter_keys.cli.terminal.text import Record
-from openrouter_keys.cli.usage.spending import FIELDS, Sort, Spending, Spendings, ordered, spending
+from openrouter_keys.cli.terminal.output import Output, print_records
+from openrouter_keys.cli.usage.spending import FIELDS, Sort, Spendings, ordered, spending
 from openrouter_keys.cli.values import File, Flag
-from openrouter_keys.client import AsyncOpenRouter
-from openrouter_keys.errors import JSON
 
 
 async def usage(
     *,
-    name: Annotated[
-        str | None, Parameter(metavar="PATTERN", help="Only those whose name matches, as `cust-*`.")
-    ] = None,
-    all: Annotated[Flag, Parameter(alias="-a", help="Disabled and expired ones, too.")] = False,
-    workspace_id: Annotated[
-        str | None,
-        Parameter(metavar="UUID", help="Those of a workspace; else those of the default one."),
-    ] = None,
+    of: Selection = Selection(),
     sort: Annotated[
         Sort, Parameter(help="The largest first; spent: of all time, share: of the limit.")
     ] = "month",
@@ -55,21 +42,21 @@ async def usage(
         File | None, Parameter(help="Make a page of it, in a new file; - for standard output.")
     ] = None,
     force: Annotated[Flag, Parameter(help="The page may replace a file.")] = False,
-    out: Output = output.DEFAULT,
-    connection: Connection = connection.DEFAULT,
+    out: Output = Output(),
+    connection: Connection = Connection(),
 ) -> int:
     """Show who spends what, in US dollars; days, weeks and months begin at midnight UTC."""
     _check_page(html, out, force=force)
     async with connection.client() as client:
-        found = _found(client, name, near / 100, include_all=all, workspace_id=workspace_id)
-        every = ordered([each async for each in found], sort)
+        now = datetime.now(UTC)
+        every = ordered([spending(key, near / 100, now) async for key in of.keys(client)], sort)
     spendings = Spendings(
         shown=every[:top],
         others=[] if top is None else every[top:],
         sort=sort,
         near=near / 100,
-        made_at=datetime.now(UTC),
-        scope=_scope(name, include_all=all, workspace_id=workspace_id),
+        made_at=now,
+        scope=str(of),
     )
     if html is None:
         await _print(spendings, out)
@@ -78,45 +65,15 @@ async def usage(
     return _alarm(spendings) if fail_near else DONE
 
 
-async def _found(
-    client: AsyncOpenRouter,
-    name: str | None,
-    near: float,
-    *,
-    include_all: bool,
-    workspace_id: str | None,
-) -> AsyncIterator[Spending]:
-    every = client.api_keys.iterate(
-        include_disabled=include_all, include_expired=include_all, workspace_id=workspace_id
-    )
-    now = datetime.now(UTC)
-    async for key in every:
-        if name is None or fnmatchcase(key.name, name):
-            yield spending(key, near, now)
-
-
-def _scope(name: str | None, *, include_all: bool, workspace_id: str | None) -> str:
-    told = [f"names like {name}"] if name else []
-    told += [f"workspace {workspace_id}"] if workspace_id else []
-    return ", ".join([*told, "disabled and expired ones, too"] if include_all else told)
-
-
 async def _print(spendings: Spendings, out: Output) -> None:
-    if out.format == "json":
-        data: list[JSON] = [dict(each.record()) for each in spendings.shown]
-        print_json({"data": data, "total": dict(spendings.total())})
-    elif out.format == "table":
+    def table(_: object) -> None:
         # Loaded late: programs need no table.
         from openrouter_keys.cli.usage.table import print_usage  # noqa: PLC0415
 
         print_usage(spendings)
-    else:
-        await print_records(_records(spendings.shown), out, FIELDS, lambda _: None)
 
-
-async def _records(spendings: Sequence[Spending]) -> AsyncIterator[Record]:
-    for each in spendings:
-        yield each.record()
+    records = [each.record() for each in spendings.shown]
+    await print_records(records, out, FIELDS, table, lambda: {"total": dict(spendings.total())})
 
 
 def _check_page(html: str | None, out: Output, *, force: bool) -> None:
@@ -125,7 +82,7 @@ def _check_page(html: str | None, out: Output, *, force: bool) -> None:
         if force:
             raise UsageError("--force goes with --html")
         return
-    if out != output.DEFAULT:
+    if out != Output():
         raise UsageError("give --html, or one of --json, --jsonl and --csv")
     if html != STANDARD:
         # Loaded late: few make a page.

@@ -1,0 +1,51 @@
+"""Which keys a command is about: the options of `list` and `usage`."""
+
+from collections.abc import AsyncIterator
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from attrs import frozen
+from cyclopts import Parameter
+
+from openrouter_keys.cli.values import Flag
+from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.models import Key
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class Selection:
+    """Which keys; without any of these, those of the default workspace that work."""
+
+    name: Annotated[
+        str | None,
+        Parameter(metavar="PATTERN", help="Only keys whose name matches, such as `cust-*`."),
+    ] = None
+    all: Annotated[Flag, Parameter(alias="-a", help="Disabled and expired keys, too.")] = False
+    workspace_id: Annotated[
+        str | None,
+        Parameter(metavar="UUID", help="The keys of this workspace; else of the default one."),
+    ] = None
+
+    async def keys(
+        self, client: AsyncOpenRouter, *, disabled: bool = False, expired: bool = False
+    ) -> AsyncIterator[Key]:
+        """Go through the keys, newest first.
+
+        Args:
+            client: what asks for them.
+            disabled: disabled ones, too, without `--all`.
+            expired: expired ones, too, without `--all`.
+        """
+        async for key in client.api_keys.iterate(
+            include_disabled=disabled or self.all,
+            include_expired=expired or self.all,
+            workspace_id=self.workspace_id,
+        ):
+            if self.name is None or fnmatchcase(key.name, self.name):
+                yield key
+
+    def __str__(self) -> str:
+        words = [f"names like {self.name}"] if self.name else []
+        words += [f"workspace {self.workspace_id}"] if self.workspace_id else []
+        return ", ".join([*words, "disabled and expired ones, too"] if self.all else words)

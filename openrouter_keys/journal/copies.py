@@ -13,7 +13,6 @@ from pathlib import Path
 
 from openrouter_keys.errors import JournalError, JournalOutdatedError
 from openrouter_keys.journal.files import Held
-from openrouter_keys.journal.logs import counted
 from openrouter_keys.journal.writer import Store
 
 # `closed`: the last run ended, and all that it wrote is in the file.
@@ -97,23 +96,22 @@ def misfit(files: Held) -> str | None:
 
     Nothing but SQLite's file itself is read: SQLite must not have opened it with its log before.
     """
-    log = f"{files.path}-wal"
-    counts = counted(log) if files.had_log else []
-    if not counts:
+    found, log = files.log, f"{files.path}-wal"
+    if found is None:
         return None
-    (instance, first), last = counts[0], counts[-1][1]
     try:
-        own, commits = _alone(files.path) or (instance, 0)
+        instance, commits = _alone(files.path) or (found.instance, 0)
     except sqlite3.Error:
         return None  # a run was killed while it brought the log into the file
-    if own != instance:
+    if instance != found.instance:
         return f"is not the journal that {log} beside it is the log of"
-    if commits < first - 1:
+    if commits < found.first - 1:
+        goes_on = f"{commits:,} commits, and that goes on from {found.first:,}"
+        return f"is older than {log}, its log ({goes_on})"
+    if commits > found.last:
         return (
-            f"is older than {log}, its log ({commits:,} commits, and that goes on from {first:,})"
+            f"is newer than {log}, its log ({commits:,} commits, and that ends with {found.last:,})"
         )
-    if commits > last:
-        return f"is newer than {log}, its log ({commits:,} commits, and that ends with {last:,})"
     return None
 
 
@@ -149,7 +147,7 @@ def refuse_outdated(connection: sqlite3.Connection, files: Held) -> None:
         if commits < noted[1]:
             counted = f"{commits:,} of its {noted[1]:,} commits"
             raise JournalOutdatedError(files.path, f"is older than the journal was ({counted})")
-    elif not closed and not files.had_log:
+    elif not closed and files.log is None:
         problem = f"was copied without its log: copy {files.path}-wal, too"
         raise JournalOutdatedError(files.path, problem)
 

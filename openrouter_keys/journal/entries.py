@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from openrouter_keys._base.clock_skew import Stamp
 from openrouter_keys._base.made_keys import MadeKey
-from openrouter_keys._base.masking import hash_of, mask, scrub
+from openrouter_keys._base.masking import mask, scrub
 from openrouter_keys.errors import JSON, DuplicateRefError, JournalError, PlanChangedError
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec, changed
@@ -36,7 +36,8 @@ UPDATE keys SET
 WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _FAIL = """
-UPDATE keys SET state = 'failed', reason = ?2 WHERE ref = ?1 AND state IN ('intent', 'doubt')
+UPDATE keys SET state = 'failed', reason = ?2, hash = NULL
+WHERE ref = ?1 AND state IN ('intent', 'doubt')
 """
 _REJECT = "UPDATE keys SET state = 'failed', reason = ?2 WHERE ref = ?1 AND state = 'made'"
 # The window in which its keys can have been made opens with the first create that was never
@@ -343,12 +344,7 @@ def damaged(table: str, id: int, ref: object) -> JournalError:
 
 
 def _parsed(row: sqlite3.Row) -> Entry:
-    secret, columns = row["secret"], row.keys()
-    # A journal of version 1 that is only read has not got all columns.
-    ended_at = row["ended_at"] if "ended_at" in columns else None
-    proven = row["proven"] if "proven" in columns else None
-    if proven is None and isinstance(secret, str):
-        proven = hash_of(secret) == row["hash"]
+    secret, ended_at = row["secret"], row["ended_at"]
     return Entry(
         id=row["id"],
         ref=row["ref"],
@@ -359,8 +355,8 @@ def _parsed(row: sqlite3.Row) -> Entry:
         last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
         ended_at=datetime.fromisoformat(ended_at) if ended_at else None,
         hash=row["hash"],
-        proven=bool(proven),
-        secret_hash=row["secret_hash"] if "secret_hash" in columns else None,
+        proven=bool(row["proven"]),
+        secret_hash=row["secret_hash"],
         secret=secret if isinstance(secret, str) else None,
         sealed=secret if isinstance(secret, bytes) else None,
         record=row["record"],
@@ -432,19 +428,22 @@ def purge(connection: sqlite3.Connection) -> int:
 
 def holds(connection: sqlite3.Connection, hash: str) -> bool:
     """Say whether a key is one that the journal knows to have been made, or is rotated by it."""
-    _index_hashes(connection)
+    index_hashes(connection)
     return connection.execute(_HOLDS, _numbered(hash)).fetchone() is not None
 
 
 def holds_for_another(connection: sqlite3.Connection, hash: str, ref: str) -> bool:
     """Say whether a key was made for another ref than this one, or is being rotated."""
-    _index_hashes(connection)
+    index_hashes(connection)
     return connection.execute(_HOLDS_FOR_ANOTHER, _numbered(hash, ref)).fetchone() is not None
 
 
-def _index_hashes(connection: sqlite3.Connection) -> None:
-    # Made when it is first asked for: keeping it up costs as much as all else that a key needs, and
-    # only a reconcile asks, or who is about to disable a key.
+def index_hashes(connection: sqlite3.Connection) -> None:
+    """Make the index of the hashes, unless it is there.
+
+    Keeping it up costs as much as all else that a key needs, and only a reconcile, a rotation, and
+    what is about to disable a key need it.
+    """
     connection.execute("CREATE INDEX IF NOT EXISTS hashes ON keys (hash) WHERE hash IS NOT NULL")
 
 

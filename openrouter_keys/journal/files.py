@@ -19,6 +19,7 @@ from openrouter_keys.errors import (
     JournalMismatchError,
 )
 from openrouter_keys.journal.folders import refuse_shared
+from openrouter_keys.journal.logs import counts
 
 # Any other way of locking: the journal's own file must not be opened here once SQLite has it open,
 # since closing it again would drop SQLite's POSIX locks (https://sqlite.org/howtocorrupt.html).
@@ -93,12 +94,12 @@ class Held:
 
     Attributes:
         path: the journal's file.
-        had_log: whether there was something in its log before SQLite opened it.
+        log: what its log counted before SQLite opened it; None: nothing.
     """
 
     def __init__(self, path: str, lock: int) -> None:
         self.path = path
-        self.had_log = os.path.getsize(path + "-wal") > 0
+        self.log = counts(path + "-wal")
         self._lock = lock
         self._known: dict[str, os.stat_result] = {}
 
@@ -119,7 +120,7 @@ class Held:
     def drop_log(self) -> None:
         """Empty the log, before SQLite opens it: it is not this file's."""
         os.truncate(self.path + "-wal", 0)
-        self.had_log = False
+        self.log = None
 
     def opened(self) -> None:
         """SQLite has opened them: see whether it got the ones that were made here.
@@ -200,7 +201,7 @@ def _locked(path: str) -> int:
             with suppress(FileExistsError):
                 os.close(_new(path + suffix))
         _refuse_insecure(path)
-        _sync_folder(path)
+        sync_folder(path)
     except BaseException:
         _locks.discard(lock)
         os.close(lock)
@@ -283,7 +284,8 @@ def _holder(lock: int) -> int | None:
     return int(told) if told.isdigit() and _lives(int(told)) else None
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str) -> None:
+    """Sync the folder of a file, so that a file that was made there outlives a power cut."""
     if sys.platform != "win32":  # there a folder cannot be opened, nor need be
         try:
             folder = os.open(os.path.dirname(path), os.O_RDONLY)

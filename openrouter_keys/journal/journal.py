@@ -32,7 +32,7 @@ from openrouter_keys.journal import copies, entries
 from openrouter_keys.journal.copies import Copy, misfit, refuse_misfit, refuse_outdated
 from openrouter_keys.journal.entries import CHUNK, Entry
 from openrouter_keys.journal.files import Held, held, remove, remove_lock
-from openrouter_keys.journal.schema import APPLICATION, READABLE, VERSION, State, connect
+from openrouter_keys.journal.schema import APPLICATION, READABLE, State, connect, unreadable
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.journal.writer import Store, Work, Writer
 
@@ -563,17 +563,16 @@ def _accepted(path: str | os.PathLike[str]) -> None:
 
 def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
     try:
-        known = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
-        (version,) = connection.execute("SELECT version FROM meta").fetchone() if known else (0,)
-        known = known and version in READABLE
+        if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
+            raise JournalMismatchError(path, "is no journal: give another path")
+        (version,) = connection.execute("SELECT version FROM meta").fetchone()
     except sqlite3.Error as error:
         problem = f"cannot be read as a journal: {error}"
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             problem = "is no journal: give another path"
         raise JournalMismatchError(path, problem) from error
-    if not known:
-        problem = f"is no journal of version {VERSION}: give another path"
-        raise JournalMismatchError(path, f"{problem}, or update openrouter-keys")
+    if version not in READABLE:
+        raise JournalMismatchError(path, unreadable(version))
 
 
 def _run(connection: sqlite3.Connection) -> int:

@@ -6,9 +6,12 @@ that it belongs to: an older copy of that file, or another one, comes out half c
 
 import re
 import struct
-from collections.abc import Iterator
+
+from attrs import evolve, frozen
 
 _HEADER, _FRAME = 32, 24
+_MAGIC = (0x377F0682, 0x377F0683)
+_PAGE_SIZES = tuple(2**power for power in range(9, 17))
 # A table's last page (13) with one row, which begins at that place.
 _ONE_ROW = struct.Struct(">B2xH3xH")
 # Of `marks`: sizes of the row and of its header, the types of its three columns, the instance.
@@ -17,25 +20,44 @@ _MARKS = re.compile(rb".\x01\x04\x2d([\x01-\x06\x08\x09])[\x01\x08\x09]([0-9a-f]
 _WIDTH = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}
 
 
-def counted(path: str) -> list[tuple[str, int]]:
-    """Return each count of commits in a log, with the journal's instance, in the order written."""
+@frozen
+class Counts:
+    """The commits of a journal that a log has.
+
+    Attributes:
+        instance: which journal it is.
+        first: the number of the first one.
+        last: the number of the last one.
+    """
+
+    instance: str
+    first: int
+    last: int
+
+
+def counts(path: str) -> Counts | None:
+    """Return what a log counts; None: nothing, or it is no log, which SQLite ignores as well."""
     with open(path, "rb") as log:
         header = log.read(_HEADER)
-        if len(header) < _HEADER:
-            return []
-        size, salts = int.from_bytes(header[8:12], "big"), header[16:24]
-        found: list[tuple[str, int]] = []
+        magic, size = (int.from_bytes(header[place : place + 4], "big") for place in (0, 8))
+        if magic not in _MAGIC or size not in _PAGE_SIZES:
+            return None
+        found: Counts | None = None
+        salts = header[16:24]
         # Frames of other salts are left of an earlier log.
         while len(frame := log.read(_FRAME + size)) == _FRAME + size and frame[8:16] == salts:
-            found += _marks(frame[_FRAME:])
-        return found
+            if (marks := _marks(frame[_FRAME:])) is not None:
+                instance, commits = marks
+                found = evolve(found or Counts(instance, commits, commits), last=commits)
+    return found
 
 
-def _marks(page: bytes) -> Iterator[tuple[str, int]]:
+def _marks(page: bytes) -> tuple[str, int] | None:
     kind, rows, place = _ONE_ROW.unpack_from(page)
     row = _MARKS.match(page, place) if (kind, rows) == (13, 1) else None
-    if row is not None:
-        (kind,), instance = row.groups()
-        width = _WIDTH[kind]
-        commits = int.from_bytes(page[row.end() : row.end() + width], "big")
-        yield instance.decode(), commits if width else kind - 8
+    if row is None:
+        return None
+    (kind,), instance = row.groups()
+    width = _WIDTH[kind]
+    commits = int.from_bytes(page[row.end() : row.end() + width], "big")
+    return instance.decode(), commits if width else kind - 8

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from openrouter_keys.journal.entries import CHUNK, damaged
+from openrouter_keys.journal.entries import CHUNK, damaged, index_hashes
 from openrouter_keys.journal.schema import State
 
 
@@ -36,7 +36,7 @@ class RotationEntry:
         limit: the old key's, in US dollars; None: it had none.
         spent: what the old key had spent of it.
         old_key: what became of the old key.
-        twin: the twin's hash; None: it is not made.
+        twin: the twin's hash; None: it is not made, or in doubt.
         handed_over_at: when its secret was acknowledged; None: it was not.
         made: what is known of the twin; None: nothing was sent.
         reason: what went wrong last; None: nothing.
@@ -64,13 +64,11 @@ class Known:
     refs: frozenset[str]
 
 
-# The same transaction that acknowledges a key, or keeps it, or gives it up, tells its rotation so.
-# Temporary, since a run that rotates nothing should not pay for it.
+# The same transaction that acknowledges a twin notes when. Temporary, since a run that rotates
+# nothing should not pay for it.
 _FOLLOW = """
-CREATE TEMP TRIGGER rotated AFTER UPDATE OF state ON keys BEGIN
-    UPDATE rotations
-    SET twin = new.hash, handed_over_at = iif(new.state = 'settled', time_of_day(), NULL)
-    WHERE hash = new.ref;
+CREATE TEMP TRIGGER handed_over AFTER UPDATE OF state ON keys WHEN new.state = 'settled' BEGIN
+    UPDATE rotations SET handed_over_at = time_of_day() WHERE hash = new.ref;
 END
 """
 _PLAN = """
@@ -79,9 +77,15 @@ VALUES (?, ?, ?, ?, ?, 'planned') ON CONFLICT (hash) DO NOTHING
 """
 _ADVANCE = "UPDATE rotations SET state = ?2, reason = NULL WHERE hash = ?1"
 _FAIL = "UPDATE rotations SET reason = ?2 WHERE hash = ?1"
+# In doubt, a hash is what an answer says, and may be a stranger's.
 _ROWS = """
-SELECT rotations.*, keys.state AS made, coalesce(rotations.reason, keys.reason) AS why
+SELECT rotations.*, keys.state AS made, coalesce(rotations.reason, keys.reason) AS why,
+    iif(keys.state IN ('intent', 'doubt'), NULL, keys.hash) AS twin_hash
 FROM rotations LEFT JOIN keys ON keys.ref = rotations.hash
+"""
+_TWINS = """
+FROM keys INDEXED BY hashes JOIN rotations ON rotations.hash = keys.ref
+WHERE keys.hash IS NOT NULL AND keys.state NOT IN ('intent', 'doubt')
 """
 _UNMADE = """
 SELECT id, hash, plan FROM rotations INDEXED BY unretired
@@ -102,11 +106,11 @@ ORDER BY handed_over_at, rotations.id LIMIT ?
 """
 _EVERY = f"{_ROWS} WHERE rotations.id > ? ORDER BY rotations.id LIMIT ?"
 # A create's answer that is a copy of another's tells an old key, or another's twin.
-_MIXED_UP = """
+_MIXED_UP = f"""
 SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = ?2)
-    OR EXISTS (SELECT 1 FROM rotations INDEXED BY twins WHERE twin = ?1)
-    OR (SELECT count(*) FROM rotations INDEXED BY twins WHERE twin = ?2) > 1
-"""
+    OR EXISTS (SELECT 1 {_TWINS} AND keys.hash = ?1)
+    OR (SELECT count(*) {_TWINS} AND keys.hash = ?2) > 1
+"""  # noqa: S608 - words of our own
 _WORKSPACES = """
 SELECT DISTINCT iif(json_valid(plan), json_extract(plan, '$.workspace_id'), NULL) AS workspace_id
 FROM rotations INDEXED BY unretired
@@ -130,13 +134,19 @@ def follow(connection: sqlite3.Connection, time_of_day: Callable[[], str]) -> No
 
 def known(connection: sqlite3.Connection, hashes: Sequence[str]) -> Known:
     """Return what is known of some hashes."""
+    index_hashes(connection)
     asked = json.dumps(hashes)
 
-    def those(column: str, table: str) -> frozenset[str]:
-        query = f"SELECT {column} FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"  # noqa: S608 - names of our own
-        return frozenset(found for (found,) in connection.execute(query, (asked,)))
+    def those(query: str) -> frozenset[str]:
+        query = f"{query} IN (SELECT value FROM json_each(?))"  # noqa: S608 - words of our own
+        rows = connection.execute(query, (asked,))
+        return frozenset(found for (found,) in rows)
 
-    return Known(those("hash", "rotations"), those("twin", "rotations"), those("ref", "keys"))
+    return Known(
+        those("SELECT hash FROM rotations WHERE hash"),
+        those(f"SELECT keys.hash {_TWINS} AND keys.hash"),
+        those("SELECT ref FROM keys WHERE ref"),
+    )
 
 
 def plan(connection: sqlite3.Connection, entries: Iterable[tuple[object, ...]]) -> None:
@@ -181,6 +191,7 @@ def unretired(connection: sqlite3.Connection, after: tuple[str, int]) -> list[Ro
 
 def is_mixed_up(connection: sqlite3.Connection, hash: str, twin: str) -> bool:
     """Say whether a twin is an old key, or more than one key's, or its old key another's twin."""
+    index_hashes(connection)
     (mixed_up,) = connection.execute(_MIXED_UP, {"1": hash, "2": twin}).fetchone()
     return bool(mixed_up)
 
@@ -219,7 +230,7 @@ def _parsed(row: sqlite3.Row) -> RotationEntry:
         limit=row["old_limit"],
         spent=row["spent"],
         old_key=OldKey(row["state"]),
-        twin=row["twin"],
+        twin=row["twin_hash"],
         handed_over_at=None if at is None else datetime.fromisoformat(at),
         made=None if row["made"] is None else State(row["made"]),
         reason=row["why"],

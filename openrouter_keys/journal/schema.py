@@ -1,4 +1,4 @@
-"""What a journal's file holds, in version 2, and how a connection to it is opened. No thread.
+"""What a journal's file holds, in version 3, and how a connection to it is opened. No thread.
 
 A row is a ref that was planned and at least intended once. Its states::
 
@@ -21,9 +21,9 @@ from collections.abc import Callable
 
 from openrouter_keys.errors import JournalError, JournalMismatchError
 
-VERSION = 2
+VERSION = 3
 #: What can be read: an older one is brought up to date by the first run that goes on with it.
-READABLE = (1, VERSION)
+READABLE = (2, VERSION)
 #: `PRAGMA application_id`, by which `file` and we tell a journal from any other database: "ORKJ".
 APPLICATION = 0x4F524B4A
 
@@ -50,12 +50,13 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # `longest_timeout` is how many seconds a create of any run could be under way.
 # `ended_at` is when the exchange of the last create that was never answered ended: NULL: it may
 # have been under way when its run ended. `proven` is whether the hash is the SHA-256 of the secret;
-# NULL: nobody looked. Where it is not, `secret_hash` is.
+# NULL: no key was made. Where it is not, `secret_hash` is.
 # A CHECK of the state would cost a third of all that a key costs here.
 # `unfinished` lets a resume over a million settled rows read none of them, and so does `unretired`.
 # `rotations` has a row for each key that is replaced by a twin, whose ref in `keys` is the old
 # key's hash: `planned`, then `disabled`, then `deleted` is what became of the old key. Money is in
 # US dollars. `handed_over_at` is when the caller acknowledged the twin's secret; NULL: not yet.
+# The twin's hash is in `keys` alone, where its state says whether it is proven to be the twin's.
 _TABLES = """
 CREATE TABLE meta (
     version INTEGER NOT NULL,
@@ -64,7 +65,7 @@ CREATE TABLE meta (
     runs INTEGER NOT NULL,
     longest_timeout REAL NOT NULL
 );
-INSERT INTO meta VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
+INSERT INTO meta VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY,
     ref TEXT NOT NULL UNIQUE,
@@ -93,21 +94,17 @@ CREATE TABLE rotations (
     old_limit REAL,
     spent REAL NOT NULL,
     state TEXT NOT NULL,
-    twin TEXT,
     handed_over_at TEXT,
     reason TEXT
 );
 CREATE INDEX unretired ON rotations (handed_over_at, id) WHERE state <> 'deleted';
-CREATE INDEX twins ON rotations (twin) WHERE twin IS NOT NULL;
 PRAGMA application_id = 0x4F524B4A;
 """
 
-_FROM_1 = """
-ALTER TABLE keys ADD COLUMN ended_at TEXT;
-ALTER TABLE keys ADD COLUMN proven INTEGER;
-ALTER TABLE keys ADD COLUMN secret_hash TEXT;
-CREATE INDEX secret_hashes ON keys (secret_hash) WHERE secret_hash IS NOT NULL;
-UPDATE meta SET version = 2
+_FROM_2 = """
+DROP INDEX twins;
+ALTER TABLE rotations DROP COLUMN twin;
+UPDATE meta SET version = 3
 """
 
 
@@ -164,6 +161,13 @@ def _prepare(connection: sqlite3.Connection, path: str, server_url: str | None) 
     connection.execute("COMMIT")
 
 
+def unreadable(version: object) -> str:
+    """Return what is wrong with a version that cannot be read."""
+    if version == 1:
+        return "has version 1, of before the first release: finish it with what made it"
+    return f"has version {version}, and this openrouter-keys reads {VERSION}: update it"
+
+
 def _application(connection: sqlite3.Connection) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     return int(application)
@@ -177,12 +181,11 @@ def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
 
 def _begin_run(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
     (version,) = connection.execute("SELECT version FROM meta").fetchone()
-    if version == 1:
-        for statement in _FROM_1.split(";\n"):
+    if version not in READABLE:
+        raise JournalMismatchError(path, unreadable(version))
+    if version != VERSION:
+        for statement in _FROM_2.split(";\n"):
             connection.execute(statement)
-    elif version != VERSION:
-        problem = f"has version {version}, and this openrouter-keys reads {VERSION}: update it"
-        raise JournalMismatchError(path, problem)
     (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
     if server_url is not None and known not in (None, server_url):
         problem = f"belongs to {known}, not to {server_url}: give another path"

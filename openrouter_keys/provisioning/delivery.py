@@ -117,7 +117,9 @@ class Delivery:
 
     async def salvage(self) -> None:
         """Take from a journal that is lost the secrets that nobody took, for the report."""
-        taken = self._settings.on_result is not None
+        # What shows a key without its secret, as the command does, leaves that to the journal.
+        on_result = self._settings.on_result
+        taken = on_result is not None and getattr(on_result, "takes_secrets", True)
         states = (State.MADE,) if taken else (State.MADE, State.SETTLED)
         async for entry in self._journal.salvage(*states):
             if entry.secret is not None and entry.hash is not None:

@@ -1,12 +1,15 @@
 """Secrets that a run cannot keep or hand over: the command saves them, and says where they are."""
 
+import asyncio
 import csv
 import errno
+import gc
 import io
 import json
 import os
 import stat
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +17,18 @@ import pytest
 
 from openrouter_keys.__main__ import main
 from openrouter_keys.cli.exit_codes import CommandError
-from openrouter_keys.cli.secrets import rescue
-from openrouter_keys.cli.secrets.handover import Handed, SecretFormat, TextTaker, WholeLines, writer
+from openrouter_keys.cli.secrets import rescue, sinks
+from openrouter_keys.cli.secrets.handover import (
+    Handed,
+    SecretFormat,
+    TextTaker,
+    WholeLines,
+    new_file,
+    writer,
+)
 from openrouter_keys.emulator import Fault
 from openrouter_keys.journal.encryption import unsealing
+from openrouter_keys.journal.journal import Journal
 from tests.commands import Command, Ran
 from tests.journal.test_encryption import IDENTITY, RECIPIENT
 from tests.provisioning.test_lost_journal import CUT, WAYS, after, lives
@@ -201,6 +212,64 @@ def test_a_rotations_twins_are_saved_too(command: Command) -> None:
     assert_told(ran, RESCUED)
     twins = lives(command.emulator) - {str(key.secret) for key in old}
     assert rescued(command.folder / RESCUED) == twins
+
+
+def test_lines_without_secrets_leave_a_sealed_secret_to_its_journal(
+    command: Command, lost: Callable[..., Ran]
+) -> None:
+    plain = lost("removed", "--jsonl", "--recipient", RECIPIENT)
+    assert plain.code in (1, 5)
+    assert "sk-or-" not in plain.out + plain.err
+
+
+def _save(file: Path) -> None:
+    rescue._write(str(file), b"a secret")
+
+
+def _take_durably(file: Path) -> None:
+    with new_file(str(file), "raw", durable=True) as taker:
+        asyncio.run(taker.take(LINES[0]))
+
+
+def _journal(file: Path) -> None:
+    async def use() -> None:
+        async with Journal.open(file):
+            pass
+
+    asyncio.run(use())
+
+
+def _back_up(file: Path) -> None:
+    _journal(file.with_name("journal"))
+    asyncio.run(Journal.backup(file.with_name("journal"), file))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder cannot be synced there")
+@pytest.mark.parametrize("write", [_save, _take_durably, _journal, _back_up])
+def test_a_file_that_alone_holds_secrets_is_in_its_folder_after_a_power_cut(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, real, synced = tmp_path / "file", os.fsync, list[bool]()
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            synced.append(file.exists())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(file)
+    assert synced[-1:] == [True]
+
+
+@pytest.mark.parametrize("show_secret", [True, False])
+async def test_no_key_that_was_taken_is_held_in_memory(*, show_secret: bool) -> None:
+    results = sinks.Results(sinks.printed(show_secret=show_secret), show_secret)
+    taken = Handed(ref="r", name="n", hash="ab" * 32, key="sk-or-v1-c0")
+    await results.take(taken)
+    there = weakref.ref(taken)
+    del taken
+    gc.collect()
+    assert there() is None
 
 
 # --- standard output that is full ---

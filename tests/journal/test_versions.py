@@ -1,6 +1,7 @@
 """Journals of earlier versions: they are read as they are, and a run brings them up to date."""
 
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -10,9 +11,20 @@ from openrouter_keys.errors import JournalMismatchError
 from openrouter_keys.journal import schema
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
+from openrouter_keys.rotation.stored import stored
 from tests.journals import HASH, SECRET, spec
 
-VERSION_1 = """
+STRANGER = "ab" * 32
+TWINS = {
+    "intent": None,
+    "made": HASH,
+    "settled": HASH,
+    "failed": None,
+    "doubt": None,
+    "unstored": HASH,
+}
+
+VERSION_2 = """
 CREATE TABLE meta (
     version INTEGER NOT NULL,
     created_at TEXT NOT NULL,
@@ -20,7 +32,7 @@ CREATE TABLE meta (
     runs INTEGER NOT NULL,
     longest_timeout REAL NOT NULL
 );
-INSERT INTO meta VALUES (1, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
+INSERT INTO meta VALUES (2, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY,
     ref TEXT NOT NULL UNIQUE,
@@ -33,8 +45,12 @@ CREATE TABLE keys (
     hash TEXT,
     secret,
     record TEXT,
-    reason TEXT
+    reason TEXT,
+    ended_at TEXT,
+    proven INTEGER,
+    secret_hash TEXT
 );
+CREATE INDEX secret_hashes ON keys (secret_hash) WHERE secret_hash IS NOT NULL;
 CREATE INDEX unfinished ON keys (id) WHERE state <> 'settled';
 CREATE INDEX written_off ON keys (id) WHERE written_off > 0;
 CREATE TABLE rotations (
@@ -54,25 +70,36 @@ CREATE INDEX twins ON rotations (twin) WHERE twin IS NOT NULL;
 PRAGMA application_id = 0x4F524B4A;
 """
 _ROW = """
-INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at, hash, secret)
-VALUES (?, ?, ?, 0, '2026-11-21T12:00:00Z', '2026-11-21T12:00:00Z', ?, ?)
+INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at, hash, secret, proven)
+VALUES (?, ?, ?, 0, '2026-11-21T12:00:00Z', '2026-11-21T12:00:00Z', ?, ?, TRUE)
+"""
+# What version 2 noted of a twin in doubt: the hash that an answer said, a stranger's.
+_ROTATION = """
+INSERT INTO rotations (hash, plan, budget, spent, state, twin)
+SELECT ref, plan, 'full', 0, 'planned', ? FROM keys
 """
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A journal of version 1 with a key in each state, and a made one without its secret."""
+    """A journal of version 2 with a twin in each state, and a made one without its secret."""
     path = tmp_path / "customers.journal"
     path.touch(0o600)
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(VERSION_1)
+        connection.executescript(VERSION_2)
         for state in State:
             made = state in (State.MADE, State.SETTLED)
-            key = (HASH, SECRET) if made else (None, None)
+            key = (HASH, SECRET) if made else (STRANGER if state is State.DOUBT else None, None)
             connection.execute(_ROW, (state, spec(state).plan, state, *key))
         connection.execute(_ROW, ("unstored", spec("unstored").plan, "made", HASH, None))
+        connection.execute(_ROTATION, (STRANGER,))
         connection.commit()
     return path
+
+
+async def twins(path: Path) -> dict[str, str | None]:
+    async with Journal.read(path) as journal:
+        return {rotation.hash: rotation.twin async for rotation in stored(journal)}
 
 
 def version(path: Path) -> int:
@@ -86,24 +113,21 @@ async def test_a_run_goes_on_with_an_older_journal_and_brings_it_up_to_date(path
         async with Journal.open(path) as journal:
             states = await journal.plan([spec(state) for state in State])
             assert states == [*State]
-            unstored, made = await journal.find("unstored"), await journal.find("made")
         assert version(path) == schema.VERSION
-        assert unstored is not None
-        assert made is not None
-        # Where the secret is, it proves the hash; where it is not, nothing does any more.
-        assert (unstored.proven, made.proven) == (False, True)
+        assert await twins(path) == TWINS
 
 
 async def test_an_older_journal_is_read_and_left_as_it_is(path: Path) -> None:
     async with Journal.read(path) as journal:
         found = {entry.ref: entry async for entry in journal.every()}
     assert {*found} == {*State, "unstored"}
-    assert version(path) == 1
+    assert await twins(path) == TWINS
+    assert version(path) == 2
 
 
 async def test_the_secrets_of_an_older_journal_can_be_purged(path: Path) -> None:
     assert await Journal.purge(path) == 1
-    assert version(path) == 1
+    assert version(path) == 2
 
 
 @pytest.mark.parametrize("given", [{"server_url": "https://two/api/v1"}])
@@ -116,7 +140,7 @@ async def test_an_older_journal_that_is_refused_stays_as_it_is(
     with pytest.raises(JournalMismatchError):
         async with Journal.open(path, server_url=given["server_url"]):
             pass
-    assert version(path) == 1
+    assert version(path) == 2
 
 
 async def test_a_brought_up_journal_has_the_columns_of_a_new_one(
@@ -129,6 +153,27 @@ async def test_a_brought_up_journal_has_the_columns_of_a_new_one(
             pass
         with closing(sqlite3.connect(file)) as connection:
             found = connection.execute("SELECT name, sql IS NULL FROM sqlite_master").fetchall()
-            names = connection.execute("SELECT name FROM pragma_table_info('keys')").fetchall()
+            names = [
+                (table, *name)
+                for table in ("keys", "rotations")
+                for name in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+            ]
             columns.append({*map(str, found), *map(str, names)})
     assert columns[0] == columns[1]
+
+
+async def run(path: Path) -> None:
+    async with Journal.open(path):
+        pass
+
+
+@pytest.mark.parametrize("use", [run, twins, Journal.purge, Journal.accept])
+async def test_a_version_from_before_the_first_release_is_refused(
+    path: Path, use: Callable[[Path], Awaitable[object]]
+) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE meta SET version = 1")
+        connection.commit()
+    with pytest.raises(JournalMismatchError, match="version 1, of before the first release"):
+        await use(path)
+    assert version(path) == 1

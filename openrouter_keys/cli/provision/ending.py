@@ -20,7 +20,7 @@ from openrouter_keys.cli.exit_codes import (
 )
 from openrouter_keys.cli.secrets import whereabouts
 from openrouter_keys.cli.secrets.handover import free_name
-from openrouter_keys.cli.secrets.rescue import Keeping, Rescue, handed_of, rescue, unheld
+from openrouter_keys.cli.secrets.rescue import Keeping, Rescue, handed_of, rescue
 from openrouter_keys.cli.secrets.sinks import Results
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.errors import (
@@ -77,8 +77,7 @@ class Ending:
         """
         if self.report is None or not self.report.stopped:
             return
-        taken = () if results is None else await unheld(results.unshown, self.keeping.journal)
-        handed = [*map(handed_of, self.report.undelivered), *taken]
+        handed = [*map(handed_of, self.report.undelivered)]
         if handed:
             taker = results if self.keeping.to.hands_over else None
             self.rescued = await rescue(handed, self.keeping, taker)

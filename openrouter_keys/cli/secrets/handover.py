@@ -19,6 +19,7 @@ from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.terminal.csv_cells import csv_row
 from openrouter_keys.cli.terminal.messages import counted
 from openrouter_keys.cli.terminal.text import as_json
+from openrouter_keys.journal.files import sync_folder
 from openrouter_keys.models import HoldsSecret
 
 #: `raw`: nothing but the secrets, one a line.
@@ -244,6 +245,8 @@ def new_file(
     keep, taken, spare = False, 0, os.dup(descriptor)
     try:
         with _text_of(descriptor) as file:
+            if durable:
+                sync_folder(os.path.abspath(path))
             write = writer(format, file.write)
 
             def flush() -> None:

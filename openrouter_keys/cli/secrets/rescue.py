@@ -12,9 +12,8 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker, free_name
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.text import as_json
-from openrouter_keys.errors import JournalError
 from openrouter_keys.journal.encryption import sealing
-from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.files import sync_folder
 from openrouter_keys.journal.schema import State
 from openrouter_keys.provisioning.report import UndeliveredKey
 
@@ -71,17 +70,6 @@ def handed_of(key: UndeliveredKey) -> Handed:
     return Handed(ref=key.ref, name="", hash=key.hash, key=key.key, state=State.MADE)
 
 
-async def unheld(handed: Sequence[Handed], journal: Path) -> Sequence[Handed]:
-    """Return the keys, of some that were taken without secrets, whose secrets no journal has."""
-    held = set[str | None]()
-    if handed:
-        with suppress(JournalError):
-            async with Journal.read(journal) as found:
-                entries = [each async for each in found.every()]
-            held = {each.hash for each in entries if each.secret or each.sealed}
-    return [each for each in handed if each.hash not in held]
-
-
 async def rescue(handed: Sequence[Handed], keeping: Keeping, taker: Taker | None) -> Rescue:
     """Save secrets in a new private file, or else where the run's other secrets go.
 
@@ -124,6 +112,7 @@ def _write(file: str, content: bytes) -> None:
             opened.write(content)
             opened.flush()
             os.fsync(descriptor)
+        sync_folder(os.path.abspath(file))
     except BaseException:
         os.unlink(file)
         raise

@@ -19,15 +19,11 @@ class Results:
 
     Args:
         taker: who takes them.
-        shows: whether whoever takes a key gets its secret.
-
-    Attributes:
-        unshown: keys that were taken without their secrets.
+        takes_secrets: whether who takes a key gets its secret: `provision` asks for it.
     """
 
     _taker: Taker
-    _shows: bool = True
-    unshown: list[Handed] = field(factory=list[Handed], init=False, repr=False)
+    takes_secrets: bool = True
     _turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
     _failure: Exception | None = field(default=None, init=False)
 
@@ -54,8 +50,6 @@ class Results:
                 raise self._failure
             try:
                 await self._taker.take(handed)
-                if not self._shows:
-                    self.unshown.append(handed)
             except Exception as error:
                 self._failure = error
                 raise

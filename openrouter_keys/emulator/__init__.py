@@ -1,7 +1,7 @@
-"""The service in a box: OpenRouter's key endpoints on a real local socket, with faults on request.
+"""An emulator of the service: its key endpoints on a real local socket, with faults on request.
 
 It shares no code with the client, so that the two can only agree on what the service documents.
-The names are resolved when they are first used, so that the pytest plugin costs nothing unused.
+A name is imported at its first use, so that an unused pytest plugin costs nothing.
 """
 
 from importlib import import_module

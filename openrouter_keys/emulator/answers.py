@@ -1,4 +1,4 @@
-"""From a request in the ledger to the service's answer to it. No sockets."""
+"""Makes the service's answer to a request of the ledger. No sockets."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -40,26 +40,26 @@ class Answer:
     body: bytes
 
     def with_headers(self, headers: Mapping[str, str]) -> "Answer":
-        """The same with these headers set, whatever the case of their names."""
+        """Return a copy with these headers set; the case of their names does not matter."""
         given = {name.lower() for name in headers}
         kept = {name: text for name, text in self.headers.items() if name.lower() not in given}
         return evolve(self, headers=kept | dict(headers))
 
 
 def json_answer(status: int, value: JSON) -> Answer:
-    """An answer in JSON."""
+    """Return an answer in JSON."""
     body = json.dumps(value, separators=(",", ":")).encode()
     return Answer(status=status, headers={"Content-Type": "application/json"}, body=body)
 
 
 def html_answer(status: int, text: str) -> Answer:
-    """An answer in HTML."""
+    """Return an answer in HTML."""
     body = f"<!DOCTYPE html><html><body><h1>{text}</h1></body></html>".encode()
     return Answer(status=status, headers={"Content-Type": "text/html; charset=utf-8"}, body=body)
 
 
 def error_answer(status: int, body: bytes | None = None) -> Answer:
-    """The usual error of this status.
+    """Return the usual error of this status.
 
     Args:
         status: of 400 or more, known to HTTP or not.
@@ -78,18 +78,18 @@ def error_answer(status: int, body: bytes | None = None) -> Answer:
 
 
 def limited(metadata: Mapping[str, JSON], message: str = "Rate limit exceeded") -> Answer:
-    """The answer to a request beyond a limit, with what else is in the error's metadata."""
+    """Return the answer to a request beyond a limit, with this in the error's metadata."""
     told = {"error_type": "rate_limit_exceeded", **metadata}
     return json_answer(429, {"error": {"code": 429, "message": message, "metadata": told}})
 
 
 def success_status(operation: str) -> int:
-    """The status with which the service says that it did as asked."""
+    """Return the status of the service's success."""
     return 201 if operation == "create" else 200
 
 
 def parse(method: str, target: str) -> tuple[str, str | None, dict[str, str]]:
-    """The operation, the hash in the path and the query of a request's first line."""
+    """Return the operation, the hash in the path and the query of a request's first line."""
     path, _, query = target.partition("?")
     head, _, last = path.rpartition("/")
     of_one_key = head == _KEYS and last != ""
@@ -106,7 +106,7 @@ def perform(
     contract: Contract = NEWEST,
     quota: DailyQuota | None = None,
 ) -> Answer:
-    """Do as the request asks and note in it what became of it."""
+    """Apply the request, note the result in it, and return the answer."""
     if request.operation == "unknown":
         return html_answer(404, "404: this page could not be found")
     try:
@@ -140,10 +140,10 @@ def _authorize(account: Account, request: Request) -> None:
 
 
 def bearer(authorization: str) -> str:
-    """The secret in an ``Authorization`` header.
+    """Return the secret in an ``Authorization`` header.
 
     Raises:
-        Refusal: 401, there is none.
+        Refusal: 401, it has none.
     """
     scheme, _, secret = authorization.partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
@@ -152,7 +152,7 @@ def bearer(authorization: str) -> str:
 
 
 def read_json(body: bytes) -> object:
-    """The value that a body holds.
+    """Return the value of a JSON body.
 
     Raises:
         Refusal: 400, it is not JSON.
@@ -171,7 +171,7 @@ def _no_constant(name: str) -> None:
 
 @frozen
 class _Call:
-    """A request that is let in, and what it is about."""
+    """An authorized request, and what it needs."""
 
     account: Account
     request: Request
@@ -187,7 +187,7 @@ class _Call:
         return self.contract.known(self.request.operation, self.request.query)
 
     def body(self) -> object:
-        # Clients that say nothing are believed; those that say something else sent something else.
+        # A missing type counts as JSON; another type means another kind of body.
         kind = self.request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
         if kind != _JSON:
             raise Refusal(400, f"Content-Type: expected {_JSON}")

@@ -1,4 +1,4 @@
-"""The emulator itself: what can be set, where it is, how it starts and stops. No HTTP."""
+"""The emulator itself: its settings, its address, its start and stop. No HTTP."""
 
 import os
 from collections import Counter
@@ -26,37 +26,37 @@ class Emulator:
     """OpenRouter's key endpoints on a local socket.
 
     ``async with`` serves on the running asyncio loop, ``with`` in a background thread. Leaving
-    drops what is in flight, late landings included, and keeps the state: entering again goes on.
-    Every argument is an attribute too and may be changed while serving, except for ``host``,
+    drops the requests in flight, also those that land late, and keeps the state for the next time.
+    Every argument is also an attribute that may be changed while serving, except ``host``,
     ``allow_remote``, ``port``, ``seed`` and ``state``.
 
     Args:
-        account: the state to serve; None for an empty account, or for the state file's.
+        account: the state to serve. None: an empty account, or that of the state file.
         host: the address to listen on.
-        allow_remote: whether the address may be one that other machines reach.
-        port: the port to listen on; 0 for a free one, another at each start.
-        latency: seconds that pass before a request is applied and answered.
-        rate_limit: how many requests are let in; None for all of them.
-        daily_quota: how many creates, updates and deletes a day are let in; None for all of them.
-        faults: what is to go wrong, first one first; used up as they strike.
-        page_size: how many keys a list answers at most.
+        allow_remote: whether other machines may reach the address.
+        port: the port to listen on. 0: a free one, another at each start.
+        latency: seconds before a request is applied and answered.
+        rate_limit: how many requests are accepted. None: all.
+        daily_quota: how many creates, updates and deletes a day are accepted. None: all.
+        faults: what goes wrong, in this order; a fault that strikes is used up.
+        page_size: how many keys a list returns at most.
         contract: the date of the service's contract that answers follow.
-        max_body: how many bytes a request's body may have; a longer one is answered with 413.
-        ledger_size: how many requests are kept; of older ones only their numbers are, by operation.
-        ledger_bytes: how much memory they may take up, by a generous estimate; likewise.
-        connections: how many there may be at once, those of requests that land late included; for
-            one more, the one whose client has been waited for longest is closed, or itself.
-        client_timeout: seconds that a client may take to send a request that it has begun, and to
-            take its answer; then its connection is closed. Connections keep the one of their start.
-        idle_timeout: seconds after which a connection without a request is closed; likewise.
-        seed: of the chance in faults with a probability.
-        state: an SQLite file that keys, management key, workspaces and ledger (without headers
-            and bodies) are read from now and kept in while serving. What a request did is in it
-            before its client can know, even if this process is killed; what is changed by hand
-            is written on leaving. None keeps nothing.
+        max_body: the most bytes of a request's body; a longer one is answered with 413.
+        ledger_size: how many requests the ledger keeps; it counts older ones by operation.
+        ledger_bytes: how much memory they may use, by a high estimate; it counts older ones too.
+        connections: how many may be open at once, also those of requests that land late. One more
+            closes the connection whose client lets the emulator wait longest, or itself.
+        client_timeout: seconds in which a client must send the rest of a request, and read its
+            answer; then its connection is closed. A connection keeps the value of its start.
+        idle_timeout: seconds after which a connection without a request is closed; kept likewise.
+        seed: of the random choice of faults with a probability.
+        state: an SQLite file for keys, management key, workspaces and ledger (without headers and
+            bodies). It is read now and written while serving: what a request did is in it before
+            its client gets the answer, even if this process is killed. What is changed by hand is
+            written on leaving. None: nothing is kept.
 
     Raises:
-        ValueError: something is of the wrong type or out of its range, or other machines could
+        ValueError: an argument has the wrong type or is out of its range, or other machines could
             reach the address.
         StateError: the state file is not an emulator's, in use, or of another account.
     """
@@ -110,19 +110,19 @@ class Emulator:
 
     @property
     def base_url(self) -> str:
-        """Where the operations are; after leaving, where they were.
+        """The URL of the operations; after leaving, the last one.
 
         Raises:
-            RuntimeError: the port is not known before the emulator is entered.
+            RuntimeError: it has no port before it is entered.
         """
         return f"{self._origin}/api/v1"
 
     @property
     def control_url(self) -> str:
-        """Where tests in other processes look at it and change it, with the management key.
+        """The URL at which other processes read and change it, with the management key.
 
         Raises:
-            RuntimeError: the port is not known before the emulator is entered.
+            RuntimeError: it has no port before it is entered.
         """
         return f"{self._origin}{CONTROL}"
 
@@ -139,15 +139,15 @@ class Emulator:
         return self.account.management_key
 
     def count(self, operation: str) -> int:
-        """How many requests of this operation have arrived."""
+        """Return how many requests of this operation have arrived."""
         kept = sum(request.operation == operation for request in self.requests)
         return self.dropped[operation] + kept
 
     def reset(self) -> None:
-        """Go back to the settings and faults that it was made with, no keys and an empty ledger.
+        """Restore the settings and faults that it was made with, remove all keys, empty the ledger.
 
-        No time is advanced, chance starts from its seed, and what is in flight is dropped. Who
-        the account is (management key, workspaces, members, budgets, clock) stays as it is.
+        Advanced time is reset, random choices start from the seed, requests in flight are dropped.
+        The account's management key, workspaces, members, budgets and clock stay.
         """
         settings, faults = self._made_with
         apply(fresh(settings), self)
@@ -207,8 +207,8 @@ class Emulator:
 def _checked(host: str, *, allow_remote: bool) -> str:
     if not allow_remote and not _is_loopback(host):
         raise ValueError(
-            f"host: {host!r} can be reached from other machines, and whoever reaches an emulator "
-            "may know its key: use 127.0.0.1, or allow_remote=True (--allow-remote)"
+            f"host: {host!r} can be reached from other machines, which may know the emulator's "
+            "key: use 127.0.0.1, or allow_remote=True (--allow-remote)"
         )
     return host
 

@@ -1,4 +1,4 @@
-"""What the service takes for a valid request body or query; everything else is a 400. Pure."""
+"""Checks request bodies and queries as the service does; a wrong one is a 400. Pure."""
 
 import re
 import sys
@@ -18,9 +18,9 @@ Check: TypeAlias = Callable[[str, object], object]
 # UTC with seconds: other zones and minute precision are refused.
 _TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_OFFSET: Final = re.compile(r"[0-9]{1,18}")  # more is beyond what Python counts items with
+_OFFSET: Final = re.compile(r"[0-9]{1,18}")  # Python cannot count more items
 _LONGEST_USER: Final = 512
-# White space as JavaScript, and so a JSON schema's \s, has it: neither U+0085 nor U+001C to U+001F.
+# White space of JavaScript, and so of \s in a JSON schema: neither U+0085 nor U+001C to U+001F.
 _WHITE: Final = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -139,10 +139,10 @@ def _external(value: object) -> dict[str, object]:
 
 
 def creation(body: object) -> dict[str, object]:
-    """The attributes that a create body sets on the new key.
+    """Return the attributes that a create body sets on the new key.
 
     Raises:
-        Refusal: 400, the service would not take this body.
+        Refusal: 400, the service would refuse this body.
     """
     fields = _object("body", body)
     _required(fields, "name")
@@ -151,10 +151,10 @@ def creation(body: object) -> dict[str, object]:
 
 
 def changes(body: object) -> dict[str, object]:
-    """The attributes that an update body changes.
+    """Return the attributes that an update body changes.
 
     Raises:
-        Refusal: 400, the service would not take this body.
+        Refusal: 400, the service would refuse this body.
     """
     attributes = _checked(_object("body", body), _UPDATE)
     if not attributes:
@@ -164,7 +164,7 @@ def changes(body: object) -> dict[str, object]:
 
 @frozen(kw_only=True)
 class ListQuery:
-    """A list request's query, understood."""
+    """The parsed query of a list request."""
 
     include_disabled: bool
     include_expired: bool
@@ -173,10 +173,10 @@ class ListQuery:
 
 
 def list_query(query: Mapping[str, str]) -> ListQuery:
-    """Read a list request's query.
+    """Parse a list request's query.
 
     Raises:
-        Refusal: 400, the service would not take this query.
+        Refusal: 400, the service would refuse this query.
     """
     return ListQuery(
         include_disabled=_flag(query, "include_disabled"),

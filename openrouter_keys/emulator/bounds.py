@@ -1,4 +1,4 @@
-"""What faults and limits may be set to, for their attrs classes. Pure."""
+"""Validators for the attrs classes of faults and limits. Pure."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ Validator: TypeAlias = Callable[[object, "Attribute[Any]", object], None]
 
 
 def number(low: float, high: float = sys.float_info.max) -> Validator:
-    """Let numbers in a range pass; NaN is in none."""
+    """Accept numbers in a range; NaN is in none."""
 
     def check(_instance: object, attribute: "Attribute[Any]", value: object) -> None:
         if (
@@ -24,7 +24,7 @@ def number(low: float, high: float = sys.float_info.max) -> Validator:
 
 
 def integer(low: int, high: int = sys.maxsize) -> Validator:
-    """Let integers in a range pass."""
+    """Accept integers in a range."""
 
     def check(_instance: object, attribute: "Attribute[Any]", value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -34,15 +34,15 @@ def integer(low: int, high: int = sys.maxsize) -> Validator:
 
 
 def texts(_instance: object, attribute: "Attribute[Any]", value: object) -> None:
-    """Let a mapping of text to text pass, such as headers."""
+    """Accept a mapping of text to text, such as headers."""
     pairs = cast("Mapping[object, object]", value).items() if isinstance(value, Mapping) else [()]
-    # A line break in a header would begin another one, or the body.
+    # A line break in a header would start another header, or the body.
     if not all(pair and _line(pair[0]) and _line(pair[1]) for pair in pairs):
         raise ValueError(f"{attribute.name}: {value!r} does not map lines of text to such")
 
 
 def _line(value: object) -> bool:
-    # More than Latin-1 has no form in a header.
+    # A header cannot hold more than Latin-1.
     return (
         isinstance(value, str)
         and not {"\r", "\n", "\0"} & {*value}

@@ -1,4 +1,4 @@
-"""The service's contract as it was at three dates: what the older two have not. Pure."""
+"""The service's contract at three dates: what the older two lack. Pure."""
 
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias, TypeVar, cast, get_args
@@ -13,13 +13,13 @@ CONTRACT_NAMES: Final[tuple[ContractName, ...]] = get_args(ContractName)
 
 @frozen(kw_only=True)
 class Contract:
-    """What a service of some date has not, or does otherwise than today's.
+    """What a service of some date lacks, or does in another way than today's.
 
     Args:
         key: fields that a ``Key`` lacks.
         current: fields that a ``CurrentKey`` lacks.
-        ignored: by operation, the fields of bodies and queries that are not known, so ignored.
-        statuses: by operation and today's status, the status that it was then.
+        ignored: by operation, the unknown fields of bodies and queries, which it ignores.
+        statuses: by operation and today's status, the status of that date.
     """
 
     key: frozenset[str] = frozenset()
@@ -28,7 +28,7 @@ class Contract:
     statuses: Mapping[tuple[str, int], int] = Factory(dict[tuple[str, int], int])
 
     def known(self, operation: str, value: T) -> T:
-        """A body or query without what an operation does not know."""
+        """Return a body or query without the fields that an operation does not know."""
         ignored = self.ignored.get(operation)
         if not ignored or not isinstance(value, dict):
             return value
@@ -36,7 +36,7 @@ class Contract:
         return cast("T", {name: each for name, each in fields.items() if name not in ignored})
 
     def status(self, operation: str, status: int) -> int:
-        """The status of an operation's refusal."""
+        """Return the status of an operation's refusal."""
         return self.statuses.get((operation, status), status)
 
 

@@ -1,4 +1,4 @@
-"""What tests in other processes ask and tell an emulator, under ``/_emulator/``. No sockets."""
+"""Lets other processes read and change an emulator, under ``/_emulator/``. No sockets."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,14 +30,14 @@ CONTROL: Final = "/_emulator"
 
 
 class Controlled(Settable, Protocol):
-    """What of an emulator can be asked and told."""
+    """The parts of an emulator that other processes read and change."""
 
     requests: list[Request]
     dropped: Counter[str]
     faults: list[Fault]
 
     def reset(self) -> None:
-        """Go back to how it was made."""
+        """Restore what it was made with."""
         ...
 
 
@@ -49,13 +49,13 @@ class _Expense:
 
 
 def control(emulator: Controlled, method: str, target: str, secret: str, body: bytes) -> Answer:
-    """Do as a request asks that is meant for the emulator, not for the service.
+    """Answer a request that is meant for the emulator, not for the service.
 
     Args:
-        emulator: whose state is asked for or changed.
+        emulator: the one to read or change.
         method: of the request.
         target: its raw path and query.
-        secret: its ``Authorization`` header; only the management key's may control.
+        secret: its ``Authorization`` header; the management key is required.
         body: its body, in JSON where one is needed.
     """
     try:

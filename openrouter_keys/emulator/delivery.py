@@ -1,4 +1,4 @@
-"""How an answer reaches the client, or does not. Knows nothing of keys."""
+"""Sends an answer, whole or as a fault lets it through. Knows nothing of keys."""
 
 import asyncio
 import socket
@@ -15,33 +15,33 @@ from openrouter_keys.emulator.answers import Answer
 from openrouter_keys.emulator.faults import Fault
 from openrouter_keys.emulator.serving import Delivered, Peer
 
-# On, for zero seconds: closing discards what is unsent and resets the connection.
+# On, for zero seconds: closing discards unsent data and resets the connection.
 _NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _GARBAGE: Final = b"\x16\x03\x01\x00\xff this is not HTTP \x00\r\n\r\n"
 
 
 def whole(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    """The answer as the service sends it: in chunks, without ``Content-Length``."""
+    """Return the answer as the service sends it: in chunks, without ``Content-Length``."""
     response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
     if request.version >= HttpVersion11 and "Content-Length" not in response.headers:
         response.enable_chunked_encoding()
-    if request.can_read_body:  # nobody will: what is left of it is no part of another request
+    if request.can_read_body:  # nobody will: the rest of it is not the next request
         response.force_close()
     return response
 
 
 def tells_status(fault: Fault) -> bool:
-    """Whether the client of a struck request gets to see a status line."""
+    """Return whether the client of a struck request gets a status line."""
     return fault.kind not in {"closed", "reset", "stalled", "garbage", "late"}
 
 
 def breaks_delivery(fault: Fault) -> bool:
-    """Whether something other than the answer as a whole is sent."""
+    """Return whether something other than the whole answer is sent."""
     return fault.kind in _BREAKS
 
 
 async def broken(fault: Fault, answer: Answer, peer: Peer) -> web.StreamResponse:
-    """Send as much of the answer as the fault lets through, in its way."""
+    """Send what the fault lets through of the answer."""
     await _BREAKS[fault.kind](fault, answer, peer)
     return Delivered()
 
@@ -59,14 +59,14 @@ def _portion(fault: Fault, answer: Answer) -> bytes:
 
 
 def _begin(fault: Fault, answer: Answer, peer: Peer) -> None:
-    # A chunk that is announced in full and sent in part: the client can tell that more is to come.
+    # A chunk with its full length and a part of its bytes: the client can see that more follows.
     head = _head(answer, "Transfer-Encoding: chunked")
     peer.transport.write(head + b"%x\r\n" % len(answer.body) + _portion(fault, answer))
 
 
 def _end_abruptly(peer: Peer) -> None:
     connection: socket.socket = peer.transport.get_extra_info("socket")
-    with suppress(OSError):  # the client has gone already
+    with suppress(OSError):  # the client has disconnected already
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     peer.transport.abort()
 
@@ -89,7 +89,7 @@ async def _stalled_body(fault: Fault, answer: Answer, peer: Peer) -> None:
 
 
 async def _cut(fault: Fault, answer: Answer, peer: Peer) -> None:
-    # Neither a length nor chunks: nothing tells the client that this is not the end.
+    # Neither a length nor chunks: the client cannot see that this is not the end.
     peer.transport.write(_head(answer, "Connection: close") + _portion(fault, answer))
 
 
@@ -115,7 +115,7 @@ _BREAKS: Final[dict[str, _Break]] = {
 
 
 async def hold_back(fault: Fault | None, peer: Peer) -> None:
-    """Let the time pass that a fault puts between a request's arrival and its being applied."""
+    """Wait as the fault says between a request's arrival and its application."""
     if fault and fault.kind == "late":
         peer.transport.close()
         await peer.gone.wait()
@@ -124,6 +124,6 @@ async def hold_back(fault: Fault | None, peer: Peer) -> None:
 
 
 async def hold_up(fault: Fault | None) -> None:
-    """Let the time pass that a fault puts between a request's being applied and its answer."""
+    """Wait as the fault says between a request's application and its answer."""
     if fault and (fault.kind, fault.phase) == ("slow", "after"):
         await asyncio.sleep(fault.delay)

@@ -1,4 +1,4 @@
-"""How a request is answered: noted, struck by a fault, applied, kept, told. Starts no server."""
+"""Answers a request: notes it, strikes it with a fault, applies it, stores it. No server."""
 
 import asyncio
 import json
@@ -42,11 +42,11 @@ class Exchange:
     """Answers requests for an emulator.
 
     Args:
-        emulator: whose account, faults and settings it goes by.
+        emulator: has the account, faults and settings.
         ledger: where it notes requests.
-        host: the address that it was told to listen on.
-        store: where what was done is kept before anybody learns of it; None for nowhere.
-        seed: of the chance in faults.
+        host: the address to listen on.
+        store: where each change is stored before its answer is sent. None: nowhere.
+        seed: of the random choice of faults.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Exchange:
         self._host = host
         self._store = store
         self._seed = seed
-        self._random = Random(seed)  # noqa: S311  chance that can be repeated, no secret
+        self._random = Random(seed)  # noqa: S311  repeatable, and no secret
         last = emulator.requests[-1].number if emulator.requests else ledger.last_dropped
         self._numbers = count(last + 1)
         self._era = 0
         self._applying = Lock()
 
     def start_anew(self) -> None:
-        """Forget keys and requests, let nothing land that came until now, count from one again."""
+        """Remove keys and requests, drop every request in flight, and count from one again."""
         with self._applying:
             self._era += 1
             self._random.seed(self._seed)
@@ -75,7 +75,7 @@ class Exchange:
             self._store.start_anew(self._emulator.account)
 
     async def answer(self, request: web.BaseRequest, peer: Peer) -> web.StreamResponse:
-        """Answer a request, in whatever way a fault lets it be answered."""
+        """Answer a request, as far as a fault allows."""
         if opened := open_to_all(request.method, request.raw_path, request.headers, self._host):
             return whole(request, opened)
         if request.raw_path.startswith(f"{CONTROL}/"):
@@ -118,11 +118,11 @@ class Exchange:
         return whole(request, answer)
 
     async def _read(self, request: web.BaseRequest) -> tuple[bytes, int]:
-        """What is kept of a body, and its size as far as it was read: of too long a one, a part.
+        """Return what is kept of a body, and how much was read: a part, if it is too long.
 
         Raises:
-            ConnectionError: the client has gone.
-            web.RequestPayloadError: it breaks off, or is not in the form that it is said to be.
+            ConnectionError: the client has disconnected.
+            web.RequestPayloadError: it is cut off, or not in the form that its headers say.
         """
         if not request.body_exists:
             return b"", 0
@@ -162,7 +162,7 @@ class Exchange:
         return seen
 
     def _refused(self, seen: Request, body: bytes) -> Answer | None:
-        """Note the body; the answer, if the service looks no further."""
+        """Note the body, and return the answer if the service refuses the request unread."""
         if seen.size > self._emulator.max_body:
             return error_answer(413)
         if body:
@@ -180,11 +180,11 @@ class Exchange:
         return fault
 
     async def _keep(self, seen: Request, era: int) -> None:
-        """Have it in the file, if there is one, before anybody can learn of it."""
+        """Store the request, if there is a file, before its answer is sent."""
         if self._store is not None and era == self._era:
             self._store.save(seen, self._emulator.account)
             self._store.drop(self._ledger.last_dropped, self._emulator.dropped)
-            await asyncio.sleep(0)  # all who come in one turn of the loop share a commit
+            await asyncio.sleep(0)  # all requests in one turn of the loop share a commit
             self._store.commit()
 
     async def _pass_time(self, fault: Fault | None, peer: Peer) -> None:
@@ -193,7 +193,7 @@ class Exchange:
         await hold_back(fault, peer)
 
     def _apply(self, seen: Request, fault: Fault | None) -> Answer:
-        """Apply the request, if the fault lets it be, and spoil the answer."""
+        """Apply the request, if the fault allows, and spoil the answer."""
         emulator = self._emulator
         if applies(fault):
             contract = CONTRACTS[emulator.contract]
@@ -211,7 +211,7 @@ class Exchange:
     async def _deliver(
         self, request: web.BaseRequest, answer: Answer, fault: Fault | None, peer: Peer
     ) -> web.StreamResponse:
-        # By the account's clock, not the machine's: clients tell the service's time by it.
+        # By the account's clock, not the machine's: clients read the service's time from it.
         answer = answer.with_headers({"Date": http_form(self._emulator.account.clock())})
         if fault and breaks_delivery(fault):
             return await broken(fault, answer, peer)

@@ -1,4 +1,4 @@
-"""Faults as data, and which of them strikes. No sockets."""
+"""Faults as data, and the choice of the one that strikes. No sockets."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -33,31 +33,31 @@ _count: Final[Validator] = validators.optional(integer(1))
 
 @frozen(eq=False)
 class Fault:
-    """Something that goes wrong with a request.
+    """A fault of the service or the network in one request.
 
     The kinds: ``status`` answers ``status``; ``closed`` and ``reset`` end the connection without
     an answer; ``stalled`` never answers; ``stalled_body``, ``cut`` and ``reset_body`` send a
     ``portion`` of the answer's body and then nothing, an orderly end, a reset; ``garbage`` is not
     HTTP; ``not_json``, ``empty`` and ``body`` have the right status and HTML, no body, ``body``;
     ``late`` closes the connection and applies the request ``delay`` seconds after the client has
-    gone; ``slow`` answers rightly after ``delay`` seconds.
+    disconnected; ``slow`` sends the right answer after ``delay`` seconds.
 
     Args:
-        operation: the operation that it strikes; ``*`` for each.
+        operation: the operation that it strikes; ``*``: any.
         kind: what goes wrong.
         phase: whether the request is applied ("after") or not ("before"). ``late`` and ``slow``
-            apply it in any case; ``slow`` waits before or after doing so.
-        times: how many requests it strikes; None for no end.
-        skip: how many matching requests it lets pass first.
-        probability: of striking a request that matches, 0 to 1; passing one uses nothing up.
+            apply it in any case; ``slow`` waits before or after that.
+        times: how many requests it strikes. None: any number.
+        skip: how many matching requests pass first.
+        probability: of striking a request that matches, 0 to 1; one that passes does not count.
         status: of the answer, for ``status``. A success keeps the true body unless given ``body``.
-        headers: of the answer, besides or instead of the usual ones.
-        body: of the answer, for ``status``, ``not_json`` and ``body``; None for the usual one.
+        headers: of the answer; they add to the usual ones or replace them.
+        body: of the answer, for ``status``, ``not_json`` and ``body``. None: the usual one.
         delay: seconds, for ``late`` and ``slow``.
         portion: how much of the body arrives, 0 to 1, for the kinds that break off inside it.
 
     Raises:
-        ValueError: something is of the wrong type, or out of its range.
+        ValueError: an argument has the wrong type, or is out of its range.
         TypeError: ``body`` is not bytes.
     """
 
@@ -79,7 +79,7 @@ class Fault:
 
 
 def strike(faults: list[Fault], operation: str, random: Random) -> Fault | None:
-    """The first fault that strikes a request, used up by one; the others see it pass."""
+    """Return the first fault that strikes a request, used up by one; others count it as passed."""
     struck = None
     for fault in [fault for fault in faults if fault.operation in {operation, "*"}]:
         if fault.skip > 0:
@@ -100,12 +100,12 @@ def _use_up(faults: list[Fault], fault: Fault) -> None:
 
 
 def applies(fault: Fault | None) -> bool:
-    """Whether a struck request is applied all the same, at whatever time."""
+    """Return whether a struck request is applied all the same, now or later."""
     return fault is None or fault.phase == "after" or fault.kind in {"late", "slow"}
 
 
 def spoiled(fault: Fault, answer: Answer) -> Answer:
-    """What the fault makes of the true answer, where it changes more than its delivery."""
+    """Return the answer with the fault in it, if it changes more than the delivery."""
     spoil = _SPOILS.get(fault.kind)
     return (answer if spoil is None else spoil(fault, answer)).with_headers(fault.headers)
 

@@ -1,4 +1,4 @@
-"""From the JSON of a control request to the emulator's own objects, or to a clear refusal. Pure."""
+"""Makes the emulator's objects from the JSON of a control request, or refuses it. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def fields_of(what: str, value: object) -> dict[str, object]:
-    """The fields of a JSON object.
+    """Return the fields of a JSON object.
 
     Raises:
-        Refusal: 400, it is something else.
+        Refusal: 400, it is not an object.
     """
     if not isinstance(value, dict):
         raise Refusal(400, f"{what}: expected a JSON object")
@@ -21,7 +21,7 @@ def fields_of(what: str, value: object) -> dict[str, object]:
 
 
 def made(make: Callable[..., T], what: str, fields: Mapping[str, object]) -> T:
-    """Make something of fields that are named as its arguments.
+    """Make an object from fields that have the names of its arguments.
 
     Raises:
         Refusal: 400, a field is unknown, missing or wrong.

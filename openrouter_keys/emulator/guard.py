@@ -1,4 +1,4 @@
-"""Which requests other web sites have a browser send; the emulator does not answer those. Pure."""
+"""Refuses requests that other web sites may cause a browser to send. Pure."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -7,27 +7,27 @@ from urllib.parse import urlsplit
 
 from openrouter_keys.emulator.refusals import Refusal
 
-# Last labels that nobody can register, so that no web site has such a name.
+# Nobody can register a name with these last labels, so no web site has one.
 _PRIVATE: Final = frozenset({"localhost", "local", "internal", "test"})
-# The browser's user, or the page itself.
+# Sent by the browser's user, or by the page itself.
 _AT_HOME: Final = frozenset({"none", "same-origin"})
 
 
 def turn_away(headers: Mapping[str, str], host: str, *, visit: bool) -> None:
-    """Let no request pass that another web site may have a browser send.
+    """Refuse a request that another web site may have caused a browser to send.
 
-    Programs pass: they send none of the headers by which a browser tells where a request is from.
+    Programs pass: they send no header that says which site a request comes from.
 
     Args:
         headers: of the request.
-        host: the address that the emulator was told to listen on.
-        visit: whether following a link is meant, which any site may offer.
+        host: the address on which the emulator listens.
+        visit: whether the request may follow a link, which any site may contain.
 
     Raises:
-        Refusal: 421, it is for a name that may be any site's; 403, another site is behind it.
+        Refusal: 421, its name may be any site's; 403, another site caused it.
     """
     named = headers.get("Host", "")
-    # A site whose name suddenly leads here (DNS rebinding) is at home here for its browser.
+    # For a browser, a site whose name now resolves to here (DNS rebinding) is this site.
     if not _ours(named, host):
         raise Refusal(421, f"{named!r} may be any site's name: use the address, or listen on it")
     origin = headers.get("Origin")
@@ -38,7 +38,7 @@ def turn_away(headers: Mapping[str, str], host: str, *, visit: bool) -> None:
 
 @lru_cache(256)
 def _ours(named: str, host: str) -> bool:
-    """Whether a ``Host`` header cannot be another site's: an address, a private name, our own."""
+    """Return whether a ``Host`` is no other site's: an address, a private name, our own."""
     try:
         name = (urlsplit(f"//{named}").hostname or "").rstrip(".")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the emulator writes down of each request, and what it tells of that. No I/O."""
+"""The ledger: what the emulator keeps of each request, and what it shows of it. No I/O."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from openrouter_keys.emulator.refusals import JSON
 
 @define(eq=False, kw_only=True)
 class Request:
-    """One request, in the ledger from its arrival on and filled in as it goes.
+    """One request: in the ledger from its arrival on, and completed step by step.
 
     Args:
         operation: ``list``, ``create``, ``get``, ``update``, ``delete``, ``current``, or
@@ -22,15 +22,15 @@ class Request:
         query: the last value of each name.
         headers: by lower-case name.
         connection: a number for each TCP connection, from 1.
-        body: empty unless the management key came with it and it was within ``max_body``.
+        body: empty unless it came with the management key and was within ``max_body``.
         size: how many bytes of a body were read, kept or not.
-        hash: of the path, or of the key that was made.
-        name: of the body.
-        status: of the answer; None without one.
-        applied: whether the account did as asked, whatever the client was told.
+        hash: in the path, or of the key that was made.
+        name: in the body.
+        status: of the answer. None: no answer.
+        applied: whether the account was read or changed as asked, whatever the client got.
         fault: the kind of the fault that struck.
         number: its place in the ledger, from 1, by arrival.
-        held: how many bytes of memory it takes up.
+        held: how many bytes of memory it uses.
     """
 
     operation: str
@@ -56,19 +56,19 @@ _TOLD: Final = (
     *("applied", "fault", "connection", "hash"),
 )
 _taken: Final = attrgetter(*_TOLD)
-# By a request itself, its hash, two mappings and its place in the list.
+# Of a request itself, its hash, two mappings and its place in the list.
 _ALWAYS_HELD: Final = 1000
-# By a name and its text beside their characters, and by their place in a mapping.
+# Of a name and its text besides their characters, and of their place in a mapping.
 _HELD_BY_PAIR: Final = 260
 
 
 def told(request: Request) -> dict[str, JSON]:
-    """The JSON that others get to see of a request, and that is kept of it in a file."""
+    """Return the JSON of a request for other processes and for the state file."""
     return dict(zip(_TOLD, _taken(request), strict=True))
 
 
 class Book(Protocol):
-    """Where requests are noted, and how much may be there."""
+    """Where requests are noted, and how many and how much it may hold."""
 
     requests: list[Request]
     dropped: Counter[str]
@@ -77,10 +77,10 @@ class Book(Protocol):
 
 
 class Ledger:
-    """Notes requests, and drops the oldest ones when there are too many or they hold too much.
+    """Notes requests, and drops the oldest if they are too many or too large.
 
     Args:
-        book: where they are noted; what is too much of what is there is dropped at once.
+        book: where they are noted; what is too much in it is dropped at once.
     """
 
     def __init__(self, book: Book) -> None:
@@ -88,13 +88,13 @@ class Ledger:
         for request in book.requests:
             request.held = _held_by(request) + getsizeof(request.name)
         self._held = sum(request.held for request in book.requests)
-        # They have numbers from one, so that this is the newest one's.
+        # Numbers start from one, so this is the newest one's.
         self.last_dropped = book.dropped.total()
         self._drop_oldest()
 
     def add(self, request: Request) -> None:
         """Note a request that has arrived, without its body."""
-        if not self._book.requests:  # whoever looks at them may have cleared them, too
+        if not self._book.requests:  # a test may have cleared them, too
             self._held = 0
         request.held = _held_by(request)
         self._held += request.held
@@ -113,7 +113,7 @@ class Ledger:
                 self._drop_oldest()
 
     def clear(self) -> None:
-        """Forget every request, and how many there were."""
+        """Remove every request, and the counts."""
         self._book.requests.clear()
         self._book.dropped.clear()
         self._held = self.last_dropped = 0
@@ -137,7 +137,7 @@ class Ledger:
 
 
 def _held_by(request: Request) -> int:
-    """No less than what it holds; to ask each text by itself would take four times as long."""
+    """Return no less than what it holds; exact sizes of all texts would take four times as long."""
     held = _ALWAYS_HELD + getsizeof(request.path) + _held_in(request.headers)
     if request.query:
         held += _held_in(request.query)
@@ -149,11 +149,11 @@ def _held_in(texts: dict[str, str]) -> int:
 
 
 def counted(requests: Iterable[Request], dropped: Counter[str]) -> dict[str, JSON]:
-    """How many requests of each operation came, and how many creates of each name are still there.
+    """Count the requests by operation, and the creates that are still there by name.
 
     Args:
         requests: those in the ledger.
-        dropped: how many more there were of each operation.
+        dropped: how many more of each operation came.
     """
     kept = [*requests]
     names = (request.name for request in kept if request.operation == "create")

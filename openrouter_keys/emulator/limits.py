@@ -1,4 +1,4 @@
-"""Limits on requests, and what a request that meets one is told. No I/O."""
+"""Limits on requests, and the headers of a 429. No I/O."""
 
 import math
 from datetime import datetime, timedelta
@@ -24,9 +24,9 @@ class RateLimit:
     Args:
         rate: how many a second in the long run, by the account's clock.
         burst: how many at once.
-        retry_after: how a 429 says when to come back: not at all, ``Retry-After`` in seconds or as
-            a date, or ``retry-after-ms``.
-        name: the limit's, which a 429 tells, such as ``keys-modify-api-rpm-v2``; None: it does not.
+        retry_after: how a 429 says when to retry: not at all, ``Retry-After`` in seconds or as a
+            date, or ``retry-after-ms``.
+        name: the limit's name in a 429, such as ``keys-modify-api-rpm-v2``. None: no name.
     """
 
     rate: float = field(validator=[number(0), validators.gt(0)])
@@ -39,7 +39,7 @@ class RateLimit:
     _filled_at: datetime | None = field(init=False, default=None)
 
     def wait(self, now: datetime) -> float:
-        """Take a token and return 0, or return the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until the next one."""
         passed = (now - (self._filled_at or now)).total_seconds()
         self._tokens = min(self.burst, self._tokens + max(passed, 0) * self.rate)
         self._filled_at = now
@@ -49,7 +49,7 @@ class RateLimit:
         return 0
 
     def headers(self, wait: float, now: datetime) -> dict[str, str]:
-        """The headers of a 429."""
+        """Return the headers of a 429."""
         there = now + timedelta(seconds=wait)
         return {
             "X-RateLimit-Limit": str(self.burst),
@@ -59,7 +59,7 @@ class RateLimit:
         }
 
     def _advice(self, wait: float, there: datetime) -> dict[str, str]:
-        # A date has whole seconds: rounded up, as the number is.
+        # A date has whole seconds: rounded up, like the number.
         date = there + timedelta(microseconds=999_999)
         return {
             "none": {},
@@ -71,14 +71,14 @@ class RateLimit:
 
 @define(eq=False)
 class DailyQuota:
-    """A limit on creates, updates and deletes a day, by the account's clock; reads are not counted.
+    """A limit on creates, updates and deletes a day, by the account's clock; reads do not count.
 
-    Each that is let in counts, whatever becomes of it; what is turned away does not.
+    An accepted request counts, whatever its result; a refused one does not.
 
     Args:
-        limit: how many a day, which begins at 00:00 UTC.
-        name: the limit's, which a 429 tells.
-        named_in: where a 429 tells it: in the error's metadata, or in its message.
+        limit: how many a day, from 00:00 UTC.
+        name: the limit's name in a 429.
+        named_in: where a 429 has it: in the error's metadata, or in its message.
         headers_in: where the ``X-RateLimit-`` headers are: in the answer's own, in the error's
             metadata, or nowhere.
         unit: of ``X-RateLimit-Reset``.
@@ -95,7 +95,7 @@ class DailyQuota:
     _day: datetime | None = field(init=False, default=None)
 
     def take(self, now: datetime) -> bool:
-        """Count a request; False: there are no more today."""
+        """Count a request and return whether it is within today's limit."""
         today = period_start("daily", now)
         if self._day != today:
             self._day, self._used = today, 0
@@ -105,7 +105,7 @@ class DailyQuota:
         return True
 
     def headers(self, now: datetime) -> dict[str, str]:
-        """What a 429 tells of the limit."""
+        """Return the headers of a 429."""
         reset = int(period_end("daily", now).timestamp())
         return {
             "X-RateLimit-Limit": str(self.limit),

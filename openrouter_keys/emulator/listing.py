@@ -1,4 +1,4 @@
-"""The keys of a list, found once for all its pages. No HTTP."""
+"""Finds the keys of a list once for all its pages. No HTTP."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 @frozen(kw_only=True)
 class Asked:
-    """Which keys a list is of."""
+    """Which keys a list has."""
 
     workspace_id: str
     include_disabled: bool
@@ -22,14 +22,14 @@ class Asked:
 
 @define(eq=False)
 class Listing:
-    """A list's keys, newest first, found as far as its pages were asked for.
+    """A list's keys, newest first, found as far as clients asked for its pages.
 
     Without it each page would begin with the newest key, and cost as much as all before it.
 
     Args:
-        asked: which keys it is of.
+        asked: which keys it has.
         keys: all keys of the account, oldest first.
-        at: the time at which it was asked for last.
+        at: the time of the last page.
     """
 
     asked: Asked
@@ -41,7 +41,7 @@ class Listing:
     _until: datetime = field(init=False, default=_NEVER)
 
     def goes_on(self, asked: Asked, keys: list[StoredKey], now: datetime) -> bool:
-        """Whether this is what such a list finds now: nothing moved, and nothing expired."""
+        """Return whether a new list would find the same: nothing moved, nothing expired."""
         return (
             asked == self.asked
             and self._moves == moves.count
@@ -50,7 +50,7 @@ class Listing:
         )
 
     def page(self, offset: int, size: int, now: datetime) -> Sequence[StoredKey]:
-        """The keys of one page."""
+        """Return the keys of one page."""
         self.at = now
         while self._left and len(self._found) < offset + size:
             self._left -= 1

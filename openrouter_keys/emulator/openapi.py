@@ -1,6 +1,6 @@
-"""The OpenAPI document of the six operations, written from what is known of the service. Data only.
+"""The OpenAPI document of the six operations, from what is known of the service. Data only.
 
-What the emulator does is written elsewhere, so that one can be held against the other.
+It shares nothing with the code that answers, so that tests can compare the two.
 """
 
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ def _query(name: str, schema: Schema, description: str) -> Schema:
 _OFFSET: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _HASH: Final[Schema] = {"name": "hash", "in": "path", "required": True, "schema": FILLED}
 _ONE: Final = _success(200, all_of({"data": ref("Key")}))
-# What a create makes can be asked for, changed and removed.
+# Clients can get, update and delete what a create makes.
 _BY_HASH: Final[Schema] = {
     id: {"operationId": id, "parameters": {"hash": "$response.body#/data/hash"}}
     for id in ("getKey", "updateKeys", "deleteKeys")

@@ -1,6 +1,6 @@
-"""The page that shows an emulator in a browser, and what it asks for again and again. No sockets.
+"""The page that shows an emulator in a browser, and the data that it polls. No sockets.
 
-The page holds no key and no data: both come to it in the browser.
+The page holds no key and no data: the browser adds both.
 """
 
 import re
@@ -27,13 +27,13 @@ from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.stored import StoredKey
 from openrouter_keys.emulator.times import offset_form
 
-# More than anybody looks at; each costs time every second.
+# More than anybody reads; each costs time every second.
 _KEYS_SHOWN: Final = 1000
 _REQUESTS_SHOWN: Final = 200
 
 
 class Watched(Protocol):
-    """What of an emulator can be looked at."""
+    """The parts of an emulator that the page shows."""
 
     account: Account
     requests: list[Request]
@@ -45,18 +45,18 @@ class Watched(Protocol):
 
 
 def page_url(control_url: str, api_key: str) -> str:
-    """Where a browser finds the page; the key is in the fragment, which no browser sends."""
+    """Return the page's URL; the key is in the fragment, which no browser sends."""
     return f"{control_url}/#key={quote(api_key, safe='')}"
 
 
 def open_to_all(method: str, target: str, headers: Mapping[str, str], host: str) -> Answer | None:
-    """What is answered without asking for a key; None: this is no such request.
+    """Return the answer to a request that needs no key; None: it needs one.
 
     Args:
         method: of the request.
         target: its raw path and query.
-        headers: its headers, whatever the case of their names.
-        host: the address that the emulator was told to listen on.
+        headers: its headers; the case of their names does not matter.
+        host: the address on which the emulator listens.
     """
     path = target.partition("?")[0] if method == "GET" else ""
     try:
@@ -68,7 +68,7 @@ def open_to_all(method: str, target: str, headers: Mapping[str, str], host: str)
 
 @cache
 def page() -> Answer:
-    """The page, which holds no key and no data."""
+    """Return the page, which holds no key and no data."""
     html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     headers = {
         "Content-Type": "text/html; charset=utf-8",
@@ -90,7 +90,7 @@ _OPEN: Final[Mapping[str, Callable[[], Answer]]] = {_PAGE: page, "/openapi.json"
 
 
 def view(emulator: Watched) -> JSON:
-    """What the page shows: the newest keys and requests, and what is set; no secret."""
+    """Return what the page shows: the newest keys and requests, and the settings; no secret."""
     account, requests = emulator.account, [*emulator.requests]
     keys, now = [*account.keys.values()], account.clock()
     limit = emulator.rate_limit
@@ -132,7 +132,7 @@ def _shown_faults(faults: Sequence[Fault]) -> JSON:
 
 
 def _policy(html: str) -> str:
-    """A policy by which a browser runs and loads nothing but what is in this page."""
+    """Return a policy that lets a browser run and load only what is in this page."""
     hashes = {
         f"{tag}-src": b64encode(sha256(text.encode()).digest()).decode()
         for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", html, re.DOTALL)

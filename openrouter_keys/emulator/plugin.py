@@ -1,7 +1,7 @@
-"""The pytest plugin: an emulator for a test, or one for all of them.
+"""The pytest plugin: an emulator for one test, or for all tests.
 
-It works with and without a plugin for asyncio, since the emulator serves from a thread of its own;
-what it needs is imported by the first test that asks for it.
+It works with and without a plugin for asyncio, since the emulator serves from its own thread.
+The first test that uses it imports what it needs.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def openrouter_emulator() -> "Iterator[Emulator]":
     """An emulator of OpenRouter's key endpoints, new for each test.
 
-    ``base_url`` and ``api_key`` are for the client; ``account``, ``faults``, ``requests`` and the
-    like are to set the scene and to look at what came of it.
+    ``base_url`` and ``api_key`` are for the client. Set ``account`` and ``faults`` before its
+    calls; read ``account`` and ``requests`` after them.
     """
     with emulator.Emulator() as served:
         yield served
@@ -28,6 +28,6 @@ def openrouter_emulator() -> "Iterator[Emulator]":
 
 @pytest.fixture(scope="session")
 def session_openrouter_emulator() -> "Iterator[Emulator]":
-    """An emulator for all tests that ask for it; ``reset()`` makes it as new between them."""
+    """One emulator for all tests that use it; call ``reset()`` between them."""
     with emulator.Emulator() as served:
         yield served

@@ -1,4 +1,4 @@
-"""The JSON that answers show of a key and its budgets. Pure."""
+"""The JSON of a key and its budgets in answers. Pure."""
 
 from collections.abc import Set
 from datetime import datetime
@@ -25,7 +25,7 @@ _BUDGET: Final = (
     *("scope", "limit_usd", "spend_usd", "remaining_usd", "reset_interval"),
     *("include_byok", "guardrail_id", "budget_id"),
 )
-# Pages are long: one call for all attributes of a key is twice as fast as one for each.
+# Pages are long, and one call for all attributes of a key is twice as fast as one for each.
 _taken_for_key: Final = attrgetter(*_KEY)
 _taken_for_current: Final = attrgetter(*_CURRENT)
 _taken_for_budget: Final = attrgetter(*_BUDGET)
@@ -39,7 +39,7 @@ def _shown(record: dict[str, JSON], account: Account, absent: Set[str]) -> dict[
 
 
 def key_record(key: StoredKey, account: Account, contract: Contract = NEWEST) -> dict[str, JSON]:
-    """A ``Key``; both forms of timestamp that the service uses are in it."""
+    """Return a ``Key``; it has both forms of timestamp that the service uses."""
     record: dict[str, JSON] = {
         **dict(zip(_KEY, _taken_for_key(key), strict=True)),
         "created_at": offset_form(key.created_at),
@@ -53,7 +53,7 @@ def key_record(key: StoredKey, account: Account, contract: Contract = NEWEST) ->
 def current_record(
     key: StoredKey, account: Account, contract: Contract = NEWEST
 ) -> dict[str, JSON]:
-    """A ``CurrentKey``."""
+    """Return a ``CurrentKey``."""
     manages = key.secret == account.management_key
     budgets = [*account.budgets, *([] if key.budget is None else [key.budget])]
     now = account.clock()

@@ -1,4 +1,4 @@
-"""What the service says when it does not do as asked. No HTTP."""
+"""The service's errors, as exceptions. No HTTP."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -6,13 +6,13 @@ from typing import TypeAlias
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
 
 
-class Refusal(Exception):  # noqa: N818  the service refuses; nothing went wrong in here
-    """The service's answer is this error.
+class Refusal(Exception):  # noqa: N818  the service refuses; the emulator has no error
+    """The service answers with this error.
 
     Args:
         status: the HTTP status.
         message: the text at ``error.message``.
-        error_type: the text at ``error.metadata.error_type``; None leaves ``metadata`` out.
+        error_type: the text at ``error.metadata.error_type``. None: no ``metadata``.
     """
 
     def __init__(self, status: int, message: str, error_type: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the rows of a state file hold of an account, its keys and its requests. No transactions."""
+"""The rows of a state file: an account, its keys and its requests. No transactions."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ _dump: Final = json.JSONEncoder(default=datetime.isoformat, separators=(",", ":"
 
 
 def read_account(connection: Connection) -> Account | None:
-    """The account with its keys; None if none was ever written."""
+    """Return the account with its keys; None: none was written yet."""
     row = connection.execute("SELECT record FROM account").fetchone()
     if row is None:
         return None
@@ -49,7 +49,7 @@ def read_account(connection: Connection) -> Account | None:
 
 
 def write_account(connection: Connection, account: Account) -> None:
-    """Write all of the account, instead of what is there."""
+    """Replace the account in the file."""
     record = {
         "management_key": account.management_key,
         "default_workspace": account.default_workspace,
@@ -69,7 +69,7 @@ def write_key(connection: Connection, hash: str, key: StoredKey | None) -> None:
     """Write one key, or remove it."""
     if key is None:
         connection.execute("DELETE FROM keys WHERE hash=?", (hash,))
-    else:  # a row that is replaced, not updated, would become the newest
+    else:  # REPLACE would make the row the newest
         connection.executemany(
             "INSERT INTO keys VALUES (?, ?)"
             " ON CONFLICT (hash) DO UPDATE SET record=excluded.record",
@@ -78,12 +78,12 @@ def write_key(connection: Connection, hash: str, key: StoredKey | None) -> None:
 
 
 def read_requests(connection: Connection) -> Iterator[Request]:
-    """The ledger, without headers and bodies."""
+    """Return the ledger, without headers and bodies."""
     return map(_request, connection.execute("SELECT record FROM requests ORDER BY number"))
 
 
 def write_request(connection: Connection, request: Request) -> None:
-    """Write a request, or what has become of it since."""
+    """Write or update a request."""
     connection.execute(
         "INSERT INTO requests VALUES (?, ?)"
         " ON CONFLICT (number) DO UPDATE SET record=excluded.record",
@@ -92,7 +92,7 @@ def write_request(connection: Connection, request: Request) -> None:
 
 
 def read_dropped(connection: Connection) -> Counter[str]:
-    """How many requests are not there any more, by operation."""
+    """Return how many requests were dropped, by operation."""
     return Counter(dict(connection.execute("SELECT operation, requests FROM dropped")))
 
 
@@ -101,15 +101,15 @@ def drop_requests(connection: Connection, last: int, dropped: Counter[str]) -> N
 
     Args:
         connection: to the file.
-        last: the number of the newest one that goes.
-        dropped: how many are gone then, by operation.
+        last: the number of the newest one to remove.
+        dropped: how many are removed then, by operation.
     """
     connection.execute("DELETE FROM requests WHERE number <= ?", (last,))
     connection.executemany("REPLACE INTO dropped VALUES (?, ?)", dropped.items())
 
 
 def remove_requests(connection: Connection) -> None:
-    """Remove all requests, and how many there were."""
+    """Remove all requests, and the counts."""
     connection.execute("DELETE FROM requests")
     connection.execute("DELETE FROM dropped")
 

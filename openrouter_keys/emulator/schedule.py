@@ -1,4 +1,4 @@
-"""Faults in JSON, there and back. No sockets."""
+"""Reads and writes faults as JSON. No sockets."""
 
 from collections.abc import Iterable
 from typing import Final, cast
@@ -13,29 +13,29 @@ _MOST: Final = 10_000
 
 
 def told_fault(fault: Fault) -> JSON:
-    """A fault in JSON; a body that is no text has half surrogates where its bytes are none."""
+    """Return a fault as JSON; bytes of a body that are no text become lone surrogates."""
     body = None if fault.body is None else fault.body.decode(errors="surrogateescape")
     return cast("dict[str, JSON]", asdict(fault)) | {"body": body}
 
 
 def read_faults(value: object) -> list[Fault]:
-    """The faults of a list, or the one that is not in a list.
+    """Return the faults of a JSON list, or of one JSON object.
 
     Raises:
         Refusal: 400, one of them is wrong, or there are too many.
     """
     values = cast("list[object]", value) if isinstance(value, list) else [value]
-    if len(values) > _MOST:  # to read them would take long
+    if len(values) > _MOST:  # reading them would take long
         raise Refusal(400, f"faults: at most {_MOST}")
     return [*map(_fault, values)]
 
 
 def require_few(faults: Iterable[Fault], most_bytes: int) -> None:
-    """Let no more faults pass than can be kept.
+    """Refuse more faults than can be kept.
 
     Args:
-        faults: all that there would be.
-        most_bytes: how long their bodies and headers may be together.
+        faults: all of them, the new ones too.
+        most_bytes: the most bytes of their bodies and headers together.
 
     Raises:
         Refusal: 400, there are too many, or they are too long.

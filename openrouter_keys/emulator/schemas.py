@@ -1,4 +1,4 @@
-"""JSON schemas of what the service takes and answers, as far as it is known. Data only."""
+"""JSON schemas of requests and answers, as far as the service is known. Data only."""
 
 from collections.abc import Iterable
 from typing import Final, TypeAlias
@@ -30,24 +30,24 @@ _UTC: Final[Schema] = {
 
 
 def or_null(schema: Schema) -> Schema:
-    """This, or null."""
+    """Return a schema of this, or null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def ref(name: str) -> Schema:
-    """The one of `SCHEMAS` that has this name."""
+    """Return a reference to a schema of `SCHEMAS`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _object(properties: Schema, required: Iterable[str] = ()) -> Schema:
-    """An object that may hold more: requests are read for what is known, answers grow."""
+    """Return an object that may have more: unknown request fields are ignored, answers grow."""
     needed = [*required]
     told: Schema = {"type": "object", "properties": properties}
     return told | {"required": needed} if needed else told
 
 
 def all_of(properties: Schema) -> Schema:
-    """An object that has at least all of these properties."""
+    """Return an object that has at least all of these properties."""
     return _object(properties, properties)
 
 
@@ -60,7 +60,7 @@ _LIMITS: Final[Schema] = {
     "label": TEXT | {"description": "The secret, masked", "examples": ["sk-or-v1-0e6...1c96"]},
     "limit": or_null(_USD),
     "limit_remaining": or_null(_USD),
-    # Answers may hold intervals that no document knows yet.
+    # Answers may have intervals that no document has yet.
     "limit_reset": or_null(TEXT),
     "include_byok_in_limit": FLAG,
 }

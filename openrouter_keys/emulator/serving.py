@@ -1,4 +1,4 @@
-"""A socket that hands over HTTP requests and can be stopped at once. Knows nothing of keys."""
+"""An HTTP server that can stop at once. Knows nothing of keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,17 +12,17 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from attrs import Factory, define
 
-# aiohttp takes 0 for "wait for ever"; nothing is left to wait for when it comes to this.
+# For aiohttp, 0 means "wait for ever"; by then nothing is left to wait for.
 _SHUTDOWN_SECONDS: Final = 0.05
-# For what is left of a body when its request is answered already: who is still sending would not
-# see the answer if the connection were closed.
+# For the rest of a body when its request is already answered: a client that still sends would not
+# see the answer if the connection closed.
 _LINGERING_SECONDS: Final = 10.0
-# Of headers, in the requests that a connection has sent ahead; aiohttp takes a megabyte of one.
+# Bytes of headers in requests that a client sent ahead; aiohttp accepts a megabyte for each.
 _MOST_AHEAD: Final = 2_000_000
 
 
 class Bounds(Protocol):
-    """How many connections there may be, and how many seconds they may take."""
+    """How many connections may be open, and how many seconds they may take."""
 
     connections: int
     client_timeout: float
@@ -30,7 +30,7 @@ class Bounds(Protocol):
 
 
 class Turn(Enum):
-    """What is waited for on a connection."""
+    """What a connection waits for."""
 
     REQUEST = "its client may begin a request"
     REST = "its client has begun a request"
@@ -38,7 +38,7 @@ class Turn(Enum):
     TAKING = "its client has to take the answer"
 
 
-# Looked up for each request, which costs more where they come from.
+# Each request reads them, and reading an enum member costs more.
 _REQUEST, _REST, _ANSWER, _TAKING = Turn
 
 
@@ -49,9 +49,9 @@ class Peer:
     Args:
         number: the connection's, from 1.
         transport: the connection.
-        gone: set when there is no connection any more.
-        turn: what is waited for.
-        since: the loop's time at which that began.
+        gone: set when the connection has ended.
+        turn: what it waits for.
+        since: the loop's time at which that wait began.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Peer:
     since: float = Factory(lambda: asyncio.get_running_loop().time())
 
     def has_sent(self) -> None:
-        """Wait no longer for the rest of a request: it is there."""
+        """Note that the whole request has arrived."""
         self.turn = _ANSWER
 
 
@@ -69,7 +69,7 @@ Handler: TypeAlias = Callable[[web.BaseRequest, Peer], Awaitable[web.StreamRespo
 
 
 class Delivered(web.StreamResponse):
-    """Everything was sent already, or nothing is to be; aiohttp then closes the connection."""
+    """Sends nothing, since all is sent or nothing must be; aiohttp then closes the connection."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Send no status line and no headers."""
@@ -79,16 +79,16 @@ class Delivered(web.StreamResponse):
 
 
 class _Connection(web.RequestHandler):
-    """Knows its peer, even when that has gone, and waits for it only so long.
+    """Knows its peer, even after it disconnected, and bounds the wait for it.
 
-    aiohttp itself closes connections that are idle.
+    aiohttp itself closes idle connections.
     """
 
     def __init__(self, server: "_Server", number: int, bounds: Bounds) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            # aiohttp itself says "no access log" with None, though its types do not know.
+            # None means "no access log" in aiohttp, though its types do not say so.
             access_log=cast("Logger", None),
             keepalive_timeout=bounds.idle_timeout,
             lingering_time=min(bounds.client_timeout, _LINGERING_SECONDS),
@@ -103,7 +103,7 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.peer = Peer(self._number, cast("asyncio.Transport", transport))
-        self.peer.transport.set_write_buffer_limits(0)  # to know of whatever is not taken
+        self.peer.transport.set_write_buffer_limits(0)  # to notice all unread data
         self._server.peers.add(self.peer)
         super().connection_made(transport)
         self._server.make_room()
@@ -137,13 +137,13 @@ class _Connection(web.RequestHandler):
         self._wait_for(self._afterwards)
 
     def begin(self) -> None:
-        """Wait for the rest of a request whose head is there."""
+        """Wait for the rest of a request after its head."""
         self._more = False
         if self.peer.turn is not _REST:  # it was sent ahead
             self._wait_for(_REST)
 
     def end(self) -> None:
-        """Wait for the next request, as soon as the answer to this one is taken."""
+        """Wait for the next request, once the client has read this answer."""
         turn = _REST if self._more else _REQUEST
         if self.peer.turn is _TAKING:
             self._afterwards = turn
@@ -153,7 +153,7 @@ class _Connection(web.RequestHandler):
     def _wait_for(self, turn: Turn) -> None:
         peer, now = self.peer, self._loop.time()
         peer.turn, peer.since = turn, now
-        # It stays when the turn ends: one for each request would cost more.
+        # It stays after the turn: a timer for each request would cost more.
         if self._timer is None and (turn is _REST or turn is _TAKING):
             self._timer = self._loop.call_at(now + self._seconds, self._look)
 
@@ -168,7 +168,7 @@ class _Connection(web.RequestHandler):
                 peer.transport.abort()
 
     def _look_ahead(self) -> None:
-        """Close the connection if what it has sent ahead is too much, though it is not many."""
+        """Close the connection if the headers that it sent ahead are too large."""
         self._ahead = sum(
             len(name) + len(value)
             for message, _ in self._messages
@@ -206,14 +206,14 @@ class _Server(web.Server):
             connection.end()
 
     def make_room(self) -> None:
-        """If there are too many connections, close the one whose client keeps us waiting most."""
+        """If there are too many connections, close the one whose client lets us wait longest."""
         if len(self.connections) > self._bounds.connections:
             waiting = [peer for peer in self.peers if peer.turn is not _ANSWER]
             open_ = [peer for peer in waiting if not peer.transport.is_closing()]
             min(open_, key=attrgetter("since", "number")).transport.abort()
 
     async def abandon(self) -> None:
-        """Answer nobody any more, however far the answers are."""
+        """Answer no request any more, also none in progress."""
         self._stopping = True
         for task in self._busy:
             task.cancel()
@@ -231,7 +231,7 @@ class Serving:
 
     Args:
         handler: answers requests.
-        bounds: asked for again and again, so that they may be changed.
+        bounds: read again each time, so that they may change.
     """
 
     def __init__(self, handler: Handler, bounds: Bounds) -> None:
@@ -239,7 +239,7 @@ class Serving:
         self._runner = web.ServerRunner(self._server, shutdown_timeout=_SHUTDOWN_SECONDS)
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port: a free one if it was 0."""
+        """Listen, and return the port; 0 means a free one."""
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host, port)
         await self._site.start()

@@ -1,4 +1,4 @@
-"""What of an emulator and its account can be set over HTTP, there and back. No sockets."""
+"""Reads and writes an emulator's settings and account as JSON. No sockets."""
 
 from typing import Any, Final, Literal, Protocol, cast
 
@@ -19,7 +19,7 @@ _LIMITS: Final[dict[str, type[RateLimit] | type[DailyQuota]]] = {
 
 
 class Settable(Protocol):
-    """What of an emulator can be set."""
+    """The parts of an emulator that can be set."""
 
     account: Account
     latency: float
@@ -40,7 +40,7 @@ class Settings:
     """What can be changed while serving; an emulator has attributes of these names.
 
     Raises:
-        ValueError: something is of the wrong type, or out of its range.
+        ValueError: a setting has the wrong type, or is out of its range.
     """
 
     latency: float = field(validator=number(0))
@@ -61,7 +61,7 @@ def _current(emulator: Settable) -> dict[str, Any]:
 
 
 def settings_of(emulator: Settable) -> Settings:
-    """The settings as they are.
+    """Return the current settings.
 
     Raises:
         ValueError: one of them is wrong.
@@ -70,19 +70,19 @@ def settings_of(emulator: Settable) -> Settings:
 
 
 def apply(settings: Settings, emulator: Settable) -> None:
-    """Make these the settings."""
+    """Set these settings."""
     for name in fields_dict(Settings):
         setattr(emulator, name, getattr(settings, name))
 
 
 def fresh(settings: Settings) -> Settings:
-    """The same settings, with nothing used up of their limits."""
+    """Return the same settings with unused limits."""
     limits = {name: getattr(settings, name) for name in _LIMITS}
     return evolve(settings, **{name: limit and evolve(limit) for name, limit in limits.items()})
 
 
 def told_settings(emulator: Settable) -> JSON:
-    """The settings in JSON."""
+    """Return the settings as JSON."""
     limits = {name: _told_limit(getattr(emulator, name)) for name in _LIMITS}
     return {**_current(emulator), **limits}
 
@@ -94,16 +94,16 @@ def _told_limit(limit: RateLimit | DailyQuota | None) -> JSON:
 
 
 def change_settings(emulator: Settable, value: object) -> None:
-    """Change the settings that are given.
+    """Change the given settings.
 
     Raises:
-        Refusal: 400, something is wrong; nothing is changed.
+        Refusal: 400, one of them is wrong; nothing changed.
     """
     given = fields_of("settings", value)
     for name, kind in _LIMITS.items():
         if given.get(name) is not None:
             given[name] = made(kind, name, fields_of(name, given[name]))
-    # What was not given stays the very same: a limit knows how much of it is used up.
+    # What was not given stays the same object: a limit counts its use.
     apply(made(Settings, "settings", _current(emulator) | given), emulator)
 
 
@@ -128,7 +128,7 @@ class _AccountForm:
 
 
 def told_account(account: Account) -> dict[str, JSON]:
-    """Who the account is, in JSON; no secret and no key."""
+    """Return the account as JSON, without a secret and without keys."""
     return {
         "organization_id": account.organization_id,
         "workspaces": {each.id: each.name for each in [*account.workspaces.values()]},
@@ -138,10 +138,10 @@ def told_account(account: Account) -> dict[str, JSON]:
 
 
 def change_account(account: Account, value: object) -> None:
-    """Change what is given of who the account is; the default workspace always stays.
+    """Change the given parts of the account; the default workspace always stays.
 
     Raises:
-        Refusal: 400, something is wrong; nothing is changed.
+        Refusal: 400, one of them is wrong; nothing changed.
     """
     given = fields_of("account", value)
     form = made(_AccountForm, "account", {**told_account(account), **given})

@@ -1,4 +1,4 @@
-"""An account of the service as plain attributes to look at and to change. No HTTP, no JSON text."""
+"""An account of the service, as plain attributes to read and change. No HTTP, no JSON text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,18 +29,18 @@ class Account:
     """What the service knows of one customer.
 
     Args:
-        management_key: the key that the ``/keys`` operations ask for.
+        management_key: the key that the ``/keys`` operations require.
         keys: the keys by hash, in the order of their creation.
         workspaces: the workspaces by id.
-        default_workspace: the id of the one that is meant when none is named.
-        members: the ids that ``creator_user_id`` may be; None for any.
-        budgets: told by ``GET /key`` besides the key's own limit; nothing here spends them.
-        organization_id: told by ``GET /key``; None for a personal account.
-        inference_key_status: how an inference key on ``/keys`` is refused; both are documented.
-        hidden_fields: fields that answers leave out, as older services do with newer ones.
-        extra_fields: fields that answers have besides, as newer services will.
-        clock: the service's time, aware; `advance` and `set_time` put one in place that is ahead.
-        random: where secrets come from; a seeded one makes the same secrets again.
+        default_workspace: the id of the workspace for requests that name none.
+        members: the ids that ``creator_user_id`` may be. None: any.
+        budgets: shown by ``GET /key`` besides the key's own limit; nothing here spends them.
+        organization_id: shown by ``GET /key``. None: a personal account.
+        inference_key_status: the status for an inference key on ``/keys``; both are documented.
+        hidden_fields: fields that answers leave out, as an older service would.
+        extra_fields: fields that answers add, as a newer service would.
+        clock: the service's time, aware; `advance` and `set_time` replace it by one ahead.
+        random: makes the secrets; a seeded one makes the same secrets again.
     """
 
     management_key: str = field(default=MANAGEMENT_KEY, repr=False)
@@ -66,13 +66,13 @@ class Account:
         """
         attributes = creation(body)
         self._check_member(attributes.get("creator_user_id"))
-        # No 404 is documented for create, unlike list and update.
+        # The documents have no 404 for create, unlike list and update.
         self._check_workspace(attributes.get("workspace_id"), status=400)
         self._newest = max(self._newest, self.clock())
         return self._put({**attributes, "created_at": self._newest})
 
     def get(self, hash: str) -> StoredKey:
-        """The key with this hash, its spending up to date.
+        """Return the key with this hash, its spending up to date.
 
         Raises:
             Refusal: 404, there is none.
@@ -87,7 +87,7 @@ class Account:
         """Change a key by the fields of an update body.
 
         Raises:
-            Refusal: 400, a field is wrong or none is there; 404, no such key or workspace.
+            Refusal: 400, a field is wrong or all are missing; 404, no such key or workspace.
         """
         attributes = changes(body)
         key = self.get(hash)
@@ -115,7 +115,7 @@ class Account:
         workspace_id: str | None = None,
         page_size: int = 100,
     ) -> Sequence[StoredKey]:
-        """One page of a workspace's keys, newest first.
+        """Return one page of a workspace's keys, newest first.
 
         Raises:
             Refusal: 404, no such workspace.
@@ -136,7 +136,7 @@ class Account:
         return page
 
     def current(self, secret: str) -> StoredKey:
-        """The key behind a secret; the management key has a record too, but is not in ``keys``.
+        """Return the key of a secret; the management key has a record too, but is not in ``keys``.
 
         Raises:
             Refusal: 401, no live key has this secret.
@@ -151,7 +151,7 @@ class Account:
         raise Refusal(401, "User not found.")
 
     def require_management(self, secret: str) -> None:
-        """Let nothing but the management key pass.
+        """Refuse all but the management key.
 
         Raises:
             Refusal: 401 or 403, as ``inference_key_status`` says, for another live key; else 401.
@@ -164,12 +164,12 @@ class Account:
         raise Refusal(401, "Invalid management key")
 
     def add(self, name: str = "key", *, hash: str | None = None, **attributes: object) -> StoredKey:
-        """Put a key in place, unchecked.
+        """Add a key without checks.
 
         Args:
             name: its name.
-            hash: any text; None takes the SHA-256 of the secret, as the service does.
-            attributes: what else to set on the `StoredKey`; a new ``secret`` is made if left out.
+            hash: any text. None: the SHA-256 of the secret, as in the service.
+            attributes: of the `StoredKey`; without ``secret``, a new secret is made.
         """
         named = {"name": name} if hash is None else {"name": name, "hash": hash}
         return self._put({**attributes, **named})
@@ -178,21 +178,21 @@ class Account:
         """Use a key now.
 
         Args:
-            hash: whose.
-            usd: how much, in US dollars.
-            byok: whether the model's provider is paid directly ("bring your own key").
+            hash: the key's.
+            usd: the amount, in US dollars.
+            byok: whether the user pays the model's provider directly ("bring your own key").
         """
         self.get(hash).spend(usd, self.clock(), byok=byok)
 
     @property
     def ahead(self) -> timedelta:
-        """How far the service's time was advanced or set ahead."""
+        """How far the service's time is ahead of its clock."""
         return self.clock.by if isinstance(self.clock, Ahead) else timedelta()
 
     @ahead.setter
     def ahead(self, by: timedelta) -> None:
         clock = self.clock.clock if isinstance(self.clock, Ahead) else self.clock
-        # The periods of the calendar's last year would end beyond it.
+        # Periods of the last calendar year would end after it.
         if by and not _EPOCH <= clock() + by < _END:
             raise ValueError("the time must be from 1970 to 9998")
         self.clock = Ahead(clock, by) if by else clock
@@ -200,16 +200,16 @@ class Account:
     def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
     ) -> None:
-        """Let the service's time pass at once; negative amounts turn it back.
+        """Advance the service's time; negative amounts turn it back.
 
         Raises:
             ValueError: the time would be before 1970 or after 9998.
-            OverflowError: there is no such time at all.
+            OverflowError: a `datetime` cannot hold the time.
         """
         self.ahead += timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
     def set_time(self, now: datetime) -> None:
-        """Make this the service's time, from which it goes on as the clock does.
+        """Set the service's time, which then advances with the clock.
 
         Args:
             now: aware.
@@ -220,13 +220,13 @@ class Account:
         self.ahead += now - self.clock()
 
     def clear(self) -> None:
-        """Forget every key, and how far the time was advanced; who the account is stays."""
+        """Remove every key, and reset advanced time; the rest of the account stays."""
         self.keys.clear()
         self._listing = None
         self.ahead, self._newest = timedelta(), _NEVER
 
     def new_secret(self) -> str:
-        """A secret that looks like the service's and is visibly not one."""
+        """Return a secret that looks like the service's and is visibly not one."""
         return f"sk-or-v1-e2e2e2e2{self.random.getrandbits(224):056x}"
 
     def _check_workspace(self, workspace_id: object, status: int) -> None:

@@ -46,7 +46,7 @@ class Store:
         self._last_dropped = 0
 
     def load(self, account: Account) -> tuple[list[Request], Counter[str]]:
-        """Put what the file holds into the account; the ledger, and what was dropped from it.
+        """Read the file into the account, and return its ledger and the dropped counts.
 
         Raises:
             StateError: the file is not an emulator's, in use, or of another account.
@@ -61,18 +61,18 @@ class Store:
             return [*read_requests(connection)], read_dropped(connection)
 
     def start_anew(self, account: Account) -> None:
-        """Write the account, instead of all that is there, before anything else is written.
+        """Replace everything in the file by the account, before the next write.
 
         Args:
-            account: it is written as it is then, by whichever thread has the file.
+            account: the thread that has the file writes it, as it is then.
         """
         self._new = account
 
     def open(self, account: Account) -> None:
-        """Keep the file for this emulator alone, and write the account to it.
+        """Lock the file for this emulator, and write the account to it.
 
         Raises:
-            StateError: the file is not an emulator's, in use, or not as it was read or left.
+            StateError: the file is not an emulator's, in use, or changed since it was read or left.
         """
         connection = _opened(self._path)
         try:
@@ -90,10 +90,10 @@ class Store:
         self._connection, self._failure = connection, None
 
     def save(self, request: Request, account: Account) -> None:
-        """Write a request and what it did, to be safe with the next `commit`.
+        """Write a request and its effect; the next `commit` makes both durable.
 
         Raises:
-            sqlite3.Error: it cannot be written, as when the disk is full.
+            sqlite3.Error: the write failed: the disk is full, for example.
         """
         if self._connection is None:
             return
@@ -105,14 +105,14 @@ class Store:
                 write_key(self._connection, request.hash, account.keys.get(request.hash))
 
     def drop(self, last: int, dropped: Counter[str]) -> None:
-        """Remove the oldest requests, to be safe with the next `commit`.
+        """Remove the oldest requests; the next `commit` makes that durable.
 
         Args:
-            last: the number of the newest one that goes.
-            dropped: how many are gone then, by operation.
+            last: the number of the newest one to remove.
+            dropped: how many are removed then, by operation.
 
         Raises:
-            sqlite3.Error: they cannot be removed.
+            sqlite3.Error: the removal failed.
         """
         if self._connection is None or last <= self._last_dropped:
             return
@@ -122,10 +122,10 @@ class Store:
             self._last_dropped = last
 
     def commit(self) -> None:
-        """Make safe what was saved: from now on, killing the process does not undo it.
+        """Make all writes durable: from now on, a kill of the process does not undo them.
 
         Raises:
-            sqlite3.Error: it cannot be, or something that was saved before could not.
+            sqlite3.Error: the commit failed, or an earlier write did.
         """
         if self._connection is not None:
             with self._failing():
@@ -133,7 +133,7 @@ class Store:
                 self._connection.commit()
 
     def close(self, account: Account) -> None:
-        """Write the account, with what was changed without a request, and let go of the file."""
+        """Write the account, with changes made without a request, and close the file."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with closing(connection), connection:
@@ -166,7 +166,7 @@ class Store:
 
     @contextmanager
     def _failing(self) -> Generator[None, None, None]:
-        # A failure takes with it what others saved since the last commit: they must not go on.
+        # A failure undoes what others wrote since the last commit: they must fail too.
         if self._failure is not None:
             raise self._failure
         try:
@@ -179,7 +179,7 @@ class Store:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    # SQLite alone would let others read the file; the one beside it takes its mode from this one.
+    # SQLite alone would let others read the file; the one beside it gets the mode of this one.
     path.touch(mode=0o600)
     with _clear(path):
         connection = sqlite3.connect(path, timeout=1, isolation_level=None)
@@ -194,17 +194,17 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    # Until it is closed: two emulators on one file would overwrite each other's keys.
+    # Locked until it is closed: two emulators on one file would overwrite each other's keys.
     connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and mark != _MARK:
         raise StateError(f"{path} is not an emulator's state: name another file")
     connection.execute("PRAGMA journal_mode=WAL")
-    # A commit is with the operating system before it returns, so it outlives a killed process.
-    # FULL would wait for the disk, too, which only matters when the machine itself stops.
+    # The operating system has a commit before it returns, so it outlives a killed process.
+    # FULL would wait for the disk too, which only matters if the machine itself stops.
     connection.execute("PRAGMA synchronous=NORMAL")
-    # Pages until the disk is waited for after all: rarely, as everybody waits with the loop.
+    # Pages until SQLite waits for the disk: rarely, since the whole loop waits with it.
     connection.execute("PRAGMA wal_autocheckpoint=10000")
     connection.execute(f"PRAGMA application_id={_MARK}")
     connection.executescript(TABLES)
@@ -212,7 +212,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def _clear(path: Path) -> Generator[None, None, None]:
-    """Say what SQLite's errors mean for a state file."""
+    """Raise SQLite's errors as what they mean for a state file."""
     try:
         yield
     except sqlite3.DatabaseError as error:

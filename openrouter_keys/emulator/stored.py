@@ -1,4 +1,4 @@
-"""What the service holds of workspaces, budgets and keys, and how spending adds up. No HTTP."""
+"""The service's workspaces, budgets and keys, and the sums of spending. No HTTP."""
 
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @define
 class Moves:
-    """How often a key of any account may have moved from some list to another one."""
+    """Counts how often a key of any account may have moved between lists."""
 
     count: int = 0
 
@@ -27,18 +27,18 @@ def _moved(_key: object, _attribute: "Attribute[Any]", value: T) -> T:
 
 
 def masked(secret: str) -> str:
-    """The label of a secret, such as ``sk-or-v1-0e6...1c96``."""
+    """Return the label of a secret, such as ``sk-or-v1-0e6...1c96``."""
     return f"{secret[:12]}...{secret[-4:]}"
 
 
 def hash_of(secret: str) -> str:
-    """The hash that names a secret's key."""
+    """Return the hash of a secret's key."""
     return sha256(secret.encode()).hexdigest()
 
 
 @define
 class Workspace:
-    """A workspace that keys can live in."""
+    """A workspace, which holds keys."""
 
     id: str
     name: str = "Emulated workspace"
@@ -46,15 +46,15 @@ class Workspace:
 
 @define(kw_only=True)
 class Budget:
-    """A limit on what is spent in some scope, as ``GET /key`` tells of it.
+    """A limit on the spending in some scope, as ``GET /key`` shows it.
 
     Args:
         scope: such as ``workspace``, ``member`` or ``key_limit``.
-        limit_usd: how much may be spent, in US dollars.
-        spend_usd: how much is spent.
-        reset_interval: ``daily``, ``weekly`` or ``monthly``; None never resets.
-        include_byok: whether spending with one's own provider keys counts.
-        guardrail_id: the guardrail that it comes from.
+        limit_usd: the limit, in US dollars.
+        spend_usd: what is spent, in US dollars.
+        reset_interval: ``daily``, ``weekly`` or ``monthly``. None: never.
+        include_byok: whether spending with the user's own provider keys counts.
+        guardrail_id: the guardrail that defines it.
         budget_id: its own id.
     """
 
@@ -106,7 +106,7 @@ class StoredKey:
     external_key_hash: str | None = field(default=None, repr=False)
 
     def expired(self, now: datetime) -> bool:
-        """Whether the key's time is over."""
+        """Return whether the key has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
     @property
@@ -145,7 +145,7 @@ class StoredKey:
         return None if self.limit is None else max(self.limit - self.spent, 0)
 
     def bring_up_to(self, now: datetime) -> None:
-        """Forget what was spent in days, weeks and months that are over."""
+        """Reset the spending of days, weeks and months that have ended."""
         if now.astimezone(UTC).date() == self.counted_at.astimezone(UTC).date():
             return
         for period in PERIODS:
@@ -155,7 +155,7 @@ class StoredKey:
         self.counted_at = now
 
     def spend(self, usd: float, now: datetime, *, byok: bool) -> None:
-        """Count an expense of this moment."""
+        """Add spending at this time."""
         self.bring_up_to(now)
         self.last_used_at = now
         total = "byok_usage" if byok else "usage"

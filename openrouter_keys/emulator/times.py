@@ -1,4 +1,4 @@
-"""The service's calendar, and the forms in which it writes a moment. Pure."""
+"""The service's calendar, and its forms of a time. Pure."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ PERIODS: Final = ("daily", "weekly", "monthly")
 
 
 def utc_now() -> datetime:
-    """The time that it is."""
+    """Return the current time."""
     return datetime.now(UTC)
 
 
@@ -23,12 +23,12 @@ class Ahead:
     by: timedelta
 
     def __call__(self) -> datetime:
-        """The time that it is there."""
+        """Return its time."""
         return self.clock() + self.by
 
 
 def period_start(period: str, now: datetime) -> datetime:
-    """The midnight UTC at which the period that ``now`` lies in began; weeks begin on Monday."""
+    """Return the midnight UTC at which the current period began; weeks begin on Monday."""
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "monthly":
         return midnight.replace(day=1)
@@ -36,22 +36,22 @@ def period_start(period: str, now: datetime) -> datetime:
 
 
 def period_end(period: str, now: datetime) -> datetime:
-    """The midnight UTC at which the next period begins."""
-    # So many days after its start, every period has given way to the next one.
+    """Return the midnight UTC at which the next period begins."""
+    # This many days after its start, every period has ended.
     longest = {"daily": 1, "weekly": 7, "monthly": 31}[period]
     return period_start(period, period_start(period, now) + timedelta(days=longest))
 
 
 def offset_form(moment: datetime | None) -> str | None:
-    """Such as ``2025-02-19T20:52:27.363244+00:00``."""
+    """Return a text such as ``2025-02-19T20:52:27.363244+00:00``."""
     return None if moment is None else moment.astimezone(UTC).isoformat()
 
 
 def zulu_form(moment: datetime | None) -> str | None:
-    """Such as ``2025-08-24T10:30:00Z``."""
+    """Return a text such as ``2025-08-24T10:30:00Z``."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def http_form(moment: datetime) -> str:
-    """Such as ``Sun, 24 Aug 2025 10:30:00 GMT``."""
+    """Return a text such as ``Sun, 24 Aug 2025 10:30:00 GMT``."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)

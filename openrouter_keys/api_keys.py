@@ -13,9 +13,8 @@ from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions, refuse_unknown
 from openrouter_keys._protocol.paging import Pager
-from openrouter_keys._reconcile.matching import request_of
 from openrouter_keys._reconcile.reconcile import Reconciliation
-from openrouter_keys._reconcile.single import QUIET_PERIOD, Settler, told_by
+from openrouter_keys._reconcile.single import QUIET_PERIOD, Settler
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
@@ -220,18 +219,7 @@ class AsyncAPIKeys(NeverPickled):
                 whose connection was lost can still land.
             **options: see `RequestOptions`; those that the create had.
         """
-        if error.started_at is None or error.ended_at is None:
-            checks.refuse("error", "must be one that a create raised: this one tells no times")
-        request = CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
-        if error.asked is not None:
-            request = request_of(error.asked)
-        settler = Settler(self._transport, options, quiet_period)
-        return await settler.settle(
-            request,
-            settler.moment(error.started_at),
-            settler.moment(error.ended_at),
-            told_by(error),
-        )
+        return await Settler(self._transport, options, quiet_period).settle(error)
 
     async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:
         """Get one key.

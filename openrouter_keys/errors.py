@@ -168,6 +168,7 @@ class CreateOutcomeUnknownError(OpenRouterError):
         workspace_id: the workspace asked for; None for the default one.
         started_at: when the request was sent, by this machine's clock, in UTC.
         ended_at: when it was given up.
+        steady: both times by a clock that nobody sets, in seconds.
         asked: what was asked for, as it was sent, but `external.api_key`.
     """
 
@@ -177,6 +178,7 @@ class CreateOutcomeUnknownError(OpenRouterError):
     asked: Mapping[str, JSON] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    steady: tuple[float, float] | None = None
 
 
 class ResponseValidationError(OpenRouterError):
@@ -228,6 +230,7 @@ class SecretLostError(ResponseValidationError):
         hash: the key's hash, where the answer still told it; None otherwise.
         started_at: when the request was sent, by this machine's clock, in UTC.
         ended_at: when its answer came.
+        steady: both times by a clock that nobody sets, in seconds.
         asked: what was asked for, as it was sent, but `external.api_key`.
     """
 
@@ -237,6 +240,7 @@ class SecretLostError(ResponseValidationError):
     hash: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    steady: tuple[float, float] | None = None
     asked: Mapping[str, JSON] | None = None
 
 

@@ -28,7 +28,8 @@ class Doubt:
 
     Attributes:
         request: what was asked for.
-        since: when the first of them was sent, by the service's clock.
+        since: when the first of them was sent at the earliest, by the service's clock.
+        sent: when it was sent at the latest, by the same clock; None: then.
         until: when the last of them can have been carried out, by the same clock.
         creates: how many they are.
         told: the hash that an answer told which lost the secret; None: none did. It may be
@@ -37,6 +38,7 @@ class Doubt:
 
     request: CreateKeysRequest = field(repr=False)
     since: datetime
+    sent: datetime | None = None
     until: datetime
     creates: int = 1
     told: str | None = None
@@ -51,8 +53,8 @@ class Doubt:
         return _FIRST if skew.earliest is None else _moved(self.since, skew.earliest)
 
     def window(self, skew: Skew) -> tuple[datetime, datetime]:
-        """Return between which times, as keys are stamped, its own were made."""
-        return _moved(self.since, skew.low), _moved(self.until, skew.high)
+        """Return between which times, as keys are stamped, a key is provably its own."""
+        return _moved(self.sent or self.since, skew.low), _moved(self.until, skew.high)
 
     def proves(self, key: Key, skew: Skew) -> bool:
         """Whether a key of its name, that nobody is known to hold, can only be its own."""

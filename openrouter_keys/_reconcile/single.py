@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeAlias
 
 from attrs import frozen
 
+from openrouter_keys._base.clock import Moment
 from openrouter_keys._base.masking import escaped
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions
-from openrouter_keys._reconcile.matching import Doubt
+from openrouter_keys._reconcile.matching import Doubt, request_of
 from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
@@ -22,9 +23,6 @@ from openrouter_keys.operations import create, list_
 QUIET_PERIOD = 30.0
 #: How often a create is made anew, at most, counting the first.
 _CREATES = 3
-
-#: A time by the clock that somebody may set, and by the one that stands still in a suspend.
-Moment: TypeAlias = tuple[datetime, float]
 
 #: A create that made a key, or may have, whose secret nobody holds.
 Unknown: TypeAlias = CreateOutcomeUnknownError | SecretLostError
@@ -56,24 +54,21 @@ class Settler:
             CreateOutcomeUnknownError: it could not be settled, or no create was ever answered.
         """
         for creates in range(1, _CREATES + 1):
-            began = self._now()
             try:
                 return await self.transport.perform(create(request), self.options)
             except (CreateOutcomeUnknownError, SecretLostError) as unknown:
                 error: Unknown = unknown
-            found = await self._look(request, began, error)
+            found = await self._look(request, error)
             if not found.settled or creates == _CREATES:
                 error.add_note(_told(found))
                 raise error
             _log.info("create: again, since %s", _told(found))
         raise AssertionError  # the last turn returned or raised
 
-    async def _look(
-        self, request: CreateKeysRequest, began: Moment, error: Unknown
-    ) -> Reconciliation:
+    async def _look(self, request: CreateKeysRequest, error: Unknown) -> Reconciliation:
         """Settle; whatever keeps from it, the caller is told of the create."""
         try:
-            return await self.settle(request, began, self._now(), told_by(error))
+            return await self.settle(error, request)
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(str(error))
             _log.warning("%s", error)
@@ -85,57 +80,61 @@ class Settler:
             raise error from unsettled
 
     async def settle(
-        self,
-        request: CreateKeysRequest,
-        began: Moment,
-        ended: Moment,
-        told: str | None = None,
+        self, error: Unknown, request: CreateKeysRequest | None = None
     ) -> Reconciliation:
         """Look for the key of a create without an answer, and delete it if it is provably its own.
 
         Args:
-            request: what was asked for.
-            began: when it was sent.
-            ended: when it was given up.
-            told: the hash that its answer told without the secret; None: none.
+            error: what the create raised.
+            request: what was asked for; None: what the error says.
+
+        Raises:
+            InvalidArgumentError: the error has no times: no create raised it.
         """
         clockwork = self.transport.clockwork
-        wait = self.quiet_period - min(self._passed(ended))
+        sent, ended = self._exchange(error)
+        wait = self.quiet_period - max(min(self._passed(ended)), 0)
         if wait > 0:
             await clockwork.sleep(wait)
-        clock = ServiceClock(clockwork.now, clockwork.monotonic)
+        clock = ServiceClock(clockwork.now, clockwork.steady)
         # Only an answer tells by how much the service's clock differs from this machine's.
         clock.learn((await self.transport.perform(list_(), self.options)).http)
         doubt = Doubt(
-            request=request,
-            since=clock.now() - timedelta(seconds=max(self._passed(began))),
-            until=clock.now() - timedelta(seconds=min(self._passed(ended)) - self.quiet_period),
-            told=told,
+            request=_asked(error) if request is None else request,
+            since=clock.now() - timedelta(seconds=max(self._passed(sent))),
+            sent=clock.now() - timedelta(seconds=min(self._passed(sent))),
+            until=clock.now() - timedelta(seconds=max(self._passed(ended)) - self.quiet_period),
+            told=error.hash if isinstance(error, SecretLostError) else None,
         )
         return await reconcile(
             self.transport, [doubt], clock, knows=_nobody_knows, options=self.options
         )
 
-    def moment(self, time: datetime) -> Moment:
-        """Return a time by both clocks of which one alone was told."""
-        now, at = self._now()
-        return time, at - (now - time).total_seconds()
-
-    def _now(self) -> Moment:
-        return self.transport.clockwork.now(), self.transport.clockwork.monotonic()
+    def _exchange(self, error: Unknown) -> tuple[Moment, Moment]:
+        """Return when a create was sent, and when it was given up."""
+        if error.started_at is None or error.ended_at is None:
+            checks.refuse("error", "must be one that a create raised: this one tells no times")
+        if error.steady is not None:
+            return (error.started_at, error.steady[0]), (error.ended_at, error.steady[1])
+        now, at = self.transport.clockwork.moment()
+        sent, ended = (
+            (time, at - (now - time).total_seconds()) for time in (error.started_at, error.ended_at)
+        )
+        return sent, ended
 
     def _passed(self, moment: Moment) -> tuple[float, float]:
-        """The seconds since then by both clocks: one can be set, the other sleeps with the machine.
+        """The seconds since then by both clocks: one can be set, the other may sleep.
 
-        Which of them is right, nobody can say: the window has to hold both.
+        Where they differ, either may be right: a key is proven by both, and reported by any.
         """
-        now, at = self._now()
+        now, at = self.transport.clockwork.moment()
         return (now - moment[0]).total_seconds(), at - moment[1]
 
 
-def told_by(error: Unknown) -> str | None:
-    """Return the hash that an answer told which lost the secret; None: none."""
-    return error.hash if isinstance(error, SecretLostError) else None
+def _asked(error: Unknown) -> CreateKeysRequest:
+    if error.asked is not None:
+        return request_of(error.asked)
+    return CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
 
 
 async def _nobody_knows(_: str) -> bool:

@@ -25,7 +25,7 @@ from openrouter_keys._protocol.retries import (
     outcome_of,
     read_retry_after,
 )
-from openrouter_keys._transport.call import Call, Failure, with_facts
+from openrouter_keys._transport.call import Call, Failure, dated, with_facts
 from openrouter_keys._transport.wire import NoReply, Reply, SendTracker, Wire
 from openrouter_keys.errors import (
     ClientClosedError,
@@ -101,6 +101,9 @@ class Attempts(NeverPickled):
         call.tracker = SendTracker()
         call.attempt += 1
         is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
+        if operation.effect is Effect.CREATE and not call.maybe_applied:
+            # The ones before made no key: what they waited for is not part of its time.
+            call.sent = self._clockwork.moment()
         reply = await self._wire.send(
             operation.method,
             call.options.server_url + operation.path,
@@ -204,9 +207,8 @@ class Attempts(NeverPickled):
 
     def _date(self, call: Call[Any], error: OpenRouterError) -> None:
         if isinstance(error, SecretLostError):
-            error.started_at = call.sent_at
             with suppress(Exception):  # a clock that is handed in may raise
-                error.ended_at = self._clockwork.now()
+                dated(error, call, self._clockwork.moment())
 
     def _refused(self, call: Call[Any], answer: Answer) -> Failure:
         """Judge an error under the status of a success by its own code, if that is a status."""
@@ -245,7 +247,7 @@ class Attempts(NeverPickled):
     async def _read_back(self, call: Call[R], get: Operation[R], error: OpenRouterError) -> R:
         """Ask what became of a request that was applied, since its answer does not tell."""
         try:
-            again = Call(get, call.options, call.started, call.sent_at)
+            again = Call(get, call.options, call.started)
             again.maybe_applied = call.maybe_applied
             return await self.run(again)
         except OpenRouterError as unread:
@@ -290,7 +292,7 @@ class Attempts(NeverPickled):
             return failure.error
         error = unknown("")
         error.__cause__ = failure.error
-        error.started_at, error.ended_at = call.sent_at, self._clockwork.now()
+        dated(error, call, self._clockwork.moment())
         error.status_code, error.body = failure.error.status_code, failure.error.body
         error.headers, error.retry_after = failure.error.headers, failure.error.retry_after
         return with_facts(error, call)

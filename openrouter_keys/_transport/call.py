@@ -1,16 +1,16 @@
 """One call's state on its way over the wire. No I/O."""
 
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
+from openrouter_keys._base.clock import Moment
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs.options import CallOptions
 from openrouter_keys._protocol.answers import Answer
 from openrouter_keys._protocol.retries import Outcome
 from openrouter_keys._transport.wire import SendTracker
-from openrouter_keys.errors import OpenRouterError
+from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError, SecretLostError
 from openrouter_keys.operations import Operation
 
 E = TypeVar("E", bound=OpenRouterError)
@@ -33,7 +33,7 @@ class Call(NeverPickled, Generic[R]):
         operation: what is to be done.
         options: how the caller wants it.
         started: when its first attempt began, by the monotonic clock.
-        sent_at: the same by the time of day.
+        sent: when its create without an answer was sent; None: none was.
         attempt: how many attempts were begun.
         rejections: how many of them were answered with 429.
         maybe_applied: whether the service may have carried the request out.
@@ -49,7 +49,7 @@ class Call(NeverPickled, Generic[R]):
     operation: Operation[R]
     options: CallOptions
     started: float
-    sent_at: datetime
+    sent: Moment | None = None
     attempt: int = 0
     maybe_applied: bool = False
     abandoned: bool = False
@@ -70,6 +70,13 @@ class Call(NeverPickled, Generic[R]):
     def in_flight(self) -> bool:
         """Whether a request of this call may be with the service right now."""
         return self.tracker is not None and not self.tracker.unsent
+
+
+def dated(error: CreateOutcomeUnknownError | SecretLostError, call: Call[Any], now: Moment) -> None:
+    """Say in the error when its create was sent, and that it ended now."""
+    sent = now if call.sent is None else call.sent
+    error.started_at, error.ended_at = sent[0], now[0]
+    error.steady = sent[1], now[1]
 
 
 def with_facts(error: E, call: Call[Any], answer: Answer | None = None) -> E:

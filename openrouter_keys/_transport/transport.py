@@ -26,7 +26,7 @@ from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys._inputs.options import CallOptions, RequestOptions
 from openrouter_keys._protocol.answers import is_cached
 from openrouter_keys._transport.attempts import Attempts
-from openrouter_keys._transport.call import Call, with_facts
+from openrouter_keys._transport.call import Call, dated, with_facts
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.errors import (
@@ -183,7 +183,7 @@ class Transport(NeverPickled):
         unknown = call.operation.outcome_unknown
         error = CreateOutcomeUnknownError(why) if unknown is None else unknown(why)
         error.maybe_applied = True
-        error.started_at, error.ended_at = call.sent_at, self.clockwork.now()
+        dated(error, call, self.clockwork.moment())
         return with_facts(error, call)
 
     def _sample(self, answer: CreateKeysResponse) -> None:
@@ -274,7 +274,7 @@ class Transport(NeverPickled):
         self._turns = asyncio.Semaphore(self._most)
 
     def _begin(self, operation: Operation[R], options: CallOptions) -> Call[R]:
-        return Call(operation, options, self.clockwork.monotonic(), self.clockwork.now())
+        return Call(operation, options, self.clockwork.monotonic())
 
     async def _run(self, call: Call[R]) -> R:
         """Make the attempts of a call in a task of its own, which event loops may tell of."""

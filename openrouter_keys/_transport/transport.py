@@ -213,11 +213,10 @@ class Transport(NeverPickled):
             removal = await remove(self._run_undoing, hash)
         except OpenRouterError as error:
             return f"the key {hash} of a cancelled create is left over, delete it: {error}"
-        # It was there a moment ago.
-        missing = f"may be left over, delete it: {removal.value}"
-        done = "was deleted: nobody has its secret"
-        told = missing if removal is Removal.MISSING else done
-        return f"the key {hash} of a cancelled create {told}"
+        if removal is Removal.DELETED:
+            return f"the key {hash} of a cancelled create was deleted: nobody has its secret"
+        # It was there a moment ago: the servers that answer may lag behind.
+        return f"the key {hash} of a cancelled create may be left over, delete it: {removal.value}"
 
     async def _run_undoing(self, operation: Operation[R]) -> R:
         options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})

@@ -207,12 +207,23 @@ async def test_the_key_of_a_cancelled_create_is_told_while_nothing_proves_that_i
     assert hash in caplog.text
 
 
+NOT_THERE_YET: dict[str, list[Fault]] = {
+    "404": [],
+    "502, then 404": [Fault("delete", status=502)],
+    "500, then 404": [Fault("delete", status=500)],
+    "no answer, then 404": [Fault("delete", "closed")],
+    "half an answer, then a look's 404": [not_deleted("half of it")],
+    "an empty answer, then a look's 404": [not_deleted("accepted")],
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("answers", NOT_THERE_YET.values(), ids=NOT_THERE_YET)
 async def test_the_key_of_a_cancelled_create_that_is_not_there_yet_may_be_left_over(
-    emulator: Emulator,
+    answers: list[Fault], emulator: Emulator
 ) -> None:
     emulator.latency = 0.05
-    emulator.faults += [not_deleted("404"), not_deleted("404", "get")]
+    emulator.faults += [*map(evolve, answers), not_deleted("404"), not_deleted("404", "get")]
     async with api_keys(emulator.base_url, emulator.api_key, FakeTime()) as keys:
         create = asyncio.create_task(keys.create(name="new"))
         while not emulator.requests:
@@ -221,6 +232,7 @@ async def test_the_key_of_a_cancelled_create_that_is_not_there_yet_may_be_left_o
         with pytest.raises(asyncio.CancelledError) as caught:
             await create
     assert "may be left over" in caught.value.__notes__[0]
+    assert len(emulator.account.keys) == 1
 
 
 # --- a single create without an answer ---

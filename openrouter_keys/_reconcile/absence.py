@@ -1,57 +1,78 @@
 """Whether keys that the service does not find are gone. No delete.
 
-Its 404, and a second one, do not say so: whoever answers may lag behind, or another account's
-management key asks. Only a whole list of the keys' workspace does, which shows others and not them.
+Two 404s do not prove it: the servers that answer may lag behind, or the management key may be
+another account's. The proof is a whole list of the keys' workspace without them. If that list is
+empty, it must be known otherwise that the management key is their account's.
 """
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from openrouter_keys._base.identifiers import canonical
+from openrouter_keys._base.masking import escaped
 from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.models import Key
-from openrouter_keys.results import Err, attempt
+from openrouter_keys.results import Err, Ok, attempt
 
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
+#: By so much a list may write a key's time earlier than the key's own record.
+_COARSE: Final = timedelta(minutes=2)
 _MISSING: Final = "the service says that there is no such key, and {}: look again later"
 _LISTED: Final = _MISSING.format("lists it")
 _INCOMPLETE: Final = _MISSING.format("nothing proves that all of its workspace were listed ({})")
-_NONE: Final = (
-    "the service says that there is no such key, and lists none of its workspace: is this its "
-    "account's management key?"
+_EMPTY: Final = (
+    "the service says that there is no such key, and lists no key of its workspace, which proves "
+    "nothing, since another account's list may be empty too: if this is its account's management "
+    "key, create a key there (openrouter-keys create NAME{}), then run again"
 )
 
 
+async def is_there(transport: Transport, clock: ServiceClock, hash: str) -> bool:
+    """Whether the service shows a key: then the management key is its account's."""
+    return isinstance(await attempt(Lister(transport, clock, {}).look(hash)), Ok)
+
+
 async def not_gone(
-    transport: Transport, clock: ServiceClock, workspace_id: str | None, hashes: Collection[str]
+    transport: Transport,
+    clock: ServiceClock,
+    workspace_id: str | None,
+    hashes: Collection[str],
+    *,
+    made_at: datetime | None = None,
+    is_own_account: bool = False,
 ) -> dict[str, str]:
-    """Return why keys that are said to be missing may be there, by their hashes.
+    """Return why keys that the service does not find may be there, by their hashes.
 
     Args:
         transport: what to ask.
         clock: learns the service's time from the answers.
         workspace_id: where they were; None: in the default workspace.
         hashes: the keys'.
+        made_at: when the first of them was made, as its record shows; None: not known.
+        is_own_account: whether it is known that the management key is their account's: then an
+            empty list counts.
 
     Returns:
         What is left out is proven to be gone.
     """
-    listed = await attempt(Lister(transport, clock, {}).list(workspace_id, _EVER, {}))
+    since = _EVER if made_at is None else made_at - _COARSE
+    listed = await attempt(Lister(transport, clock, {}).list(workspace_id, since, {}))
     if isinstance(listed, Err):
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.error))
     if listed.value.problem is not None:
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.value.problem))
     keys = listed.value.keys
-    if not any(_is_at_home(key, workspace_id) for key in keys.values()):
-        return dict.fromkeys(hashes, _NONE)
+    if not (any(_is_at_home(key, workspace_id) for key in keys.values()) or is_own_account):
+        option = "" if workspace_id is None else f" --workspace-id {escaped(workspace_id)}"
+        return dict.fromkeys(hashes, _EMPTY.format(option))
     return {hash: _LISTED for hash in hashes if canonical(hash) in keys}
 
 
 def _is_at_home(key: Key, workspace_id: str | None) -> bool:
     """Whether a key that is listed shows that the list is of this workspace."""
     if workspace_id is None or key.workspace_id is None:
-        return True  # nobody can say
+        return True  # neither can show it
     return canonical(key.workspace_id) == canonical(workspace_id)

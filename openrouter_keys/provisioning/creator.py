@@ -5,7 +5,7 @@ from datetime import timedelta
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
-from openrouter_keys._reconcile.absence import not_gone
+from openrouter_keys._reconcile.absence import is_there, not_gone
 from openrouter_keys._reconcile.reconcile import removed
 from openrouter_keys._transport.deletion import Removal
 from openrouter_keys.converter import decode
@@ -99,6 +99,8 @@ class Creator:
 
     async def _not_removed(self, entry: Entry, hash: str) -> str | None:
         """Delete a key whose secret is lost; return why it may be there; None: it is gone."""
+        # Before the delete: afterwards nothing may show whose account this is.
+        shown = await is_there(self._transport, self._clock, hash)
         removal = await removed(self._transport, hash)
         if removal is None:
             return _UNSTORED
@@ -106,8 +108,15 @@ class Creator:
             return None
         data = None if entry.record is None else _read(entry.record)
         home = entry.workspace_id if data is None else data.workspace_id or entry.workspace_id
-        why = (await not_gone(self._transport, self._clock, home, [hash])).get(hash)
-        return None if why is None else f"{_UNSTORED} ({why})"
+        left = await not_gone(
+            self._transport,
+            self._clock,
+            home,
+            [hash],
+            made_at=None if data is None else data.created_at,
+            is_own_account=shown,
+        )
+        return f"{_UNSTORED} ({left[hash]})" if hash in left else None
 
     async def _resume(self, job: Job, entry: Entry, secret: str, hash: str) -> Job | None:
         made = UndeliveredKey(ref=entry.ref, key=secret, hash=hash)

@@ -1,8 +1,8 @@
 """What proves that a key is gone: no 404, but a whole list of its workspace that shows others."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -10,7 +10,9 @@ from openrouter_keys import (
     AsyncOpenRouter,
     OpenRouterError,
     ProvisioningStoppedError,
+    ProvisionReport,
     ProvisionResult,
+    RotationReport,
 )
 from tests.journals import spec
 from tests.misbehaving import Answer, Asked, Misbehaving, misbehaving, refused
@@ -20,6 +22,8 @@ from tests.rotations import states
 MISSING = refused(404, "API key not found")
 ELSEWHERE = "99999999-2222-4333-8444-555555555555"
 Hook = Callable[[Misbehaving], Callable[[Asked], Answer | None]]
+OnResult: TypeAlias = Callable[[ProvisionResult], None]
+Report: TypeAlias = ProvisionReport | RotationReport
 
 
 @pytest.fixture
@@ -43,6 +47,10 @@ def path(tmp_path: Path) -> Path:
 
 def take(_: ProvisionResult) -> None:
     pass
+
+
+def die(_: ProvisionResult) -> None:
+    raise ConnectionError("away")
 
 
 def is_list(asked: Asked) -> bool:
@@ -156,9 +164,6 @@ async def test_no_old_key_counts_as_retired_while_it_may_be_there(
 async def test_no_key_without_a_stored_secret_is_forgotten_while_it_may_be_there(
     *, lists: str, named: bool, service: Misbehaving, client: AsyncOpenRouter, path: Path
 ) -> None:
-    def die(_: ProvisionResult) -> None:
-        raise ConnectionError("away")
-
     taken: list[ProvisionResult] = []
     given: dict[str, Any] = {"journal": path, "store_secrets": False, "quiet_period": 0.0}
     wanted = [spec(workspace_id="default") if named else spec()]
@@ -194,9 +199,123 @@ async def test_what_was_deleted_by_hand_is_over_once_the_list_shows_others(
     service.keys.clear()
     report = await client.rotate((), **given)
     assert (report.ok, report.waiting, report.failed) == (False, 2, 2)
-    assert "lists none of its workspace" in report.failures[0].reason
+    assert (
+        "create a key there (openrouter-keys create NAME --workspace-id default)"
+        in report.failures[0].reason
+    )
     service.add("another")
     report = await client.rotate((), **given)
     assert (report.waiting, report.failed) == (0, 2)
     assert (await client.rotate((), **given)).ok
     assert [record["name"] for record in service.keys] == ["another"]
+
+
+# --- the only key of its workspace ---
+
+HOME = "aaaaaaaa-2222-4333-8444-555555555555"
+
+
+def lost(status: int | None) -> Hook:
+    """The first DELETE deletes its key, and is answered so; None: its connection is closed."""
+
+    def hook(service: Misbehaving) -> Callable[[Asked], Answer | None]:
+        def answer(asked: Asked) -> Answer | None:
+            if asked.method != "DELETE" or service.count("DELETE") > 1:
+                return None
+            service._of_one(asked, asked.path.rpartition("/")[2])
+            return Answer(status or 200, b"", {"Content-Length": "9"} if status is None else {})
+
+        return answer
+
+    return hook
+
+
+def lagging(service: Misbehaving) -> Callable[[Asked], Answer | None]:
+    """The first DELETE deletes its key, and says that there is none."""
+
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method != "DELETE":
+            return None
+        service._of_one(asked, asked.path.rpartition("/")[2])
+        return MISSING
+
+    return answer
+
+
+UNSURE: dict[str, Hook] = {
+    "a 502": lost(502),
+    "a 500": lost(500),
+    "half an answer": lost(None),
+    "a 404": lagging,
+}
+
+
+@pytest.mark.parametrize("workspace_id", [None, HOME])
+@pytest.mark.parametrize("hook", UNSURE.values(), ids=UNSURE)
+async def test_an_empty_list_proves_it_to_a_run_that_saw_the_only_key_before_its_delete(
+    hook: Hook,
+    workspace_id: str | None,
+    service: Misbehaving,
+    client: AsyncOpenRouter,
+    path: Path,
+) -> None:
+    given: dict[str, Any] = {"journal": path, "store_secrets": False}
+    wanted = [spec(workspace_id=workspace_id)]
+    with pytest.raises(ProvisioningStoppedError):
+        await client.provision(wanted, on_result=die, **given)
+    service.answer = hook(service)
+    report = await client.provision(wanted, on_result=take, **given)
+    assert (report.ok, report.created, len(service.keys)) == (True, 1, 1)
+
+
+@pytest.mark.parametrize("workspace_id", [None, HOME])
+@pytest.mark.parametrize("way", ["provision", "rotate"])
+async def test_where_nothing_proves_it_the_reason_says_how_to_end_it(
+    way: str, workspace_id: str | None, service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    home = {} if workspace_id is None else {"workspace_id": workspace_id}
+
+    async def run(hashes: Sequence[str] = (), *, on_result: OnResult = take) -> Report:
+        try:
+            if way == "rotate":
+                return await client.rotate(hashes, journal=path, on_result=on_result)
+            return await client.provision(
+                [spec(workspace_id=workspace_id)],
+                journal=path,
+                store_secrets=False,
+                on_result=on_result,
+            )
+        except ProvisioningStoppedError as error:
+            return error.report
+
+    if way == "rotate":
+        service.answer = lambda asked: refused(402) if asked.method == "POST" else None
+        await run([service.add("old", **home)["hash"]])
+        service.answer = lambda _: None
+    else:
+        await run(on_result=die)
+    service.keys.clear()  # by hand, and no other key is there
+    for _ in range(2):
+        report = await run()
+        assert not report.ok
+        assert "create a key there (openrouter-keys create NAME" in report.failures[0].reason
+        assert not service.keys
+    await client.api_keys.create(name="another", workspace_id=workspace_id)
+    await run()
+    assert (await run()).ok
+
+
+async def test_a_key_is_looked_for_no_further_back_than_it_was_made(
+    service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    for number in range(1000):
+        service.add(f"old-{number}")
+    time: Any = client._transport.clockwork
+    await time.sleep(86400)
+    given: dict[str, Any] = {"journal": path, "store_secrets": False}
+    with pytest.raises(ProvisioningStoppedError):
+        await client.provision([spec()], on_result=die, **given)
+    service.answer = lagging(service)
+    before = len(service.asked)
+    assert (await client.provision([spec()], on_result=take, **given)).ok
+    assert sum(map(is_list, service.asked[before:])) <= 6

@@ -382,11 +382,11 @@ def _object(value: JSON) -> dict[str, JSON]:
 def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
     hash = found.hash
     which = f"the key {escaped(hash)}" if hash else f"the newest unused key named {request.name!r}"
-    holds = (
-        f"nothing proves which of {found.doubtful} texts in the answer is its secret"
-        if found.doubtful
-        else "the answer does not hold its secret"
-    )
+    holds = "the answer does not hold its secret"
+    if found.doubtful:
+        holds = f"nothing proves which of {found.doubtful} texts in the answer is its secret"
+    elif found.redacted:
+        holds = "the text in its secret's place looks redacted or made up (docs/testing.md)"
     error = SecretLostError(
         f"a key was made, and {holds}, which is shown only once: delete {which}, then create anew"
     )

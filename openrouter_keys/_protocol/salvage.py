@@ -51,12 +51,14 @@ class Salvage:
         hash: the key's hash, where the answer tells one.
         rest: the answer, the secret masked wherever it stands; None: it is no JSON.
         doubtful: how many texts may be the secret, where nothing proves which.
+        redacted: whether a text in the secret's place was left out, since it looks redacted.
     """
 
     secret: str | None = field(repr=False)
     hash: str | None
     rest: bytes | None = field(repr=False)
     doubtful: int = 0
+    redacted: bool = False
 
 
 def salvage(body: bytes) -> Salvage:
@@ -75,7 +77,9 @@ def salvage(body: bytes) -> Salvage:
     if not candidates and scan.garbled:
         candidates = {found[1] for found in _MEMBER.finditer(text)}
     if len(candidates) != 1:
-        return Salvage(None, _told_hash(strings, whole=whole), None, len(candidates))
+        redacted = any(each.path in _SECRETS and _redacted(each.value) for each in strings)
+        hash = _told_hash(strings, whole=whole)
+        return Salvage(None, hash, None, len(candidates), redacted)
     (secret,) = candidates
     hash = hash_of(secret) if proven else _told_hash(strings, whole=whole)
     return Salvage(secret, hash, without(text, [secret]) if whole else None)

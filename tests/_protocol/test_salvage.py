@@ -130,10 +130,39 @@ def test_a_redacted_text_is_no_secret(shown: str) -> None:
             with pytest.raises(SecretLostError) as raised:
                 operations.create(REQUEST).read(answer(raw, 201))
             assert raised.value.hash == "cd" * 32
+            looks_redacted = "looks redacted or made up (docs/testing.md)" in str(raised.value)
+            assert looks_redacted is (shown != data["label"])
+            assert shown not in str(raised.value)
     # Its hash would prove the strangest one, and a redacted copy beside the secret does no harm.
     proven = key_json(hash=sha256(shown.encode()).hexdigest())
     assert handed_over(text({"data": proven, "key": shown})) == shown
     assert handed_over(text({"data": {**data, "key": shown}, "key": SECRET})) == SECRET
+
+
+#: Of tests that make up a service of their own: the first ones are refused, with the reason.
+MADE_UP = {
+    "sk-or-v1-" + "x" * 64: False,
+    "sk-or-v1-test-000000000000": False,
+    "sk-or-v1-...abc": False,
+    "sk-or-v1-masked": False,
+    "sk-or-v1-fake": True,
+    "sk-or-v1-test-1": True,
+    "sk-or-v1-" + "0" * 64: True,
+    "sk-or-v1-" + "5a" * 32: True,
+    "sk-or-v1-" + sha256(b"customer-42").hexdigest(): True,
+}
+
+
+@in_one_test("secret, taken", MADE_UP.items())
+def test_a_made_up_secret_is_taken_or_the_error_says_how_one_must_look(
+    secret: str, taken: bool
+) -> None:
+    raw = text({"data": key_json(hash="h1"), "key": secret})
+    if taken:
+        assert handed_over(raw) == secret
+        return
+    with pytest.raises(SecretLostError, match=r"looks redacted or made up \(docs/testing.md\)"):
+        operations.create(REQUEST).read(answer(raw, 201))
 
 
 @pytest.mark.parametrize("raw", KEPT.values(), ids=KEPT)

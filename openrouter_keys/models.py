@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn, NotRequired, Self, TypeAlias, TypedDi
 from attrs import Attribute, evolve, field, fields_dict, frozen
 
 from openrouter_keys._base.masking import mask
-from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset, left_out
+from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
 from openrouter_keys._inputs import checks
 from openrouter_keys.errors import JSON, InvalidArgumentError
 
@@ -65,11 +65,11 @@ class External(HoldsSecret):
 
 
 def _text(value: str | Unset | None) -> str | None:
-    return left_out(value)
+    return None if value is UNSET else value
 
 
 def _flag(value: bool | Unset | None) -> bool | None:
-    return left_out(value)
+    return None if value is UNSET else value
 
 
 def external_of(value: External | ExternalTypedDict | Unset | None) -> External | None:

@@ -111,4 +111,4 @@ async def time_is_up(keys: AsyncAPIKeys, fake_time: FakeTime | None = None) -> N
 
 def _limits(keys: AsyncAPIKeys) -> list[Deadline]:
     wire: Wire | None = vars(keys._transport).get("_wire")  # that of the first call
-    return [] if wire is None else [*wire._deadlines._running]
+    return [] if wire is None else [*wire._deadlines.running]

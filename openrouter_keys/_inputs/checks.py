@@ -6,6 +6,7 @@ attribute, so that plain functions can use them too. No value of a secret is eve
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -115,8 +116,8 @@ def at_least(least: float) -> Check:
     def check_least(_: object, attribute: Named, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             refuse(attribute.name, f"must be a number, not {_kind(value)}")
-        number = _float(value)
-        if not least <= number < math.inf:
+        if not least <= value <= sys.float_info.max:
+            number = _float(value)
             refuse(attribute.name, f"must be a finite number of at least {least:g}, not {number}")
 
     return check_least

@@ -84,8 +84,6 @@ class CallOptions:
             InvalidArgumentError: an option is not usable.
             TypeError: there is no such option.
         """
-        if not options:
-            return self
         refuse_unknown(options)
         options = _given(options)
         retries, timeout = options.get("retries"), options.get("timeout_ms")

@@ -92,41 +92,39 @@ def _epoch(text: str) -> datetime | None:
 
 
 class SpentQuota:
-    """Remembers that a day's quota is used up, so that a client does not ask again and again."""
+    """Remembers that a day's quota is used up, so that a client need not ask for it each time.
+
+    Attributes:
+        error: the service's last refusal; None: there is none, or its day is over.
+    """
 
     def __init__(self) -> None:
-        self._error: QuotaExhaustedError | None = None
+        self.error: QuotaExhaustedError | None = None
         self._resets = self._asks_again = 0.0
 
     def learn(self, error: QuotaExhaustedError, now: float) -> None:
-        """The service refused a change just now.
+        """Remember that the service refused a change just now.
 
         Args:
-            error: how; it was not raised yet.
+            error: the refusal, before it is raised.
             now: seconds that never go back.
         """
-        self._error = copy.copy(error)  # without the traceback that the other one will get
+        self.error = copy.copy(error)  # without the traceback that the other one will get
         self._resets = now + (error.retry_after or 0)
         self._asks_again = now + REMEMBERED
 
-    def forget(self) -> None:
-        """The service carried a change out."""
-        self._error = None
-
     def refusal(self, now: float) -> QuotaExhaustedError | None:
-        """Return the error of a change that need not be sent; None: it is to be sent.
+        """Return the error for a change that need not be sent; None: send it.
 
-        Once in a while one is sent all the same: the quota may have been raised.
+        One change a minute is sent all the same: the quota may have been raised.
         """
-        if self._error is None:
-            return None
-        if now >= self._resets:
-            self._error = None
+        if self.error is None or now >= self._resets:
+            self.error = None
             return None
         if now >= self._asks_again:
             self._asks_again = now + REMEMBERED
             return None
-        error = copy.copy(self._error)
+        error = copy.copy(self.error)
         error.attempts, error.maybe_applied = 0, False
         error.retry_after = self._resets - now
         return error

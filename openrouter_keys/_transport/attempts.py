@@ -84,7 +84,8 @@ class Attempts(NeverPickled):
                 await self._wait_out_pause(call)
             if self.closed and not call.is_cleanup:
                 raise with_facts(ClientClosedError("the client was closed meanwhile"), call)
-            self._refuse_if_quota_spent(call)
+            if self._spent.error is not None and call.operation.effect is not Effect.READ:
+                self._refuse_if_quota_spent(call)
             outcome = self._judged(call, await self._send(call))
             if not isinstance(outcome, Failure):
                 return outcome
@@ -146,7 +147,7 @@ class Attempts(NeverPickled):
             if not isinstance(outcome, Failure):
                 self._quota.refund()
                 if call.operation.effect is not Effect.READ:
-                    self._spent.forget()
+                    self._spent.error = None
             return outcome
         except OpenRouterError:
             raise
@@ -157,7 +158,9 @@ class Attempts(NeverPickled):
 
     def _judge(self, call: Call[R], reply: Reply) -> R | Failure:
         answer = Answer(
-            _masked(reply, call),
+            reply.body
+            if reply.too_long  # it makes no record
+            else masked(reply.body, (call.api_key, *call.operation.secrets)),
             HTTPMeta(
                 status=reply.status,
                 headers=reply.headers,
@@ -313,8 +316,6 @@ class Attempts(NeverPickled):
             await self._clockwork.sleep(pause)
 
     def _refuse_if_quota_spent(self, call: Call[Any]) -> None:
-        if call.operation.effect is Effect.READ:
-            return
         error = self._spent.refusal(self._clockwork.monotonic())
         if error is not None:
             raise with_facts(error, call)
@@ -348,13 +349,6 @@ class Attempts(NeverPickled):
             raise refused from unasked
         call.fresh_key = key if key != call.api_key else None
         return call.fresh_key is not None
-
-
-def _masked(reply: Reply, call: Call[Any]) -> bytes:
-    """Return a reply's body without what was sent; one that is too long makes no record."""
-    if reply.too_long:
-        return reply.body
-    return masked(reply.body, (call.api_key, *call.operation.secrets))
 
 
 def _failure(what: Outcome, error: ResponseError) -> Failure:

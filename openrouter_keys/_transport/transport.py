@@ -127,7 +127,7 @@ class Transport(NeverPickled):
         handled = sys.exception()
         try:
             self._guard()
-            checked = self.options.with_(options)
+            checked = self.options.with_(options) if options else self.options
             await self._turns.acquire()
             try:
                 call = self._begin(operation, checked)

@@ -101,7 +101,7 @@ async def test_somebody_elses_cancellation_goes_on(
     await asyncio.sleep(0)
     task.cancel()
     if also_too_late:
-        deadline.look(deadline.when)
+        deadline.check(deadline.when)
     with pytest.raises(asyncio.CancelledError):
         await task
 

@@ -18,7 +18,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
-from openrouter_keys._base.fast_reader import AnswerReader, FastReader, is_flat
+from openrouter_keys._base.fast_reader import AnswerReader, FlatReader, is_flat
 from openrouter_keys._base.unset import Unset
 from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationError
 
@@ -192,7 +192,7 @@ def _strict_list(cls: Any, converter: BaseConverter) -> Structure:
     def structure_list(value: object, _: object) -> object:
         if type(value) is not list:
             raise ValueError("is not a list")
-        read = None if fast is None else fast.read_all(cast("list[object]", value))
+        read = None if fast is None else fast.read(cast("list[object]", value))
         return items(value, cls) if read is None else read
 
     return structure_list
@@ -212,7 +212,7 @@ class _RecordReader:
     def __init__(self, cls: type[Any], converter: Converter) -> None:
         omitted: dict[str, Any] = _omitted(cls)
         self._cls = cls
-        self.fast: FastReader[Any] | None = FastReader(cls) if is_flat(cls) else None
+        self.fast: FlatReader[Any] | None = FlatReader(cls) if is_flat(cls) else None
         self._read = make_dict_structure_fn(cls, converter, **omitted)
         fields = {f.name: f for f in attrs.fields(cls) if f.name not in _OURS}
         self._names = fields.keys()
@@ -228,8 +228,8 @@ class _RecordReader:
         if type(given) is not dict:
             raise ValueError("is not an object")
         value = cast("dict[str, Any]", given)
-        if self.fast is not None and (record := self.fast.read(value)) is not None:
-            return record
+        if self.fast is not None and (records := self.fast.read([value])) is not None:
+            return records[0]
         extra = {name: item for name, item in value.items() if name not in self._names}
         # Null where the contract has none: None would mean "left out".
         for name in self._not_null:

@@ -44,8 +44,8 @@ STEPS = [
     # the record
     "openrouter_keys._base.fast_reader.AnswerReader.read",
     "msgspec.convert",
-    "openrouter_keys._base.fast_reader.FastReader.read",
-    "openrouter_keys._base.fast_reader.FastReader._finished",
+    "openrouter_keys._base.fast_reader.FlatReader.read",
+    "openrouter_keys._base.fast_reader.FlatReader.record",
     "openrouter_keys.converter._RecordReader._build",
     "openrouter_keys.converter._RecordReader.__call__",
     "openrouter_keys.converter._time",

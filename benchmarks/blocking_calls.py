@@ -1,10 +1,10 @@
 """How many blocking calls a second, from one thread and from eight?
 
-Method: a server of its own process sends canned answers. The official SDK, `requests`, `httpx` and
-this client get a key again and again, in turn, several rounds; each has one client, shared by its
-threads. Ratios are of calls a second against the official SDK's, the medians of the rounds'; in
-brackets the half of the rounds in the middle. CPU is this process's for a call. What is not
-installed is left out (`pip install openrouter requests httpx`).
+Method: a server in its own process sends canned answers. The official SDK, `requests`, `httpx` and
+this client get a key repeatedly, in turn, in several rounds; each has one client, which its threads
+share. Ratios compare calls a second with the official SDK's: medians of the rounds, in brackets the
+middle half of the rounds. CPU is this process's for a call. A client that is not installed is
+skipped (`pip install openrouter requests httpx`).
 
 Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
 

@@ -1,4 +1,4 @@
-"""A server of canned answers in a process of its own, and how to compare; this is no benchmark."""
+"""A server of canned answers in its own process, and comparisons; this is no benchmark."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
-# A new process, not a fork: a fork begins with what its parent holds.
+# A new process, not a fork: a fork begins with its parent's memory.
 spawning = multiprocessing.get_context("spawn")
 
 SECRET = "sk-or-v1-" + "5e" * 32
@@ -56,14 +56,14 @@ GOT, LISTED = answer(200, ONE), answer(200, page())
 
 
 def created() -> bytes:
-    """Return the answer of a create: a key of its own, since a copy of one is no new key."""
+    """Return the answer to a create: a key of its own, since a copy is not a new key."""
     secret = f"sk-or-v1-{next(NUMBERS):064x}"
     hash = sha256(secret.encode()).hexdigest()
     return CREATED.replace(SECRET.encode(), secret.encode()).replace(HASH.encode(), hash.encode())
 
 
 class CannedAnswers(asyncio.Protocol):
-    """Answers whatever comes: a POST is a create, an offset a list, anything else a get."""
+    """Answers any request: a POST is a create, an offset a list, anything else a get."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -94,7 +94,7 @@ def serve(kind: type[CannedAnswers], ports: "multiprocessing.Queue[int]") -> Non
 
 @contextmanager
 def served(kind: type[CannedAnswers] = CannedAnswers) -> Generator[str]:
-    """Serve until the block is left; gives the base URL."""
+    """Serve until the block ends, and yield the base URL."""
     ports: multiprocessing.Queue[int] = spawning.Queue()
     process = spawning.Process(target=serve, args=(kind, ports), daemon=True)
     process.start()
@@ -111,7 +111,7 @@ def official(url: str) -> Any:
 
 
 def ratio(these: Sequence[float], those: Sequence[float]) -> str:
-    """Tell the median of the rounds' ratios, and half of them around it."""
+    """Return the median of the rounds' ratios, and the middle half of them, as text."""
     ratios = [this / that for this, that in zip(these, those, strict=True)]
     lower, middle, upper = statistics.quantiles(ratios, n=4)
     return f"{middle:.2f} ({lower:.2f}-{upper:.2f})"

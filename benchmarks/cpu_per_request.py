@@ -1,9 +1,9 @@
 """What does an async call cost in CPU, against bare aiohttp with `json`, and the official SDK?
 
-Method: a server of its own process sends canned answers. 1, 16 and 256 workers ask at once: bare
-aiohttp, this client and the official SDK (`pip install openrouter`; left out where it is not there)
-in turn, several rounds. The figure is this process's CPU time for a call. Ratios are the medians of
-the rounds' ratios, since machines differ; in brackets the half of the rounds in the middle.
+Method: a server in its own process sends canned answers. 1, 16 and 256 workers call at once: bare
+aiohttp, this client and the official SDK (`pip install openrouter`; skipped if it is missing) in
+turn, in several rounds. The figure is this process's CPU time for a call. Ratios are medians of the
+rounds' ratios, since machines differ; in brackets the middle half of the rounds.
 
 Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
 
@@ -32,8 +32,8 @@ list    256      0.536 ms      official SDK  5.095 ms  8.90 (8.22-10.21)
 
     python benchmarks/cpu_per_request.py [--short]
 
-`--short` takes ten seconds, asks only 16 at once, and fails if a call costs more than twice what
-is aimed at: then something is wrong, and not just the machine busy.
+`--short` takes ten seconds, makes 16 calls at once only, and fails if a call costs more than twice
+the goal: then something is wrong, and the machine is not just busy.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ from openrouter_keys import AsyncOpenRouter
 ROUNDS, WORKERS = 15, (1, 16, 256)
 SHORT_ROUNDS, SHORT_WORKERS = 9, (16,)
 CALLS = {"create": 768, "get": 768, "list": 256}
-#: What the ratio against bare aiohttp is to be.
+#: The goal: the ratio against bare aiohttp.
 AIM = {"create": 1.15, "get": 1.15, "list": 1.0}
 BARE, OURS, OFFICIAL = "bare aiohttp", "this client", "official SDK"
 HEADS = (BARE, "who", "theirs", "ratio")
@@ -64,7 +64,7 @@ Sides = Mapping[str, Call]
 
 
 async def cpu(call: Call, calls: int, workers: int) -> float:
-    """Milliseconds of CPU for a call."""
+    """Return the milliseconds of CPU for a call."""
 
     async def work() -> None:
         for _ in range(calls // workers):
@@ -80,7 +80,7 @@ async def measured(name: str, sides: Sides, workers: int, rounds: int) -> dict[s
     figures: dict[str, list[float]] = {side: [] for side in sides}
     for round in range(-1, rounds):
         for side, call in sides.items():
-            # The SDK takes its time: fewer calls of it tell as much.
+            # The SDK is slow: fewer calls of it are enough.
             calls = max(workers, CALLS[name] // (8 if side == OFFICIAL else 1))
             took = await cpu(call, calls, workers)
             if round >= 0:  # the first one opens the connections
@@ -117,7 +117,7 @@ def official_and_bare(calls: Mapping[str, Sides], url: str) -> dict[str, Sides]:
 
 
 async def compare(url: str, *, short: bool) -> list[str]:
-    """Print the table, and return the calls that cost more than twice what is aimed at."""
+    """Print the table, and return the calls that cost more than twice the goal."""
     async with (
         aiohttp.ClientSession(
             headers={"Authorization": "Bearer key"}, connector=aiohttp.TCPConnector(limit=0)
@@ -128,7 +128,7 @@ async def compare(url: str, *, short: bool) -> list[str]:
         rows = await asked(calls, short=short)
         too_much = [name for name, _, middle, _ in rows if middle > 2 * AIM[name]]
         if not short and find_spec("openrouter"):
-            # Afterwards: its modules are many, and would slow down what runs beside them.
+            # Afterwards: its many modules would slow down what runs beside them.
             rows += await asked(official_and_bare(calls, url), short=False)
     print_table(("call", "at once", *HEADS), *((name, at, *told) for name, at, _, told in rows))
     return too_much
@@ -137,7 +137,7 @@ async def compare(url: str, *, short: bool) -> list[str]:
 async def asked(
     calls: Mapping[str, Sides], *, short: bool
 ) -> list[tuple[str, int, float, Sequence[str]]]:
-    """Return the call, how many at once, the ratio, and the cells that tell of it."""
+    """Return the call, how many at once, the ratio, and the cells of its row."""
     rows: list[tuple[str, int, float, Sequence[str]]] = []
     for workers in SHORT_WORKERS if short else WORKERS:
         for name, sides in calls.items():

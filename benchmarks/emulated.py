@@ -1,4 +1,4 @@
-"""An emulator in a process of its own, for the benchmarks beside it; this is none itself."""
+"""An emulator in its own process, for the benchmarks; this is no benchmark."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from openrouter_keys import AsyncOpenRouter
 
 @frozen
 class Emulated:
-    """How to reach it, and what it tells of itself."""
+    """How to reach it and to read its state."""
 
     base_url: str
     api_key: str = field(repr=False)
@@ -36,7 +36,7 @@ class Emulated:
         return requests
 
     def set(self, faults: Sequence[dict[str, object]], settings: dict[str, object]) -> None:
-        """Change how it behaves."""
+        """Change its settings."""
         self._ask("PUT", "faults", [*faults])
         self._ask("PUT", "settings", settings)
 
@@ -55,7 +55,7 @@ class Emulated:
 def emulated(
     *, faults: Sequence[dict[str, object]] = (), **settings: object
 ) -> Generator[Emulated]:
-    """Serve until the block is left.
+    """Serve until the block ends.
 
     Args:
         faults: the fields of each `Fault`.

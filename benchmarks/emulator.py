@@ -2,11 +2,11 @@
 
 Run: ``python benchmarks/emulator.py`` (in an environment that has openrouter_keys).
 
-Method: the emulator has a process of its own and, where the system can do that, a core of its own.
-Sixteen plain sockets here ask at once, each again as soon as it is answered; the figure is the
-median of several rounds, the spread theirs. Its CPU time for a request tells what a busy machine
-hides. The fixture's cost is that of entering and of leaving an emulator in a thread, as the pytest
-plugin does, once everything is imported; importing is told by itself.
+Method: the emulator has its own process and, where the system allows, its own core. Sixteen plain
+sockets here send a request each, and the next one as soon as the answer is there. The figure is the
+median of several rounds, with their range; the CPU time of a request shows what a busy machine
+hides. The fixture's cost is that of entering and leaving an emulator in a thread, as the pytest
+plugin does, after all imports; the import is listed by itself.
 
 Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5):
 
@@ -55,7 +55,7 @@ def request(key: str, method: str, path: str, body: bytes = b"") -> bytes:
 
 
 def ask(port: int, sent: bytes, calls: int) -> tuple[float, bytes]:
-    """Seconds for so many calls, and the last answer."""
+    """Return the seconds for this many calls, and the last answer."""
     selector, answer = selectors.DefaultSelector(), b""
     for _ in range(SOCKETS):
         connection = socket.create_connection(("127.0.0.1", port))

@@ -1,10 +1,10 @@
-"""How long until a new process has its first answer?
+"""How long does a new process take to get its first answer?
 
-Method: new interpreters in turn, several rounds: an empty one, one that imports openrouter_keys,
-aiohttp, or the official SDK (`pip install openrouter`; left out where it is not there), and one
-that makes its first client and first call to a server of canned answers. The figures are what each
-takes from start to end, in CPU time and by the clock (in which the machine's other work shows),
-less the empty one of its round: medians, and in brackets the half of the rounds in the middle.
+Method: new interpreters in turn, in several rounds: an empty one, one that imports
+openrouter_keys, aiohttp, or the official SDK (`pip install openrouter`; skipped if it is missing),
+and one that makes its first client and first call to a server of canned answers. The figures are
+CPU time and time by the clock (which includes the machine's other work) from start to end, minus
+those of the empty one of the round: medians, in brackets the middle half of the rounds.
 
 Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
 
@@ -70,7 +70,7 @@ def programs(url: str) -> dict[str, str]:
 
 
 def milliseconds(program: str) -> tuple[float, float]:
-    """CPU time and time by the clock of a new process."""
+    """Return a new process's CPU time and its time by the clock."""
     cpu, begun = children(), time.perf_counter()
     subprocess.run([sys.executable, "-c", program], check=True)
     return (children() - cpu) * 1000, (time.perf_counter() - begun) * 1000

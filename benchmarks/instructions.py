@@ -1,9 +1,9 @@
 """How many instructions does a call take, against bare aiohttp with `json`?
 
-Method: a server of its own process sends canned answers, one call at a time. A process under
+Method: a server in its own process sends canned answers, one call at a time. A process under
 `valgrind --tool=callgrind` makes 100 calls of each kind, after some that open connections and fill
-caches; the figure is what this process executes for a call, without the kernel's part. It is the
-same within 0.3 % however busy the machine is, so that a step of 1 % can be seen.
+caches. The figure is the instructions of this process for a call, without the kernel's. It varies
+by 0.3 %, however busy the machine is, and so shows a change of 1 %.
 
 Last figures (Python 3.11, aiohttp 3.14.5):
 
@@ -36,12 +36,12 @@ from tables import print_table
 from openrouter_keys import AsyncOpenRouter
 
 WARM_UP, TIMES = 20, 100
-# valgrind writes down what was counted so far, and counts anew, each time this function is called.
+# Each time this function is called, valgrind writes its counts and starts again from zero.
 MARK = "getppid"
 
 
 async def make_calls(url: str) -> None:
-    """Call each side of each kind, between two marks."""
+    """Make calls of each kind with each client, between two marks."""
     async with (
         aiohttp.ClientSession(
             headers={"Authorization": "Bearer key"}, connector=aiohttp.TCPConnector(limit=0)
@@ -62,24 +62,24 @@ async def make(call: Call, times: int) -> None:
 
 
 def counted(url: str) -> list[int]:
-    """Return the instructions of a call, for each side of each kind."""
+    """Return the instructions of a call, for each kind and client."""
     with tempfile.TemporaryDirectory() as folder:
         command = (
             *("valgrind", "--tool=callgrind", f"--dump-before={MARK}"),
             f"--callgrind-out-file={folder}/counts",
             *(sys.executable, __file__, url),
         )
-        # Where strings end up in a dictionary must not be chance.
+        # The place of a string in a dictionary must not be random.
         steady = {**os.environ, "PYTHONHASHSEED": "0"}
         done = subprocess.run(command, env=steady, check=False, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
-        # Every other dump is that of a warm-up.
+        # Every second dump is of a warm-up.
         return [total(Path(folder, f"counts.{2 * n + 2}")) // TIMES for n in range(2 * len(CALLS))]
 
 
 def total(dump: Path) -> int:
-    """Return the instructions that a dump tells of."""
+    """Return the instructions in a dump."""
     found = re.search(r"^(?:summary|totals): (\d+)", dump.read_text(), re.MULTILINE)
     if found is None:
         sys.exit(f"no total in {dump.name}")

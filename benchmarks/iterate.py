@@ -1,10 +1,10 @@
 """What does it cost to go through 10,000 keys?
 
-Method: a server of its own process sends canned pages of 100 keys. Bare aiohttp asks for each page
-and reads it with `json`; this client iterates, async and blocking, which makes records, and
-checks that pages join (they overlap by a key); the official SDK (`pip install openrouter`; left out
-where it is not there) lists page by page. In turn, several rounds; CPU time of this process for a
-whole pass. Ratios are medians of the rounds'; in brackets the half of the rounds in the middle.
+Method: a server in its own process sends canned pages of 100 keys. Bare aiohttp gets each page and
+reads it with `json`. This client iterates, async and blocking: it makes records, and checks that
+pages join (they overlap by a key). The official SDK (`pip install openrouter`; skipped if it is
+missing) lists page by page. In turn, in several rounds; the figure is this process's CPU time for a
+whole pass. Ratios are medians of the rounds, in brackets the middle half of the rounds.
 
 Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
 
@@ -47,7 +47,7 @@ def page_at(offset: int) -> bytes:
 
 
 class Pages(CannedAnswers):
-    """Answers with the page that is asked for."""
+    """Answers with the requested page."""
 
     def answer_to(self, line: bytes) -> bytes:
         found = re.search(rb"offset=(\d+)", line)
@@ -98,7 +98,7 @@ async def compare(url: str) -> dict[str, list[float]]:
             for side, go_through in found.items():
                 begun = time.process_time()
                 assert await go_through() == KEYS, side
-                if round >= 0:  # the first one makes the server's pages
+                if round >= 0:  # in the first one the server makes its pages
                     figures[side].append(time.process_time() - begun)
     return figures
 

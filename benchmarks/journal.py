@@ -1,15 +1,15 @@
-"""What does the journal cost a key, and does a resume read what is settled?
+"""What does the journal cost for a key, and does a resume read settled keys?
 
 Method: 256 workers take 20,000 keys through intend, keep and acknowledge on the disk of a temporary
-folder; CPU is that of the whole process, less that of the same workers over a journal that does
-nothing. Against it: one transaction for each step, as a journal without group commit has. Then the
-settled journal is opened anew: `plan` for each 500 specs, `unfinished` over all. Specs are made
-beforehand. Best of three runs.
+folder. CPU is that of the whole process, minus that of the same workers with a journal that does
+nothing. It is compared with one transaction for each step, as in a journal without group commit.
+Then the settled journal is opened again: `plan` for each 500 specs, `unfinished` over all. Specs
+are made before. Best of three runs.
 
-Last figures (2 cores, Python 3.11, SQLite 3.40; their ratios travel better than they do): a key
-takes 37 us of CPU and 44 us in all, 4 times and 7 times less than with one commit a step; 32 us
-where the disk is memory. A resume looks a settled key up in 5 us, and finds that nothing is
-unfinished in 0.3 ms, whatever is settled.
+Last figures (2 cores, Python 3.11, SQLite 3.40; on other machines the ratios hold better than the
+times): a key takes 37 us of CPU and 44 us in all, 4 times and 7 times less than with one commit a
+step; 32 us if the disk is memory. A resume finds a settled key in 5 us, and takes 0.3 ms to find
+that nothing is unfinished, however many keys are settled.
 
     python benchmarks/journal.py [keys] [folder]
 """
@@ -37,7 +37,7 @@ from openrouter_keys.journal.specs import KeySpec
 
 WORKERS = 256
 AT = datetime(2026, 11, 21, tzinfo=UTC)
-RECORD = '{"hash":"' + "0" * 64 + '"' + ',"usage_daily":0.0' * 30 + "}"  # as long as a true one
+RECORD = '{"hash":"' + "0" * 64 + '"' + ',"usage_daily":0.0' * 30 + "}"  # as long as a real one
 
 
 class Spent(NamedTuple):
@@ -49,7 +49,7 @@ class Spent(NamedTuple):
 
 @frozen
 class Made:
-    """A key and the answer that it gets."""
+    """A key and the answer to its create."""
 
     spec: KeySpec
     secret: str
@@ -57,21 +57,21 @@ class Made:
 
 
 def made(keys: int) -> list[Made]:
-    """Return keys whose plans are reckoned already, as those of a first look-up are."""
+    """Return keys with computed plans, as after a first look-up."""
     specs = [KeySpec(ref=f"customer-{n}", name=f"customer-{n}", limit=50) for n in range(keys)]
     hashes = [sha256(spec.plan.encode()).hexdigest() for spec in specs]
     return [Made(spec, f"sk-or-v1-{hash}", hash) for spec, hash in zip(specs, hashes, strict=True)]
 
 
 async def journalled(journal: Journal, key: Made) -> None:
-    """Take a key through its states."""
+    """Move a key through its states."""
     assert await journal.intend(key.spec, AT) is None
     await journal.keep(key.spec.ref, secret=key.secret, hash=key.hash, record=RECORD)
     await journal.acknowledge(key.spec.ref)
 
 
 async def nothing(_journal: Journal, _key: Made) -> None:
-    """Wait as often as a journalled key does."""
+    """Wait as often as a key with a journal does."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ async def nothing(_journal: Journal, _key: Made) -> None:
 async def work(
     step: Callable[[Journal, Made], Awaitable[None]], journal: Journal, keys: list[Made]
 ) -> None:
-    """Let all workers take keys until there are none."""
+    """Let all workers take keys until none is left."""
     queue = iter(keys)
 
     async def worker(queue: Iterator[Made]) -> None:
@@ -92,7 +92,7 @@ async def work(
 
 
 async def spent(doing: Awaitable[object], keys: int) -> Spent:
-    """Return what something cost."""
+    """Return the time that this took."""
     cpu, wall = time.process_time(), time.perf_counter()
     await doing
     return Spent(
@@ -122,12 +122,12 @@ def commit(connection: sqlite3.Connection, step: Callable[[], object]) -> None:
 
 
 async def read_all(journal: Journal) -> None:
-    """Go over what is unfinished: nothing."""
+    """Read all that is unfinished: nothing."""
     assert [entry async for entry in journal.unfinished()] == []
 
 
 async def measure(folder: Path, keys: list[Made]) -> dict[str, Spent]:
-    """Return what each way costs a key."""
+    """Return what each way costs for a key."""
     path = folder / "benchmark.journal"
     async with Journal.open(path) as journal:
         empty = await spent(work(nothing, journal, keys), len(keys))
@@ -148,7 +148,7 @@ async def measure(folder: Path, keys: list[Made]) -> dict[str, Spent]:
 def main() -> None:
     """Print the figures."""
     keys = made(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
-    gc.freeze()  # the keys' own memory is not the journal's cost
+    gc.freeze()  # the keys' own memory is no cost of the journal
     runs: list[dict[str, Spent]] = []
     for _ in range(3):
         with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:

@@ -1,10 +1,10 @@
-"""What do reading and writing JSON cost by themselves?
+"""What do reading and writing JSON cost?
 
-Method: no server. A page of 100 keys, the same page with a field on each key that this version does
-not know, and one key are read into records by this client, by the official SDK (`pip install
-openrouter`; left out where it is not there), and into dicts by `json.loads`; then a create's body
-is written, and a page of records is written again. In turn, several rounds; the figure is CPU time.
-Ratios are against `json`, medians of the rounds'; in brackets the half of the rounds in the middle.
+Method: no server. This client and `json` read a page of 100 keys, the same page with a field on
+each key that this version does not know, and one key, into records and dicts; they write a create's
+body, and a page of records. The official SDK (`pip install openrouter`; skipped if it is missing)
+reads the page and the key into models. In turn, in several rounds; the figure is CPU time. Ratios
+are against `json`: medians of the rounds, in brackets the middle half of the rounds.
 
 Last figures (2 shared and busy cores, Python 3.11, msgspec 0.22, openrouter 1.3.84):
 
@@ -87,7 +87,7 @@ def works() -> dict[str, dict[str, Work]]:
 
 
 def cpu(work: Work) -> float:
-    """Microseconds of CPU, over as many times as fit into a moment."""
+    """Return the microseconds of CPU, over as many runs as fit into a short time."""
     times, begun = 0, time.process_time()
     while (passed := time.process_time() - begun) < SECONDS:
         for _ in range(10):

@@ -1,16 +1,16 @@
-"""What is left of creates whose answers are lost: orphans, duplicates, lost secrets?
+"""What do creates with lost answers leave behind: orphans, duplicates, lost secrets?
 
-Method: an emulator in a process of its own makes each key in 50 ms, and then fails: 15 % of the
-creates answer 502, and 15 % lose the connection, by a reset or by an orderly close. A script in
-another process makes 200 keys, 16 at once, and appends each name and secret to a file as soon as it
-has it. Once it runs through; once it is killed (SIGKILL) when there are 50, 100 and 150 keys, and
-started again each time. The official SDK's script skips the names whose secrets are in its file,
-and leaves retries as the SDK has them; a script is stopped after 60 s in all, since the SDK may
-retry for an hour. Ours is `provision` with a journal and a quiet period of 1 s. Both go at once, on
-emulators of their own. Without the SDK (`pip install openrouter`) only ours is measured.
+Method: an emulator in its own process makes each key in 50 ms, and then fails: 15 % of the creates
+answer 502, and 15 % lose the connection, by a reset or by an orderly close. A script in another
+process makes 200 keys, 16 at once, and appends each name and secret to a file as soon as it has
+them. In one run nothing kills it; in another SIGKILL ends it when there are 50, 100 and 150 keys,
+and it is started again each time. The official SDK's script skips names whose secrets are in its
+file, and keeps the SDK's own retries; a script is stopped after 60 s in all, since the SDK may
+retry for an hour. Our script is `provision` with a journal and a quiet period of 1 s. Both run at
+once, each with its own emulator. Without the SDK (`pip install openrouter`) only ours runs.
 
-An orphan is a live key whose secret nobody has, a duplicate a live key beyond the first one of its
-name, lost a name of whose live keys nobody has a secret.
+An orphan is a live key whose secret is lost. A duplicate is a live key beyond the first one of its
+name. "Lost" counts the names with live keys and no secret.
 
 Last figures (Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
 
@@ -61,7 +61,7 @@ LOST = ("reset", "closed")  # how a connection ends
 
 
 class SDK(Protocol):
-    """As much of the official SDK as its script needs."""
+    """The part of the official SDK that its script needs."""
 
     class _Created(Protocol):
         key: str
@@ -106,7 +106,7 @@ async def official(folder: Path, names: Iterable[str]) -> None:
 
     async def work(sdk: SDK) -> None:
         for name in left:
-            # One name's failure is no reason to leave the others out; the next run tries it again.
+            # One failed name must not skip the others; the next run tries it again.
             with suppress(Exception):
                 written.add(name, (await sdk.api_keys.create_async(name=name, limit=50)).key)
 
@@ -145,7 +145,7 @@ def customers(keys: int) -> list[str]:
 
 
 def run(script: str, server: Emulated, folder: Path, keys: int, kill_at: Iterable[int]) -> None:
-    """Run a script until it ends by itself, or its time is over."""
+    """Run a script until it ends, or its time is over."""
     ends = time.monotonic() + MOST_SECONDS
     command = [sys.executable, __file__, str(keys), script, str(folder)]
     environment = {"OPENROUTER_BASE_URL": server.base_url, "OPENROUTER_API_KEY": server.api_key}
@@ -181,7 +181,7 @@ def outcome(server: Emulated, folder: Path, keys: int) -> tuple[int, ...]:
 
 
 def faults(lost: str) -> list[dict[str, object]]:
-    """Return the faults; the second one strikes 15 % of all, too, of what the first lets pass."""
+    """Return two faults, each for 15 % of all creates; the second strikes what the first passes."""
     return [
         {**FAULT, "kind": "status", "status": 502, "probability": 0.15},
         {**FAULT, "kind": lost, "probability": 0.15 / 0.85},

@@ -1,10 +1,10 @@
-"""Does memory grow with the number of specs that are provisioned?
+"""Does memory grow with the number of specs?
 
-Method: a server of its own process sends canned answers, so that 100,000 keys do not take minutes.
-For each figure a new process provisions so many specs from a generator, with a journal on disk and
-an `on_result` that forgets; the figure is the most memory that it ever held (`VmHWM`, so this wants
-Linux), interpreter and imports included. 1,000 specs three times, of which the median; 100,000
-once. The bar: at most 20 MB more.
+Method: a server in its own process sends canned answers, so that 100,000 keys do not take minutes.
+For each figure a new process provisions this many specs from a generator, with a journal on disk
+and an `on_result` that keeps nothing. The figure is its peak memory (`VmHWM`, so this needs Linux),
+with interpreter and imports: the median of three runs for 1,000 specs, one run for 100,000. The
+limit: at most 20 MB more.
 
 Last figures (2 cores, busy with other work, Python 3.11, aiohttp 3.14.5, SQLite 3.40):
 
@@ -60,7 +60,7 @@ async def provision(url: str, count: int) -> None:
 
 
 def peak() -> float:
-    """Return the most megabytes that this process ever held."""
+    """Return the peak memory of this process in megabytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024 / 1e6
@@ -72,7 +72,7 @@ def provisioned(url: str, count: int) -> float:
 
 
 def measured(url: str, count: int) -> float:
-    """Return the peak of a process that provisions so many specs, and does nothing else."""
+    """Return the peak of a process that provisions this many specs, and does nothing else."""
     begun = time.perf_counter()
     with ProcessPoolExecutor(1, mp_context=spawning) as pool:
         megabytes = pool.submit(provisioned, url, count).result()

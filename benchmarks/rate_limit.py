@@ -1,12 +1,12 @@
-"""How much of a rate limit do the accepted creates use, and how many are rejected?
+"""How much of a rate limit do accepted creates use, and how many are rejected?
 
-Method: an emulator in a process of its own for each run, whose rate limit is a token bucket; 429
-with `Retry-After` in whole seconds or without any. `provision` with a journal on disk and 32
-creates at once, as many specs as the limit lets through in 30 s; so many again with `rate=` set to
-the limit. Against 32 workers on bare aiohttp which send a rejected create again at once, for 3 s.
-Accepted keys are counted without the first burst, and divided by the seconds of the whole call.
-Runs of both limits go at once, bare ones alone. The bars: at least 0.9 of the limit, and fewer than
-2 % of the requests rejected.
+Method: an emulator in its own process for each run, with a token bucket as rate limit; a 429 has a
+`Retry-After` in whole seconds, or none. `provision` runs with a journal on disk, 32 creates at once
+and as many specs as the limit accepts in 30 s, and again with `rate=` set to the limit. It is
+compared with 32 workers on bare aiohttp that send a rejected create again at once, for 3 s. The
+figure is accepted keys without the first burst, divided by the seconds of the whole call. Runs of
+both limits go at once, bare ones alone. The goals: at least 0.9 of the limit, and fewer than 2 % of
+the requests rejected.
 
 Last figures (2 cores, busy with other work, Python 3.11, aiohttp 3.14.5, SQLite 3.40):
 
@@ -48,7 +48,7 @@ CONCURRENCY, BARE_SECONDS = 32, 3.0
 
 
 class Limit(NamedTuple):
-    """What the service lets through."""
+    """The rate limit of the service."""
 
     rate: float
     burst: int
@@ -69,7 +69,7 @@ async def provision(server: Emulated, limit: Limit, seconds: float, rate: float 
 
 
 async def bare(server: Emulated, seconds: float) -> None:
-    """Create with bare aiohttp until the time is over, a rejected create at once again."""
+    """Create with bare aiohttp until the time is over; send a rejected create again at once."""
     headers = {"Authorization": f"Bearer {server.api_key}"}
     names = (f"customer-{n}" for n in range(sys.maxsize))
     ends = time.monotonic() + seconds
@@ -108,7 +108,7 @@ def measure(
     run: Callable[[Emulated, Limit], Awaitable[None]],
     limits: tuple[Limit, ...] = LIMITS,
 ) -> list[tuple[str, ...]]:
-    """Return a row for each limit; their runs go at once."""
+    """Return a row for each limit; their runs go at the same time."""
     with ExitStack() as stack:
         servers = [
             stack.enter_context(

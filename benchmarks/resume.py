@@ -1,11 +1,11 @@
-"""How soon is a journal of a million settled keys gone through again?
+"""How long does a resume with a million settled keys take?
 
-Method: an emulator in a process of its own. The journal's first row is made by a true provision and
-copied by SQL, with a name and a hash of its own each. Then the same specs again, from a generator:
-nothing is to be done. Then 100 of them, spread over the file, become creates without an answer, and
-half of those have left a key on the service: these have to be deleted, and all 100 to be made. The
-seconds are those of the whole call; it includes the quiet period of the second run, 1 s, and the
-making of the specs, which is also told alone. The file is in the system's cache.
+Method: an emulator in its own process. A real provision makes the journal's first row; SQL copies
+it, each time with another name and hash. The first run gets the same specs from a generator, and
+has nothing to do. Then 100 rows, spread over the file, become creates without an answer, and half
+of these left a key on the service. The second run has to delete those 50 keys, and to make all 100.
+The seconds are those of the whole call, with the quiet period of the second run, 1 s, and with the
+making of the specs, which is also listed alone. The file is in the system's cache.
 
 Last figures (2 cores, busy with other work, Python 3.11, aiohttp 3.14.5, SQLite 3.40):
 
@@ -65,7 +65,7 @@ class Spent(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """What became of a run, and what it took."""
+    """The result of a run, and its seconds."""
 
     report: ProvisionReport
     spent: Spent
@@ -82,7 +82,7 @@ async def provision(server: Emulated, path: Path, specs: Iterable[KeySpec]) -> P
 
 
 def fill(path: Path, rows: int) -> None:
-    """Copy the first row until there are so many."""
+    """Copy the first row until there are this many."""
     with closing(connect(str(path), None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         for start in range(1, rows, AT_ONCE):
@@ -90,7 +90,7 @@ def fill(path: Path, rows: int) -> None:
 
 
 async def lose(server: Emulated, path: Path, numbers: Iterable[int]) -> None:
-    """Take the answers of some creates away, the keys of every second one included."""
+    """Make some rows creates without an answer; every second one leaves a key on the service."""
     at = write_time(datetime.now(UTC))
     async with server.client() as client:
         with closing(connect(str(path), None)) as connection:

@@ -26,10 +26,15 @@ from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
-from openrouter_keys.provisioning.settings import CONCURRENCY, Pace, RunSettings
+from openrouter_keys.provisioning.settings import CONCURRENCY, RunSettings
 from openrouter_keys.provisioning.spec_source import Specs
-from openrouter_keys.rotation.arguments import BudgetRule, Hashes
 from openrouter_keys.rotation.report import Rotation, RotationReport
+from openrouter_keys.rotation.settings import (
+    BudgetRule,
+    Hashes,
+    PlanSettings,
+    RotationSettings,
+)
 
 DEFAULT_SERVER_URL = "https://openrouter.ai/api/v1"
 DEFAULT_TIMEOUT_MS = 120_000
@@ -272,7 +277,7 @@ class AsyncOpenRouter(NeverPickled):
         """
         from openrouter_keys.rotation.run import rotate  # noqa: PLC0415 - as in `provision`
 
-        settings = RunSettings(
+        settings = RotationSettings(
             journal=journal,
             concurrency=concurrency,
             rate=rate,
@@ -282,10 +287,10 @@ class AsyncOpenRouter(NeverPickled):
             max_failures=max_failures,
             store_secrets=store_secrets,
             recipient=recipient,
+            budget=budget,
+            retire_after=retire_after,
         )
-        return await rotate(
-            self._transport, hashes, settings, budget=budget, retire_after=retire_after
-        )
+        return await rotate(self._transport, hashes, settings)
 
     async def plan_rotation(
         self,
@@ -315,8 +320,8 @@ class AsyncOpenRouter(NeverPickled):
         """
         from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - as above
 
-        pace = Pace(concurrency=concurrency, rate=rate)
-        return await plan_rotation(self._transport, hashes, pace, budget=budget)
+        settings = PlanSettings(concurrency=concurrency, rate=rate, budget=budget)
+        return await plan_rotation(self._transport, hashes, settings)
 
     async def close(self) -> None:
         """Close the client, once the creates under way have ended, and cancelled ones settled.

@@ -3,34 +3,26 @@
 from collections.abc import Iterable, Sequence
 
 from openrouter_keys._base.identifiers import canonical
-from openrouter_keys._reconcile.service_clock import ServiceClock
-from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import AccountChangedError, NotFoundResponseError
 from openrouter_keys.journal import rotations
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
 from openrouter_keys.results import Err, attempt
-from openrouter_keys.rotation.planning import Planning
+from openrouter_keys.rotation.context import RotationContext
+from openrouter_keys.rotation.planning import Planner
 
 
 async def refuse_another_account(
-    transport: Transport,
-    journal: Journal,
-    clock: ServiceClock,
-    planning: Planning,
-    hashes: Sequence[str],
+    context: RotationContext, planner: Planner, hashes: Sequence[str]
 ) -> None:
     """Refuse a management key that sees no workspace of the open rotations, and none of the keys.
 
     Its 404s would be taken to say that keys are gone. It cannot be known where a workspace has no
-    key, or the service tells no key's workspace.
+    key, or the service leaves the workspaces of keys out.
 
     Args:
-        transport: what to ask.
-        journal: what is known.
-        clock: learns the service's time from the answers.
-        planning: looks at the keys.
+        context: the rotation's; its clock learns the service's time from the answers.
+        planner: reads the keys.
         hashes: the keys that are to be rotated.
 
     Raises:
@@ -38,11 +30,12 @@ async def refuse_another_account(
             were deleted.
         OpenRouterError: the service could not be asked.
     """
-    known = await journal.do(rotations.workspaces)
+    transport = context.transport
+    known = await context.journal.do(rotations.workspaces)
     if not known:
         return
     page = await transport.perform(list_(), {})
-    clock.learn(page.http)
+    context.clock.learn(page.http)
     found = _workspaces(page.data)
     if found & {*map(canonical, known)}:
         return
@@ -54,7 +47,7 @@ async def refuse_another_account(
         elif not (shown := _workspaces(outcome.value.data)) or canonical(workspace_id) in shown:
             return
     # Their workspaces may have been deleted, which says nothing of keys that this one can see.
-    async for looked in planning.look(hashes):
+    async for looked in planner.look(hashes):
         if any(rotation.name is not None for rotation in looked):
             return
     raise AccountChangedError(known[0], min(found, default=None))

@@ -1,9 +1,11 @@
-"""Looks at the keys that are to be rotated, and says what their twins are to be. No journal."""
+"""Reads the keys that are to be rotated, and plans their replacements. No journal."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, TypeVar
+
+from attrs import frozen
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._transport.deletion import unless_missing
@@ -12,9 +14,9 @@ from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.operations import Operation, get
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.results import Err, attempt
-from openrouter_keys.rotation.arguments import BudgetRule
 from openrouter_keys.rotation.replacement import contradiction, planned, refused
 from openrouter_keys.rotation.report import Rotation
+from openrouter_keys.rotation.settings import BudgetRule
 
 R = TypeVar("R")
 
@@ -22,30 +24,30 @@ _log = logging.getLogger("openrouter_keys")
 
 #: The problem of a key that the service does not have.
 GONE: Final = "is not there: deleted already, or another account's"
-_ANOTHER: Final = "was answered with another key: give hashes as the service tells them"
+_ANOTHER: Final = "was answered with another key: give hashes as the service writes them"
 
 
-class Planning:
-    """Decides what a key's twin is to be.
+@frozen
+class Planner:
+    """Plans the replacement of a key.
 
     Args:
-        transport: what to ask.
+        transport: the client's.
         limiter: the gate.
-        budget: how a twin's limit is chosen.
+        budget: how a replacement's limit is chosen.
     """
 
-    def __init__(self, transport: Transport, limiter: RateLimiter, budget: BudgetRule) -> None:
-        self._transport = transport
-        self._limiter = limiter
-        self._budget: BudgetRule = budget
+    transport: Transport
+    limiter: RateLimiter
+    budget: BudgetRule
 
     async def look(self, hashes: Sequence[str]) -> AsyncGenerator[list[Rotation], None]:
-        """Ask for keys, some hundred at a time; what cannot be rotated is refused."""
+        """Read keys, some hundred at a time, and plan each; what cannot be rotated is refused."""
         for start in range(0, len(hashes), CHUNK):
             yield await asyncio.gather(*map(self._look, hashes[start : start + CHUNK]))
 
     async def _look(self, hash: str) -> Rotation:
-        async with self._limiter.turn():
+        async with self.limiter.turn():
             looked = unless_missing(self._perform, get(hash), hash)
             outcome = await attempt(looked)
         if isinstance(outcome, Err):
@@ -55,9 +57,9 @@ class Planning:
         key = outcome.value.data
         if key.hash != hash:
             return refused(hash, _ANOTHER)
-        if (told := contradiction(key)) is not None:
-            _log.warning(told)
-        return planned(key, self._budget, self._transport.clockwork.now())
+        if (warning := contradiction(key)) is not None:
+            _log.warning(warning)
+        return planned(key, self.budget, self.transport.clockwork.now())
 
     async def _perform(self, operation: Operation[R]) -> R:
-        return await self._transport.perform(operation, {})
+        return await self.transport.perform(operation, {})

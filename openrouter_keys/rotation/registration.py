@@ -1,27 +1,22 @@
 """The first phase of a rotation: what is planned for each key, once, in the journal."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from attrs import evolve
 
+from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.service_clock import UNSEEN
 from openrouter_keys.journal import rotations
 from openrouter_keys.journal.entries import CHUNK
-from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.rotations import Known, OldKey
+from openrouter_keys.journal.rotations import OldKey
 from openrouter_keys.journal.schema import DOUBTFUL
-from openrouter_keys.provisioning.counters import Problems
-from openrouter_keys.provisioning.report import ProvisionProblem
-from openrouter_keys.rotation.arguments import BudgetRule
-from openrouter_keys.rotation.planning import GONE, Planning
+from openrouter_keys.rotation.context import RotationContext
+from openrouter_keys.rotation.planning import GONE, Planner
 from openrouter_keys.rotation.report import Rotation, RotationState
-
-Home: TypeAlias = str | None
-NotGone: TypeAlias = Callable[[Home, Sequence[str]], Awaitable[Mapping[str, str]]]
 
 _TAKEN: Final = "is the ref of another key in this journal: rotate it with another journal"
 _SUSPECT: Final = (
@@ -29,54 +24,44 @@ _SUSPECT: Final = (
 )
 
 
-class Register:
-    """Writes down what is planned; what the journal knows already is left as it is.
+class Registration:
+    """Writes down what is planned; what the journal knows already stays as it is.
 
     Args:
-        journal: where it is written.
-        planning: looks at the keys.
-        budget: how the twins' limits are chosen.
-        problems: where it is told which keys cannot be rotated.
+        context: the rotation's.
+        planner: reads the keys.
 
     Attributes:
-        skipped: how many of the hashes are twins that this journal made.
-        left_out: keys that an earlier call planned, and that should have no twin just now.
+        skipped: how many of the hashes are replacements that this journal made.
+        left_out: keys that an earlier call planned, and that get no replacement just now.
     """
 
-    def __init__(
-        self, journal: Journal, planning: Planning, budget: BudgetRule, problems: Problems
-    ) -> None:
+    def __init__(self, context: RotationContext, planner: Planner) -> None:
         self.skipped = 0
         self.left_out: set[str] = set()
-        self._journal = journal
-        self._planning = planning
-        self._budget = budget
-        self._problems = problems
+        self._context = context
+        self._journal = context.journal
+        self._planner = planner
 
-    async def look_again(self, not_gone: NotGone) -> None:
-        """Leave out what an earlier call planned if its key has been taken from its user since.
-
-        Args:
-            not_gone: says why keys of a workspace that are said to be missing may be there.
-        """
+    async def look_again(self) -> None:
+        """Leave out what an earlier call planned if its key has been taken from its user since."""
         after = 0
         while found := await self._journal.do(partial(rotations.twinless, after=after)):
-            homes, missing = (
-                {hash: home for _, hash, home in found},
-                defaultdict[Home, list[str]](list),
-            )
-            async for looked in self._planning.look([*homes]):
+            homes = {hash: home for _, hash, home in found}
+            missing = defaultdict[str | None, list[str]](list)
+            async for looked in self._planner.look([*homes]):
                 for rotation in looked:
                     if rotation.problem == GONE:
                         missing[homes[rotation.hash]].append(rotation.hash)
                     elif rotation.problem is not None:
                         await self._leave_out(rotation.hash, rotation.problem)
             for home, hashes in missing.items():
-                await self._settle(hashes, await not_gone(home, hashes))
+                await self._settle(home, hashes)
             after = found[-1][0]
 
-    async def _settle(self, missing: Sequence[str], left: Mapping[str, str]) -> None:
+    async def _settle(self, home: str | None, missing: Sequence[str]) -> None:
         """End the rotations of keys that are gone; leave out those that may be there."""
+        left = await not_gone(self._context.transport, self._context.clock, home, missing)
         for hash in missing:
             if hash in left:
                 await self._leave_out(hash, left[hash])
@@ -84,51 +69,44 @@ class Register:
                 await self._journal.do(
                     partial(rotations.advance, hash=hash, old_key=OldKey.DELETED)
                 )
-                await self._fail(hash, GONE)
+                await self._context.fail(hash, GONE)
 
     async def _leave_out(self, hash: str, problem: str) -> None:
         self.left_out.add(hash)
-        await self._fail(hash, problem)
-
-    async def _fail(self, hash: str, problem: str) -> None:
-        self._tell(hash, problem)
-        await self._journal.do(lambda c: rotations.fail(c, hash, problem))
-
-    def _tell(self, hash: str, problem: str) -> None:
-        self._problems.add(ProvisionProblem(ref=hash, reason=problem, hashes=(hash,)))
+        await self._context.fail(hash, problem)
 
     async def enter(self, hashes: Sequence[str]) -> None:
         """Plan the rotation of each key that the journal does not know."""
         suspects = await self._suspects()
         for start in range(0, len(hashes), CHUNK):
             new = await self._new(hashes[start : start + CHUNK])
-            async for looked in self._planning.look(new):
+            async for looked in self._planner.look(new):
                 await self._write([_suspected(rotation, suspects) for rotation in looked])
 
     async def _new(self, hashes: Sequence[str]) -> list[str]:
-        known: Known = await self._journal.do(lambda c: rotations.known(c, hashes))
+        known = await self._journal.do(lambda c: rotations.known(c, hashes))
         self.skipped += len(known.twins - known.rotated)
         for hash in known.refs - known.rotated:
-            self._tell(hash, _TAKEN)
+            self._context.report(hash, _TAKEN)
         unwanted = known.rotated | known.twins | known.refs
         return [hash for hash in hashes if hash not in unwanted]
 
     async def _write(self, looked: Sequence[Rotation]) -> None:
+        budget = self._context.settings.budget
         for rotation in looked:
             if rotation.problem is not None:
-                self._tell(rotation.hash, rotation.problem)
+                self._context.report(rotation.hash, rotation.problem)
         entries = [
-            (rotation.hash, rotation.spec.plan, self._budget, rotation.limit, rotation.spent)
+            (rotation.hash, rotation.spec.plan, budget, rotation.limit, rotation.spent)
             for rotation in looked
             if rotation.spec is not None
         ]
         await self._journal.do(lambda c: rotations.plan(c, entries))
 
     async def _suspects(self) -> Mapping[str, datetime]:
-        """Since when keys of a name may be twins, or others, that the journal does not know."""
+        """Since when keys of a name may have been made by creates in doubt."""
         since: dict[str, datetime] = {}
-        doubts, written_off = self._journal.unfinished(*DOUBTFUL), self._journal.written_off()
-        for entries in (doubts, written_off):
+        for entries in (self._journal.unfinished(*DOUBTFUL), self._journal.written_off()):
             async for entry in entries:
                 begun = entry.first_attempt_at
                 since[entry.name] = min(since.get(entry.name, begun), begun)

@@ -14,8 +14,8 @@ from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.rotations import RotationEntry
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysRequest, External, Key
-from openrouter_keys.rotation.arguments import BudgetRule
 from openrouter_keys.rotation.report import Rotation, RotationState
+from openrouter_keys.rotation.settings import BudgetRule
 
 _CENT = 0.01
 

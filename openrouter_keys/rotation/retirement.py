@@ -5,26 +5,21 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Final, TypeVar
 
-from openrouter_keys._base.masking import scrub
 from openrouter_keys._protocol.drift import unchanged
 from openrouter_keys._reconcile.absence import not_gone
-from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.deletion import Removal, remove, unless_missing
-from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import JournalError, OpenRouterError, QuotaExhaustedError
 from openrouter_keys.journal import rotations
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.rotations import OldKey, RotationEntry
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, get, update
-from openrouter_keys.provisioning.counters import Problems
-from openrouter_keys.provisioning.rate_limiter import RateLimiter
-from openrouter_keys.provisioning.report import ProvisionProblem
 from openrouter_keys.results import Err, attempt
+from openrouter_keys.rotation.context import RotationContext
 from openrouter_keys.rotation.replacement import lowered, stored_spec
 
 R = TypeVar("R")
@@ -46,41 +41,26 @@ class NotRetiredError(OpenRouterError):
     """An old key has to stay for now."""
 
 
-class Retiring:
-    """Retires old keys whose twins were acknowledged.
+class Retirement:
+    """Retires old keys whose replacements were acknowledged.
 
     Every step can be taken again: an interrupted one is taken again by the next call.
 
     Args:
-        transport: what to ask.
-        journal: what is known, and where each step becomes durable.
-        limiter: the gate.
-        clock: the service's, by which the journal tells when a twin was handed over.
-        after: seconds from the hand-over of a twin for which its old key goes on working.
-        problems: where it is told which old keys could not be retired.
+        context: the rotation's. By its clock the journal says when a replacement was handed over.
 
     Attributes:
         exhausted: the daily quota that stopped it; None: none did.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        journal: Journal,
-        limiter: RateLimiter,
-        *,
-        clock: ServiceClock,
-        after: float,
-        problems: Problems,
-    ) -> None:
-        self._transport = transport
-        self._journal = journal
-        self._limiter = limiter
-        self._clock = clock
-        self._began = transport.clockwork.monotonic()
-        self._after = after
-        self._problems = problems
+    def __init__(self, context: RotationContext) -> None:
         self.exhausted: QuotaExhaustedError | None = None
+        self._context = context
+        self._transport = context.transport
+        self._journal = context.journal
+        self._clock = context.clock
+        self._after = context.settings.retire_after or 0.0
+        self._began = context.transport.clockwork.monotonic()
 
     async def retire_all(self) -> int:
         """Retire each when its time has come, and return how many were.
@@ -88,30 +68,25 @@ class Retiring:
         A daily quota that is used up stops it; the next call goes on.
         """
         retired, last = 0, ("", 0)
-        while self.exhausted is None and (entries := await self._unretired(last)):
-            await self._until_due(entries[0])
+        while self.exhausted is None and (
+            entries := await self._journal.do(partial(rotations.unretired, after=last))
+        ):
+            while (wait := self._wait(entries[0])) > 0:
+                await self._transport.clockwork.sleep(wait)
             due = [*takewhile(lambda entry: self._wait(entry) <= 0, entries)]
             retired += await self._retire(due)
             if due:
                 last = _place(due[-1])
         return retired
 
-    async def _unretired(self, last: tuple[str, int]) -> list[RotationEntry]:
-        return await self._journal.do(lambda c: rotations.unretired(c, last))
-
-    async def _until_due(self, entry: RotationEntry) -> None:
-        while (wait := self._wait(entry)) > 0:
-            await self._transport.clockwork.sleep(wait)
-
     def _wait(self, entry: RotationEntry) -> float:
         """Return the seconds until its old key may be retired."""
         if entry.handed_over_at is None:
             return math.inf
-        # So much at least, also if what an earlier call took the time from was set back since.
+        # So much at least, also if the clock of an earlier call was set back since.
         passed = self._transport.clockwork.monotonic() - self._began
         if not self._clock.disputed:  # otherwise this machine's clock may be ahead by days
-            told = (self._clock.now() - entry.handed_over_at).total_seconds()
-            passed = max(passed, told)
+            passed = max(passed, (self._clock.now() - entry.handed_over_at).total_seconds())
         return self._after - passed
 
     async def _retire(self, entries: Sequence[RotationEntry]) -> int:
@@ -145,9 +120,7 @@ class Retiring:
             raise error
         if isinstance(error, QuotaExhaustedError):
             return  # nothing is wrong with this one
-        reason = scrub(str(error))
-        self._problems.add(ProvisionProblem(ref=entry.hash, reason=reason, hashes=(entry.hash,)))
-        await self._journal.do(lambda c: rotations.fail(c, entry.hash, reason))
+        await self._context.fail(entry.hash, str(error))
 
     # --- one of them ---
 
@@ -196,7 +169,7 @@ class Retiring:
         return answer.data
 
     async def _perform(self, operation: Operation[R]) -> R:
-        async with self._limiter.turn():
+        async with self._context.limiter.turn():
             if self.exhausted is not None:
                 raise copy.copy(self.exhausted)
             try:

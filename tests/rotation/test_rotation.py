@@ -169,6 +169,38 @@ async def test_the_grace_counts_from_the_hand_over_whoever_waits(
     assert HOUR - 10 < sum(time.slept) - before <= HOUR + 1
 
 
+@pytest.mark.parametrize(
+    "slow",
+    [
+        [],
+        [Fault("create", kind="closed", phase="after")],
+        [Fault("create", status=429, headers={"Retry-After": "100"})],
+        [Fault("create", status=502, times=3)],
+    ],
+)
+@pytest.mark.parametrize("taking", [0, HOUR])
+async def test_the_grace_does_not_count_while_the_replacements_are_made(
+    *,
+    slow: list[Fault],
+    taking: float,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    time: JumpingTime,
+) -> None:
+    old, handed_over = old_keys(emulator, 2), list[float]()
+    emulator.faults += slow
+
+    async def take(_: ProvisionResult) -> None:
+        await time.sleep(taking)
+        handed_over.append(sum(time.slept))
+
+    report = await client.rotate(hashes(old), journal=path, on_result=take, retire_after=60)
+
+    assert report.retired == 2
+    assert 50 < sum(time.slept) - handed_over[-1] <= 61
+
+
 #: By how much somebody sets this machine's clock, in seconds.
 SETTINGS = [-HOUR, HOUR, -100 * HOUR, 100 * HOUR, 0.9 * HOUR]
 

@@ -20,8 +20,8 @@ from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
 from openrouter_keys.cli.values import Duration, File, Flag
 from openrouter_keys.client import AsyncOpenRouter
-from openrouter_keys.rotation.arguments import BudgetRule
 from openrouter_keys.rotation.report import RotationState
+from openrouter_keys.rotation.settings import BudgetRule
 
 _NOBODY: Final = (
     "nobody would have the new secrets when the old keys stop working: give --secret-file or "

@@ -13,8 +13,8 @@ from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.rotation import rotations
-from openrouter_keys.rotation.arguments import BudgetRule
 from openrouter_keys.rotation.report import Rotation
+from openrouter_keys.rotation.settings import BudgetRule
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,69 @@
+"""What a caller sets for a rotation, checked before anything is sent."""
+
+from collections.abc import AsyncIterable, Iterable
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+from openrouter_keys._inputs import checks
+from openrouter_keys.provisioning.settings import Pace, RunSettings
+
+Hashes: TypeAlias = Iterable[str] | AsyncIterable[str]
+#: What a replacement may spend: what the old key has left, or the whole limit once more.
+BudgetRule: TypeAlias = Literal["remaining", "full"]
+
+_NO_TAKER = (
+    "nothing would have the replacements' secrets when their old keys stop working: give "
+    "on_result=, or rotate without retire_after=, export the secrets from the journal, and then "
+    "confirm: rotate((), journal=…, retire_after=0)"
+)
+
+
+def _budget(_: object, attribute: checks.Named, value: BudgetRule) -> None:
+    if value not in ("remaining", "full"):
+        checks.refuse(attribute.name, f'must be "remaining" or "full", not {value!r}')
+
+
+@frozen(kw_only=True)
+class PlanSettings(Pace):
+    """The settings of a plan; `AsyncOpenRouter.plan_rotation` says what each means."""
+
+    budget: BudgetRule = field(default="remaining", validator=_budget)
+
+
+@frozen(kw_only=True)
+class RotationSettings(RunSettings):
+    """The settings of a rotation; `AsyncOpenRouter.rotate` says what each means."""
+
+    budget: BudgetRule = field(default="remaining", validator=_budget)
+    retire_after: float | None = field(default=None, validator=checks.given(checks.amount))
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.journal is None:
+            checks.refuse("journal", "must be the path of a file: no rotation could be resumed")
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the call makes no key, and retires those whose replacements are in use."""
+        return self.retire_after is not None and self.on_result is None
+
+    async def read(self, hashes: Hashes) -> list[str]:
+        """Read the hashes as `distinct` does, and refuse any in a call that confirms."""
+        wanted = await distinct(hashes)
+        if wanted and self.confirms:
+            checks.refuse("on_result", _NO_TAKER)
+        return wanted
+
+
+async def distinct(hashes: Hashes) -> list[str]:
+    """Read all hashes, each of which counts once, and refuse what is none."""
+    kind = type(hashes).__name__
+    # A text is an iterable of texts, and a mapping one of its names.
+    if kind in ("str", "bytes", "dict") or not isinstance(hashes, Iterable | AsyncIterable):
+        checks.refuse("hashes", f"must be an iterable or async iterable of hashes, not {kind}")
+    if isinstance(hashes, AsyncIterable):
+        read = [checks.key_hash(hash) async for hash in hashes]
+    else:
+        read = [checks.key_hash(hash) for hash in hashes]
+    return [*dict.fromkeys(read)]

@@ -1,4 +1,4 @@
-"""Bulk provisioning through a server that fails, and what is left on it in the end."""
+"""Bulk provisioning through a server that fails, and the keys that are there in the end."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -12,7 +12,7 @@ from openrouter_keys.emulator import Account, Emulator, Fault, Workspace
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.provisioning.report import ProvisionReport, ProvisionResult
 
-# Some 30 % of the creates make their key, and their client does not learn of it.
+# Some 30 % of the creates make their key, and their client gets no answer.
 _FAULTS: Final = (
     Fault("create", "status", status=502, phase="after", probability=0.12, times=None),
     Fault("create", "reset", phase="after", probability=0.12, times=None),

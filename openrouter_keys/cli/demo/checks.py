@@ -1,4 +1,4 @@
-"""What the demo's calls came to, as the emulator's own state has it; never what a client says."""
+"""Checks of what the demo did against the emulator's own state, and never what a client says."""
 
 import json
 from collections.abc import Generator, Mapping, Sequence
@@ -20,8 +20,8 @@ _CLOCKWORK: Final = {"updated_at", "counted_at"}
 
 
 @frozen
-class Witness:
-    """Compares what a client was told with what the emulator holds, and writes it down.
+class Checks:
+    """Compares what a client returned with what the emulator holds, and writes the result.
 
     Args:
         emulator: whose state counts.
@@ -74,7 +74,7 @@ class Witness:
         self._check(len(same) == len(names), text)
 
     def current(self, key: CurrentKey, hash: str) -> None:
-        """Check what a key is told of itself."""
+        """Check the record that a key gets of itself."""
         held = self.stored(hash)
         same = (key.label, key.limit) == (held.label, held.limit)
         self._check(same, "label and limit are the emulator's")
@@ -113,7 +113,7 @@ class Witness:
 
     @contextmanager
     def no_error(self) -> Generator[None, None, None]:
-        """Count an error that nobody expected as a failed check."""
+        """Count an unexpected error as a failed check."""
         try:
             yield
         except OpenRouterError as error:

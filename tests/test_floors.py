@@ -47,6 +47,7 @@ COMMANDS = (
     "cli.keys",
     "cli.specs",
     "cli.journal",
+    "cli.runs",
     "cli.provision",
     "cli.rotate",
     "cli.usage",

@@ -3,8 +3,8 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -14,7 +14,14 @@ from cyclopts import Group, Parameter
 from openrouter_keys._protocol.drift import mismatches
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.handover import Handed, Taker, TextTaker, WholeLines, writer
+from openrouter_keys.cli.secrets.handover import (
+    Handed,
+    SecretFormat,
+    Taker,
+    TextTaker,
+    WholeLines,
+    writer,
+)
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.text import printable
@@ -63,7 +70,9 @@ async def export(
     to = _as_asked(to, out)
     async with reading(path) as found:
         await _refuse_nothing(found, unseal)
-        with _taker(to) as taker:
+        to.refuse_pipe()
+        with to.opened(None, whole=True) as opened:
+            taker = opened or _printed(to.format)
             exported, missing = await _hand_over(found, taker, unseal)
     where = f" to {to.secret_file}" if to.secret_file else ""
     without = f"; {_without(missing)}" if missing else ""
@@ -78,22 +87,11 @@ def _as_asked(to: Destination, out: Lines) -> Destination:
     return evolve(to, secret_format="jsonl" if out.jsonl else "csv")
 
 
-@contextmanager
-def _taker(to: Destination) -> Generator[Taker]:
-    file, command = to.file(whole=True), to.command()
-    if file is not None:
-        with file as taker:
-            yield taker
-    elif command is not None:
-        yield command
-    elif sys.stdout.isatty() or to.show_secret:
-        output = WholeLines()
-        # Let no name steer a terminal.
-        show = _shown if sys.stdout.isatty() else str
-        yield TextTaker(writer(to.format, lambda line: output.write(show(line))), lambda: None)
-    else:
-        message = "the secrets would go into a pipe: give --show-secret, or --secret-file FILE"
-        raise UsageError(message)
+def _printed(format: SecretFormat) -> TextTaker:
+    output = WholeLines()
+    # Let no name steer a terminal.
+    show = _shown if sys.stdout.isatty() else str
+    return TextTaker(writer(format, lambda line: output.write(show(line))), lambda: None)
 
 
 def _shown(line: str) -> str:

@@ -1,10 +1,7 @@
 """`create`: one key, whose secret goes to a terminal, a new private file or another program."""
 
 import asyncio
-import shlex
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Literal, cast
 
@@ -22,7 +19,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.handover import Handed, Taker
 from openrouter_keys.cli.secrets.sources import read_secret
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
-from openrouter_keys.cli.terminal.messages import say, write
+from openrouter_keys.cli.terminal.messages import command, say, write
 from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.terminal.text import Record
@@ -83,27 +80,12 @@ async def create(
         say("would send")
         print_json(_shown(request))
         return 0
-    with _taker(to) as taker:
+    to.refuse_pipe()
+    with to.opened(None, otherwise="raw") as taker:
         async with connection.client() as client:
             made = await _made_or_undone(client, request, on_unknown)
             await _hand_over(client.api_keys, made, taker, out)
     return FAILED if made.problem else 0
-
-
-@contextmanager
-def _taker(to: Destination) -> Generator[Taker | None]:
-    """Open what takes the secret; None: it is printed."""
-    file, command = to.file(otherwise="raw"), to.command()
-    if file is not None:
-        with file as taker:
-            yield taker
-    elif command is not None:
-        yield command
-    elif sys.stdout.isatty() or to.show_secret:
-        yield None
-    else:
-        message = "the secret would go into a pipe: give --show-secret, or --secret-file FILE"
-        raise UsageError(message)
 
 
 @frozen
@@ -134,11 +116,10 @@ async def _made_or_undone(
     """Make the key; interrupted meanwhile, let the create end, and delete its key."""
 
     def first() -> None:
-        told = "waiting for the create to end, to delete its key; Ctrl-C again stops at once"
-        say(told)
+        say("waiting for the create to end, to delete its key; Ctrl-C again stops at once")
 
     def last_words() -> str:
-        look = shlex.join(["openrouter-keys", "list", "--name", request.name])
+        look = command("list", "--name", request.name)
         return f"stopped at once; there may be a key whose secret nobody has: {scrub(look)}"
 
     with interrupts(first, last_words):

@@ -2,68 +2,41 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from attrs import frozen
 from cyclopts import Parameter
 
 from openrouter_keys.cli.exit_codes import (
     AUTHENTICATION,
-    BROKEN_PIPE,
     USAGE,
     CommandError,
     UsageError,
 )
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.options.runs import Bounds, Pace
-from openrouter_keys.cli.provision.ending import Ending
 from openrouter_keys.cli.provision.output import ProvisionOutput
 from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.cli.provision.plan_view import show
+from openrouter_keys.cli.runs.options import Bounds, Pace
+from openrouter_keys.cli.runs.outcome import Outcome
+from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.rescue import Keeping
-from openrouter_keys.cli.secrets.sinks import Results, results_of
+from openrouter_keys.cli.secrets.sinks import results_of
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
 from openrouter_keys.cli.specs.rows import FIELDS
-from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import print_json
-from openrouter_keys.cli.terminal.progress import Progress, progress_of
+from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
-from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.cli.values import File, Flag
-from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.provisioning.report import (
-    ProvisioningStoppedError,
     ProvisionProgress,
     ProvisionReport,
 )
-
-
-@frozen(kw_only=True)
-class _Order:
-    """What was asked for, all of it usable."""
-
-    specs: SpecFile
-    journal: Path
-    pace: Pace
-    bounds: Bounds
-    results: Results | None
-    ending: Ending
-    progress: Progress
-
-    def interrupted(self) -> None:
-        """Tell at once that it is heard."""
-        self.ending.stopped_by = "interrupted"
-        self.progress.say(self.ending.finishing())
-
-    def warn(self, text: str) -> None:
-        """Tell what the library warns of, but what the end tells."""
-        if self.ending.stopped_by is None:
-            self.progress.say(text)
 
 
 def provision(
@@ -128,20 +101,34 @@ def provision(
                 confirm(f"create {told.new}", yes=False)
         stored = not bounds.no_store_secrets
         keeping = Keeping(journal=path, to=to, stored=stored, recipient=bounds.recipient)
-        ending = Ending(keeping, pace.concurrency, quiet=quiet)
-        with results_of(to, lines=out.jsonl, durable=bounds.no_store_secrets) as results:
-            order = _Order(
-                specs=specs,
-                journal=path,
-                pace=pace,
-                bounds=bounds,
-                results=results,
-                ending=ending,
-                progress=progress_of(quiet=quiet, bar=not (out.jsonl and sys.stdout.isatty())),
-            )
-            code = asyncio.run(_provisioned(client, order))
-    if out.json and ending.report is not None:
-        print_json(ending.record())
+        outcome = Outcome(keeping, pace.concurrency, quiet=quiet)
+        progress = progress_of(quiet=quiet, bar=not (out.jsonl and sys.stdout.isatty()))
+
+        async def start(see: Callable[[ProvisionProgress], None]) -> ProvisionReport:
+            async with client:
+                return await client.provision(
+                    specs,
+                    journal=path,
+                    concurrency=pace.concurrency,
+                    rate=pace.rate,
+                    on_result=results,
+                    on_progress=see,
+                    quiet_period=pace.quiet_period or 0.0,
+                    max_failures=bounds.max_failures,
+                    max_total_limit=bounds.max_total_limit,
+                    store_secrets=stored,
+                    recipient=bounds.recipient,
+                )
+
+        with results_of(to, lines=out.jsonl, durable=not stored) as results:
+            if there is not None:
+                asyncio.run(_check(there))
+            if not quiet:
+                say(f"the journal is {path}")
+            report = asyncio.run(run(start, outcome, progress, results))
+            code = report if isinstance(report, int) else outcome.completed(report)
+    if out.json and outcome.report is not None:
+        print_json(outcome.record())
     return code
 
 
@@ -192,49 +179,6 @@ async def _show_plan(
         return await show(specs, journal, client, out)
 
 
-# --- the run ---
-
-
-async def _provisioned(client: AsyncOpenRouter, order: _Order) -> int:
-    ending = order.ending
-    if (there := _there(order.journal)) is not None:
-        async with reading(there):
-            pass  # what cannot be read as one is refused before anything is said of it
-    ending.begin()
-    with interrupts(order.interrupted, ending.last_words), warnings_to(order.warn):
-        try:
-            async with client:
-                report = await _report(client, order)
-        except asyncio.CancelledError:
-            ending.interrupted()
-            return signal_code()
-        except ProvisioningStoppedError as stopped:
-            code = ending.stopped(stopped)
-            if code == BROKEN_PIPE:
-                raise BrokenPipeError from stopped
-            return code
-        return ending.through(report)
-
-
-async def _report(client: AsyncOpenRouter, order: _Order) -> ProvisionReport:
-    def tell(progress: ProvisionProgress) -> None:
-        order.ending.see(progress)
-        order.progress.show(progress)
-
-    with order.progress:
-        try:
-            return await client.provision(
-                order.specs,
-                journal=order.journal,
-                concurrency=order.pace.concurrency,
-                rate=order.pace.rate,
-                on_result=order.results,
-                on_progress=tell,
-                quiet_period=order.pace.quiet_period or 0.0,
-                max_failures=order.bounds.max_failures,
-                max_total_limit=order.bounds.max_total_limit,
-                store_secrets=not order.bounds.no_store_secrets,
-                recipient=order.bounds.recipient,
-            )
-        finally:
-            await order.ending.rescue(order.results)
+async def _check(journal: Path) -> None:
+    async with reading(journal):
+        pass  # what is no journal is refused before anything is said of it

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.options.runs import Pace, check_recipient
 from openrouter_keys.cli.rotate.finish import finish_rotation, show_due
 from openrouter_keys.cli.rotate.order import Order, is_there, stored
 from openrouter_keys.cli.rotate.start import make_twins
 from openrouter_keys.cli.rotate.view import changes, problems_of, show
+from openrouter_keys.cli.runs.options import Pace, check_recipient
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output

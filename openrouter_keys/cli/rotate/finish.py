@@ -8,7 +8,8 @@ from typing import Final
 from openrouter_keys.cli.exit_codes import DONE
 from openrouter_keys.cli.rotate.countdown import counted_down, last_due
 from openrouter_keys.cli.rotate.order import Order, holding, stored
-from openrouter_keys.cli.rotate.view import changes, ended, export_of, preview, show
+from openrouter_keys.cli.rotate.view import changes, ended, preview, show
+from openrouter_keys.cli.runs.outcome import export_command
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import counted, keys, named, redraws, rewrite, say
 from openrouter_keys.cli.terminal.prompts import confirm
@@ -79,7 +80,7 @@ async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> Rotatio
             say(text)
 
     # Each step can be taken again.
-    with interrupts(hear, order.ending.last_words), warnings_to(warn):
+    with interrupts(hear, order.outcome.last_words), warnings_to(warn):
         until = await last_due(order.journal, grace)
         async with counted_down(until, quiet=order.quiet):
             return await client.rotate(
@@ -94,7 +95,7 @@ async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> Rotatio
 def interrupted(order: Order) -> int:
     """Tell that the old keys are there, and return the exit code."""
     say("interrupted: the old keys that are not deleted yet work as before")
-    say(f"go on with: {order.ending.again()}")
+    say(f"go on with: {order.outcome.again()}")
     return signal_code()
 
 
@@ -106,7 +107,7 @@ def _unsure(order: Order, count: int) -> str:
     """Return what its journal knows of new secrets: that it has them, and not who else does."""
     told = f"the new secrets of {keys(count)} are in {order.journal}"
     unknown = "whether anybody was given them, or took them out, it does not tell"
-    return f"{told}; {unknown}; if nobody did: {export_of(order)}"
+    return f"{told}; {unknown}; if nobody did: {export_command(order.journal)}"
 
 
 def _named(due: Sequence[Rotation]) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from openrouter_keys.cli.options.runs import Pace
-from openrouter_keys.cli.provision.ending import Ending
+from openrouter_keys.cli.runs.options import Pace
+from openrouter_keys.cli.runs.outcome import Outcome
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.rescue import Keeping
 from openrouter_keys.cli.terminal.messages import say
@@ -38,10 +38,10 @@ class Order:
         return self.to.hands_over
 
     @property
-    def ending(self) -> Ending:
+    def outcome(self) -> Outcome:
         """Return what tells how making the twins ended."""
         keeping = Keeping(journal=self.journal, to=self.to, recipient=self.recipient)
-        return Ending(keeping, self.pace.concurrency, quiet=self.quiet)
+        return Outcome(keeping, self.pace.concurrency, quiet=self.quiet)
 
     def tell(self, text: str) -> None:
         """Tell people, if they want to be told."""

@@ -2,27 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from openrouter_keys.cli.exit_codes import BROKEN_PIPE
-from openrouter_keys.cli.provision.ending import Ending
 from openrouter_keys.cli.rotate.countdown import in_words
 from openrouter_keys.cli.rotate.finish import interrupted, retire
 from openrouter_keys.cli.rotate.order import Order
 from openrouter_keys.cli.rotate.view import ended, show
-from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.handover import Handed, Taker
-from openrouter_keys.cli.secrets.sinks import Results, printed
-from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.runs.run import run
+from openrouter_keys.cli.secrets.sinks import results_of
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import confirm
-from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.client import AsyncOpenRouter
-from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionProgress
+from openrouter_keys.provisioning.report import ProvisionProgress
 from openrouter_keys.rotation.replacement import refused
 from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
 
@@ -37,14 +31,10 @@ async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
         what = f"rotate {keys(len(order.hashes))}" if order.hashes else "go on"
         when = f"{in_words(order.grace)} later" if order.grace else "at once"
         confirm(f"{what}, and delete the old keys {when}", yes=order.yes)
-    before, ending = await order.known(), order.ending
-    try:
-        report = await _make(client, order, ending)
-    except asyncio.CancelledError:
-        ending.interrupted()
-        return signal_code()
-    except ProvisioningStoppedError as stopped:
-        return _stopped(stopped, ending)
+    before = await order.known()
+    report = await _make(client, order)
+    if isinstance(report, int):
+        return report
     if order.grace is not None:
         order.tell(str(report))
         try:
@@ -54,70 +44,24 @@ async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
     return await _end(report, order, before)
 
 
-async def _make(client: AsyncOpenRouter, order: Order, ending: Ending) -> RotationReport:
+async def _make(client: AsyncOpenRouter, order: Order) -> RotationReport | int:
+    async def start(see: Callable[[ProvisionProgress], None]) -> RotationReport:
+        return await client.rotate(
+            order.hashes,
+            journal=order.journal,
+            on_result=results,
+            budget=order.budget,
+            concurrency=order.pace.concurrency,
+            rate=order.pace.rate,
+            on_progress=see,
+            quiet_period=order.pace.quiet_period or 0.0,
+            recipient=order.recipient,
+        )
+
     # A bar would get in the way of what goes to the same terminal.
     bar = not (order.to.show_secret and sys.stdout.isatty())
-    with _results(order.to) as results, progress_of(quiet=order.quiet, bar=bar) as telling:
-
-        def see(progress: ProvisionProgress) -> None:
-            ending.see(progress)
-            if progress.total:
-                telling.show(progress)
-
-        def hear() -> None:
-            ending.stopped_by = "interrupted"
-            telling.say(ending.finishing())
-
-        def warn(text: str) -> None:
-            if ending.stopped_by is None:
-                telling.say(text)
-
-        with interrupts(hear, ending.last_words), warnings_to(warn):
-            try:
-                return await client.rotate(
-                    order.hashes,
-                    journal=order.journal,
-                    on_result=results,
-                    budget=order.budget,
-                    concurrency=order.pace.concurrency,
-                    rate=order.pace.rate,
-                    on_progress=see,
-                    quiet_period=order.pace.quiet_period or 0.0,
-                    recipient=order.recipient,
-                )
-            finally:
-                await ending.rescue(results)
-
-
-@contextmanager
-def _results(to: Destination) -> Generator[Results | None]:
-    """Open what takes the secrets; None: the journal is enough."""
-    file, command = to.file(), to.command()
-    if file is not None:
-        with file as taker:
-            yield Results(_Named(taker) if to.format == "env" else taker)
-    elif command is not None:
-        yield Results(command)
-    else:
-        yield Results(printed(show_secret=True)) if to.show_secret else None
-
-
-@frozen
-class _Named:
-    """Hands a twin over by its name: no variable is called after an old key's hash."""
-
-    taker: Taker
-
-    async def take(self, handed: Handed, /) -> None:
-        """Hand it over."""
-        await self.taker.take(evolve(handed, ref=handed.name))
-
-
-def _stopped(stopped: ProvisioningStoppedError, ending: Ending) -> int:
-    code = ending.stopped(stopped)
-    if code == BROKEN_PIPE:
-        raise BrokenPipeError from stopped
-    return code
+    with results_of(order.to, lines=order.to.show_secret) as results:
+        return await run(start, order.outcome, progress_of(quiet=order.quiet, bar=bar), results)
 
 
 def _together(made: RotationReport, retired: RotationReport) -> RotationReport:

@@ -1,15 +1,12 @@
 """How rotations are shown: each key and its twin, and how a call ended. No network."""
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, SOME_FAILED
-from openrouter_keys.cli.provision.ending import TOLD
 from openrouter_keys.cli.rotate.order import Order
-from openrouter_keys.cli.secrets.handover import free_name
-from openrouter_keys.cli.secrets.whereabouts import export_command
-from openrouter_keys.cli.terminal.messages import keys, say
+from openrouter_keys.cli.runs.outcome import SHOWN, export_command, listed
+from openrouter_keys.cli.terminal.messages import command, keys, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.errors import JSON
@@ -132,10 +129,10 @@ def _report(report: RotationReport) -> JSON:
 def problems_of(rotations: Iterable[Rotation]) -> Iterator[str]:
     """Return what went wrong last, with the names of the keys."""
     stuck = [rotation for rotation in rotations if rotation.problem is not None]
-    for rotation in stuck[:TOLD]:
+    for rotation in stuck[:SHOWN]:
         yield f"{_key(rotation.hash, rotation.name)}: {rotation.problem}"
-    if len(stuck) > TOLD:
-        yield f"and {keys(len(stuck) - TOLD)} more (--json tells all)"
+    if len(stuck) > SHOWN:
+        yield f"and {keys(len(stuck) - SHOWN)} more (--json tells all)"
 
 
 def _key(hash: str, name: str | None) -> str:
@@ -168,38 +165,27 @@ def ended(report: RotationReport, rotations: Sequence[Rotation], order: Order) -
 def _left(report: RotationReport, order: Order) -> Iterator[str]:
     journal = str(order.journal)
     if report.pending:
-        yield f"go on with: {_command('rotate', '--journal', journal)}"
+        yield f"go on with: {command('rotate', '--journal', journal)}"
     if order.to.secret_file and not report.rotated:
         yield f"no new secret was handed over, so {order.to.secret_file} was not made"
     if report.rotated and not order.hands_over:
-        yield f"the new secrets are in the journal; take them out with: {export_of(order)}"
+        export = export_command(order.journal)
+        yield f"the new secrets are in the journal; take them out with: {export}"
     if report.waiting > report.pending:
-        finish = _command("rotate", "--finish", "--journal", journal)
+        finish = command("rotate", "--finish", "--journal", journal)
         when = "once the new keys are in use, delete the old ones"
         if report.exhausted is not None:
             when = f"wait until {report.exhausted.resets_at:%Y-%m-%d %H:%M} UTC, then go on"
         yield f"{when} with: {finish}"
 
 
-def export_of(order: Order) -> str:
-    """Return the command that takes the new secrets out of the journal."""
-    return export_command(order.journal, free_name("keys.csv"))
-
-
-def _command(*words: str) -> str:
-    return shlex.join(["openrouter-keys", *words])
-
-
 def _problems(report: RotationReport, rotations: Iterable[Rotation]) -> Iterator[str]:
     """Return what failed or is in doubt, with the names of the keys."""
     names = {rotation.hash: rotation.name for rotation in rotations}
     doubts = () if report.provision is None else report.provision.doubts
-    for what, count, found in (
-        ("failed", report.failed, report.failures),
-        ("in doubt", report.in_doubt, doubts),
-    ):
-        for problem in found[:TOLD]:
-            key = _key(problem.ref, names.get(problem.ref))
-            yield f"{what}: {key}: {problem.reason}"
-        if count > TOLD:
-            yield f"{what}: and {keys(count - TOLD)} more (--json tells all)"
+
+    def key(ref: str) -> str:
+        return _key(ref, names.get(ref))
+
+    yield from listed("failed", report.failed, report.failures, key)
+    yield from listed("in doubt", report.in_doubt, doubts, key)

@@ -1,8 +1,8 @@
-"""How a run of `provision` ended, for people and for programs. No secret is told."""
+"""How a run ended, for people and for programs, and the command that goes on. No secret."""
 
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from attrs import define, evolve
@@ -18,11 +18,10 @@ from openrouter_keys.cli.exit_codes import (
     CommandError,
     code_of,
 )
-from openrouter_keys.cli.secrets import whereabouts
 from openrouter_keys.cli.secrets.handover import free_name
 from openrouter_keys.cli.secrets.rescue import Keeping, Rescue, handed_of, rescue
 from openrouter_keys.cli.secrets.sinks import Results
-from openrouter_keys.cli.terminal.messages import keys, say
+from openrouter_keys.cli.terminal.messages import command, keys, say
 from openrouter_keys.errors import (
     JSON,
     PlanChangedError,
@@ -38,18 +37,30 @@ from openrouter_keys.provisioning.report import (
     ProvisionReport,
 )
 
-#: How many problems of a kind people are told.
-TOLD: Final = 20
+#: How many problems of a kind people see.
+SHOWN: Final = 20
+_COUNTS: Final = (
+    "created", "resumed", "settled_before", "failed", "mismatched", "in_doubt", "pending",
+    "deleted", "elapsed",
+)  # fmt: skip
+_PROBLEMS: Final = ("failures", "mismatches", "doubts", "unproven")
+# What comes before the same command, which would stop once more.
+_REFUSALS: Final[Mapping[int, str]] = {
+    401: "set a management key that is valid",
+    402: "add credits to the account",
+    403: "set a management key that may do this",
+}
+_CLEAR: Final = "which key is its own cannot be told: delete those that are yours, then run again"
 
 
 @define
-class Ending:
-    """Watches a run, and tells how it ended.
+class Outcome:
+    """Follows a run, and says how it ended.
 
     Args:
         keeping: where its secrets are kept and go.
         concurrency: how many creates are under way at once, at most.
-        quiet: whether only problems are told.
+        quiet: whether only problems are said.
     """
 
     keeping: Keeping
@@ -60,20 +71,15 @@ class Ending:
     stopped_by: str | None = None
     _last: ProvisionProgress | None = None
 
-    def begin(self) -> None:
-        """Tell where the journal is."""
-        if not self.quiet:
-            say(f"the journal is {self.keeping.journal}")
-
     def see(self, progress: ProvisionProgress) -> None:
-        """Look at how far it is; the last look shows the report."""
+        """Look at how far the run is; the last progress has the report."""
         self._last, self.report = progress, progress.report
 
     async def rescue(self, results: Results | None) -> None:
-        """Save the secrets that nobody has, before anything is told of them.
+        """Save the secrets that nothing else has, before anything is said of them.
 
         Args:
-            results: takes the run's secrets; None: the journal alone does.
+            results: takes the run's secrets; None: the journal alone keeps them.
         """
         if self.report is None or not self.report.stopped:
             return
@@ -85,49 +91,52 @@ class Ending:
     # --- interrupted ---
 
     def finishing(self) -> str:
-        """Return what is told at once when the run is interrupted."""
+        """Return what is said at once when the run is interrupted."""
         last = self._last
         if last is None or last.phase != "creating":
             return "stopping; Ctrl-C again stops at once"
         left = self.concurrency if last.total is None else last.total - last.done
         creates = min(left, self.concurrency)
-        told = f"up to {creates:,} creates" if creates > 1 else "what is under way"
-        return f"finishing {told}; Ctrl-C again stops at once"
+        what = f"up to {creates:,} creates" if creates > 1 else "what is under way"
+        return f"finishing {what}; Ctrl-C again stops at once"
 
     def last_words(self) -> str:
-        """Return what is told when it ends there and then."""
+        """Return what is said when the process ends at the second interrupt."""
         return f"stopped at once; go on with: {self.again()}"
 
     def again(self) -> str:
-        """Return the command that goes on."""
-        words = ["openrouter-keys", *sys.argv[1:]]
+        """Return the command that goes on, with a new file in place of one that is there."""
         given = self.keeping.to.secret_file
+        words = sys.argv[1:]
         if given is not None:
             free = free_name(given)
-            for place, word in enumerate(words):
-                if word == given or word.endswith(f"={given}"):
-                    words[place] = f"{word.removesuffix(given)}{free}"
-        return scrub(shlex.join(words))
+            words = [
+                f"{word.removesuffix(given)}{free}"
+                if word == given or word.endswith(f"={given}")
+                else word
+                for word in words
+            ]
+        return scrub(command(*words))
 
     def interrupted(self) -> None:
-        """Tell how far it came."""
+        """Say how far the run came."""
         self.stopped_by = "interrupted"
-        self._tell(self.stopped_by, self.report)
+        self._say(self.stopped_by, self.report)
         say(f"go on with: {self.again()}")
 
     # --- ended by itself ---
 
     def stopped(self, error: ProvisioningStoppedError) -> int:
-        """Tell why it stopped, and return the exit code."""
+        """Say why the run stopped, and return the exit code."""
         cause, self.report = error.__cause__, error.report
         self.stopped_by = scrub(str(cause) or type(cause).__name__)
         if isinstance(cause, BrokenPipeError):
             self.stopped_by = "nobody reads standard output any more"
         if isinstance(cause, SecretNotKeptError):
             self.stopped_by = scrub(cause.problem)
-        self._tell(f"stopped: {self.stopped_by}", error.report)
+        self._say(f"stopped: {self.stopped_by}", error.report)
         if isinstance(cause, CommandError) and self.keeping.stored:
-            export = whereabouts.export_command(self.keeping.journal, free_name("keys.csv"))
+            export = export_command(self.keeping.journal)
             say(f"no secret is lost: the journal has them, take them out with: {export}")
         first = _first(cause)
         say(f"{first}{', then ' if first else ''}go on with: {self.again()}")
@@ -137,65 +146,82 @@ class Ending:
             return IN_DOUBT
         return AUTHENTICATION if code_of(error) == AUTHENTICATION else FAILED
 
-    def through(self, report: ProvisionReport) -> int:
-        """Tell how it went, and return the exit code."""
+    def completed(self, report: ProvisionReport) -> int:
+        """Say how the run went, and return the exit code."""
         self.report = report
-        self._tell("", report)
+        self._say("", report)
         if report.ok:
             return DONE
         say(f"try again with: {self.again()}")
         return IN_DOUBT if _doubtful(report) else SOME_FAILED
 
-    def _tell(self, why: str, report: ProvisionReport | None) -> None:
-        if why:
-            say(why)
-        if report is None:
-            return
-        for line in _problems(report):
-            say(line)
-        for line in () if self.rescued is None else self.rescued.told(self.keeping.journal):
-            say(line)
-        if not self.quiet or not report.ok or why:
-            say(f"{report}, in {report.elapsed:,.1f} s")
-        handed = report.created + report.resumed
-        keeping, told = self.keeping, list[str]()
-        # A journal that had not all of them may be gone.
-        kept = self.rescued is None or keeping.to.hands_over
-        if handed and kept and not self.quiet:
-            told += whereabouts.of_new(keeping.to, keeping.journal)
-        # Whoever asked for a file, and has none, is told so in any case.
-        if not self.quiet or (keeping.to.secret_file and not handed):
-            told += whereabouts.of_earlier(
-                report, keeping.to, keeping.journal, stored=keeping.stored
-            )
-        for line in told:
+    def _say(self, why: str, report: ProvisionReport | None) -> None:
+        lines = [why] if why else []
+        if report is not None:
+            lines += _problems(report)
+            if self.rescued is not None:
+                lines += self.rescued.told(self.keeping.journal)
+            if not self.quiet or not report.ok or why:
+                lines.append(f"{report}, in {report.elapsed:,.1f} s")
+            lines += self._where_secrets_are(report)
+        for line in lines:
             say(line)
 
+    def _where_secrets_are(self, report: ProvisionReport) -> Iterator[str]:
+        handed, to = report.created + report.resumed, self.keeping.to
+        # A journal that had not all of the secrets may be gone.
+        kept = self.rescued is None or to.hands_over
+        if handed and kept and not self.quiet:
+            if to.secret_file is not None:
+                yield f"the secrets are in {to.secret_file}"
+            elif not to.hands_over:
+                export = export_command(self.keeping.journal)
+                yield f"the secrets are in the journal; take them out with: {export}"
+        # Who asked for a file, and has none, needs to know in any case.
+        if (
+            report.settled_before
+            and to.hands_over
+            and not (self.quiet and (handed or not to.secret_file))
+        ):
+            yield self._of_earlier_run(report.settled_before, to.secret_file, made=handed > 0)
+
+    def _of_earlier_run(self, count: int, file: str | None, *, made: bool) -> str:
+        were, theirs = ("was", "its secret is") if count == 1 else ("were", "their secrets are")
+        where, export = "not handed over again", export_command(self.keeping.journal)
+        if file is not None:
+            where = f"not in {file}" if made else f"not in {file}, which was not made"
+            # A file that was not made is there for a moment longer.
+            export = export_command(self.keeping.journal, free_name(file) if made else file)
+        line = f"{keys(count)} {were} made by an earlier run, and {theirs} {where}"
+        return f"{line}: take all out with: {export}" if self.keeping.stored else line
+
     def record(self) -> dict[str, JSON]:
-        """Return it for programs."""
+        """Return the outcome for programs."""
         report = self.report
-        if report is None:
-            return {"stopped": self.stopped_by, "journal": str(self.keeping.journal)}
-        return {
-            "ok": report.ok and self.stopped_by is None,
+        about: dict[str, JSON] = {
             "stopped": self.stopped_by,
             "journal": str(self.keeping.journal),
-            "created": report.created,
-            "resumed": report.resumed,
-            "settled_before": report.settled_before,
-            "failed": report.failed,
-            "failures": _records(report.failures),
-            "mismatched": report.mismatched,
-            "mismatches": _records(report.mismatches),
-            "in_doubt": report.in_doubt,
-            "doubts": _records(report.doubts),
-            "unproven": _records(report.unproven),
-            "pending": report.pending,
-            "deleted": report.deleted,
+        }
+        if report is None:
+            return about
+        return {
+            "ok": report.ok and self.stopped_by is None,
+            **about,
+            **{name: getattr(report, name) for name in _COUNTS},
+            **{name: _records(getattr(report, name)) for name in _PROBLEMS},
             "undelivered": [{"ref": key.ref, "hash": key.hash} for key in report.undelivered],
             "rescued": None if self.rescued is None else self.rescued.file,
-            "elapsed": report.elapsed,
         }
+
+
+def export_command(journal: Path, file: str | None = None) -> str:
+    """Return the command that takes a journal's secrets out, into a file.
+
+    Args:
+        journal: the journal.
+        file: the file; None: one that is not there yet.
+    """
+    return command("journal", "export", str(journal), "-o", file or free_name("keys.csv"))
 
 
 def _doubtful(report: ProvisionReport) -> bool:
@@ -203,23 +229,14 @@ def _doubtful(report: ProvisionReport) -> bool:
 
 
 def _first(cause: BaseException | None) -> str:
-    """Return what is to be mended, since the same command would stop once more."""
+    """Return what has to be done first, since the same command would stop once more."""
     if isinstance(cause, PlanChangedError):
         return "mend the file"
     if isinstance(cause, QuotaExhaustedError):
         return f"wait until {cause.resets_at:%Y-%m-%d %H:%M} UTC"
     if isinstance(cause, ResponseError):
         return _REFUSALS.get(cause.status_code or 0, "")
-    if isinstance(cause, TooManyFailuresError):
-        return "look why they failed"
-    return ""
-
-
-_REFUSALS: Final[Mapping[int, str]] = {
-    401: "set a management key that is valid",
-    402: "add credits to the account",
-    403: "set a management key that may do this",
-}
+    return "look why they failed" if isinstance(cause, TooManyFailuresError) else ""
 
 
 def _records(problems: Sequence[ProvisionProblem]) -> list[JSON]:
@@ -230,23 +247,32 @@ def _records(problems: Sequence[ProvisionProblem]) -> list[JSON]:
 
 
 def _problems(report: ProvisionReport) -> Iterator[str]:
-    yield from _listed("failed", report.failed, report.failures)
-    yield from _listed("not as asked for", report.mismatched, report.mismatches)
-    # The reason tells what to do after a single create; here the next run does it.
+    yield from listed("failed", report.failed, report.failures)
+    yield from listed("not as asked for", report.mismatched, report.mismatches)
+    # The reason says what to do after a single create; here the next run does it.
     unknown = [evolve(doubt, reason=_CLEAR) for doubt in report.doubts if doubt.hashes]
-    yield from _listed("in doubt", len(unknown), unknown)
+    yield from listed("in doubt", len(unknown), unknown)
     if rest := report.in_doubt - len(unknown):
-        unsure = f"{keys(rest)} {'was' if rest == 1 else 'were'} made"
-        yield f"in doubt: nobody can say whether {unsure}: the next run settles it"
-    yield from _listed("unproven", len(report.unproven), report.unproven)
+        yield f"in doubt: {keys(rest)} may exist, without a secret: the next run settles it"
+    yield from listed("unproven", len(report.unproven), report.unproven)
 
 
-_CLEAR: Final = "which key is its own cannot be told: delete those that are yours, then run again"
+def listed(
+    what: str,
+    count: int,
+    problems: Sequence[ProvisionProblem],
+    key: Callable[[str], str] = str,
+) -> Iterator[str]:
+    """Return lines on the first problems of a kind, and how many more there are.
 
-
-def _listed(what: str, count: int, problems: Sequence[ProvisionProblem]) -> Iterator[str]:
-    for problem in problems[:TOLD]:
+    Args:
+        what: the kind.
+        count: how many there are.
+        problems: the first of them.
+        key: what people call the key of a ref.
+    """
+    for problem in problems[:SHOWN]:
         hashes = f" ({', '.join(problem.hashes)})" if problem.hashes else ""
-        yield f"{what}: {problem.ref}: {problem.reason}{hashes}"
-    if count > TOLD:
-        yield f"{what}: and {count - TOLD:,} more (--json tells up to 1,000)"
+        yield f"{what}: {key(problem.ref)}: {problem.reason}{hashes}"
+    if count > SHOWN:
+        yield f"{what}: and {count - SHOWN:,} more: see --json"

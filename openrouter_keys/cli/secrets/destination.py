@@ -1,7 +1,9 @@
 """Where secrets go: a file, a program, or standard output. No network."""
 
-from contextlib import AbstractContextManager
-from typing import Annotated, Final
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, Final, TypeVar
 
 from attrs import frozen
 from cyclopts import Group, Parameter
@@ -10,7 +12,7 @@ from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.handover import (
     CommandTaker,
     SecretFormat,
-    TextTaker,
+    Taker,
     check_new,
     format_of,
     new_file,
@@ -18,6 +20,7 @@ from openrouter_keys.cli.secrets.handover import (
 from openrouter_keys.cli.values import File, Flag
 
 _GROUP: Final = Group("Secrets", sort_key=80)
+_Standard = TypeVar("_Standard")
 
 
 @Parameter(name="*", group=_GROUP)
@@ -65,20 +68,42 @@ class Destination:
         """Whether secrets go anywhere but into a journal."""
         return bool(self.secret_file or self.to_command or self.show_secret)
 
-    def file(
-        self, *, durable: bool = False, whole: bool = False, otherwise: SecretFormat = "csv"
-    ) -> AbstractContextManager[TextTaker] | None:
-        """Return the file, to be opened; None: none was asked for. See `new_file`.
+    @contextmanager
+    def opened(
+        self,
+        standard: _Standard,
+        *,
+        otherwise: SecretFormat = "csv",
+        durable: bool = False,
+        whole: bool = False,
+    ) -> Generator[Taker | _Standard]:
+        """Open what takes the secrets: a new file, a program, or else what is given.
 
         Args:
+            standard: what takes them if no option says where they go.
+            otherwise: a file's format, if neither an option nor its name says which.
             durable: see `new_file`.
             whole: see `new_file`.
-            otherwise: the format, if neither an option nor the file's name tells.
+
+        Raises:
+            CommandError: the file cannot be made, or there is no such program.
         """
-        if self.secret_file is None:
-            return None
-        format = self.secret_format or format_of(self.secret_file, otherwise)
-        return new_file(self.secret_file, format, durable=durable, whole=whole)
+        if self.secret_file is not None:
+            format = self.secret_format or format_of(self.secret_file, otherwise)
+            with new_file(self.secret_file, format, durable=durable, whole=whole) as file:
+                yield file
+        else:
+            yield self.command() or standard
+
+    def refuse_pipe(self) -> None:
+        """Refuse to print secrets where standard output is no terminal, unless that is asked for.
+
+        Raises:
+            UsageError: nothing says where they go.
+        """
+        if not (self.hands_over or sys.stdout.isatty()):
+            hint = "give --show-secret, or --secret-file FILE"
+            raise UsageError(f"secrets would go into a pipe: {hint}")
 
     def command(self) -> CommandTaker | None:
         """Return the program; None: none was asked for.

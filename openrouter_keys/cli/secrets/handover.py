@@ -34,6 +34,7 @@ _BY_EXTENSION: Final[dict[str, SecretFormat]] = {
 }
 # RFC 4180's.
 _CSV_END: Final = "\r\n"
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
 
 
@@ -373,8 +374,10 @@ class _Variables:
 
     def name(self, handed: Handed) -> str:
         """Return a key's variable; of two refs that come out alike, the later has its hash too."""
-        name = f"OPENROUTER_API_KEY_{re.sub(r'[^A-Z0-9]+', '_', handed.ref.upper()).strip('_')}"
-        name = name.rstrip("_")
+        # A rotation's ref is the old key's hash, which says less than the name.
+        ref = handed.name if _HASH.fullmatch(handed.ref) else handed.ref
+        words = re.sub(r"[^A-Z0-9]+", "_", ref.upper()).strip("_")
+        name = f"OPENROUTER_API_KEY_{words}".rstrip("_")
         if name in self._given:
             name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:SHORT].upper())}"
         self._given.add(name)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from attrs import asdict, define, field
 
@@ -73,7 +73,7 @@ def printed(*, show_secret: bool) -> TextTaker:
 
 
 @contextmanager
-def results_of(to: Destination, *, lines: bool, durable: bool) -> Generator[Results | None]:
+def results_of(to: Destination, *, lines: bool, durable: bool = False) -> Generator[Results | None]:
     """Open what takes the secrets; None: the journal is enough.
 
     Args:
@@ -81,12 +81,7 @@ def results_of(to: Destination, *, lines: bool, durable: bool) -> Generator[Resu
         lines: to standard output, if nowhere else.
         durable: what was taken must not be lost with the power, since no journal has it.
     """
-    with ExitStack() as stack:
-        file, command = to.file(durable=durable), to.command()
-        if file is not None:
-            yield Results(stack.enter_context(file))
-        elif command is not None:
-            yield Results(command)
-        else:
-            shows = to.show_secret
-            yield Results(printed(show_secret=shows), shows) if lines else None
+    standard = printed(show_secret=to.show_secret) if lines else None
+    with to.opened(standard, durable=durable) as taker:
+        shows = taker is not standard or to.show_secret
+        yield None if taker is None else Results(taker, shows)

@@ -1,6 +1,7 @@
 """What people read on standard error, and the words for counts and names in it."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -57,3 +58,8 @@ def named(names: Sequence[str]) -> str:
 def keys(count: int) -> str:
     """Return how many keys in words."""
     return counted(count, "key")
+
+
+def command(*words: str) -> str:
+    """Return a command line of this program, quoted for a shell."""
+    return shlex.join(["openrouter-keys", *words])

@@ -1,0 +1,1 @@
+"""Runs that make many keys: what `provision` and `rotate` have in common."""

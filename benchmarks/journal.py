@@ -32,8 +32,9 @@ from attrs import frozen
 from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys.journal import entries
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.schema import State, connect
 from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.journal.sqlite import connect
+from openrouter_keys.journal.transitions import ACKNOWLEDGE
 
 WORKERS = 256
 AT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -106,11 +107,12 @@ def one_by_one(path: Path, keys: list[Made]) -> None:
     connection = connect(str(path), None)
     for key in keys:
         commit(connection, partial(entries.intend, connection, 1, key.spec, "2026-11-21T00:00:00Z"))
-        ref = key.spec.ref
-        made = MadeKey.of(key.hash, key.secret)
-        keep = partial(entries.keep, made=made, secret=key.secret, record=RECORD)
-        commit(connection, partial(keep, connection, ref, state=State.MADE))
-        commit(connection, partial(entries.acknowledge, connection, ref))
+        ref, made = key.spec.ref, MadeKey.of(key.hash, key.secret)
+        proof = {"proven": made.proven, "secret_hash": None, "ended_at": None}
+        values = {"ref": ref, "hash": key.hash, "record": RECORD, **proof}
+        stored = partial(str, key.secret)
+        commit(connection, partial(entries.keep, connection, values, stored, settled=False))
+        commit(connection, partial(entries.change, connection, [ACKNOWLEDGE], {"ref": ref}))
     connection.close()
 
 

@@ -36,7 +36,7 @@ from tables import print_table
 
 from openrouter_keys import KeySpec, ProvisionReport
 from openrouter_keys.converter import write_time
-from openrouter_keys.journal.schema import connect
+from openrouter_keys.journal.sqlite import connect
 
 T = TypeVar("T")
 

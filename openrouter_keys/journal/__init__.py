@@ -1,5 +1,7 @@
 """The journal: what is known durably of every key. No network.
 
-`journal` is its face; `schema` draws its states, `entries` and `rotations` are its rows, `writer`
-is the thread that writes, `files`, `folders`, `copies` and `logs` keep its files whole and private.
+`Journal` in `journal` is its face. `schema` draws the states, `transitions` is the table of how
+they change, `entries` and `rotations` read the rows. Behind the face, `writer` is the thread that
+owns the connection, `sqlite` opens the file, and `files`, `folders`, `copies` and `logs` keep it
+whole and private: this is where another engine goes.
 """

@@ -6,14 +6,13 @@ states.
 """
 
 import asyncio
+import json
 import logging
 import os
-import sqlite3
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
@@ -22,21 +21,23 @@ from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys.converter import write_time
-from openrouter_keys.errors import (
-    DuplicateRefError,
-    JournalError,
-    JournalMismatchError,
-    SecretNotKeptError,
-)
-from openrouter_keys.journal import copies, entries
-from openrouter_keys.journal.copies import Copy, misfit, refuse_misfit, refuse_outdated
-from openrouter_keys.journal.entries import CHUNK, Entry
-from openrouter_keys.journal.files import Held, held, remove, remove_lock
-from openrouter_keys.journal.schema import APPLICATION, READABLE, State, connect, unreadable
+from openrouter_keys.errors import DuplicateRefError, JournalError, SecretNotKeptError
+from openrouter_keys.journal import entries, rotations, sqlite, transitions
+from openrouter_keys.journal.entries import BEGIN, CHUNK, KEYS, Entry, Table
+from openrouter_keys.journal.rotations import ROTATIONS, Known, RotationEntry
+from openrouter_keys.journal.schema import OldKey, State
 from openrouter_keys.journal.specs import KeySpec
-from openrouter_keys.journal.writer import Store, Work, Writer
+from openrouter_keys.journal.transitions import Transition
+from openrouter_keys.journal.writer import Work, Writer
+
+
+class _Placed(Protocol):
+    @property
+    def id(self) -> int: ...
+
 
 T = TypeVar("T")
+E = TypeVar("E", bound=_Placed)
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -89,16 +90,16 @@ class Journal(NeverPickled):
                 written as they are.
 
         Raises:
-            JournalInUseError: somebody else is writing to it.
+            JournalInUseError: somebody else uses it.
             JournalInsecureError: others could read it, or it is no plain file.
             JournalMismatchError: it is no journal, a newer version's, or another server's.
             JournalError: it cannot be opened or made.
         """
-        writer = Writer(lambda: _opened(path, server_url))
+        writer = Writer(lambda: sqlite.opened(path, server_url))
         await writer.start()
         async with _stopping(writer):
-            run = await writer.submit(_run)
-            longest = await writer.submit(lambda c: entries.longest_timeout(c, longest_timeout))
+            ours = {"timeout": longest_timeout}
+            run, longest = await writer.submit(lambda c: c.execute(BEGIN, ours).fetchone())
             yield cls(writer, run, store_secrets, seal, longest)
 
     @classmethod
@@ -112,12 +113,9 @@ class Journal(NeverPickled):
             path: its file, never made.
 
         Raises:
-            JournalInUseError: somebody else uses it.
-            JournalInsecureError: others could read it, or it is no plain file.
-            JournalMismatchError: it is no journal, or another version's.
-            JournalError: it is not there, or cannot be opened.
+            JournalError: it is not there, or refused as `open` refuses it.
         """
-        writer = Writer(lambda: _looked_into(path))
+        writer = Writer(lambda: sqlite.looked_into(path))
         await writer.start()
         async with _stopping(writer):
             yield cls(writer, 0, store_secrets=False, seal=None)
@@ -138,12 +136,10 @@ class Journal(NeverPickled):
             nowhere else, if nothing took it when it was made and it was never exported.
 
         Raises:
-            JournalInUseError: somebody else uses it.
-            JournalInsecureError: others could read it, or it is no plain file.
-            JournalMismatchError: it is no journal, or another version's.
-            JournalError: it is not there, or cannot be written; then purge it again.
+            JournalError: it is not there, refused as `open` refuses it, or cannot be written; then
+                purge it again.
         """
-        return await _in_thread(lambda: _purged(path))
+        return await _in_thread(lambda: sqlite.purge(path))
 
     @classmethod
     async def backup(cls, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
@@ -157,12 +153,10 @@ class Journal(NeverPickled):
             to: the copy, which must not be there.
 
         Raises:
-            JournalInUseError: somebody else uses it.
-            JournalInsecureError: others could read or replace it, or the copy.
-            JournalMismatchError: it is no journal, another version's, or outdated.
-            JournalError: it is not there, the copy is, or cannot be written.
+            JournalError: it is not there, or refused as `open` refuses it; or the copy is there, or
+                cannot be written.
         """
-        await _in_thread(lambda: _backed_up(path, to))
+        await _in_thread(lambda: sqlite.back_up(path, to))
 
     @classmethod
     async def accept(cls, path: str | os.PathLike[str]) -> None:
@@ -175,16 +169,11 @@ class Journal(NeverPickled):
             path: its file; nobody else may use it meanwhile.
 
         Raises:
-            JournalInUseError: somebody else uses it.
-            JournalInsecureError: others could read or replace it.
-            JournalMismatchError: it is no journal, or another version's.
-            JournalError: it is not there, or cannot be written.
+            JournalError: it is not there, refused as `open` refuses it, or cannot be written.
         """
-        await _in_thread(lambda: _accepted(path))
+        await _in_thread(lambda: sqlite.accept(path))
 
-    async def purgeable(self) -> int:
-        """Return how many secrets `purge` would forget."""
-        return await self._writer.submit(entries.purgeable)
+    # --- of each key: see the transitions ---
 
     async def plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
         """Return what is known of each spec; None: nothing. One look-up for each 500 of them.
@@ -194,13 +183,19 @@ class Journal(NeverPickled):
             DuplicateRefError: a ref came twice in this run.
         """
         _refuse_duplicates(specs)
-        found: list[State | None] = []
-        for start in range(0, len(specs), CHUNK):
-            found += await self._plan(specs[start : start + CHUNK])
-        return found
+        chunks = [specs[start : start + CHUNK] for start in range(0, len(specs), CHUNK)]
+        return [state for chunk in chunks for state in await self._do(self._plan(chunk))]
 
-    async def _plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
-        return await self._writer.submit(lambda c: entries.plan(c, self._run, specs))
+    def _plan(self, specs: Sequence[KeySpec]) -> Work[list[State | None]]:
+        return lambda c: entries.plan(c, self._run, specs)
+
+    async def states(self, specs: Sequence[KeySpec]) -> list[State | None]:
+        """Return what is known of at most 500 specs; None: nothing. It is no part of a run.
+
+        Raises:
+            PlanChangedError: a spec is not the one that the journal knows by its ref.
+        """
+        return await self._do(lambda c: entries.states(c, 0, specs))
 
     async def intend(self, spec: KeySpec, at: datetime) -> State | None:
         """Write the intent to create a key, unless its ref is known.
@@ -220,15 +215,16 @@ class Journal(NeverPickled):
         """
         spec.plan  # noqa: B018 - made here, for the writer's thread is everybody's
         time = write_time(at)
-        return await self._writer.submit(lambda c: entries.intend(c, self._run, spec, time))
+        return await self._do(lambda c: entries.intend(c, self._run, spec, time))
 
     async def again(self, ref: str, at: datetime) -> None:
         """Write the intent to create a key once more, after a reconcile or a refusal.
 
         What was in doubt counts as written off from now on: see `written_off`.
         """
-        time = write_time(at)
-        await self._writer.submit(lambda c: entries.again(c, ref, time))
+        await self._change(
+            transitions.AGAIN_IN_DOUBT, transitions.AGAIN, ref=ref, at=write_time(at)
+        )
 
     async def keep(
         self,
@@ -255,22 +251,19 @@ class Journal(NeverPickled):
         """
         told = _telling(secret)
         del secret  # crash reporters send local variables home
-        state = State.SETTLED if settled else State.MADE
         made = MadeKey.of(hash, told())
-        ended = None if ended_at is None else write_time(ended_at)
+        values = {
+            "ref": ref,
+            "hash": made.hash,
+            "record": record,
+            "proven": made.proven,
+            "secret_hash": None if made.proven else made.secret_hash,
+            "ended_at": None if ended_at is None else write_time(ended_at),
+        }
         stored = self._storing(told)
         try:
             await self._writer.submit(
-                lambda c: entries.keep(
-                    c,
-                    ref,
-                    made=made,
-                    secret=stored(),
-                    record=record,
-                    state=state,
-                    ended_at=ended,
-                ),
-                urgent=True,
+                lambda c: entries.keep(c, values, stored, settled=settled), urgent=True
             )
         except JournalError as error:
             problem = error.message
@@ -286,8 +279,8 @@ class Journal(NeverPickled):
         return secret if seal is None else lambda: seal(secret().encode())
 
     async def acknowledge(self, ref: str) -> None:
-        """The caller has the secret."""
-        await self._writer.submit(lambda c: entries.acknowledge(c, ref))
+        """Write that the caller has the secret."""
+        await self._change(transitions.ACKNOWLEDGE, ref=ref)
 
     async def doubt(
         self,
@@ -296,63 +289,67 @@ class Journal(NeverPickled):
         ended_at: datetime | None = None,
         told_hash: str | None = None,
     ) -> None:
-        """Nobody can say whether a key was made; the reason is kept without secrets.
+        """Write that a key may have been made; the reason is kept without secrets.
 
         Args:
             ref: the caller's own id for it.
             reason: why.
             ended_at: when its exchange ended, by the service's clock; None: not now.
-            told_hash: the hash that an answer told which lost the secret; None: it told none.
+            told_hash: the hash in an answer that lost the secret; None: it had none.
         """
-        told, ended = scrub(reason), None if ended_at is None else write_time(ended_at)
-        await self._writer.submit(lambda c: entries.doubt(c, ref, told, ended, told_hash))
+        ended = None if ended_at is None else write_time(ended_at)
+        values = {"reason": scrub(reason), "ended_at": ended, "told_hash": told_hash}
+        await self._change(transitions.DOUBT, ref=ref, **values)
 
     async def fail(self, ref: str, reason: str) -> None:
-        """The service refused to make the key; the reason is kept without secrets."""
-        told = scrub(reason)
-        await self._writer.submit(lambda c: entries.fail(c, ref, told))
+        """Write that the service refused to make the key; the reason is kept without secrets."""
+        await self._change(transitions.FAIL, ref=ref, reason=scrub(reason))
 
     async def reject(self, ref: str, reason: str) -> None:
-        """The key that was made is not the one that was asked for; it is never made again."""
-        told = scrub(reason)
-        await self._writer.submit(lambda c: entries.reject(c, ref, told))
+        """Write that the key is not the one that was asked for; it is never made again."""
+        await self._change(transitions.REJECT, ref=ref, reason=scrub(reason))
 
     async def forget_intent(self, ref: str) -> bool:
-        """The last create is proven not to have been sent, or not to have been carried out.
+        """Write that the last create is proven not to have been sent, or not carried out.
 
         Returns:
             Whether its row is there still, in doubt about an earlier create.
         """
-        return await self._writer.submit(lambda c: entries.forget(c, ref))
+        return (
+            await self._change(transitions.BACK_TO_DOUBT, transitions.FORGET, ref=ref)
+            is transitions.BACK_TO_DOUBT
+        )
 
     async def resolve(self, ref: str, reason: str) -> None:
-        """No key of any of its unanswered creates is left, and none can turn up any more."""
-        await self._writer.submit(lambda c: entries.resolve(c, ref, reason))
+        """Write that no key of its unanswered creates is left, and none can turn up any more."""
+        await self._change(transitions.RESOLVE, transitions.CLEAR, ref=ref, reason=reason)
 
     async def clear(self, ref: str) -> None:
-        """No key of a create that was written off can turn up any more."""
-        await self._writer.submit(lambda c: entries.clear(c, ref))
+        """Write that no key of a create that was written off can turn up any more."""
+        await self._change(transitions.CLEAR, ref=ref)
+
+    # --- what is known of keys ---
 
     async def find(self, ref: str) -> Entry | None:
         """Return what is known of one key; None: nothing."""
-        return await self._writer.submit(lambda c: entries.find(c, ref))
+        found = await self._read(KEYS, entries.FIND, ref=ref)
+        return found[0] if found else None
 
     def unfinished(self, *states: State) -> AsyncGenerator[Entry, None]:
-        """Iterate over what is to be gone on with, in the order of intending.
+        """Iterate over the keys that are not settled, in the order of intending.
 
         Args:
             states: which; left out: `intent`, `doubt` and `made`. `settled` ones are never read.
         """
-        wanted = states or _UNSETTLED
-        return self._pages(lambda after: lambda c: entries.unfinished(c, after, wanted))
+        return self._each(KEYS, entries.UNFINISHED, states=json.dumps(states or _UNSETTLED))
 
     def every(self) -> AsyncGenerator[Entry, None]:
         """Iterate over all keys, settled ones too, in the order of intending."""
-        return self._pages(lambda after: lambda c: entries.every(c, after))
+        return self._each(KEYS, entries.EVERY)
 
     def written_off(self) -> AsyncGenerator[Entry, None]:
         """Iterate over keys, whatever their state, of which an earlier create can still land."""
-        return self._pages(lambda after: lambda c: entries.written_off(c, after))
+        return self._each(KEYS, entries.WRITTEN_OFF)
 
     async def salvage(self, *states: State) -> AsyncGenerator[Entry, None]:
         """Iterate over the keys whose secrets were in the journal when it was lost.
@@ -362,66 +359,161 @@ class Journal(NeverPickled):
         Args:
             states: which keys.
         """
-        after = 0
-        while self._writer.lost is not None and (found := await self._salvaged(after)):
-            for entry in found:
+        if self._writer.lost is not None:
+            async for entry in self._each(KEYS, entries.EVERY, salvages=True):
                 if entry.secret is not None and entry.state in states:
                     yield entry
-            after = found[-1].id
 
-    async def _salvaged(self, after: int) -> list[Entry]:
-        return await self._writer.submit(lambda c: entries.every(c, after), salvages=True)
-
-    async def _pages(self, page: Callable[[int], Work[list[Entry]]]) -> AsyncGenerator[Entry, None]:
-        after = 0
-        while found := await self._writer.submit(page(after)):
-            for entry in found:
-                yield entry
-            after = found[-1].id
+    async def purgeable(self) -> int:
+        """Return how many secrets `purge` would forget."""
+        return int((await self._rows(sqlite.PURGEABLE))[0][0])
 
     async def stamps(self) -> list[Stamp]:
         """Return how the service stamped the last keys that it made."""
-        return await self._writer.submit(entries.stamps)
+        return [
+            Stamp(*map(datetime.fromisoformat, times))
+            for times in await self._rows(entries.STAMPS)
+            if all(isinstance(time, str) for time in times)
+        ]
 
     async def known(self, workspace_id: str | None, since: datetime) -> dict[str, str | None]:
         """Return the hashes of keys of a workspace that were made since a time, the last ones.
 
-        Each has the workspace that its record tells; None: it tells none.
+        Each has the workspace that its record shows; None: it shows none.
 
         Args:
             workspace_id: the workspace that was asked for; None: the default one.
             since: by the service's clock.
         """
-        time = write_time(since)
-        return await self._writer.submit(lambda c: entries.known(c, workspace_id, time))
+        values = {"workspace_id": workspace_id, "since": write_time(since)}
+        rows = await self._rows(entries.KNOWN, **values)
+        return {hash: home if isinstance(home, str) else None for hash, home in rows}
 
     async def counts(self) -> dict[State, int]:
         """Return how many keys there are in each state."""
-        return await self._writer.submit(entries.counts)
+        return await self._do(entries.counts)
 
     async def origin(self) -> tuple[datetime, str | None]:
-        """Return when it was made, and the service that its keys are made at; None: never told."""
-        return await self._writer.submit(_origin)
+        """Return when it was made, and the service that its keys are made at; None: not known."""
+        ((created_at, server_url),) = await self._rows(entries.ORIGIN)
+        return datetime.fromisoformat(created_at), server_url
 
     async def default_workspace(self) -> str | None:
         """Return where its keys were made that named no workspace; None: not known."""
-        return await self._writer.submit(entries.default_workspace)
-
-    async def do(self, work: Work[T]) -> T:
-        """Have something else done in its file, durably, such as what is in `rotations`."""
-        return await self._writer.submit(work)
+        found = await self._rows(entries.DEFAULT_WORKSPACE)
+        return found[0][0] if found and isinstance(found[0][0], str) else None
 
     async def holds(self, hash: str) -> bool:
-        """Say whether the journal knows that this key was made, or is being rotated."""
-        return await self._writer.submit(lambda c: entries.holds(c, hash))
+        """Return whether the journal knows that this key was made, or is being rotated."""
+        return await self._answer(entries.HOLDS, hash=hash)
 
     async def holds_for_another(self, hash: str, ref: str) -> bool:
-        """Say whether a key was made for another ref than this one, or is being rotated."""
-        return await self._writer.submit(lambda c: entries.holds_for_another(c, hash, ref))
+        """Return whether a key was made for another ref than this one, or is being rotated."""
+        return await self._answer(entries.HOLDS_FOR_ANOTHER, hash=hash, ref=ref)
 
     async def last(self) -> list[str]:
         """Return the hashes of the last 10,000 keys that were made, and of as many old ones."""
-        return await self._writer.submit(entries.last)
+        return [hash for (hash,) in await self._rows(entries.LAST)]
+
+    # --- rotations ---
+
+    async def plan_rotations(self, planned: Sequence[tuple[object, ...]]) -> None:
+        """Write what is planned: hash, plan, budget, old limit and what is spent; known ones stay.
+
+        Args:
+            planned: these five for each old key; see `RotationEntry`.
+        """
+        await self._do(lambda c: c.executemany(transitions.PLAN_ROTATION, planned).rowcount)
+
+    async def advance_rotation(self, hash: str, old_key: OldKey) -> None:
+        """Write that an old key was disabled or deleted."""
+        await self._change(
+            transitions.DISABLE if old_key is OldKey.DISABLED else transitions.DELETE, ref=hash
+        )
+
+    async def fail_rotation(self, hash: str, reason: str) -> None:
+        """Write why an old key could not be replaced or retired."""
+        await self._change(transitions.FAIL_ROTATION, ref=hash, reason=reason)
+
+    async def time_hand_overs(self, time_of_day: Callable[[], str]) -> None:
+        """From now on, write when each twin is acknowledged.
+
+        Args:
+            time_of_day: returns the time in UTC, as text; called in the writer's thread.
+        """
+        await self._do(lambda c: rotations.follow(c, time_of_day))
+
+    async def known_hashes(self, hashes: Sequence[str]) -> Known:
+        """Return which of some hashes the journal knows."""
+        return await self._do(lambda c: rotations.known(c, hashes))
+
+    def rotations(self) -> AsyncGenerator[RotationEntry, None]:
+        """Iterate over all rotations, in the order of planning."""
+        return self._each(ROTATIONS, rotations.EVERY)
+
+    def unmade_rotations(self) -> AsyncGenerator[RotationEntry, None]:
+        """Iterate over rotations whose twin is not acknowledged, in the order of planning."""
+        return self._each(ROTATIONS, rotations.UNMADE)
+
+    async def twinless_rotations(self, after: int) -> list[RotationEntry]:
+        """Return the next 500 rotations without a twin that is known to exist.
+
+        Args:
+            after: the place of the one before.
+        """
+        return await self._read(ROTATIONS, rotations.TWINLESS, after=after)
+
+    async def unretired_rotations(self, at: str, after: int) -> list[RotationEntry]:
+        """Return the next 500 rotations with a twin and an old key, first acknowledged first.
+
+        Args:
+            at: when the twin of the one before was acknowledged, as text.
+            after: the place of the one before.
+        """
+        return await self._read(ROTATIONS, rotations.UNRETIRED, at=at, after=after)
+
+    async def is_mixed_up(self, hash: str, twin: str) -> bool:
+        """Return whether a twin is an old key or two keys' twin, or its old key another's twin."""
+        return await self._answer(rotations.MIXED_UP, hash=hash, twin=twin)
+
+    async def rotation_workspaces(self) -> list[str]:
+        """Return the workspaces of rotations that are not through."""
+        return [str(found) for (found,) in await self._rows(rotations.WORKSPACES)]
+
+    async def rotation_counts(self) -> tuple[int, int]:
+        """Return how many are not through, and how many of these have no acknowledged twin."""
+        ((waiting, pending),) = await self._rows(rotations.COUNTS)
+        return int(waiting), int(pending)
+
+    # --- by the engine, which alone sees a connection ---
+
+    def _do(self, work: Work[T]) -> asyncio.Future[T]:
+        return self._writer.submit(work)
+
+    async def _change(self, *ways: Transition, **values: str | None) -> Transition:
+        return await self._do(lambda c: entries.change(c, ways, values))
+
+    async def _answer(self, question: str, **values: str) -> bool:
+        return await self._do(lambda c: entries.answer(c, question, values))
+
+    async def _rows(self, query: str, **values: str | None) -> list[tuple[Any, ...]]:
+        return await self._do(lambda c: c.execute(query, values).fetchall())
+
+    async def _read(
+        self, table: Table[E], query: str, *, salvages: bool = False, **values: str | int
+    ) -> list[E]:
+        return await self._writer.submit(
+            lambda c: entries.read(c, table, query, values), salvages=salvages
+        )
+
+    async def _each(
+        self, table: Table[E], query: str, *, salvages: bool = False, **values: str
+    ) -> AsyncGenerator[E, None]:
+        after = 0
+        while page := await self._read(table, query, salvages=salvages, after=after, **values):
+            for each in page:
+                yield each
+            after = page[-1].id
 
 
 @asynccontextmanager
@@ -453,138 +545,6 @@ async def _in_thread(act: Callable[[], T]) -> T:
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task])
         raise
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Generator[Store]:
-    if path is None:
-        with closing(connect(None, server_url)) as connection:
-            yield Store(connection)
-        return
-    file = os.path.abspath(path)
-    with held(file) as files, closing(_connected(files, server_url)) as connection:
-        files.opened()
-        copy = Copy(connection, files)
-        copy.begin()
-        yield copy
-        copy.check()
-        copy.end()
-
-
-def _connected(files: Held, server_url: str | None) -> sqlite3.Connection:
-    refuse_misfit(files)
-    return connect(files.path, server_url, lambda c: refuse_outdated(c, files))
-
-
-@contextmanager
-def _existing(
-    path: str | os.PathLike[str], mode: Callable[[Held], str]
-) -> Generator[tuple[sqlite3.Connection, Held]]:
-    file = os.path.abspath(path)
-    if not os.path.lexists(file):
-        raise JournalError(f"{file} is not there: give the path of a journal")
-    with held(file) as files:
-        uri = f"{Path(file).as_uri()}?mode={mode(files)}"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-            _refuse_others(connection, file)
-            files.opened()
-            yield connection, files
-
-
-def _to_look(files: Held) -> str:
-    return "ro" if misfit(files) is None else "ro&immutable=1"  # without its log
-
-
-def _to_change(files: Held) -> str:
-    refuse_misfit(files)
-    return "rw"
-
-
-def _to_accept(files: Held) -> str:
-    if misfit(files) is not None:
-        files.drop_log()
-    return "rw"
-
-
-@contextmanager
-def _looked_into(path: str | os.PathLike[str]) -> Generator[Store]:
-    with _existing(path, _to_look) as (connection, _):
-        yield Store(connection)
-
-
-def _purged(path: str | os.PathLike[str]) -> int:
-    with _existing(path, _to_change) as (connection, files):
-        refuse_outdated(connection, files)
-        try:
-            # What is deleted is overwritten; what earlier changes left between the rows goes with
-            # the old pages, which are copied in memory and not to yet another file.
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            forgotten = entries.purge(connection)
-            copies.close(connection)
-            connection.execute("VACUUM")
-            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error as error:
-            problem = f"{os.fspath(path)} cannot be purged ({error})"
-            raise JournalError(f"{problem}: make room on its disk, then purge it again") from error
-    if busy:
-        problem = f"{os.fspath(path)} is being read by another program"
-        raise JournalError(f"{problem}, and still holds secrets: end it, then purge it again")
-    return forgotten
-
-
-def _backed_up(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
-    copy = os.path.abspath(to)
-    if os.path.lexists(copy):
-        raise JournalError(f"{copy} is there already: give a new file")
-    with _existing(path, _to_change) as (connection, files):
-        refuse_outdated(connection, files)
-        with held(copy):
-            try:
-                with closing(sqlite3.connect(copy, isolation_level=None)) as target:
-                    connection.backup(target)
-                    target.execute("PRAGMA synchronous = FULL")
-                    copies.close(target)
-            except BaseException as error:
-                remove(copy)
-                if isinstance(error, sqlite3.Error):
-                    raise JournalError(f"{copy} cannot be written: {error}") from error
-                raise
-            remove_lock(copy)
-
-
-def _accepted(path: str | os.PathLike[str]) -> None:
-    with _existing(path, _to_accept) as (connection, files):
-        try:
-            copies.accept(connection, files)
-        except sqlite3.Error as error:
-            raise JournalError(f"{os.fspath(path)} cannot be written: {error}") from error
-
-
-def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
-    try:
-        if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
-            raise JournalMismatchError(path, "is no journal: give another path")
-        (version,) = connection.execute("SELECT version FROM meta").fetchone()
-    except sqlite3.Error as error:
-        problem = f"cannot be read as a journal: {error}"
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
-            problem = "is no journal: give another path"
-        raise JournalMismatchError(path, problem) from error
-    if version not in READABLE:
-        raise JournalMismatchError(path, unreadable(version))
-
-
-def _run(connection: sqlite3.Connection) -> int:
-    (run,) = connection.execute("SELECT runs FROM meta").fetchone()
-    return int(run)
-
-
-def _origin(connection: sqlite3.Connection) -> tuple[datetime, str | None]:
-    created_at, server_url = connection.execute(
-        "SELECT created_at, server_url FROM meta"
-    ).fetchone()
-    return datetime.fromisoformat(created_at), server_url
 
 
 def _telling(secret: str) -> Callable[[], str]:

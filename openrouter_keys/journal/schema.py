@@ -1,4 +1,4 @@
-"""What a journal's file holds, in version 3, and how a connection to it is opened. No thread.
+"""What a journal holds, in version 3: its states and its tables. No I/O.
 
 A row is a ref that was planned and at least intended once. Its states::
 
@@ -9,17 +9,12 @@ A row is a ref that was planned and at least intended once. Its states::
 
 `intent`: a create may have been sent. `made`: the key exists and its secret is here, and the caller
 has not acknowledged it. `settled`: it has. `failed`: the service refused or, where there is a hash,
-made another key than was asked for. `doubt`: nobody can say whether a key was made; a reconcile has
-to. An intent whose create is proven not to have been sent
-or carried out is forgotten: its row goes, or goes back to `doubt` where an earlier create of it was
-written off.
+made another key than was asked for. `doubt`: a key may have been made; a reconcile has to find out.
+An intent whose create is proven not to have been sent or carried out is forgotten: its row goes, or
+goes back to `doubt` where an earlier create of it was written off. `transitions` has them all.
 """
 
 import enum
-import sqlite3
-from collections.abc import Callable
-
-from openrouter_keys.errors import JournalError, JournalMismatchError
 
 VERSION = 3
 #: What can be read: an older one is brought up to date by the first run that goes on with it.
@@ -36,6 +31,14 @@ class State(enum.StrEnum):
     SETTLED = "settled"
     FAILED = "failed"
     DOUBT = "doubt"
+
+
+class OldKey(enum.StrEnum):
+    """What became of a key that is rotated."""
+
+    PLANNED = "planned"
+    DISABLED = "disabled"
+    DELETED = "deleted"
 
 
 #: A key may have been made, and nobody holds its secret.
@@ -57,7 +60,7 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # key's hash: `planned`, then `disabled`, then `deleted` is what became of the old key. Money is in
 # US dollars. `handed_over_at` is when the caller acknowledged the twin's secret; NULL: not yet.
 # The twin's hash is in `keys` alone, where its state says whether it is proven to be the twin's.
-_TABLES = """
+TABLES = """
 CREATE TABLE meta (
     version INTEGER NOT NULL,
     created_at TEXT NOT NULL,
@@ -101,95 +104,8 @@ CREATE INDEX unretired ON rotations (handed_over_at, id) WHERE state <> 'deleted
 PRAGMA application_id = 0x4F524B4A;
 """
 
-_FROM_2 = """
+FROM_2 = """
 DROP INDEX twins;
 ALTER TABLE rotations DROP COLUMN twin;
 UPDATE meta SET version = 3
 """
-
-
-def connect(
-    path: str | None,
-    server_url: str | None,
-    refuse: Callable[[sqlite3.Connection], None] = lambda _: None,
-) -> sqlite3.Connection:
-    """Open a journal that is held already, made anew if the file is empty.
-
-    Args:
-        path: the file; None: in memory.
-        server_url: the service that the keys are made at; None: any.
-        refuse: called before anything is written; what it raises is raised.
-
-    Raises:
-        JournalMismatchError: it is no journal, or a newer version's, or another server's.
-        JournalError: SQLite cannot use it.
-    """
-    connection: sqlite3.Connection | None = None
-    where = path or ":memory:"
-    try:
-        connection = sqlite3.connect(where, isolation_level=None)
-        _refuse_others(connection, where)
-        refuse(connection)
-        _prepare(connection, where, server_url)
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise _translated(error, where) from error
-        raise
-    return connection
-
-
-def _translated(error: sqlite3.Error, path: str) -> JournalError:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
-        return JournalMismatchError(path, "is no journal: give another path")
-    return JournalError(f"{path} cannot be used: {error}")
-
-
-def _prepare(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode not in ("wal", "memory"):
-        raise JournalError(f"{path}: its file system cannot hold a write-ahead log: move it")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache as well
-    connection.execute("CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY)")
-    connection.execute("BEGIN IMMEDIATE")
-    if _application(connection) != APPLICATION:
-        for statement in _TABLES.split(";\n"):
-            connection.execute(statement)
-    _begin_run(connection, path, server_url)
-    connection.execute("COMMIT")
-
-
-def unreadable(version: object) -> str:
-    """Return what is wrong with a version that cannot be read."""
-    if version == 1:
-        return "has version 1, of before the first release: finish it with what made it"
-    return f"has version {version}, and this openrouter-keys reads {VERSION}: update it"
-
-
-def _application(connection: sqlite3.Connection) -> int:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    return int(application)
-
-
-def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and _application(connection) != APPLICATION:
-        raise JournalMismatchError(path, "is another program's database: give another path")
-
-
-def _begin_run(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
-    (version,) = connection.execute("SELECT version FROM meta").fetchone()
-    if version not in READABLE:
-        raise JournalMismatchError(path, unreadable(version))
-    if version != VERSION:
-        for statement in _FROM_2.split(";\n"):
-            connection.execute(statement)
-    (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
-    if server_url is not None and known not in (None, server_url):
-        problem = f"belongs to {known}, not to {server_url}: give another path"
-        raise JournalMismatchError(path, problem)
-    connection.execute(
-        "UPDATE meta SET runs = runs + 1, server_url = coalesce(server_url, ?)", (server_url,)
-    )

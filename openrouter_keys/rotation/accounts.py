@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys.errors import AccountChangedError, NotFoundResponseError
-from openrouter_keys.journal import rotations
 from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
 from openrouter_keys.results import Err, attempt
@@ -31,7 +30,7 @@ async def refuse_another_account(
         OpenRouterError: the service could not be asked.
     """
     transport = context.transport
-    known = await context.journal.do(rotations.workspaces)
+    known = await context.journal.rotation_workspaces()
     if not known:
         return
     page = await transport.perform(list_(), {})

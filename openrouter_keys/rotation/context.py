@@ -5,7 +5,6 @@ from attrs import Factory, frozen
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
-from openrouter_keys.journal import rotations
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.provisioning.counters import Problems
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
@@ -41,4 +40,4 @@ class RotationContext:
         """Add a problem of an old key to the report and to the journal, without secrets."""
         reason = scrub(problem)
         self.report(hash, reason)
-        await self.journal.do(lambda c: rotations.fail(c, hash, reason))
+        await self.journal.fail_rotation(hash, reason)

@@ -3,17 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from attrs import evolve
 
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.service_clock import UNSEEN
-from openrouter_keys.journal import rotations
 from openrouter_keys.journal.entries import CHUNK
-from openrouter_keys.journal.rotations import OldKey
-from openrouter_keys.journal.schema import DOUBTFUL
+from openrouter_keys.journal.schema import DOUBTFUL, OldKey
 from openrouter_keys.rotation.context import RotationContext
 from openrouter_keys.rotation.planning import GONE, Planner
 from openrouter_keys.rotation.report import Rotation, RotationState
@@ -46,8 +43,8 @@ class Registration:
     async def look_again(self) -> None:
         """Leave out what an earlier call planned if its key has been taken from its user since."""
         after = 0
-        while found := await self._journal.do(partial(rotations.twinless, after=after)):
-            homes = {hash: home for _, hash, home in found}
+        while found := await self._journal.twinless_rotations(after):
+            homes = {entry.hash: entry.workspace_id for entry in found}
             missing = defaultdict[str | None, list[str]](list)
             async for looked in self._planner.look([*homes]):
                 for rotation in looked:
@@ -57,7 +54,7 @@ class Registration:
                         await self._leave_out(rotation.hash, rotation.problem)
             for home, hashes in missing.items():
                 await self._settle(home, hashes)
-            after = found[-1][0]
+            after = found[-1].id
 
     async def _settle(self, home: str | None, missing: Sequence[str]) -> None:
         """End the rotations of keys that are gone; leave out those that may be there."""
@@ -66,9 +63,7 @@ class Registration:
             if hash in left:
                 await self._leave_out(hash, left[hash])
             else:
-                await self._journal.do(
-                    partial(rotations.advance, hash=hash, old_key=OldKey.DELETED)
-                )
+                await self._journal.advance_rotation(hash, OldKey.DELETED)
                 await self._context.fail(hash, GONE)
 
     async def _leave_out(self, hash: str, problem: str) -> None:
@@ -84,7 +79,7 @@ class Registration:
                 await self._write([_suspected(rotation, suspects) for rotation in looked])
 
     async def _new(self, hashes: Sequence[str]) -> list[str]:
-        known = await self._journal.do(lambda c: rotations.known(c, hashes))
+        known = await self._journal.known_hashes(hashes)
         self.skipped += len(known.twins - known.rotated)
         for hash in known.refs - known.rotated:
             self._context.report(hash, _TAKEN)
@@ -101,7 +96,7 @@ class Registration:
             for rotation in looked
             if rotation.spec is not None
         ]
-        await self._journal.do(lambda c: rotations.plan(c, entries))
+        await self._journal.plan_rotations(entries)
 
     async def _suspects(self) -> Mapping[str, datetime]:
         """Since when keys of a name may have been made by creates in doubt."""

@@ -5,7 +5,6 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from itertools import takewhile
 from typing import Final, TypeVar
 
@@ -14,13 +13,13 @@ from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._transport.deletion import Removal, remove, unless_missing
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import JournalError, OpenRouterError, QuotaExhaustedError
-from openrouter_keys.journal import rotations
-from openrouter_keys.journal.rotations import OldKey, RotationEntry
+from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.schema import OldKey
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, get, update
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.context import RotationContext
-from openrouter_keys.rotation.replacement import lowered, stored_spec
+from openrouter_keys.rotation.replacement import lowered
 
 R = TypeVar("R")
 
@@ -69,7 +68,7 @@ class Retirement:
         """
         retired, last = 0, ("", 0)
         while self.exhausted is None and (
-            entries := await self._journal.do(partial(rotations.unretired, after=last))
+            entries := await self._journal.unretired_rotations(*last)
         ):
             while (wait := self._wait(entries[0])) > 0:
                 await self._transport.clockwork.sleep(wait)
@@ -99,7 +98,7 @@ class Retirement:
             elif outcome.value is Removal.DELETED:
                 retired += 1
             else:
-                missing[_home(entry)].append(entry)
+                missing[entry.workspace_id].append(entry)
         for home, those in missing.items():
             retired += await self._settle(home, those)
         return retired
@@ -144,7 +143,7 @@ class Retirement:
             own = None if made is None else made.secret_hash
             raise NotRetiredError(_UNPROVEN.format(entry.twin, own or "not known"))
         twin = str(entry.twin)
-        if await self._journal.do(lambda c: rotations.is_mixed_up(c, entry.hash, twin)):
+        if await self._journal.is_mixed_up(entry.hash, twin):
             raise NotRetiredError(_MIXED_UP.format(twin))
         answer = await unless_missing(self._perform, get(twin), twin)
         if answer is None:
@@ -179,12 +178,7 @@ class Retirement:
                 raise
 
     async def _advance(self, entry: RotationEntry, old_key: OldKey) -> None:
-        await self._journal.do(lambda c: rotations.advance(c, entry.hash, old_key))
-
-
-def _home(entry: RotationEntry) -> str | None:
-    workspace_id: object = stored_spec(entry.hash, entry.plan).workspace_id
-    return workspace_id if isinstance(workspace_id, str) else None
+        await self._journal.advance_rotation(entry.hash, old_key)
 
 
 def _place(entry: RotationEntry) -> tuple[str, int]:

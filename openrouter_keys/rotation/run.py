@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import AccountChangedError, QuotaExhaustedError
-from openrouter_keys.journal import rotations
 from openrouter_keys.provisioning.context import clock_of, context_of, limiter_of, opened
 from openrouter_keys.provisioning.counters import TOLD
 from openrouter_keys.provisioning.report import ProvisionReport
@@ -59,8 +58,8 @@ async def _make(
     journal, clock = context.journal, context.clock
     await registration.look_again()
     await registration.enter(hashes)
-    await journal.do(lambda c: rotations.follow(c, lambda: write_time(clock.now())))
-    _, pending = await journal.do(rotations.counts)
+    await journal.time_hand_overs(lambda: write_time(clock.now()))
+    _, pending = await journal.rotation_counts()
     unmade = Unmade(journal, pending - len(registration.left_out), registration.left_out)
     run = context_of(context.transport, journal, context.settings, clock)
     return await provision_in(run, unmade)
@@ -73,7 +72,7 @@ async def _report(
     skipped: int,
     exhausted: QuotaExhaustedError | None,
 ) -> RotationReport:
-    waiting, pending = await context.journal.do(rotations.counts)
+    waiting, pending = await context.journal.rotation_counts()
     problems = context.problems
     failures = (*problems.first, *(() if made is None else (*made.failures, *made.mismatches)))
     return RotationReport(

@@ -1,13 +1,11 @@
 """The rotations of a journal, as they are told and as they are gone on with. No network."""
 
 from collections.abc import AsyncGenerator, Set
-from functools import partial
 from typing import Final
 
-from openrouter_keys.journal import rotations
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.rotations import OldKey, RotationEntry
-from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.schema import OldKey, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.rotation.replacement import stored_spec
 from openrouter_keys.rotation.report import Rotation, RotationState
@@ -20,11 +18,8 @@ _RETIRED: Final = {
 
 async def stored(journal: Journal) -> AsyncGenerator[Rotation, None]:
     """Go through all rotations, in the order of planning."""
-    after = 0
-    while entries := await journal.do(partial(rotations.every, after=after)):
-        for entry in entries:
-            yield _rotation(entry)
-        after = entries[-1].id
+    async for entry in journal.rotations():
+        yield _rotation(entry)
 
 
 def _rotation(entry: RotationEntry) -> Rotation:
@@ -67,9 +62,6 @@ class Unmade:
         return self._count
 
     async def __aiter__(self) -> AsyncGenerator[KeySpec, None]:
-        after = 0
-        while found := await self._journal.do(partial(rotations.unmade, after=after)):
-            for _, hash, plan in found:
-                if hash not in self._left_out:
-                    yield stored_spec(hash, plan)
-            after = found[-1][0]
+        async for entry in self._journal.unmade_rotations():
+            if entry.hash not in self._left_out:
+                yield stored_spec(entry.hash, entry.plan)

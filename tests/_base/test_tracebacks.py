@@ -328,7 +328,7 @@ async def test_a_writer_that_dies_shows_no_secret(monkeypatch: pytest.MonkeyPatc
 
 async def _die(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
-        _break(monkeypatch, "journal.entries._change", Abort)
+        _break(monkeypatch, "journal.entries.change", Abort)
         keeping = asyncio.create_task(journal.keep("r", secret=PARTNER, hash=HASH))
         await asyncio.sleep(0.05)
         keeping.cancel()

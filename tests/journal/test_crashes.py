@@ -24,8 +24,7 @@ from openrouter_keys.errors import (
     JournalOutdatedError,
     SecretNotKeptError,
 )
-from openrouter_keys.journal import journal as journal_module
-from openrouter_keys.journal import schema
+from openrouter_keys.journal import sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.writer import Store, Writer
@@ -46,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 def pragmas(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Statements that each journal's connection is given when it is open."""
     given: list[str] = []
-    opening = schema.connect
+    opening = sqlite.connect
 
     def connect(
         path: str | None, server_url: str | None, refuse: Callable[[sqlite3.Connection], None]
@@ -56,7 +55,7 @@ def pragmas(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             connection.execute(pragma)
         return connection
 
-    monkeypatch.setattr(journal_module, "connect", connect)
+    monkeypatch.setattr(sqlite, "connect", connect)
     return given
 
 

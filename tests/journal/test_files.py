@@ -14,7 +14,7 @@ from openrouter_keys.errors import (
     JournalInUseError,
     JournalMismatchError,
 )
-from openrouter_keys.journal import schema
+from openrouter_keys.journal import schema, sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.journals import AT, child, spec, state
@@ -202,7 +202,7 @@ async def test_another_servers_journal_is_refused(path: Path) -> None:
 
 def test_the_marks_of_a_journal_are_those_that_are_written(path: Path) -> None:
     path.touch(0o600)
-    with closing(schema.connect(str(path), None)) as connection:
+    with closing(sqlite.connect(str(path), None)) as connection:
         assert connection.execute("SELECT version FROM meta").fetchone() == (schema.VERSION,)
         found = connection.execute("PRAGMA application_id").fetchone()
     assert found == (schema.APPLICATION,)

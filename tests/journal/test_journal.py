@@ -21,8 +21,7 @@ from openrouter_keys.errors import (
     PlanChangedError,
     SecretNotKeptError,
 )
-from openrouter_keys.journal import journal as journal_module
-from openrouter_keys.journal import schema
+from openrouter_keys.journal import schema, sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec, state, written
@@ -425,7 +424,7 @@ def test_every_error_of_a_journal_is_an_error_of_the_package() -> None:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What each journal's connection carries out once it is open."""
     traced: list[str] = []
-    opening = schema.connect
+    opening = sqlite.connect
 
     def connect(
         path: str | None, server_url: str | None, refuse: Callable[[sqlite3.Connection], None]
@@ -434,7 +433,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         connection.set_trace_callback(traced.append)
         return connection
 
-    monkeypatch.setattr(journal_module, "connect", connect)
+    monkeypatch.setattr(sqlite, "connect", connect)
     return traced
 
 
@@ -445,7 +444,7 @@ async def test_many_intents_take_few_commits(statements: list[str], journal: Jou
 
 async def test_a_commit_is_on_the_disk_when_it_is_told(path: Path) -> None:
     path.touch(0o600)
-    with closing(schema.connect(str(path), None)) as connection:
+    with closing(sqlite.connect(str(path), None)) as connection:
         found = [connection.execute(f"PRAGMA {name}").fetchone() for name in DURABLE]
     assert found == [(value,) for value in DURABLE.values()]
 

@@ -24,8 +24,7 @@ from openrouter_keys.errors import (
     JournalMismatchError,
     ResponseError,
 )
-from openrouter_keys.journal import folders, schema
-from openrouter_keys.journal import journal as journal_module
+from openrouter_keys.journal import folders, sqlite
 from openrouter_keys.journal.journal import Journal
 from tests.commands import Command
 from tests.journals import AT, spec
@@ -189,7 +188,7 @@ async def test_a_file_that_another_user_put_into_a_sticky_folder_is_refused(
 async def test_a_file_that_is_planted_just_before_sqlite_opens_it_is_refused(
     suffix: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opening = schema.connect
+    opening = sqlite.connect
 
     def plant(
         file: str | None, server_url: str | None, refuse: Callable[[sqlite3.Connection], None]
@@ -201,7 +200,7 @@ async def test_a_file_that_is_planted_just_before_sqlite_opens_it_is_refused(
         planted(path, suffix).write_bytes(content)
         return connection
 
-    monkeypatch.setattr(journal_module, "connect", plant)
+    monkeypatch.setattr(sqlite, "connect", plant)
     with pytest.raises(JournalInsecureError, match="another user"):
         await use(path)
 
@@ -389,7 +388,7 @@ def closes_badly(monkeypatch: pytest.MonkeyPatch) -> None:
             connection.close()
             raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr(journal_module, "closing", closing_badly)
+    monkeypatch.setattr(sqlite, "closing", closing_badly)
 
 
 @pytest.mark.usefixtures("closes_badly")

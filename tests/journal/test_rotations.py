@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from openrouter_keys import AsyncOpenRouter
-from openrouter_keys.journal import rotations
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.rotation.stored import stored
 from tests.journals import AT, HASH, LATER, SECRET, spec
@@ -92,13 +91,13 @@ WAYS: dict[Way, tuple[str | None, bool]] = {
 async def test_a_twin_is_what_was_made_and_never_what_an_answer_merely_says(way: Way) -> None:
     twin, acknowledged = WAYS[way]
     async with Journal.open(None) as journal:
-        await journal.do(lambda c: rotations.plan(c, [("r", spec().plan, "full", None, 0.0)]))
-        await journal.do(lambda c: rotations.follow(c, lambda: NOW))
+        await journal.plan_rotations([("r", spec().plan, "full", None, 0.0)])
+        await journal.time_hand_overs(lambda: NOW)
         await journal.intend(spec(), AT)
         await way(journal)
-        (entry,) = await journal.do(lambda c: rotations.every(c, 0))
-        known = await journal.do(lambda c: rotations.known(c, [STRANGER, HASH]))
-        mixed_up = await journal.do(lambda c: rotations.is_mixed_up(c, STRANGER, HASH))
+        (entry,) = [each async for each in journal.rotations()]
+        known = await journal.known_hashes([STRANGER, HASH])
+        mixed_up = await journal.is_mixed_up(STRANGER, HASH)
     assert entry.twin == twin
     assert (entry.handed_over_at is not None) is acknowledged
     assert known.twins == {twin} - {None}

@@ -14,8 +14,7 @@ from openrouter_keys import (
     SecretNotKeptError,
 )
 from openrouter_keys.emulator import Emulator
-from openrouter_keys.journal import journal as journal_module
-from openrouter_keys.journal import schema
+from openrouter_keys.journal import sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.journals import entries
@@ -41,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pages a journal may have; empty: any number."""
     given: list[int] = []
-    opening = schema.connect
+    opening = sqlite.connect
 
     def connect(
         path: str | None,
@@ -53,7 +52,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             connection.execute(f"PRAGMA max_page_count = {number}")
         return connection
 
-    monkeypatch.setattr(journal_module, "connect", connect)
+    monkeypatch.setattr(sqlite, "connect", connect)
     return given
 
 

@@ -879,7 +879,7 @@ async def test_a_journal_that_breaks_keeps_no_secret_from_its_caller(
     emulator: Emulator, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        monkeypatch.setattr(rows, "unfinished", broken)
+        monkeypatch.setattr(rows, "read", broken)
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(rows, "keep", broken)

@@ -16,7 +16,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.errors import JournalError
-from openrouter_keys.journal import rotations
+from openrouter_keys.journal import entries
 from tests.provisions import JumpingTime, client_of
 from tests.rotations import (
     Taker,
@@ -232,7 +232,7 @@ async def test_a_journal_that_cannot_be_written_retires_nothing_more(
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(rotations, "advance", full)
+    monkeypatch.setattr(entries, "change", full)
     with pytest.raises(JournalError, match="journal"):
         await client.rotate((), journal=path, retire_after=0)
     assert emulator.count("delete") == 0

@@ -12,7 +12,6 @@ from attrs import Factory, define, frozen
 from openrouter_keys.cli.sums import Sums
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.errors import JSON, PlanChangedError
-from openrouter_keys.journal import entries
 from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
@@ -137,8 +136,7 @@ async def _looked_up(known: Journal | None, specs: Sequence[KeySpec]) -> list[St
     if known is None:
         return [Step(spec, _CREATE) for spec in specs]
     try:
-        # No run's number: none of them can have come twice.
-        states = await known.do(lambda c: entries.states(c, 0, specs))
+        states = await known.states(specs)
     except PlanChangedError as error:
         if len(specs) == 1:
             return [Step(specs[0], _REFUSED, error.changed)]

@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from openrouter_keys.cli.terminal.messages import redraws, rewrite, say
-from openrouter_keys.journal import rotations
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.rotations import OldKey, RotationEntry
+from openrouter_keys.journal.schema import OldKey
 
 _UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
 _TOLD: Final = "the old keys go on working for {}; Ctrl-C keeps them"
@@ -26,19 +24,11 @@ async def last_due(journal: Path, grace: float) -> datetime | None:
     """
     last: datetime | None = None
     async with Journal.read(journal) as reading:
-        async for entry in _every(reading):
+        async for entry in reading.rotations():
             at = entry.handed_over_at
             if at is not None and entry.old_key is not OldKey.DELETED:
                 last = at if last is None else max(last, at)
     return None if last is None else last + timedelta(seconds=grace)
-
-
-async def _every(reading: Journal) -> AsyncGenerator[RotationEntry, None]:
-    after = 0
-    while entries := await reading.do(partial(rotations.every, after=after)):
-        for entry in entries:
-            yield entry
-        after = entries[-1].id
 
 
 @asynccontextmanager

@@ -1,0 +1,127 @@
+"""The transitions of the journal, each once: what allows it, and what it changes. No I/O.
+
+The statements come from this table, and `Journal` has a method for each name.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import Factory, evolve, field, frozen
+
+from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
+
+
+def _statement(of: "Transition") -> str:
+    allowed = " OR ".join(f"state = '{state}' AND {so}" for state, so in of.sources.items())
+    row = f"WHERE {_KEYS[of.table]} = :ref AND ({allowed})"
+    if of.removes:
+        return f"DELETE FROM {of.table} {row}"  # noqa: S608 - words of our own
+    state = {} if of.target is None else {"state": f"'{of.target}'"}
+    changes = ", ".join(f"{name} = {value}" for name, value in {**state, **of.columns}.items())
+    return f"UPDATE {of.table} SET {changes} {row}"  # noqa: S608
+
+
+@frozen
+class Transition:
+    """A change of one row, where its state allows it.
+
+    Attributes:
+        name: the method of `Journal` that makes it.
+        sources: the states that allow it, each with what else has to hold, in SQL.
+        target: the state after it; None: the same as before.
+        columns: what else changes, in SQL: `:name` is a value of the caller's, `:ref` its row.
+        table: where the row is.
+        removes: whether it goes.
+        statement: all of it in SQL.
+    """
+
+    name: str
+    sources: Mapping[str, str]
+    target: State | OldKey | None
+    columns: Mapping[str, str]
+    table: str = field(default="keys", kw_only=True)
+    removes: bool = field(default=False, kw_only=True)
+    statement: str = field(init=False, default=Factory(_statement, takes_self=True))
+
+
+_KEYS: Final = {"keys": "ref", "rotations": "hash"}
+
+
+def _from(*states: str, so: str = "TRUE") -> dict[str, str]:
+    return dict.fromkeys(states, so)
+
+
+_DOUBTFUL: Final = _from(*DOUBTFUL)
+_MADE: Final = _from(State.MADE)
+_REASON: Final = {"reason": ":reason"}
+# What a create's answer brings.
+_ANSWER: Final = ("hash", "record", "proven", "secret_hash", "ended_at")
+_NOTHING: Final = dict.fromkeys((*_ANSWER, "reason"), "NULL")
+
+# --- of a key ---
+
+INTEND: Final = """
+INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at)
+VALUES (:ref, :plan, 'intent', :run, :at, :at) ON CONFLICT (ref) DO NOTHING
+"""
+_KEPT: Final = {name: f":{name}" for name in (*_ANSWER, "secret")} | {"reason": "NULL"}
+KEEP: Final = Transition("keep", _DOUBTFUL, State.MADE, _KEPT)
+KEEP_SETTLED: Final = evolve(KEEP, target=State.SETTLED)
+ACKNOWLEDGE: Final = Transition("acknowledge", _MADE, State.SETTLED, {})
+REJECT: Final = Transition("reject", _MADE, State.FAILED, _REASON)
+FAIL: Final = Transition("fail", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL"})
+DOUBT: Final = Transition(
+    "doubt",
+    _DOUBTFUL,
+    State.DOUBT,
+    _REASON | {"ended_at": "coalesce(:ended_at, ended_at)", "hash": "coalesce(:told_hash, hash)"},
+)
+# The window in which its keys can have been made begins with the first create that was never
+# answered; one that was refused made none.
+AGAIN_IN_DOUBT: Final = Transition(
+    "again",
+    _DOUBTFUL,
+    State.INTENT,
+    _NOTHING | {"last_attempt_at": ":at", "written_off": "written_off + 1"},
+)
+# A secret that is here must never be written over.
+AGAIN: Final = Transition(
+    "again",
+    _from(State.FAILED, so="hash IS NULL") | _from(State.MADE, so="secret IS NULL"),
+    State.INTENT,
+    _NOTHING
+    | {
+        "first_attempt_at": "CASE WHEN written_off > 0 THEN first_attempt_at ELSE :at END",
+        "last_attempt_at": ":at",
+    },
+)
+BACK_TO_DOUBT: Final = Transition(
+    "forget_intent",
+    _from(State.INTENT, so="written_off > 0"),
+    State.DOUBT,
+    {"written_off": "written_off - 1", "ended_at": "last_attempt_at"},
+)
+FORGET: Final = Transition(
+    "forget_intent", _from(State.INTENT, so="written_off = 0"), None, {}, removes=True
+)
+RESOLVE: Final = Transition(
+    "resolve", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL", "written_off": "0"}
+)
+CLEAR: Final = Transition("clear", _from(*State), None, {"written_off": "0"})
+
+# --- of a rotation ---
+
+PLAN_ROTATION: Final = """
+INSERT INTO rotations (hash, plan, budget, old_limit, spent, state)
+VALUES (?, ?, ?, ?, ?, 'planned') ON CONFLICT (hash) DO NOTHING
+"""
+_ANY: Final = _from(*OldKey)
+DISABLE: Final = Transition(
+    "advance_rotation",
+    _from(OldKey.PLANNED, OldKey.DISABLED),
+    OldKey.DISABLED,
+    {"reason": "NULL"},
+    table="rotations",
+)
+DELETE: Final = evolve(DISABLE, sources=_ANY, target=OldKey.DELETED)
+FAIL_ROTATION: Final = Transition("fail_rotation", _ANY, None, _REASON, table="rotations")

@@ -39,7 +39,6 @@ COMMANDS = (
     "cli.exit_codes",
     "cli.values",
     "cli.terminal",
-    "cli.sums",
     "cli.secrets",
     "cli.app",
     "cli.completion",

@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from openrouter_keys.cli.exit_codes import CommandError
-from openrouter_keys.cli.secrets.handover import Handed, SecretFormat, new_file, writer
+from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, writer
+from openrouter_keys.cli.secrets.sinks import new_file
 from openrouter_keys.cli.usage.page_file import write_page
 from tests.commands import Command
 from tests.tables import in_one_test

@@ -8,7 +8,8 @@ from typing import Final
 import pytest
 
 from openrouter_keys._base.masking import hash_of
-from openrouter_keys.cli.secrets.handover import CommandTaker, Handed
+from openrouter_keys.cli.secrets.formats import Handed
+from openrouter_keys.cli.secrets.sinks import ProgramSink
 from openrouter_keys.errors import JSON
 from tests.commands import Command
 from tests.raw_server import answer, raw_server
@@ -110,7 +111,7 @@ async def test_a_program_is_told_a_name_in_any_encoding(
 ) -> None:
     monkeypatch.setattr("sys.getfilesystemencoding", lambda: encoding)
     handed = Handed(ref="\ud800", name="\u65e5\ud800\0", hash=HASH, key=SECRET)
-    await CommandTaker.of("sh -c 'test -n \"$OPENROUTER_KEY_NAME\"'").take(handed)
+    await ProgramSink.of("sh -c 'test -n \"$OPENROUTER_KEY_NAME\"'").take(handed)
 
 
 @pytest.mark.parametrize("raised", [ValueError, UnicodeError, LookupError, MemoryError])
@@ -120,7 +121,7 @@ def test_whatever_fails_on_the_way_the_key_is_deleted_again(
     def broken(_: object) -> dict[str, str]:
         raise raised(SECRET)
 
-    monkeypatch.setattr("openrouter_keys.cli.secrets.handover._environment", broken)
+    monkeypatch.setattr("openrouter_keys.cli.secrets.sinks._environment", broken)
     ran = command("create", "a", "--to-command", "true")
     assert (ran.code, command.emulator.account.keys) == (1, {})
     assert DELETED in ran.err

@@ -17,15 +17,9 @@ import pytest
 
 from openrouter_keys.__main__ import main
 from openrouter_keys.cli.exit_codes import CommandError
-from openrouter_keys.cli.secrets import rescue, sinks
-from openrouter_keys.cli.secrets.handover import (
-    Handed,
-    SecretFormat,
-    TextTaker,
-    WholeLines,
-    new_file,
-    writer,
-)
+from openrouter_keys.cli.runs import rescue, results
+from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, writer
+from openrouter_keys.cli.secrets.sinks import TextSink, WholeLines, new_file
 from openrouter_keys.emulator import Fault
 from openrouter_keys.journal.encryption import unsealing
 from openrouter_keys.journal.journal import Journal
@@ -263,9 +257,9 @@ def test_a_file_that_alone_holds_secrets_is_in_its_folder_after_a_power_cut(
 
 @pytest.mark.parametrize("show_secret", [True, False])
 async def test_no_key_that_was_taken_is_held_in_memory(*, show_secret: bool) -> None:
-    results = sinks.Results(sinks.printed(show_secret=show_secret), show_secret)
+    taking = results.Results(results.printed(show_secret=show_secret), show_secret)
     taken = Handed(ref="r", name="n", hash="ab" * 32, key="sk-or-v1-c0")
-    await results.take(taken)
+    await taking.take(taken)
     there = weakref.ref(taken)
     del taken
     gc.collect()
@@ -292,7 +286,7 @@ def full_after(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     monkeypatch.setattr(os, "write", limited)
 
 
-async def _take_all(taker: TextTaker) -> None:
+async def _take_all(taker: TextSink) -> None:
     for each in LINES:
         await taker.take(each)
 
@@ -312,7 +306,7 @@ async def test_a_full_file_below_standard_output_ends_with_a_whole_line(
         with path.open(mode, newline="") as out, monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", out)
             full_after(patch, room)
-            taker = TextTaker(writer(format, WholeLines().write), lambda: None)
+            taker = TextSink(writer(format, WholeLines().write), lambda: None)
             with pytest.raises(CommandError, match="whole line") as caught:
                 await _take_all(taker)
         assert path.read_bytes().decode() == whole

@@ -14,7 +14,8 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter, JournalError, OpenRouterError
 from openrouter_keys.cli.exit_codes import CommandError
-from openrouter_keys.cli.secrets.handover import Handed, SecretFormat, new_file
+from openrouter_keys.cli.secrets.formats import Handed, SecretFormat
+from openrouter_keys.cli.secrets.sinks import new_file
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.rotation.stored import stored

@@ -14,14 +14,8 @@ from cyclopts import Group, Parameter
 from openrouter_keys._protocol.drift import mismatches
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.handover import (
-    Handed,
-    SecretFormat,
-    Taker,
-    TextTaker,
-    WholeLines,
-    writer,
-)
+from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, writer
+from openrouter_keys.cli.secrets.sinks import Sink, TextSink, WholeLines
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.text import printable
@@ -72,8 +66,8 @@ async def export(
         await _refuse_nothing(found, unseal)
         to.refuse_pipe()
         with to.opened(None, whole=True) as opened:
-            taker = opened or _printed(to.format)
-            exported, missing = await _hand_over(found, taker, unseal)
+            sink = opened or _printed(to.format)
+            exported, missing = await _hand_over(found, sink, unseal)
     where = f" to {to.secret_file}" if to.secret_file else ""
     without = f"; {_without(missing)}" if missing else ""
     say(f"exported {keys(exported)}{where}{without}")
@@ -87,20 +81,18 @@ def _as_asked(to: Destination, out: Lines) -> Destination:
     return evolve(to, secret_format="jsonl" if out.jsonl else "csv")
 
 
-def _printed(format: SecretFormat) -> TextTaker:
+def _printed(format: SecretFormat) -> TextSink:
     output = WholeLines()
     # Let no name steer a terminal.
     show = _shown if sys.stdout.isatty() else str
-    return TextTaker(writer(format, lambda line: output.write(show(line))), lambda: None)
+    return TextSink(writer(format, lambda line: output.write(show(line))), lambda: None)
 
 
 def _shown(line: str) -> str:
     return printable(line.rstrip("\r\n")) + "\n"
 
 
-async def _hand_over(
-    found: Journal, taker: Taker, unseal: Unseal | None
-) -> tuple[int, Counter[str]]:
+async def _hand_over(found: Journal, sink: Sink, unseal: Unseal | None) -> tuple[int, Counter[str]]:
     exported, missing = 0, Counter[str]()
     async for entry in found.every():
         key = _secret(entry, unseal) if _is_as_asked(entry) else None
@@ -110,7 +102,7 @@ async def _hand_over(
             handed = Handed(
                 ref=entry.ref, name=entry.name, hash=entry.hash, key=key, state=entry.state
             )
-            await taker.take(handed)
+            await sink.take(handed)
             exported += 1
     return exported, missing
 

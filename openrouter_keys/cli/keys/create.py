@@ -16,7 +16,8 @@ from openrouter_keys.cli.exit_codes import FAILED, CommandError, UsageError
 from openrouter_keys.cli.keys.delete import NOT_DELETED
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.handover import Handed, Taker
+from openrouter_keys.cli.secrets.formats import Handed
+from openrouter_keys.cli.secrets.sinks import Sink
 from openrouter_keys.cli.secrets.sources import read_secret
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import command, say, write
@@ -81,10 +82,10 @@ async def create(
         print_json(_shown(request))
         return 0
     to.refuse_pipe()
-    with to.opened(None, otherwise="raw") as taker:
+    with to.opened(None, otherwise="raw") as sink:
         async with connection.client() as client:
             made = await _made_or_undone(client, request, on_unknown)
-            await _hand_over(client.api_keys, made, taker, out)
+            await _hand_over(client.api_keys, made, sink, out)
     return FAILED if made.problem else 0
 
 
@@ -145,18 +146,18 @@ async def _made(
     return _Made(handed, answer)
 
 
-async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, taker: Taker | None, out: Output) -> None:
+async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, sink: Sink | None, out: Output) -> None:
     """Hand the secret over; if nobody takes it, delete the key again."""
     try:
-        if taker is None:
+        if sink is None:
             _print_secret(made, out)
         else:
-            await taker.take(made.handed)
+            await sink.take(made.handed)
     except (Exception, asyncio.CancelledError) as error:  # whatever it is, nobody took the secret
         why = _why(error)
         undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
         raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
-    if taker is not None:
+    if sink is not None:
         _print_answer(made, out)
     if made.problem:
         say(made.problem)

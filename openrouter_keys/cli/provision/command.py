@@ -21,10 +21,10 @@ from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.cli.provision.plan_view import show
 from openrouter_keys.cli.runs.options import Bounds, Pace
 from openrouter_keys.cli.runs.outcome import Outcome
+from openrouter_keys.cli.runs.rescue import Keeping
+from openrouter_keys.cli.runs.results import results_of
 from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.rescue import Keeping
-from openrouter_keys.cli.secrets.sinks import results_of
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
 from openrouter_keys.cli.specs.rows import FIELDS
@@ -87,7 +87,7 @@ def provision(
     path = _journal_of(file, journal)
     there = _there(path)
     with spec_file(file, format) as specs:
-        excess = bounds.excess(specs.sums)
+        excess = bounds.excess(specs.totals)
         if plan:
             code = asyncio.run(_show_plan(specs, there, connection, out))
             return code if excess is None else _told(f"{excess}: a run would refuse to begin")

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import Factory, define, frozen
 
-from openrouter_keys.cli.sums import Sums
+from openrouter_keys.cli.specs.totals import Totals
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.errors import JSON, PlanChangedError
 from openrouter_keys.journal.entries import CHUNK
@@ -60,7 +60,7 @@ class Plan:
     """
 
     actions: Counter[str] = Factory(Counter[str])
-    new: Sums = Factory(Sums)
+    new: Totals = Factory(Totals)
     first_changed: Step | None = None
 
     def add(self, step: Step) -> None:

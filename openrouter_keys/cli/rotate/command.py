@@ -9,9 +9,9 @@ from cyclopts import Parameter
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.rotate.finish import finish_rotation, show_due
-from openrouter_keys.cli.rotate.order import Order, is_there, stored
-from openrouter_keys.cli.rotate.start import make_twins
+from openrouter_keys.cli.rotate.replace import make_replacements
+from openrouter_keys.cli.rotate.request import Request, is_there, stored
+from openrouter_keys.cli.rotate.retire import finish_rotation, show_due
 from openrouter_keys.cli.rotate.view import changes, problems_of, show
 from openrouter_keys.cli.runs.options import Pace, check_recipient
 from openrouter_keys.cli.secrets.destination import Destination
@@ -89,7 +89,7 @@ async def rotate(
     check_recipient(recipient)
     if not (hashes or journal or finish or status):
         raise UsageError(_NOTHING)
-    order = Order(
+    request = Request(
         hashes=hashes,
         journal=_journal(journal, needed=not (dry_run and hashes)),
         budget=budget,
@@ -101,17 +101,17 @@ async def rotate(
         to=to,
         out=out,
     )
-    _refuse_senseless(order, finish=finish, status=status)
+    _refuse_senseless(request, finish=finish, status=status)
     if status:
-        return await _show_status(order)
+        return await _show_status(request)
     if finish and dry_run:
-        return await show_due(order)
-    order = evolve(order, hashes=hashes_given(hashes, connection))
+        return await show_due(request)
+    request = evolve(request, hashes=hashes_given(hashes, connection))
     async with connection.client() as client:
         if finish:
-            return await finish_rotation(client, order)
-        order = evolve(order, hashes=await _whole(client, order))
-        return await (_plan(client, order) if dry_run else make_twins(client, order))
+            return await finish_rotation(client, request)
+        request = evolve(request, hashes=await _whole(client, request))
+        return await (_plan(client, request) if dry_run else make_replacements(client, request))
 
 
 def _journal(journal: str | None, *, needed: bool) -> Path:
@@ -121,57 +121,57 @@ def _journal(journal: str | None, *, needed: bool) -> Path:
     return Path(journal or "")
 
 
-def _refuse_senseless(order: Order, *, finish: bool, status: bool) -> None:
-    to = order.to
+def _refuse_senseless(request: Request, *, finish: bool, status: bool) -> None:
+    to = request.to
     if finish or status:
-        if order.hashes or order.hands_over:
+        if request.hashes or request.hands_over:
             word = "--finish" if finish else "--status"
             raise UsageError(f"{word} takes no hashes, and hands no secrets over")
-    elif not order.hashes and not is_there(order.journal):
-        message = f"{order.journal} is not there to be gone on with: give the hashes of keys"
+    elif not request.hashes and not is_there(request.journal):
+        message = f"{request.journal} is not there to be gone on with: give the hashes of keys"
         raise UsageError(message)
-    if order.grace is not None and not (order.hands_over or finish):
+    if request.grace is not None and not (request.hands_over or finish):
         raise UsageError(_NOBODY)
-    if to.show_secret and not order.out.jsonl:
+    if to.show_secret and not request.out.jsonl:
         raise UsageError("--show-secret goes with --jsonl")
     if to.show_secret and (to.secret_file or to.to_command):
         message = "give --show-secret, --secret-file or --to-command, not two of them"
         raise UsageError(message)
 
 
-async def _whole(client: AsyncOpenRouter, order: Order) -> list[str]:
+async def _whole(client: AsyncOpenRouter, request: Request) -> list[str]:
     """Complete the hashes; those of old keys that are gone stand in the journal alone."""
-    known, given = await order.known(), list[str]()
-    for each in order.hashes:
+    known, given = await request.known(), list[str]()
+    for each in request.hashes:
         alike = [hash for hash in known if len(each) >= _BEGINNING and hash.startswith(each)]
         given.append(alike[0] if len(alike) == 1 else each)
     return [*dict.fromkeys(await whole_hashes(client, given))]
 
 
-async def _show_status(order: Order) -> int:
-    rotations = await stored(order.journal)
-    await show(rotations, order.out)
+async def _show_status(request: Request) -> int:
+    rotations = await stored(request.journal)
+    await show(rotations, request.out)
     for line in problems_of(rotations):
         say(line)
     return DONE
 
 
-async def _plan(client: AsyncOpenRouter, order: Order) -> int:
-    known = await order.known()
+async def _plan(client: AsyncOpenRouter, request: Request) -> int:
+    known = await request.known()
     new = await client.plan_rotation(
-        [hash for hash in order.hashes if hash not in known],
-        budget=order.budget,
-        concurrency=order.pace.concurrency,
-        rate=order.pace.rate,
+        [hash for hash in request.hashes if hash not in known],
+        budget=request.budget,
+        concurrency=request.pace.concurrency,
+        rate=request.pace.rate,
     )
     planned = {**known, **{rotation.hash: rotation for rotation in new}}
-    wanted = [planned[hash] for hash in order.hashes] or [*known.values()]
-    await show(wanted, order.out)
+    wanted = [planned[hash] for hash in request.hashes] or [*known.values()]
+    await show(wanted, request.out)
     refused = [rotation for rotation in new if rotation.state is RotationState.REFUSED]
     for line in problems_of(refused):
         say(line)
     made = (RotationState.PLANNED, RotationState.MADE)
     count = keys(sum(rotation.state in made for rotation in wanted))
-    order.tell(f"would rotate {count}")
-    order.tell(changes(wanted))
+    request.tell(f"would rotate {count}")
+    request.tell(changes(wanted))
     return SOME_FAILED if refused else DONE

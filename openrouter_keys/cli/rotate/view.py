@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, SOME_FAILED
-from openrouter_keys.cli.rotate.order import Order
+from openrouter_keys.cli.rotate.request import Request
 from openrouter_keys.cli.runs.outcome import SHOWN, export_command, listed
 from openrouter_keys.cli.terminal.messages import command, keys, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
@@ -139,37 +139,37 @@ def _key(hash: str, name: str | None) -> str:
     return hash if name is None else f"{hash[:_SHORT]} {name!r}"
 
 
-def ended(report: RotationReport, rotations: Sequence[Rotation], order: Order) -> int:
+def ended(report: RotationReport, rotations: Sequence[Rotation], request: Request) -> int:
     """Tell how it went and what is left to do, and return the exit code.
 
     Args:
         report: what to tell.
         rotations: of the keys that it is about.
-        order: what was asked for.
+        request: what was asked for.
     """
     for line in _problems(report, rotations):
         say(line)
     if report.exhausted is not None:
         say(f"stopped: {report.exhausted}")
     told = str(report)
-    tell = order.tell if report.ok else say
+    tell = request.tell if report.ok else say
     tell("nothing is left to do" if told == "nothing" else told)
-    for line in _left(report, order):
-        order.tell(line)
+    for line in _left(report, request):
+        request.tell(line)
     if report.ok:
         return DONE
     unproven = report.provision is not None and report.provision.unproven
     return IN_DOUBT if report.in_doubt or unproven else SOME_FAILED
 
 
-def _left(report: RotationReport, order: Order) -> Iterator[str]:
-    journal = str(order.journal)
+def _left(report: RotationReport, request: Request) -> Iterator[str]:
+    journal = str(request.journal)
     if report.pending:
         yield f"go on with: {command('rotate', '--journal', journal)}"
-    if order.to.secret_file and not report.rotated:
-        yield f"no new secret was handed over, so {order.to.secret_file} was not made"
-    if report.rotated and not order.hands_over:
-        export = export_command(order.journal)
+    if request.to.secret_file and not report.rotated:
+        yield f"no new secret was handed over, so {request.to.secret_file} was not made"
+    if report.rotated and not request.hands_over:
+        export = export_command(request.journal)
         yield f"the new secrets are in the journal; take them out with: {export}"
     if report.waiting > report.pending:
         finish = command("rotate", "--finish", "--journal", journal)

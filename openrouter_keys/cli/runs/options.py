@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 from openrouter_keys._inputs import checks
 from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys.cli.exit_codes import UsageError
-from openrouter_keys.cli.sums import Sums, dollars, exact
+from openrouter_keys.cli.specs.totals import Totals, dollars, exact
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.values import Duration, Flag
 from openrouter_keys.errors import InvalidArgumentError
@@ -69,22 +69,22 @@ class Bounds:
         _check_bound("--max-total-limit", self.max_total_limit)
         check_recipient(self.recipient)
 
-    def excess(self, sums: Sums) -> str | None:
+    def excess(self, totals: Totals) -> str | None:
         """Return what is beyond `--max-total-limit`, as the library will count; None: nothing is.
 
         Args:
-            sums: what all specs ask for, those of keys that are there already too.
+            totals: what all specs ask for, those of keys that are there already too.
         """
         if self.max_total_limit is None:
             return None
         bound = exact(self.max_total_limit)
         most = f"--max-total-limit {bound.normalize():f}"
-        if sums.without_limit:
-            have = "has" if sums.without_limit == 1 else "have"
-            return f"{keys(sums.without_limit)} {have} no limit, and {most} needs one of each"
-        if sums.total <= bound:
+        if totals.without_limit:
+            have = "has" if totals.without_limit == 1 else "have"
+            return f"{keys(totals.without_limit)} {have} no limit, and {most} needs one of each"
+        if totals.total <= bound:
             return None
-        added = f"the limits of the file's {keys(sums.count)} add up to {dollars(sums.total)}"
+        added = f"the limits of the file's {keys(totals.count)} add up to {dollars(totals.total)}"
         return f"{added}, beyond {most}, where keys made before count too"
 
 

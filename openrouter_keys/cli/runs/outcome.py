@@ -18,9 +18,9 @@ from openrouter_keys.cli.exit_codes import (
     CommandError,
     code_of,
 )
-from openrouter_keys.cli.secrets.handover import free_name
-from openrouter_keys.cli.secrets.rescue import Keeping, Rescue, handed_of, rescue
-from openrouter_keys.cli.secrets.sinks import Results
+from openrouter_keys.cli.runs.rescue import Keeping, Rescue, handed_of, rescue
+from openrouter_keys.cli.runs.results import Results
+from openrouter_keys.cli.secrets.sinks import free_name
 from openrouter_keys.cli.terminal.messages import command, keys, say
 from openrouter_keys.errors import (
     JSON,
@@ -85,8 +85,8 @@ class Outcome:
             return
         handed = [*map(handed_of, self.report.undelivered)]
         if handed:
-            taker = results if self.keeping.to.hands_over else None
-            self.rescued = await rescue(handed, self.keeping, taker)
+            sink = results if self.keeping.to.hands_over else None
+            self.rescued = await rescue(handed, self.keeping, sink)
 
     # --- interrupted ---
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from openrouter_keys.cli.exit_codes import BROKEN_PIPE
 from openrouter_keys.cli.runs.outcome import Outcome
-from openrouter_keys.cli.secrets.sinks import Results
+from openrouter_keys.cli.runs.results import Results
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.progress import Progress
 from openrouter_keys.cli.terminal.warnings import warnings_to

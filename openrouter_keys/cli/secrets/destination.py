@@ -9,14 +9,8 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys.cli.exit_codes import UsageError
-from openrouter_keys.cli.secrets.handover import (
-    CommandTaker,
-    SecretFormat,
-    Taker,
-    check_new,
-    format_of,
-    new_file,
-)
+from openrouter_keys.cli.secrets.formats import SecretFormat, format_of
+from openrouter_keys.cli.secrets.sinks import ProgramSink, Sink, check_new, new_file
 from openrouter_keys.cli.values import File, Flag
 
 _GROUP: Final = Group("Secrets", sort_key=80)
@@ -76,7 +70,7 @@ class Destination:
         otherwise: SecretFormat = "csv",
         durable: bool = False,
         whole: bool = False,
-    ) -> Generator[Taker | _Standard]:
+    ) -> Generator[Sink | _Standard]:
         """Open what takes the secrets: a new file, a program, or else what is given.
 
         Args:
@@ -105,10 +99,10 @@ class Destination:
             hint = "give --show-secret, or --secret-file FILE"
             raise UsageError(f"secrets would go into a pipe: {hint}")
 
-    def command(self) -> CommandTaker | None:
+    def command(self) -> ProgramSink | None:
         """Return the program; None: none was asked for.
 
         Raises:
             CommandError: it cannot be read as one, or there is no such program.
         """
-        return None if self.to_command is None else CommandTaker.of(self.to_command)
+        return None if self.to_command is None else ProgramSink.of(self.to_command)

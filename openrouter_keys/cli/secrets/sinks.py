@@ -1,87 +1,263 @@
-"""What a run hands its keys to: one at a time, and none after the first that was not taken."""
+"""Where secrets go: a new private file, or another program's standard input, one at a time."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+import os
+import shlex
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol, TextIO
 
-from attrs import asdict, define, field
+from attrs import define, field, frozen
 
-from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.handover import Handed, Taker, TextTaker, WholeLines
-from openrouter_keys.cli.terminal.text import as_json
-from openrouter_keys.journal.schema import State
-from openrouter_keys.provisioning.report import ProvisionResult
+from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, encodable, writer
+from openrouter_keys.cli.terminal.messages import counted
+from openrouter_keys.journal.files import sync_folder
+
+
+class Sink(Protocol):
+    """Takes keys."""
+
+    async def take(self, handed: Handed, /) -> None:
+        """Take a key: once this returns, it is taken.
+
+        Raises:
+            CommandError: it is not.
+        """
+
+
+@frozen
+class TextSink:
+    """Writes each key to an open text."""
+
+    write: Callable[[Handed], object]
+    flush: Callable[[], object]
+
+    async def take(self, handed: Handed, /) -> None:
+        """Write it down; it survives this process from then on."""
+        try:
+            self.write(handed)
+            self.flush()
+        except BrokenPipeError:
+            raise  # nobody reads any more: that is no failure of ours
+        except OSError as error:
+            raise CommandError(f"cannot write the secret: {error.strerror}") from error
 
 
 @define
-class Results:
-    """Hands each key of a run over, as its `on_result`.
+class WholeLines:
+    """Writes lines to standard output, each in one go, past the buffer of `sys.stdout`.
 
-    Args:
-        taker: who takes them.
-        takes_secrets: whether who takes a key gets its secret: `provision` asks for it.
+    Of a line that did not fit, what was written is taken back where that can be done: at the end
+    of a file. A buffer would write the rest at some later time, or half of another line.
     """
 
-    _taker: Taker
-    takes_secrets: bool = True
-    _turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
-    _failure: Exception | None = field(default=None, init=False)
+    _lines: int = 0
 
-    async def __call__(self, result: ProvisionResult) -> None:
-        """Hand a key over.
+    def write(self, line: str) -> None:
+        """Write a line.
 
         Raises:
-            CommandError: it was not taken, or an earlier one was not; the next run hands it over.
+            OSError: it was not written; the text says what is there.
         """
-        await self.take(
-            Handed(
-                ref=result.ref,
-                name=result.spec.name,
-                hash=result.data.hash,
-                key=result.key,
-                state=State.SETTLED,
-            )
-        )
+        descriptor = _descriptor()
+        if descriptor is None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        else:
+            self._write(descriptor, line.encode(errors="backslashreplace"))
+        self._lines += 1
 
-    async def take(self, handed: Handed) -> None:
-        """Hand a key over that the run itself could not; see above."""
-        async with self._turn:
-            if self._failure is not None:
-                raise self._failure
-            try:
-                await self._taker.take(handed)
-            except Exception as error:
-                self._failure = error
-                raise
+    def _write(self, descriptor: int, line: bytes) -> None:
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(descriptor, line[written:])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            has = f"{counted(self._lines, 'whole line')} before it"
+            if written and not _taken_back(descriptor, written):
+                has += ", and a part of one after them, which is to be thrown away"
+            elif not self._lines:
+                has = "nothing of them"
+            raise OSError(error.errno, f"{error.strerror}; standard output has {has}") from None
 
 
-def printed(*, show_secret: bool) -> TextTaker:
-    """Return what prints a line of JSON for each key.
+def _descriptor() -> int | None:
+    """Return where standard output goes; None: to a terminal, or to what stands in for it."""
+    try:
+        return None if sys.stdout.isatty() else sys.stdout.fileno()
+    except OSError:
+        return None
+
+
+def _taken_back(descriptor: int, written: int) -> bool:
+    """Cut the last bytes off a file, if nothing else was written behind them."""
+    with suppress(OSError):
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == found.st_size:
+            os.ftruncate(descriptor, found.st_size - written)
+            os.lseek(descriptor, -written, os.SEEK_CUR)
+            return True
+    return False
+
+
+@define
+class ProgramSink:
+    """Runs a program for each key, one at a time, with the secret on its standard input.
+
+    It gets `OPENROUTER_KEY_REF`, `OPENROUTER_KEY_NAME` and `OPENROUTER_KEY_HASH` in its
+    environment, and no management key.
 
     Args:
-        show_secret: with its secret.
+        words: the program and its arguments; no shell reads them.
     """
-    output = WholeLines()
 
-    def write(handed: Handed) -> None:
-        line = asdict(handed)
-        if not show_secret:
-            del line["key"]
-        output.write(as_json(line) + "\n")
+    words: tuple[str, ...]
+    _turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
 
-    return TextTaker(write, lambda: None)
+    @classmethod
+    def of(cls, command: str) -> "ProgramSink":
+        """Make one of a command line.
+
+        Raises:
+            CommandError: it cannot be read as one, or there is no such program.
+        """
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise UsageError(f"--to-command: {error}") from error
+        if not words:
+            raise UsageError("--to-command: give a program and its arguments")
+        if shutil.which(words[0]) is None:
+            problem = f"--to-command: there is no program {words[0]!r}"
+            raise UsageError(f"{problem}; no shell reads this: sh -c '...' has one")
+        return cls(words)
+
+    async def take(self, handed: Handed, /) -> None:
+        """Run the program; it has taken the key if it exits with 0."""
+        async with self._turn:
+            code = await self._run(handed)
+        if code:
+            taken = f"did not take the key {handed.ref or handed.name!r}"
+            raise CommandError(f"{self.words[0]} exited with {code} and {taken}")
+
+    async def _run(self, handed: Handed) -> int:
+        line = f"{encodable(handed.key)}\n".encode()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.words,
+                stdin=asyncio.subprocess.PIPE,
+                # What it prints is no data of ours.
+                stdout=2,
+                env=_environment(handed),
+                # A Ctrl-C is for us: what was begun for a key is finished.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise UsageError(f"cannot run {self.words[0]}: {error.strerror}") from error
+        await process.communicate(line)
+        return await process.wait()
+
+
+def _environment(handed: Handed) -> dict[str, str]:
+    known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
+    ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
+    return ours | {f"OPENROUTER_KEY_{name}": _held(value) for name, value in known.items()}
+
+
+def _held(text: str) -> str:
+    """Return a text as an environment can hold it: no NUL, and escapes for what cannot be said."""
+    encoding = sys.getfilesystemencoding()
+    return text.replace("\0", "").encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
-def results_of(to: Destination, *, lines: bool, durable: bool = False) -> Generator[Results | None]:
-    """Open what takes the secrets; None: the journal is enough.
+def new_file(
+    path: str, format: SecretFormat, *, durable: bool = False, whole: bool = False
+) -> Generator[TextSink]:
+    """Make a private file that takes keys, each whole; one that took none is removed again.
 
     Args:
-        to: where they go.
-        lines: to standard output, if nowhere else.
-        durable: what was taken must not be lost with the power, since no journal has it.
+        path: a file that is not there yet.
+        format: what is written into it.
+        durable: a key that was taken is on the disk, and not on its way there.
+        whole: a file that could not be finished is removed, too.
+
+    Raises:
+        CommandError: it is there, or cannot be made or written.
     """
-    standard = printed(show_secret=to.show_secret) if lines else None
-    with to.opened(standard, durable=durable) as taker:
-        shows = taker is not standard or to.show_secret
-        yield None if taker is None else Results(taker, shows)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise UsageError(_taken(path)) from error
+    except OSError as error:
+        raise UsageError(f"cannot make {path}: {error.strerror}") from error
+    # What was taken, in bytes: after a line that did not fit, the file ends where that began.
+    keep, taken, spare = False, 0, os.dup(descriptor)
+    try:
+        with _text_of(descriptor) as file:
+            if durable:
+                sync_folder(os.path.abspath(path))
+            write = writer(format, file.write)
+
+            def flush() -> None:
+                nonlocal keep, taken
+                file.flush()
+                if durable:
+                    os.fsync(descriptor)
+                taken = os.fstat(descriptor).st_size
+                keep = not whole
+
+            yield TextSink(write, flush)
+            file.flush()
+            os.fsync(descriptor)
+        keep = keep or whole
+    except BaseException:
+        os.ftruncate(spare, taken)
+        raise
+    finally:
+        os.close(spare)
+        if not keep:
+            os.unlink(path)
+
+
+def check_new(path: str) -> None:
+    """Refuse a file that could not be made, before anything else is done.
+
+    Raises:
+        CommandError: it is there, or its folder is not.
+    """
+    if os.path.lexists(path):
+        raise UsageError(_taken(path))
+    if not Path(path).parent.is_dir():
+        raise UsageError(f"cannot make {path}: there is no folder {Path(path).parent}")
+
+
+def free_name(path: str) -> str:
+    """Return a file's path, or one like it of a file that is not there yet: `keys-2.csv`."""
+    given, number = Path(path), 1
+    free = given
+    while os.path.lexists(free):
+        number += 1
+        free = given.with_name(f"{given.stem}-{number}{given.suffix}")
+    return str(free)
+
+
+def _taken(path: str) -> str:
+    return f"{path} is there already: give a new file, such as {free_name(path)}"
+
+
+@contextmanager
+def _text_of(descriptor: int) -> Generator[TextIO]:
+    """Write to a file that is open, and close it."""
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+    except OSError as error:
+        raise CommandError(f"cannot write the keys: {error.strerror}") from error

@@ -20,7 +20,7 @@ from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.csv_rows import csv_rows
 from openrouter_keys.cli.specs.documents import json_rows, jsonl_rows, yaml_rows
 from openrouter_keys.cli.specs.rows import Row
-from openrouter_keys.cli.sums import Sums
+from openrouter_keys.cli.specs.totals import Totals
 from openrouter_keys.journal.specs import KeySpec
 
 FileFormat: TypeAlias = Literal["csv", "json", "jsonl", "yaml"]
@@ -64,16 +64,16 @@ class SpecFile:
 
     Attributes:
         name: what it is called in errors.
-        sums: what it asks for in all.
+        totals: what it asks for in all.
     """
 
     name: str
     _format: FileFormat
     _file: BinaryIO
-    sums: Sums = field(factory=Sums, init=False)
+    totals: Totals = field(factory=Totals, init=False)
 
     def __len__(self) -> int:
-        return self.sums.count
+        return self.totals.count
 
     def __iter__(self) -> Iterator[KeySpec]:
         return (row.spec() for row in self._rows())
@@ -90,12 +90,12 @@ class SpecFile:
             spec = row.spec()
             doubtful = doubtful or hash(spec.ref) in seen
             seen.add(hash(spec.ref))
-            self.sums.add(spec)
+            self.totals.add(spec)
             if spec.external is not None and spec.external.api_key is not None:
                 self._refuse_readable(row)
         if doubtful:
             self._refuse_twins()
-        if not self.sums.count:
+        if not self.totals.count:
             raise UsageError(f"{self.name} has no keys in it: add one, with a name")
 
     def _refuse_twins(self) -> None:

@@ -9,7 +9,8 @@ from attrs import asdict, frozen
 
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.handover import Handed, Taker, free_name
+from openrouter_keys.cli.secrets.formats import Handed
+from openrouter_keys.cli.secrets.sinks import Sink, free_name
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.text import as_json
 from openrouter_keys.journal.encryption import sealing
@@ -70,7 +71,7 @@ def handed_of(key: UndeliveredKey) -> Handed:
     return Handed(ref=key.ref, name="", hash=key.hash, key=key.key, state=State.MADE)
 
 
-async def rescue(handed: Sequence[Handed], keeping: Keeping, taker: Taker | None) -> Rescue:
+async def rescue(handed: Sequence[Handed], keeping: Keeping, sink: Sink | None) -> Rescue:
     """Save secrets in a new private file, or else where the run's other secrets go.
 
     Whoever wanted no secret to be stored gets no file, and who wanted them sealed a sealed one;
@@ -79,10 +80,10 @@ async def rescue(handed: Sequence[Handed], keeping: Keeping, taker: Taker | None
     Args:
         handed: the keys.
         keeping: where the run's secrets are kept and go.
-        taker: who takes them; None: nobody does.
+        sink: who takes them; None: nobody does.
     """
     file = _saved(handed, keeping)
-    lost = [] if file is not None else [each.hash for each in await _untaken(handed, taker)]
+    lost = [] if file is not None else [each.hash for each in await _untaken(handed, sink)]
     return Rescue(count=len(handed), file=file, lost=lost)
 
 
@@ -118,14 +119,14 @@ def _write(file: str, content: bytes) -> None:
         raise
 
 
-async def _untaken(handed: Sequence[Handed], taker: Taker | None) -> Sequence[Handed]:
+async def _untaken(handed: Sequence[Handed], sink: Sink | None) -> Sequence[Handed]:
     """Hand keys over, and return those that were not taken."""
-    if taker is None:
+    if sink is None:
         return handed
     left: list[Handed] = []
     for each in handed:
         try:
-            await taker.take(each)
+            await sink.take(each)
         except (CommandError, OSError):
             left.append(each)
     return left

@@ -14,7 +14,7 @@ _PERIODS: Final = {"daily": "a day", "weekly": "a week", "monthly": "a month", O
 
 
 @define
-class Sums:
+class Totals:
     """Adds up what specs ask for.
 
     Attributes:

@@ -7,8 +7,8 @@ from attrs import frozen
 
 from openrouter_keys.cli.runs.options import Pace
 from openrouter_keys.cli.runs.outcome import Outcome
+from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.rescue import Keeping
 from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.journal.journal import Journal
@@ -18,7 +18,7 @@ from openrouter_keys.rotation.settings import BudgetRule
 
 
 @frozen(kw_only=True)
-class Order:
+class Request:
     """What was asked for; the options of `rotate` say what each means."""
 
     hashes: Sequence[str]

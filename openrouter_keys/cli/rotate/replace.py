@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from attrs import evolve
 
 from openrouter_keys.cli.rotate.countdown import in_words
-from openrouter_keys.cli.rotate.finish import interrupted, retire
-from openrouter_keys.cli.rotate.order import Order
+from openrouter_keys.cli.rotate.request import Request
+from openrouter_keys.cli.rotate.retire import interrupted, retire
 from openrouter_keys.cli.rotate.view import ended, show
+from openrouter_keys.cli.runs.results import results_of
 from openrouter_keys.cli.runs.run import run
-from openrouter_keys.cli.secrets.sinks import results_of
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import confirm
@@ -21,47 +21,47 @@ from openrouter_keys.rotation.replacement import refused
 from openrouter_keys.rotation.report import Rotation, RotationReport, RotationState
 
 
-async def make_twins(client: AsyncOpenRouter, order: Order) -> int:
+async def make_replacements(client: AsyncOpenRouter, request: Request) -> int:
     """Make the twins, retire the old keys if there is a grace, and return the exit code.
 
     Raises:
         CommandError: the grace was not agreed to; nothing was done.
     """
-    if order.grace is not None:
-        what = f"rotate {keys(len(order.hashes))}" if order.hashes else "go on"
-        when = f"{in_words(order.grace)} later" if order.grace else "at once"
-        confirm(f"{what}, and delete the old keys {when}", yes=order.yes)
-    before = await order.known()
-    report = await _make(client, order)
+    if request.grace is not None:
+        what = f"rotate {keys(len(request.hashes))}" if request.hashes else "go on"
+        when = f"{in_words(request.grace)} later" if request.grace else "at once"
+        confirm(f"{what}, and delete the old keys {when}", yes=request.yes)
+    before = await request.known()
+    report = await _make(client, request)
     if isinstance(report, int):
         return report
-    if order.grace is not None:
-        order.tell(str(report))
+    if request.grace is not None:
+        request.tell(str(report))
         try:
-            report = _together(report, await retire(client, order, order.grace))
+            report = _together(report, await retire(client, request, request.grace))
         except asyncio.CancelledError:
-            return interrupted(order)
-    return await _end(report, order, before)
+            return interrupted(request)
+    return await _end(report, request, before)
 
 
-async def _make(client: AsyncOpenRouter, order: Order) -> RotationReport | int:
+async def _make(client: AsyncOpenRouter, request: Request) -> RotationReport | int:
     async def start(see: Callable[[ProvisionProgress], None]) -> RotationReport:
         return await client.rotate(
-            order.hashes,
-            journal=order.journal,
+            request.hashes,
+            journal=request.journal,
             on_result=results,
-            budget=order.budget,
-            concurrency=order.pace.concurrency,
-            rate=order.pace.rate,
+            budget=request.budget,
+            concurrency=request.pace.concurrency,
+            rate=request.pace.rate,
             on_progress=see,
-            quiet_period=order.pace.quiet_period or 0.0,
-            recipient=order.recipient,
+            quiet_period=request.pace.quiet_period or 0.0,
+            recipient=request.recipient,
         )
 
     # A bar would get in the way of what goes to the same terminal.
-    bar = not (order.to.show_secret and sys.stdout.isatty())
-    with results_of(order.to, lines=order.to.show_secret) as results:
-        return await run(start, order.outcome, progress_of(quiet=order.quiet, bar=bar), results)
+    bar = not (request.to.show_secret and sys.stdout.isatty())
+    with results_of(request.to, lines=request.to.show_secret) as results:
+        return await run(start, request.outcome, progress_of(quiet=request.quiet, bar=bar), results)
 
 
 def _together(made: RotationReport, retired: RotationReport) -> RotationReport:
@@ -77,18 +77,18 @@ def _together(made: RotationReport, retired: RotationReport) -> RotationReport:
     )
 
 
-async def _end(report: RotationReport, order: Order, before: Mapping[str, Rotation]) -> int:
-    shown = await _touched(report, order, before)
-    if not order.to.show_secret:
-        await show(shown, order.out, report)
-    return ended(report, shown, order)
+async def _end(report: RotationReport, request: Request, before: Mapping[str, Rotation]) -> int:
+    shown = await _touched(report, request, before)
+    if not request.to.show_secret:
+        await show(shown, request.out, report)
+    return ended(report, shown, request)
 
 
 async def _touched(
-    report: RotationReport, order: Order, before: Mapping[str, Rotation]
+    report: RotationReport, request: Request, before: Mapping[str, Rotation]
 ) -> list[Rotation]:
     """Return what this call was about: what it was given, and what was not through before it."""
-    now, wanted = await order.known(), {*order.hashes}
+    now, wanted = await request.known(), {*request.hashes}
     done = {hash for hash, each in before.items() if each.state is RotationState.DELETED}
     told = [each for hash, each in now.items() if hash in wanted or hash not in done]
     # What cannot be rotated is in no journal.

@@ -7,7 +7,7 @@ from typing import Final
 
 from openrouter_keys.cli.exit_codes import DONE
 from openrouter_keys.cli.rotate.countdown import counted_down, last_due
-from openrouter_keys.cli.rotate.order import Order, holding, stored
+from openrouter_keys.cli.rotate.request import Request, holding, stored
 from openrouter_keys.cli.rotate.view import changes, ended, preview, show
 from openrouter_keys.cli.runs.outcome import export_command
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
@@ -21,48 +21,48 @@ _STOPPING: Final = "stopping: what is under way is finished; Ctrl-C again stops 
 _DUE: Final = (RotationState.HANDED_OVER, RotationState.DISABLED)
 
 
-async def show_due(order: Order) -> int:
+async def show_due(request: Request) -> int:
     """Show which old keys would be deleted."""
-    due = await _due(order)
-    await show(due, order.out)
-    order.tell(f"would delete {keys(len(due))}")
-    order.tell(changes(due))
+    due = await _due(request)
+    await show(due, request.out)
+    request.tell(f"would delete {keys(len(due))}")
+    request.tell(changes(due))
     return DONE
 
 
-async def finish_rotation(client: AsyncOpenRouter, order: Order) -> int:
+async def finish_rotation(client: AsyncOpenRouter, request: Request) -> int:
     """Retire the old keys, and return the exit code.
 
     Raises:
         CommandError: it was not agreed to; nothing was done.
         JournalError: the journal cannot be read.
     """
-    due = await _due(order)
-    if due and not order.yes and sys.stderr.isatty():
+    due = await _due(request)
+    if due and not request.yes and sys.stderr.isatty():
         preview(due)
-    held = await holding(order.journal) & {rotation.hash for rotation in due}
+    held = await holding(request.journal) & {rotation.hash for rotation in due}
     where = "whose twins were handed over"
     if held:
-        order.tell(_unsure(order, len(held)))
-        where = f"whose new secrets may be nowhere but in {order.journal}"
+        request.tell(_unsure(request, len(held)))
+        where = f"whose new secrets may be nowhere but in {request.journal}"
     if due:
-        confirm(f"delete {_named(due)} for good, {where}", yes=order.yes)
+        confirm(f"delete {_named(due)} for good, {where}", yes=request.yes)
     try:
-        report = await retire(client, order, order.grace or 0.0)
+        report = await retire(client, request, request.grace or 0.0)
     except asyncio.CancelledError:
-        return interrupted(order)
+        return interrupted(request)
     hashes = {rotation.hash for rotation in due}
-    shown = [rotation for rotation in await stored(order.journal) if rotation.hash in hashes]
-    await show(shown, order.out, report)
-    return ended(report, shown, order)
+    shown = [rotation for rotation in await stored(request.journal) if rotation.hash in hashes]
+    await show(shown, request.out, report)
+    return ended(report, shown, request)
 
 
-async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> RotationReport:
+async def retire(client: AsyncOpenRouter, request: Request, grace: float) -> RotationReport:
     """Delete each old key once its grace is over, and tell how long that still is.
 
     Args:
         client: what to do it with.
-        order: what was asked for.
+        request: what was asked for.
         grace: seconds from a twin's hand-over on.
     """
     heard = False
@@ -80,34 +80,34 @@ async def retire(client: AsyncOpenRouter, order: Order, grace: float) -> Rotatio
             say(text)
 
     # Each step can be taken again.
-    with interrupts(hear, order.outcome.last_words), warnings_to(warn):
-        until = await last_due(order.journal, grace)
-        async with counted_down(until, quiet=order.quiet):
+    with interrupts(hear, request.outcome.last_words), warnings_to(warn):
+        until = await last_due(request.journal, grace)
+        async with counted_down(until, quiet=request.quiet):
             return await client.rotate(
                 (),
-                journal=order.journal,
+                journal=request.journal,
                 retire_after=grace,
-                concurrency=order.pace.concurrency,
-                rate=order.pace.rate,
+                concurrency=request.pace.concurrency,
+                rate=request.pace.rate,
             )
 
 
-def interrupted(order: Order) -> int:
+def interrupted(request: Request) -> int:
     """Tell that the old keys are there, and return the exit code."""
     say("interrupted: the old keys that are not deleted yet work as before")
-    say(f"go on with: {order.outcome.again()}")
+    say(f"go on with: {request.outcome.again()}")
     return signal_code()
 
 
-async def _due(order: Order) -> list[Rotation]:
-    return [rotation for rotation in await stored(order.journal) if rotation.state in _DUE]
+async def _due(request: Request) -> list[Rotation]:
+    return [rotation for rotation in await stored(request.journal) if rotation.state in _DUE]
 
 
-def _unsure(order: Order, count: int) -> str:
+def _unsure(request: Request, count: int) -> str:
     """Return what its journal knows of new secrets: that it has them, and not who else does."""
-    told = f"the new secrets of {keys(count)} are in {order.journal}"
+    told = f"the new secrets of {keys(count)} are in {request.journal}"
     unknown = "whether anybody was given them, or took them out, it does not tell"
-    return f"{told}; {unknown}; if nobody did: {export_command(order.journal)}"
+    return f"{told}; {unknown}; if nobody did: {export_command(request.journal)}"
 
 
 def _named(due: Sequence[Rotation]) -> str:

@@ -1,0 +1,134 @@
+"""How a key is written for other programs: .env, CSV, lines of JSON, the bare secret. No I/O."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from attrs import asdict, field, frozen
+
+from openrouter_keys._base.masking import mask
+from openrouter_keys.cli.exit_codes import CommandError
+from openrouter_keys.cli.terminal.csv_cells import csv_row
+from openrouter_keys.cli.terminal.text import as_json
+from openrouter_keys.models import HoldsSecret
+
+#: `raw`: nothing but the secrets, one a line.
+SecretFormat: TypeAlias = Literal["env", "csv", "jsonl", "raw"]
+
+COLUMNS: Final = ("ref", "name", "hash", "key", "state")
+_BY_EXTENSION: Final[dict[str, SecretFormat]] = {
+    ".env": "env",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+# RFC 4180's.
+_CSV_END: Final = "\r\n"
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
+
+
+@frozen(kw_only=True)
+class Handed(HoldsSecret):
+    """A key on its way to whoever takes it.
+
+    Attributes:
+        ref: the caller's own id for it; empty: there is none, nor other keys beside it.
+        name: its name.
+        hash: its hash.
+        key: the secret; masked in `repr`, never pickled.
+        state: how it stands in its journal; empty: it has none.
+    """
+
+    ref: str
+    name: str
+    hash: str
+    key: str = field(repr=mask)
+    state: str = ""
+
+
+def format_of(file: str, default: SecretFormat) -> SecretFormat:
+    """Return the format that a file's name asks for: `.env`, `.csv`, `.jsonl`."""
+    name = Path(file).name
+    return "env" if name == ".env" else _BY_EXTENSION.get(Path(name).suffix.lower(), default)
+
+
+def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Handed], object]:
+    """Return what writes a key into a text.
+
+    Args:
+        format: how.
+        write: writes a line.
+    """
+    if format == "raw":
+        return lambda handed: write(f"{_alone(handed.key)}\n")
+    if format == "jsonl":
+        return lambda handed: write(as_json(asdict(handed)) + "\n")
+    if format == "env":
+        variables = _Variables()
+        return lambda handed: write(f"{variables.name(handed)}={_assigned(handed.key)}\n")
+    write(csv_row(COLUMNS, _CSV_END))
+    return lambda handed: write(csv_row(_cells(handed), _CSV_END))
+
+
+def _cells(handed: Handed) -> list[str]:
+    encodable(handed.key)
+    return [*asdict(handed).values()]
+
+
+def encodable(key: str) -> str:
+    """Return a secret that can be written as it is.
+
+    Raises:
+        CommandError: half a surrogate pair is in it.
+    """
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        problem = "the secret cannot be written as text: give --secret-format jsonl"
+    else:
+        return key
+    raise CommandError(problem)
+
+
+def _alone(key: str) -> str:
+    """Return a secret that may stand in a line, which is nothing else's."""
+    if not key.isprintable():
+        problem = "holds characters that no line of a file can have: give --secret-format jsonl"
+        raise CommandError(f"the secret {problem}")
+    return key
+
+
+def _assigned(key: str) -> str:
+    """Return a secret as a variable's value, which shells and readers of `.env` files read alike.
+
+    What nobody takes for anything else has no quotes, since some readers would keep them.
+    """
+    if _PLAIN.fullmatch(key):
+        return key
+    if "'" in _alone(key) or "\\" in key:
+        problem = "has quotes or backslashes, which each reads otherwise in a .env file"
+        raise CommandError(f"the secret {problem}: give --secret-format jsonl")
+    return f"'{key}'"
+
+
+class _Variables:
+    """Names of environment variables, each once: `OPENROUTER_API_KEY_` and a key's ref."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def name(self, handed: Handed) -> str:
+        """Return a key's variable; of two refs that come out alike, the later has its hash too."""
+        # A rotation's ref is the old key's hash, which says less than the name.
+        ref = handed.name if _HASH.fullmatch(handed.ref) else handed.ref
+        words = re.sub(r"[^A-Z0-9]+", "_", ref.upper()).strip("_")
+        name = f"OPENROUTER_API_KEY_{words}".rstrip("_")
+        if name in self._given:
+            name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:SHORT].upper())}"
+        self._given.add(name)
+        return name
+
+
+SHORT: Final = 12

@@ -28,10 +28,10 @@ from openrouter_keys.errors import (
 )
 
 _EPILOGUE: Final = """\
-The management key comes from OPENROUTER_API_KEY, or from a file:
---api-key-file FILE, - for standard input.
+The management key comes from OPENROUTER_API_KEY, or from --api-key-file FILE.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication, 5 in doubt, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication,
+5 in doubt, 130 interrupted.
 """
 
 _KEYS: Final = Group("Keys", sort_key=10)
@@ -52,8 +52,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
 _COMMANDS: Final = (
     ("list", "keys.list:list_keys", _KEYS, "List keys."),
     ("get", "keys.get:get", _KEYS, "Show one key."),
-    ("current", "keys.get:current", _KEYS, "Show the key that is in use."),
-    ("find", "keys.get:find", _KEYS, "Say which key a leaked secret is, read from standard input."),
+    ("current", "keys.get:current", _KEYS, "Show the key that this command uses."),
+    ("find", "keys.get:find", _KEYS, "Find the key of a leaked secret, read from standard input."),
     (
         "hash",
         "keys.get:hash_secret",
@@ -63,17 +63,27 @@ _COMMANDS: Final = (
     ("create", "keys.create:create", _KEYS, "Create a key; its secret is shown once."),
     ("update", "keys.update:update", _KEYS, "Change a key."),
     ("delete", "keys.delete:delete", _KEYS, "Delete keys for good."),
-    ("rotate", "rotate.command:rotate", _MANY, "Replace keys by twins with the same settings."),
-    ("usage", "usage.command:usage", _MANY, "Show who spends what, of which limit."),
+    ("rotate", "rotate.command:rotate", _MANY, "Replace keys by new ones with the same settings."),
+    (
+        "usage",
+        "usage.command:usage",
+        _MANY,
+        "Show what each key spends, and how much of its limit.",
+    ),
     (
         "provision",
         "provision.command:provision",
         _MANY,
         "Create a key for each row of a file, none twice.",
     ),
-    ("journal", "journal.command:journal", _MANY, "Look into a journal; take secrets out of it."),
+    (
+        "journal",
+        "journal.command:journal",
+        _MANY,
+        "Show a journal, copy it, and take secrets out of it.",
+    ),
     ("emulator", "emulator:emulator", _MORE, "Serve an emulated key API."),
-    ("demo", "demo.command:demo", _MORE, "Take a tour that checks what it shows."),
+    ("demo", "demo.command:demo", _MORE, "Take a tour against an emulator that checks each step."),
     ("completion", "completion:completion", _MORE, "Print a shell's completion script."),
 )
 
@@ -88,7 +98,7 @@ def _versions() -> str:
 def _grammar() -> App:
     app = App(
         name="openrouter-keys",
-        help="OpenRouter's API keys from a terminal and from a pipeline.",
+        help="Manage OpenRouter's API keys from a terminal or a script.",
         help_epilogue=_EPILOGUE,
         help_format="plaintext",
         # The last one counts, so that a script can be given other options than it has.
@@ -119,7 +129,7 @@ def run(arguments: Sequence[str]) -> int:
         code = _ended(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter would try once more to flush what nobody reads.
+        # The interpreter would try to flush once more, without a reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
@@ -155,7 +165,7 @@ def _ended(arguments: Sequence[str]) -> int:
 
 
 def _explain(words: Sequence[str]) -> None:
-    """Let a command's own help be its docstring: the line on it is for the list of all."""
+    """Make a command's docstring its own help; the list of commands has one line of each."""
     for word in words:
         known = word in app and not word.startswith("-")
         if known and (does := app[word].default_command) is not None:
@@ -181,7 +191,7 @@ def _waited_for(result: Awaitable[object]) -> object:
 
 
 def _failed(problem: str, code: int) -> int:
-    # What was typed may be a secret; what the service said may be anything.
+    # What was typed may be a secret, and what the service answered may be anything.
     say(problem)
     return code
 
@@ -202,7 +212,7 @@ def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:
 
 
 def _worded(error: OpenRouterError) -> str:
-    """Say which option an argument of the library is here."""
+    """Return the message with the name of the option in place of the library's argument."""
     if not isinstance(error, InvalidArgumentError):
         return str(error)
     argument = error.argument
@@ -212,7 +222,7 @@ def _worded(error: OpenRouterError) -> str:
 
 
 def _notes(interrupt: KeyboardInterrupt) -> list[str]:
-    """What was said on the way out: what became of a create that was under way."""
+    """Return the notes of an interrupt: what became of a create that was under way."""
     notes, error = list[str](), interrupt.__context__
     while error is not None:
         notes += getattr(error, "__notes__", ())

@@ -7,9 +7,9 @@ from openrouter_keys.cli.app import app
 
 
 def completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
-    """Print the completion script of a shell, as `source <(openrouter-keys completion bash)`.
+    """Print the completion script of a shell: `source <(openrouter-keys completion bash)`.
 
     Args:
-        shell: whose.
+        shell: the shell.
     """
     sys.stdout.write(app.generate_completion(shell=shell))

@@ -1,4 +1,4 @@
-"""`emulator`: the command that serves an emulator until it is told to stop."""
+"""`emulator`: serves an emulated key API until SIGINT or SIGTERM."""
 
 import asyncio
 import errno
@@ -28,20 +28,22 @@ def emulator(
     *,
     host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
     allow_remote: Annotated[
-        Flag, Parameter(help="Though other machines reach the address.")
+        Flag, Parameter(help="Allow an address that other machines can reach.")
     ] = False,
-    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535), help="0: a free one.")] = 0,
+    port: Annotated[
+        int, Parameter(validator=Number(gte=0, lte=65535), help="The port; 0: a free one.")
+    ] = 0,
     api_key: Annotated[
         str | None,
-        Parameter(metavar="KEY", help="Its management key: a fake one, so that it may stand here."),
+        Parameter(metavar="KEY", help="Its management key; a fake one, so it may be an argument."),
     ] = None,
     state: Annotated[
-        Path | None, Parameter(metavar="FILE", help="A file that keeps keys and ledger.")
+        Path | None, Parameter(metavar="FILE", help="Keep keys and ledger in this file.")
     ] = None,
     contract: Annotated[
-        ContractName, Parameter(help="The date of the service's contract that it follows.")
+        ContractName, Parameter(help="Follow the service's contract of this date.")
     ] = CONTRACT_NAMES[-1],
-    json: Annotated[Flag, Parameter(help="Tell the address and the key as JSON.")] = False,
+    json: Annotated[Flag, Parameter(help="Print the address and the key as JSON.")] = False,
 ) -> None:
     """Serve an emulated key API until SIGINT or SIGTERM."""
     served = emulator_of(

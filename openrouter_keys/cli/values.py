@@ -107,7 +107,7 @@ Limit: TypeAlias = Annotated[
     _nullable(
         read_amount,
         metavar="USD|none",
-        help="US dollars that it may spend; none: any number.",
+        help="How many US dollars the key may spend; none: no limit.",
     ),
 ]
 Reset: TypeAlias = Annotated[
@@ -116,7 +116,7 @@ Reset: TypeAlias = Annotated[
         read_reset,
         metavar="daily|weekly|monthly|none",
         choices=(*LIMIT_RESETS, NONE),
-        help="When its spending starts anew, at midnight UTC; none: never.",
+        help="When its spending starts at zero again, at midnight UTC; none: never.",
     ),
 ]
 Expiry: TypeAlias = Annotated[
@@ -124,6 +124,6 @@ Expiry: TypeAlias = Annotated[
     _nullable(
         lambda text: read_time(text, datetime.now(UTC)),
         metavar="TIME|DURATION|none",
-        help="When it stops working: 2027-12-31T23:59:59Z, or 30d from now; none: never.",
+        help="When it expires: 2027-12-31T23:59:59Z, or 30d from now; none: never.",
     ),
 ]

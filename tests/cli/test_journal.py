@@ -363,7 +363,7 @@ intent       0          in doubt: under way when its run ended
 made         2          made, and handed over by the next run
 settled      1          made, and nothing is left to do
 failed       3          refused, or made otherwise than asked for
-doubt        0          in doubt: nobody can say whether a key was made
+doubt        0          in doubt: a key may exist, without its secret
 """
 
 
@@ -418,7 +418,7 @@ def test_a_purge_asks_and_forgets_nothing_without_an_answer(path: Path) -> None:
     before = path.read_bytes()
     said = problem(run("purge", path), 2)
     assert "would forget the secrets of 2 keys in " in said
-    assert said.endswith("and there is no terminal to ask: --yes\n")
+    assert said.endswith("and there is no terminal to ask at: give --yes\n")
     assert path.read_bytes() == before
     told = "openrouter-keys: would forget the secrets of 2 keys\n"
     assert outcome(run("purge", path, "--dry-run")) == (0, "", told)

@@ -417,7 +417,7 @@ def test_a_key_whose_secret_nobody_took_is_told_if_it_cannot_be_deleted(command:
     command.emulator.faults.append(Fault("delete", status=403))
     ran = command("create", "a", "--to-command", "false")
     assert ran.code == 1
-    assert f"delete the key {only(command.emulator).hash}, whose secret nobody holds" in ran.err
+    assert f"delete the key {only(command.emulator).hash}, whose secret is lost" in ran.err
 
 
 def test_a_create_without_an_answer_ends_in_doubt_and_is_not_repeated(command: Command) -> None:

@@ -188,7 +188,7 @@ def test_what_is_left_in_doubt_exits_with_5(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "reset", phase="after"))
     ran = provision(command, "customers.csv")
     assert ran.code == 5
-    assert "openrouter-keys: in doubt: c-0: which key is its own cannot be told" in ran.err
+    assert "openrouter-keys: in doubt: c-0: which key is its own is unknown" in ran.err
     assert other.hash in ran.err
     assert command("journal", "status", "customers.csv.journal").code == 5
 

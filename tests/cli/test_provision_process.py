@@ -238,7 +238,7 @@ def test_a_reader_that_goes_away_ends_it_and_the_rest_is_made_later(
         process.wait(PATIENCE)
     assert process.returncode == 141
     assert sha256(first["key"].encode()).hexdigest() == first["hash"]
-    assert "stopped: nobody reads standard output any more" in err
+    assert "stopped: the reader of standard output is gone" in err
     assert "Traceback" not in err
     assert len(command.emulator.account.keys) < COUNT
     assert_completed(command)

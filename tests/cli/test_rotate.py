@@ -494,7 +494,7 @@ def test_finish_tells_that_nobody_may_have_the_new_secrets(command: Command) -> 
     assert "handed over" not in refused.err
     assert command("journal", "purge", "r.journal", "--yes").code == 0
     purged = command("rotate", "--finish", *JOURNAL)
-    assert "for good, whose twins were handed over, and" in purged.err
+    assert "for good, whose new keys were handed over, and" in purged.err
 
 
 @pytest.mark.parametrize(

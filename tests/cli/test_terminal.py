@@ -188,7 +188,7 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
     shown.kill(signal.SIGINT)
     shown.expect("waiting for the create to end")
     shown.kill(signal.SIGINT)
-    shown.expect("there may be a key whose secret nobody has: openrouter-keys list --name 'a b'")
+    shown.expect("a key may exist whose secret is lost: openrouter-keys list --name 'a b'")
     assert shown.wait() == 130
 
 

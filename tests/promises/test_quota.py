@@ -591,7 +591,7 @@ def test_deleting_many_stops_at_the_quota_and_tells_how_far_it_came(command: Com
     ran = command("delete", "-", "--yes", stdin="\n".join(command.emulator.account.keys))
 
     assert ran.code == 1
-    assert "40 deleted; 60 may be there still: the same command goes on" in ran.err
+    assert "40 deleted; 60 may still exist: the same command goes on" in ran.err
     assert "go on after" in ran.err
     assert command.emulator.count("delete") <= 40 + 16
 

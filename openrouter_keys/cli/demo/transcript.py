@@ -1,4 +1,4 @@
-"""What was done and what was checked, written line by line and counted. Knows nothing of keys."""
+"""A transcript: what was done and checked, line by line, and counted. Knows nothing of keys."""
 
 from typing import TextIO
 
@@ -24,11 +24,11 @@ class Transcript:
         self.out.write(f"\n{text}\n")
 
     def did(self, what: str, text: str) -> None:
-        """Tell what was done."""
+        """Write what was done."""
         self.out.write(f"{what:10}  {text}\n")
 
     def check(self, text: str, *, holds: bool) -> None:
-        """Tell whether something holds, and count it."""
+        """Write whether something holds, and count it."""
         self.passed += holds
         self.failed += not holds
         self.did("  checked" if holds else "  FAILED", text)

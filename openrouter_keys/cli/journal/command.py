@@ -1,4 +1,4 @@
-"""`journal`: how a journal's keys stand, and their secrets, taken out or forgotten. No network."""
+"""`journal`: the states of a journal's keys, its copies, and its secrets. No network."""
 
 import asyncio
 import sys
@@ -24,7 +24,7 @@ _MEANINGS: Final[Mapping[State, str]] = {
     State.MADE: "made, and handed over by the next run",
     State.SETTLED: "made, and nothing is left to do",
     State.FAILED: "refused, or made otherwise than asked for",
-    State.DOUBT: "in doubt: nobody can say whether a key was made",
+    State.DOUBT: "in doubt: a key may exist, without its secret",
 }
 _FACTS: Final[Mapping[str, str]] = {
     "server_url": "the service that its keys are made at",
@@ -35,7 +35,7 @@ _FACTS: Final[Mapping[str, str]] = {
 
 journal: Final = App(
     name="journal",
-    help="Look into a journal; take secrets out of it.",
+    help="Show a journal, copy it, and take secrets out of it.",
     group_commands=Group("Commands"),
     group_arguments=Group("Arguments", sort_key=1),
     group_parameters=Group("Options", sort_key=2),
@@ -44,7 +44,7 @@ journal: Final = App(
 journal.command(
     "openrouter_keys.cli.journal.export:export",
     name="export",
-    help="Take out the secrets that a journal holds: to a terminal, a file, or a program.",
+    help="Take the secrets out of a journal: to a terminal, a file or a program.",
 )
 
 
@@ -55,7 +55,7 @@ async def status(
     *,
     json: Annotated[Flag, Parameter(help="Print one line of JSON.")] = False,
 ) -> int:
-    """Tell how a journal's keys stand. Exits with 5 if one is in doubt: run the same again."""
+    """Show the states of a journal's keys. Ends with 5 if one is in doubt: run the same again."""
     async with reading(path) as found:
         created_at, server_url = await found.origin()
         counts = await found.counts()
@@ -96,9 +96,10 @@ def _as_text(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
 
 @journal.command
 def purge(path: JournalFile, /, *, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Forget the secrets of settled keys, and of those not as asked for: no byte of them is left.
+    """Remove the secrets of settled keys, and of keys not as asked for; no byte of them is left.
 
-    Its keys stay known, and are not made again. What was not handed over yet stays, too.
+    The journal still knows the keys, and makes none again. A secret that is not handed over yet
+    stays.
     """
     count = asyncio.run(_purgeable(path))
     if count and not dry_run:
@@ -132,10 +133,10 @@ async def _purged(path: Path) -> int:
 @journal.command
 async def backup(
     path: JournalFile,
-    to: Annotated[Path, Parameter(name="COPY", help="A new file, which only this user may read.")],
+    to: Annotated[Path, Parameter(name="COPY", help="The new file, which only you can read.")],
     /,
 ) -> None:
-    """Copy a whole journal, while no run is under way: its file alone may lack the last keys."""
+    """Copy a whole journal while no run uses it; its file alone may lack the last keys."""
     await _or_told(Journal.backup(path, to))
     say(f"copied {path} to {to}")
 
@@ -144,8 +145,8 @@ async def backup(
 def accept(path: JournalFile, /, *, yes: Yes = False) -> None:
     """Go on with an older copy of a journal, or with one that lacks its log.
 
-    Keys that were made after it was copied are unknown to it, and are made once more: list the
-    newest keys first, and delete those of them that nobody uses.
+    Such a copy does not know the keys that were made after it, and makes them again: first list
+    the newest keys, and delete the unused ones.
     """
     confirm(f"go on with {path}, and make again the keys that it does not know", yes=yes)
     asyncio.run(_or_told(Journal.accept(path)))

@@ -36,7 +36,7 @@ JournalFile: TypeAlias = Annotated[Path, Parameter(name="JOURNAL", help="The jou
 @Parameter(name="*", group=Group("Output", sort_key=90))
 @frozen(kw_only=True)
 class Lines:
-    """How the keys are written; secrets are told one by one, so that none is held back."""
+    """How the keys are written: one by one, so that no secret waits for another."""
 
     jsonl: Annotated[Flag, Parameter(help="As --secret-format jsonl.")] = False
     csv: Annotated[Flag, Parameter(help="As --secret-format csv.")] = False
@@ -52,13 +52,15 @@ async def export(
     to: Destination = Destination(),
     identity: Annotated[
         File | None,
-        Parameter(help="A file with the age identity that opens sealed secrets; - for stdin."),
+        Parameter(
+            help="A file with the age identity that opens sealed secrets; - for standard input."
+        ),
     ] = None,
     out: Lines = _UNASKED,
 ) -> None:
-    """Take out each key whose secret the journal holds: to a terminal, a file, or a program.
+    """Take the secrets out of a journal: to a terminal, a file or a program.
 
-    Keys that are not as they were asked for are left out: they are handed over to nobody.
+    Keys that are not as asked for are left out.
     """
     unseal = None if identity is None else _unsealing(identity)
     to = _as_asked(to, out)

@@ -32,32 +32,35 @@ from openrouter_keys.models import CreateKeysRequest, External
 
 
 async def create(
-    name: Annotated[str, Parameter(help="The key's name.")],
+    name: Annotated[str, Parameter(help="The name of the key.")],
     /,
     *,
     limit: Limit = UNSET,
     limit_reset: Reset = UNSET,
     expires_at: Expiry = UNSET,
     include_byok_in_limit: Annotated[
-        bool | None, Parameter(help="Whether spending on own provider keys counts.")
+        bool | None, Parameter(help="Count spending on your own provider keys.")
     ] = None,
     creator_user_id: Annotated[
-        str | None, Parameter(metavar="ID", help="Who creates it, in an organization's account.")
+        str | None,
+        Parameter(metavar="ID", help="The user who creates it, in an organization's account."),
     ] = None,
     workspace_id: Annotated[
-        str | None, Parameter(metavar="UUID", help="The workspace; else the default one.")
+        str | None,
+        Parameter(metavar="UUID", help="The workspace of the key; else the default one."),
     ] = None,
     external_user: Annotated[
-        str | None, Parameter(metavar="USER", help="A partner's name for the key's end user.")
+        str | None,
+        Parameter(metavar="USER", help="For partners: your name for the key's end user."),
     ] = None,
     external_api_key_file: Annotated[
-        File | None, Parameter(help="A file with the partner's own key for that user.")
+        File | None, Parameter(help="For partners: a file with your own key for that user.")
     ] = None,
     on_unknown: Annotated[
         Literal["raise", "reconcile"],
         Parameter(
-            help="What follows on a create without an answer: end with 5, or look for its "
-            "key, delete it and create another."
+            help="After a create without an answer: end with exit code 5, or find and delete its "
+            "key and create another."
         ),
     ] = "raise",
     dry_run: DryRun = False,
@@ -104,7 +107,7 @@ class _Made:
 
 def _refuse_senseless(request: CreateKeysRequest) -> None:
     if scrub(request.name) != request.name:
-        message = "the name is a secret, and names are shown: give another, and take it for leaked"
+        message = "the name is a secret, and names are shown: give another, and replace the key"
         raise UsageError(message)
     if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
         message = f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over"
@@ -121,7 +124,7 @@ async def _made_or_undone(
 
     def last_words() -> str:
         look = command("list", "--name", request.name)
-        return f"stopped at once; there may be a key whose secret nobody has: {scrub(look)}"
+        return f"stopped at once; a key may exist whose secret is lost: {scrub(look)}"
 
     with interrupts(first, last_words):
         try:
@@ -147,13 +150,13 @@ async def _made(
 
 
 async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, sink: Sink | None, out: Output) -> None:
-    """Hand the secret over; if nobody takes it, delete the key again."""
+    """Hand the secret over; if that fails, delete the key again."""
     try:
         if sink is None:
             _print_secret(made, out)
         else:
             await sink.take(made.handed)
-    except (Exception, asyncio.CancelledError) as error:  # whatever it is, nobody took the secret
+    except (Exception, asyncio.CancelledError) as error:  # whatever it is, the secret was not taken
         why = _why(error)
         undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
         raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
@@ -174,14 +177,14 @@ def _why(error: BaseException) -> str:
 
 async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
     if not made.proven:
-        told = f"the answer tells the hash {made.hash}, and that of the secret is"
-        return f"delete the key, whose secret nobody holds: {told} {made.secret_hash}"
+        told = f"the answer has the hash {made.hash}, and that of the secret is"
+        return f"delete the key, whose secret is lost: {told} {made.secret_hash}"
     try:
         done = await api_keys.delete(made.hash)
     except OpenRouterError as error:
-        return f"delete the key {made.hash}, whose secret nobody holds ({error})"
+        return f"delete the key {made.hash}, whose secret is lost ({error})"
     if not done.deleted:
-        return f"delete the key {made.hash}, whose secret nobody holds ({NOT_DELETED})"
+        return f"delete the key {made.hash}, whose secret is lost ({NOT_DELETED})"
     return f"the key {made.hash} was deleted again"
 
 

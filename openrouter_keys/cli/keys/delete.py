@@ -29,7 +29,7 @@ _FOR_ALL: Final = (UnauthorizedResponseError, ForbiddenResponseError, QuotaExhau
 _COLUMNS: Final = ("hash", "name", "outcome")
 _AT_ONCE: Final = 16
 _DELETED: Final = "deleted"
-NOT_DELETED: Final = "the service says that it did not delete it: delete it again"
+NOT_DELETED: Final = "the service answered that it was not deleted: delete it again"
 
 
 @define
@@ -63,8 +63,8 @@ async def delete(
             name="HASH",
             negative="",
             allow_leading_hyphen=True,
-            help="The keys' hashes, or their beginnings; - reads them from standard input, "
-            "one a line.",
+            help="The hashes of the keys, or their first characters; - reads them from standard "
+            "input, one a line.",
         ),
     ],
     /,
@@ -74,7 +74,7 @@ async def delete(
     out: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
-    """Delete keys for good: programs that use them fail from then on."""
+    """Delete keys for good: programs that use them stop working."""
     given = hashes_given(hashes, connection)
     async with connection.client() as client:
         doomed = [_Doomed(hash) for hash in dict.fromkeys(await whole_hashes(client, given))]
@@ -98,7 +98,7 @@ async def delete(
 def _tell_interrupted(keys: Sequence[_Doomed]) -> None:
     deleted = sum(key.outcome == _DELETED for key in keys)
     rest = len(keys) - deleted
-    told = f"{deleted:,} deleted; {rest:,} may be there still: the same command goes on"
+    told = f"{deleted:,} deleted; {rest:,} may still exist: the same command goes on"
     say(told)
 
 

@@ -18,7 +18,7 @@ from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import NotFoundResponseError
 
 SecretFile = Annotated[
-    File, Parameter(name="--file", help="A file with the secret; - for standard input.")
+    File, Parameter(name="--file", help="A file with the secret in it; - for standard input.")
 ]
 
 
@@ -32,7 +32,7 @@ async def get(
 
 
 async def current(*, out: Output = Output(), connection: Connection = Connection()) -> None:
-    """Show the key that is in use: what it may spend, and whether it is a management key."""
+    """Show the key that this command uses: its limit, and whether it is a management key."""
     async with connection.client() as client:
         print_record(data_of(await client.api_keys.get_current_key_metadata()), out)
 
@@ -43,10 +43,10 @@ async def find(
     out: Output = Output(),
     connection: Connection = Connection(),
 ) -> None:
-    """Say which key a leaked secret is, without printing it.
+    """Find the key of a leaked secret, without printing the secret.
 
-    It may stand anywhere in the text that is given: a line of a log, a file of settings. Its hash
-    is looked up, which is the secret's SHA-256; the secret itself is sent nowhere.
+    The secret may be anywhere in the input: in a line of a log, in a file of settings. The command
+    looks up its SHA-256, which is the key's hash; the secret itself is not sent.
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
         message = "both keys cannot come from standard input: give one as a file"
@@ -58,13 +58,15 @@ async def find(
         except NotFoundResponseError as error:
             if not is_api_404(error):
                 raise
-            message = f"no key of this account has the hash {hash}: deleted, or somebody else's"
+            message = (
+                f"no key of this account has the hash {hash}: it is deleted, or of another account"
+            )
             raise CommandError(message) from None
     print_record(data_of(found), out)
 
 
 def hash_secret(*, file: SecretFile = STANDARD) -> None:
-    """Print the hash of a secret: its SHA-256, by which the API knows the key."""
+    """Print the hash of a secret: its SHA-256, the API's id of the key."""
     sys.stdout.write(f"{_hash_of(find_secret(file))}\n")
 
 

@@ -1,4 +1,4 @@
-"""Which key is meant: a whole hash, or as much of its beginning as no other key's has."""
+"""Which keys are meant: by whole hashes, or by first characters that no other key has."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.client import AsyncOpenRouter
 
 Hash: TypeAlias = Annotated[
-    str, Parameter(help="The key's hash, or its beginning as `list` shows it.")
+    str, Parameter(help="The hash of the key, or its first characters, as `list` shows them.")
 ]
 
 # The SHA-256 of the secret.
@@ -67,11 +67,11 @@ async def whole_hashes(client: AsyncOpenRouter, given: Sequence[str]) -> list[st
             raise UsageError(f"there is no option {each}")
         if each.startswith(_PREFIX):
             # It stood on the command line, where others see it.
-            hint = "take it for leaked; `find` reads a secret from standard input"
+            hint = "replace the leaked key; `find` reads a secret from standard input"
             raise UsageError(f"a secret was given in place of a hash: {hint}")
         if not _HASH.fullmatch(each):
             hint = "six hexadecimal digits or more; `list --name` finds the key of a name"
-            raise UsageError(f"{each!r} is no hash, and no beginning of one: {hint}")
+            raise UsageError(f"{each!r} is no hash: {hint}")
     if not any(_BEGINNING.fullmatch(each) for each in given):
         return [*given]
     known = [

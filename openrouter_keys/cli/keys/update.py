@@ -24,24 +24,24 @@ async def update(
     hash: Hash,
     /,
     *,
-    name: Annotated[str | None, Parameter(help="A new name.")] = None,
+    name: Annotated[str | None, Parameter(help="The new name.")] = None,
     disabled: Annotated[
         bool | None,
-        Parameter(negative="--enabled", help="Whether it stops working until it is enabled."),
+        Parameter(negative="--enabled", help="Stop the key from working, or let it work again."),
     ] = None,
     limit: Limit = UNSET,
     limit_reset: Reset = UNSET,
     include_byok_in_limit: Annotated[
-        bool | None, Parameter(help="Whether spending on own provider keys counts.")
+        bool | None, Parameter(help="Count spending on your own provider keys.")
     ] = None,
     workspace_id: Annotated[
-        str | None, Parameter(metavar="UUID", help="The workspace to move it to.")
+        str | None, Parameter(metavar="UUID", help="Move the key to this workspace.")
     ] = None,
     dry_run: DryRun = False,
     out: Output = Output(),
     connection: Connection = Connection(),
 ) -> None:
-    """Change a key: what is given, and nothing else. `--limit none` takes its limit away."""
+    """Change what is given, and nothing else. `--limit none` removes the limit."""
     request = UpdateKeysRequest(
         name=name,
         disabled=disabled,

@@ -1,4 +1,4 @@
-"""How the commands reach the service: the options that all of them share, made a client."""
+"""The options that say how to reach the service, and the client that they make."""
 
 import os
 import ssl
@@ -25,27 +25,27 @@ class Connection:
 
     api_key_file: Annotated[
         File | None,
-        Parameter(help="A file with the management key, or - for standard input."),
+        Parameter(help="A file with the management key; - for standard input."),
     ] = None
     base_url: Annotated[
         str | None,
         Parameter(
             metavar="URL",
-            help="The API's address, if not OPENROUTER_BASE_URL or the service's own.",
+            help="The API's address; else OPENROUTER_BASE_URL, or the service's own.",
         ),
     ] = None
     proxy: Annotated[
         str | None,
         Parameter(
             metavar="URL|none",
-            help="A proxy, if not the one of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; none: none at "
-            "all. Others on this machine may see a password in it: in the variable they do not.",
+            help="The proxy; else that of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; none: no proxy. "
+            "Other users of this machine can see a password in it: use the variable for one.",
         ),
     ] = field(default=None, repr=False)
     ca_file: Annotated[
         File | None,
         Parameter(
-            help="The certificates to trust, in PEM form, if not the system's or SSL_CERT_FILE's.",
+            help="Certificates to trust, in PEM form; else SSL_CERT_FILE's, or the system's.",
         ),
     ] = None
     timeout: Annotated[
@@ -53,7 +53,7 @@ class Connection:
         Parameter(
             metavar="SECONDS",
             validator=Number(gt=0),
-            help="Seconds that a request may take, in all.",
+            help="How long one request may take in all.",
         ),
     ] = 120.0
 

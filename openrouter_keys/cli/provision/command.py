@@ -46,16 +46,16 @@ def provision(
             metavar="FILE",
             allow_leading_hyphen=True,
             help="The keys to create: CSV, JSON, lines of JSON or YAML; - for standard input. "
-            f"Only `name` must be there, of {', '.join(FIELDS)}.",
+            f"Its fields are {', '.join(FIELDS)}; only `name` is required.",
         ),
     ],
     /,
     *,
     format: Annotated[
-        FileFormat | None, Parameter(help="The file's format, if its name does not tell.")
+        FileFormat | None, Parameter(help="The format of the file; else by its name.")
     ] = None,
     journal: Annotated[
-        File | None, Parameter(help="What makes it durable; else FILE.journal, beside FILE.")
+        File | None, Parameter(help="The journal of the run; else FILE.journal, beside FILE.")
     ] = None,
     plan: Annotated[
         Flag,
@@ -64,22 +64,21 @@ def provision(
         ),
     ] = False,
     yes: Yes = False,
-    quiet: Annotated[Flag, Parameter(alias="-q", help="Tell nothing but problems.")] = False,
+    quiet: Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")] = False,
     pace: Pace = Pace(),
     bounds: Bounds = Bounds(),
     to: Destination = Destination(),
     out: ProvisionOutput = ProvisionOutput(),
     connection: Connection = Connection(),
 ) -> int:
-    """Create a key for each row of a file, none twice, whatever fails; no secret is lost.
+    """Create a key for each row of a file: none twice, whatever fails, and without losing a secret.
 
-    Fields (columns) are those of the API, and `ref`, your own id for the key: limit, limit_reset,
-    expires_at, include_byok_in_limit, creator_user_id, workspace_id, external; only `name` must be
-    there. Secrets are kept in the journal, a private file, and go where you say. Run the same
-    command again to go on after whatever stopped it.
+    The fields (columns) are those of the API, and `ref`, your own id for the key. The journal, a
+    private file, keeps the secrets until you take them out with `journal export`; --secret-file and
+    --to-command hand them over at once. After an interrupt or an error, run the same command again.
 
-    At a terminal it asks before it creates keys, unless there is --yes; elsewhere, as in a script,
-    it begins without a question: look with --plan first.
+    At a terminal the command asks before it creates keys, unless --yes is given. In a script it
+    starts without a question: use --plan first.
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
         message = "the keys and the management key cannot both come from standard input"
@@ -158,7 +157,7 @@ def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> 
     if out.jsonl and (to.secret_file or to.to_command):
         raise UsageError("give --jsonl, --secret-file or --to-command, not two of them")
     if bounds.no_store_secrets and not to.hands_over:
-        problem = "nobody would have the secrets: with --no-store-secrets, give --secret-file"
+        problem = "the secrets would be lost: with --no-store-secrets, give --secret-file"
         raise UsageError(f"{problem}, --to-command, or --jsonl --show-secret")
 
 

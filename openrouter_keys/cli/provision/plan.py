@@ -21,7 +21,7 @@ _CREATE: Final = "create"
 _HAND_OVER: Final = "hand over"
 _DONE: Final = "done before"
 _REFUSED: Final = "changed"
-# The smallest daily quota that was seen is of 1,000: nobody need count a few.
+# The smallest daily quota that was seen is 1,000: a few changes need no warning.
 _MANY: Final = 100
 # What a run does with a key, by what its journal knows of it.
 _ACTIONS: Final[Mapping[State | None, str]] = {

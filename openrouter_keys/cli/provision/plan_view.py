@@ -36,7 +36,7 @@ async def show(
     Args:
         specs: what is to be made; gone through more than once.
         journal: its path; None: it is not there yet.
-        client: what to ask for keys of the same names; None: nobody.
+        client: lists keys of the same names; None: do not look for them.
         out: how.
     """
     there = Counter[_Name]() if client is None else await _same_names(client, specs, journal)

@@ -1,4 +1,4 @@
-"""`rotate`: each key gets a twin, whose secret is handed over before the old key is retired."""
+"""`rotate`: each key gets a new one, whose secret is handed over before the old one is deleted."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,7 +10,7 @@ from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.rotate.replace import make_replacements
-from openrouter_keys.cli.rotate.request import Request, is_there, stored
+from openrouter_keys.cli.rotate.request import Request, stored
 from openrouter_keys.cli.rotate.retire import finish_rotation, show_due
 from openrouter_keys.cli.rotate.view import changes, problems_of, show
 from openrouter_keys.cli.runs.options import Pace, check_recipient
@@ -24,12 +24,12 @@ from openrouter_keys.rotation.report import RotationState
 from openrouter_keys.rotation.settings import BudgetRule
 
 _NOBODY: Final = (
-    "nobody would have the new secrets when the old keys stop working: give --secret-file or "
-    "--to-command with --grace, or leave --grace out, and use --finish later"
+    "nothing would have the new secrets when the old keys stop working: with --grace, give "
+    "--secret-file or --to-command; or leave --grace out, and use --finish later"
 )
 _NOTHING: Final = (
-    "give the hashes of the keys to rotate, and --journal FILE, a new file; or, to go on with an "
-    "earlier rotation, its --journal FILE alone"
+    "give the hashes of the keys to rotate, and --journal FILE, a new file; to go on with another "
+    "rotation, give its --journal FILE alone"
 )
 _BEGINNING: Final = 6
 
@@ -42,47 +42,48 @@ async def rotate(
             negative="",
             allow_leading_hyphen=True,
             show_default=False,
-            help="The old keys' hashes, or their beginnings; - reads them from standard input, "
-            "one a line. Without any, what the journal holds is gone on with.",
+            help="The hashes of the old keys, or their first characters; - reads them from "
+            "standard input, one a line. Without any, the rotations of the journal go on.",
         ),
     ] = (),
     /,
     *,
     journal: Annotated[
-        File | None, Parameter(help="What makes it durable; the same one goes on with it.")
+        File | None, Parameter(help="The journal of the rotation; give the same one to go on.")
     ] = None,
     budget: Annotated[
         BudgetRule,
         Parameter(
-            help="What a twin may spend of a limit that never resets: what is left, or all anew."
+            help="How much of a limit that never resets the new key has: what is left, or all."
         ),
     ] = "remaining",
     grace: Annotated[
         Duration,
-        Parameter(help="Delete each old key so long after its twin was handed over, and wait."),
+        Parameter(
+            help="Wait, and delete each old key this long after its new key was handed over."
+        ),
     ] = None,
     finish: Annotated[
-        Flag, Parameter(help="Delete the old keys whose twins were handed over; make no twins.")
+        Flag, Parameter(help="Delete the old keys whose new keys were handed over; make no keys.")
     ] = False,
-    status: Annotated[Flag, Parameter(help="Show how each key of the journal stands.")] = False,
+    status: Annotated[Flag, Parameter(help="Show the state of each key in the journal.")] = False,
     recipient: Annotated[
         str | None,
-        Parameter(metavar="AGE", help="Encrypt secrets in the journal to this age recipient."),
+        Parameter(metavar="AGE", help="Encrypt the secrets in the journal to this age recipient."),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-    quiet: Annotated[Flag, Parameter(alias="-q", help="Tell nothing but problems.")] = False,
+    quiet: Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")] = False,
     pace: Pace = Pace(),
     to: Destination = Destination(),
     out: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
-    """Replace keys by twins with the same settings; the old ones are deleted when you say so.
+    """Replace keys by new ones with the same settings; the old ones work until you delete them.
 
-    First `rotate HASH --journal FILE` makes the twins, then `rotate --finish --journal FILE`
-    deletes the old keys; `--grace 1h` does both. Run the same command again to go on after
-    whatever stopped it. A twin may spend what is left of a limit, and a limit that resets begins
-    anew.
+    First `rotate HASH --journal FILE` makes the new keys, then `rotate --finish --journal FILE`
+    deletes the old ones; `--grace 1h` does both. A new key may spend what is left of the limit; a
+    limit that resets starts at zero. After an interrupt or an error, run the same command again.
     """
     if finish and status:
         raise UsageError("give --finish, which deletes, or --status, which shows")
@@ -116,7 +117,7 @@ async def rotate(
 
 def _journal(journal: str | None, *, needed: bool) -> Path:
     if journal is None and needed:
-        why = "what is under way is written down there, so that it can be gone on with"
+        why = "it makes sure that an interrupted rotation can go on"
         raise UsageError(f"give --journal FILE: {why}")
     return Path(journal or "")
 
@@ -124,13 +125,13 @@ def _journal(journal: str | None, *, needed: bool) -> Path:
 def _refuse_senseless(request: Request, *, finish: bool, status: bool) -> None:
     to = request.to
     if finish or status:
-        if request.hashes or request.hands_over:
+        if request.hashes or request.to.hands_over:
             word = "--finish" if finish else "--status"
             raise UsageError(f"{word} takes no hashes, and hands no secrets over")
-    elif not request.hashes and not is_there(request.journal):
-        message = f"{request.journal} is not there to be gone on with: give the hashes of keys"
+    elif not request.hashes and not request.journal.is_file():
+        message = f"{request.journal} does not exist: give the hashes of keys to begin a rotation"
         raise UsageError(message)
-    if request.grace is not None and not (request.hands_over or finish):
+    if request.grace is not None and not (request.to.hands_over or finish):
         raise UsageError(_NOBODY)
     if to.show_secret and not request.out.jsonl:
         raise UsageError("--show-secret goes with --jsonl")
@@ -140,7 +141,7 @@ def _refuse_senseless(request: Request, *, finish: bool, status: bool) -> None:
 
 
 async def _whole(client: AsyncOpenRouter, request: Request) -> list[str]:
-    """Complete the hashes; those of old keys that are gone stand in the journal alone."""
+    """Complete the hashes; only the journal has those of old keys that are deleted."""
     known, given = await request.known(), list[str]()
     for each in request.hashes:
         alike = [hash for hash in known if len(each) >= _BEGINNING and hash.startswith(each)]
@@ -172,6 +173,6 @@ async def _plan(client: AsyncOpenRouter, request: Request) -> int:
         say(line)
     made = (RotationState.PLANNED, RotationState.MADE)
     count = keys(sum(rotation.state in made for rotation in wanted))
-    request.tell(f"would rotate {count}")
-    request.tell(changes(wanted))
+    request.say(f"would rotate {count}")
+    request.say(changes(wanted))
     return SOME_FAILED if refused else DONE

@@ -1,4 +1,4 @@
-"""The time for which old keys go on working beside their twins: how long it still is, told."""
+"""The countdown of the grace period, in which old and new keys work side by side."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,15 +12,15 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import OldKey
 
 _UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
-_TOLD: Final = "the old keys go on working for {}; Ctrl-C keeps them"
+_MESSAGE: Final = "the old keys go on working for {}; Ctrl-C keeps them"
 
 
 async def last_due(journal: Path, grace: float) -> datetime | None:
-    """Return when the last old key is due whose twin was handed over; None: there is none.
+    """Return when the last old key is due whose new key was handed over; None: there is none.
 
     Args:
         journal: of the rotation.
-        grace: seconds from a twin's hand-over on.
+        grace: seconds from the hand-over of a new key on.
     """
     last: datetime | None = None
     async with Journal.read(journal) as reading:
@@ -33,36 +33,36 @@ async def last_due(journal: Path, grace: float) -> datetime | None:
 
 @asynccontextmanager
 async def counted_down(until: datetime | None, *, quiet: bool) -> AsyncGenerator[None]:
-    """Tell how long it is until then: each second on a terminal, once elsewhere.
+    """Show how long it is until then: each second on a terminal, once elsewhere.
 
     Args:
-        until: when; None: nothing is waited for.
-        quiet: tell nothing.
+        until: the time; None: there is nothing to wait for.
+        quiet: show nothing.
     """
     left = 0.0 if until is None else _left(until)
     if until is None or quiet or left < 1:
         yield
     elif redraws():
-        telling = asyncio.create_task(_count_down(until))
+        shown = asyncio.create_task(_count_down(until))
         try:
             yield
         finally:
-            telling.cancel()
+            shown.cancel()
             with suppress(asyncio.CancelledError):
-                await telling
+                await shown
     else:
-        say(_TOLD.format(in_words(left)))
+        say(_MESSAGE.format(in_words(left)))
         yield
 
 
 def in_words(seconds: float) -> str:
     """Return a duration such as `3 s`, `59 min 50 s`, `1 h 30 min` or `7 d`."""
-    rest, told = round(seconds), list[str]()
+    rest, parts = round(seconds), list[str]()
     for unit, length in _UNITS.items():
         count, rest = divmod(rest, length)
         if count:
-            told.append(f"{count} {unit}")
-    return " ".join(told[:2]) or "0 s"
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
 
 
 def _left(until: datetime) -> float:
@@ -72,7 +72,7 @@ def _left(until: datetime) -> float:
 async def _count_down(until: datetime) -> None:
     try:
         while (left := _left(until)) > 0:
-            rewrite(_TOLD.format(in_words(left)))
+            rewrite(_MESSAGE.format(in_words(left)))
             await asyncio.sleep(min(left, 1))
     finally:
         rewrite("")

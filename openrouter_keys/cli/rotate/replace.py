@@ -1,4 +1,4 @@
-"""`rotate`: makes the twins, hands their secrets over, and waits for the old keys' grace."""
+"""`rotate`: makes the new keys, hands their secrets over; with `--grace`, retires the old ones."""
 
 import asyncio
 import sys
@@ -22,10 +22,10 @@ from openrouter_keys.rotation.report import Rotation, RotationReport, RotationSt
 
 
 async def make_replacements(client: AsyncOpenRouter, request: Request) -> int:
-    """Make the twins, retire the old keys if there is a grace, and return the exit code.
+    """Make the new keys, with `--grace` retire the old ones, and return the exit code.
 
     Raises:
-        CommandError: the grace was not agreed to; nothing was done.
+        CommandError: the answer to the question was no; nothing was done.
     """
     if request.grace is not None:
         what = f"rotate {keys(len(request.hashes))}" if request.hashes else "go on"
@@ -36,7 +36,7 @@ async def make_replacements(client: AsyncOpenRouter, request: Request) -> int:
     if isinstance(report, int):
         return report
     if request.grace is not None:
-        request.tell(str(report))
+        request.say(str(report))
         try:
             report = _together(report, await retire(client, request, request.grace))
         except asyncio.CancelledError:
@@ -65,7 +65,7 @@ async def _make(client: AsyncOpenRouter, request: Request) -> RotationReport | i
 
 
 def _together(made: RotationReport, retired: RotationReport) -> RotationReport:
-    """Return how both halves ended."""
+    """Return one report of the replacement and the retirement."""
     return evolve(
         retired,
         rotated=made.rotated,
@@ -87,10 +87,10 @@ async def _end(report: RotationReport, request: Request, before: Mapping[str, Ro
 async def _touched(
     report: RotationReport, request: Request, before: Mapping[str, Rotation]
 ) -> list[Rotation]:
-    """Return what this call was about: what it was given, and what was not through before it."""
+    """Return the rotations of this call: those asked for, and those not completed before it."""
     now, wanted = await request.known(), {*request.hashes}
     done = {hash for hash, each in before.items() if each.state is RotationState.DELETED}
-    told = [each for hash, each in now.items() if hash in wanted or hash not in done]
-    # What cannot be rotated is in no journal.
+    found = [each for hash, each in now.items() if hash in wanted or hash not in done]
+    # The journal has no keys that cannot be rotated.
     unknown = [problem for problem in report.failures if problem.ref not in now]
-    return told + [refused(problem.ref, problem.reason) for problem in unknown]
+    return found + [refused(problem.ref, problem.reason) for problem in unknown]

@@ -1,4 +1,4 @@
-"""What a rotation was told to do, and what its journal holds. Nothing is sent."""
+"""What `rotate` was asked to do, and what its journal has. Nothing is sent."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from openrouter_keys.rotation.settings import BudgetRule
 
 @frozen(kw_only=True)
 class Request:
-    """What was asked for; the options of `rotate` say what each means."""
+    """What was asked for, by the options of `rotate`."""
 
     hashes: Sequence[str]
     journal: Path
@@ -33,43 +33,33 @@ class Request:
     out: Output
 
     @property
-    def hands_over(self) -> bool:
-        """Whether secrets go anywhere but into the journal."""
-        return self.to.hands_over
-
-    @property
     def outcome(self) -> Outcome:
-        """Return what tells how making the twins ended."""
+        """Return what says how the replacement of the keys ended."""
         keeping = Keeping(journal=self.journal, to=self.to, recipient=self.recipient)
         return Outcome(keeping, self.pace.concurrency, quiet=self.quiet)
 
-    def tell(self, text: str) -> None:
-        """Tell people, if they want to be told."""
+    def say(self, text: str) -> None:
+        """Write a message, unless `--quiet` is given."""
         if not self.quiet:
             say(text)
 
     async def known(self) -> Mapping[str, Rotation]:
-        """Return what the journal holds, by the old key's hash; it need not be there."""
-        there = await stored(self.journal) if is_there(self.journal) else []
+        """Return the rotations in the journal by the old key's hash; none, if it does not exist."""
+        there = await stored(self.journal) if self.journal.is_file() else []
         return {rotation.hash: rotation for rotation in there}
 
 
 async def stored(journal: Path) -> list[Rotation]:
-    """Return what a journal holds.
+    """Return the rotations in a journal.
 
     Raises:
-        JournalError: it is not there, or cannot be read.
+        JournalError: it does not exist, or cannot be read.
     """
     return [rotation async for rotation in rotations(journal)]
 
 
 async def holding(journal: Path) -> frozenset[str]:
-    """Return the old keys' hashes whose twins' secrets a journal holds, taken out or not."""
+    """Return the old keys' hashes whose replacements' secrets a journal has, exported or not."""
     async with Journal.read(journal) as found:
         held = [each async for each in found.every() if each.secret or each.sealed]
     return frozenset(each.ref for each in held)
-
-
-def is_there(journal: Path) -> bool:
-    """Return whether there is a journal."""
-    return journal.is_file()

@@ -1,4 +1,4 @@
-"""`rotate --finish`: deletes the old keys whose twins were handed over, once that is agreed to."""
+"""`rotate --finish`: asks, then deletes the old keys whose new ones were handed over."""
 
 import asyncio
 import sys
@@ -25,8 +25,8 @@ async def show_due(request: Request) -> int:
     """Show which old keys would be deleted."""
     due = await _due(request)
     await show(due, request.out)
-    request.tell(f"would delete {keys(len(due))}")
-    request.tell(changes(due))
+    request.say(f"would delete {keys(len(due))}")
+    request.say(changes(due))
     return DONE
 
 
@@ -34,16 +34,16 @@ async def finish_rotation(client: AsyncOpenRouter, request: Request) -> int:
     """Retire the old keys, and return the exit code.
 
     Raises:
-        CommandError: it was not agreed to; nothing was done.
+        CommandError: the answer to the question was no; nothing was done.
         JournalError: the journal cannot be read.
     """
     due = await _due(request)
     if due and not request.yes and sys.stderr.isatty():
         preview(due)
     held = await holding(request.journal) & {rotation.hash for rotation in due}
-    where = "whose twins were handed over"
+    where = "whose new keys were handed over"
     if held:
-        request.tell(_unsure(request, len(held)))
+        request.say(_unsure(request, len(held)))
         where = f"whose new secrets may be nowhere but in {request.journal}"
     if due:
         confirm(f"delete {_named(due)} for good, {where}", yes=request.yes)
@@ -58,29 +58,29 @@ async def finish_rotation(client: AsyncOpenRouter, request: Request) -> int:
 
 
 async def retire(client: AsyncOpenRouter, request: Request, grace: float) -> RotationReport:
-    """Delete each old key once its grace is over, and tell how long that still is.
+    """Delete each old key once its grace period is over, and count that down.
 
     Args:
-        client: what to do it with.
+        client: sends the requests.
         request: what was asked for.
-        grace: seconds from a twin's hand-over on.
+        grace: seconds from the hand-over of the new key on.
     """
-    heard = False
+    stopping = False
 
-    def hear() -> None:
-        nonlocal heard
-        heard = True
+    def stop() -> None:
+        nonlocal stopping
+        stopping = True
         if redraws():
             rewrite("")
         say(_STOPPING)
 
     def warn(text: str) -> None:
-        # Once a signal is heard, the end tells.
-        if not heard:
+        # After a signal the last messages say what is left.
+        if not stopping:
             say(text)
 
-    # Each step can be taken again.
-    with interrupts(hear, request.outcome.last_words), warnings_to(warn):
+    # Each step can be repeated.
+    with interrupts(stop, request.outcome.last_words), warnings_to(warn):
         until = await last_due(request.journal, grace)
         async with counted_down(until, quiet=request.quiet):
             return await client.rotate(
@@ -93,7 +93,7 @@ async def retire(client: AsyncOpenRouter, request: Request, grace: float) -> Rot
 
 
 def interrupted(request: Request) -> int:
-    """Tell that the old keys are there, and return the exit code."""
+    """Say that the old keys still work, and return the exit code."""
     say("interrupted: the old keys that are not deleted yet work as before")
     say(f"go on with: {request.outcome.again()}")
     return signal_code()
@@ -104,10 +104,9 @@ async def _due(request: Request) -> list[Rotation]:
 
 
 def _unsure(request: Request, count: int) -> str:
-    """Return what its journal knows of new secrets: that it has them, and not who else does."""
-    told = f"the new secrets of {keys(count)} are in {request.journal}"
-    unknown = "whether anybody was given them, or took them out, it does not tell"
-    return f"{told}; {unknown}; if nobody did: {export_command(request.journal)}"
+    have = f"the new secrets of {keys(count)} are in {request.journal}"
+    unknown = "it does not know whether they were exported or handed over"
+    return f"{have}; {unknown}; if not: {export_command(request.journal)}"
 
 
 def _named(due: Sequence[Rotation]) -> str:

@@ -1,4 +1,4 @@
-"""How rotations are shown: each key and its twin, and how a call ended. No network."""
+"""How rotations are shown: each old key and its new one, and how a call ended. No network."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
@@ -27,7 +27,7 @@ _STATES: Final[dict[str, str]] = {
     RotationState.DISABLED: "disabled",
     RotationState.DELETED: "replaced",
 }
-# A create, an update that disables, and a delete; another update may lower the twin's limit.
+# A create, an update that disables, and a delete; another update may lower the new key's limit.
 _CHANGES: Final[dict[str, int]] = {
     RotationState.REFUSED: 0,
     RotationState.PLANNED: 3,
@@ -74,7 +74,7 @@ async def show(
 
 
 def changes(rotations: Iterable[Rotation]) -> str:
-    """Say how many requests that a daily quota counts are needed at most, until all is done."""
+    """Return in words how many changes of a daily quota the rotations still need, at most."""
     count = sum(_changes(rotation) for rotation in rotations)
     return f"needs up to {count:,} changes of the service's daily quota"
 
@@ -87,7 +87,7 @@ def _changes(rotation: Rotation) -> int:
 
 
 def preview(rotations: Sequence[Rotation]) -> None:
-    """Show on standard error which rotations somebody is about to be asked about."""
+    """Show on standard error the rotations that the next question is about."""
     # Loaded late, as below: programs need no table.
     from openrouter_keys.cli.terminal.tables import console, table_of  # noqa: PLC0415
 
@@ -127,12 +127,12 @@ def _report(report: RotationReport) -> JSON:
 
 
 def problems_of(rotations: Iterable[Rotation]) -> Iterator[str]:
-    """Return what went wrong last, with the names of the keys."""
+    """Return lines on what went wrong last, with the names of the keys."""
     stuck = [rotation for rotation in rotations if rotation.problem is not None]
     for rotation in stuck[:SHOWN]:
         yield f"{_key(rotation.hash, rotation.name)}: {rotation.problem}"
     if len(stuck) > SHOWN:
-        yield f"and {keys(len(stuck) - SHOWN)} more (--json tells all)"
+        yield f"and {keys(len(stuck) - SHOWN)} more: see --json"
 
 
 def _key(hash: str, name: str | None) -> str:
@@ -140,22 +140,22 @@ def _key(hash: str, name: str | None) -> str:
 
 
 def ended(report: RotationReport, rotations: Sequence[Rotation], request: Request) -> int:
-    """Tell how it went and what is left to do, and return the exit code.
+    """Say how the call went and what is left to do, and return the exit code.
 
     Args:
-        report: what to tell.
-        rotations: of the keys that it is about.
+        report: how it ended.
+        rotations: the rotations of the call.
         request: what was asked for.
     """
     for line in _problems(report, rotations):
         say(line)
     if report.exhausted is not None:
         say(f"stopped: {report.exhausted}")
-    told = str(report)
-    tell = request.tell if report.ok else say
-    tell("nothing is left to do" if told == "nothing" else told)
+    summary = str(report)
+    write = request.say if report.ok else say
+    write("nothing is left to do" if summary == "nothing" else summary)
     for line in _left(report, request):
-        request.tell(line)
+        request.say(line)
     if report.ok:
         return DONE
     unproven = report.provision is not None and report.provision.unproven
@@ -168,7 +168,7 @@ def _left(report: RotationReport, request: Request) -> Iterator[str]:
         yield f"go on with: {command('rotate', '--journal', journal)}"
     if request.to.secret_file and not report.rotated:
         yield f"no new secret was handed over, so {request.to.secret_file} was not made"
-    if report.rotated and not request.hands_over:
+    if report.rotated and not request.to.hands_over:
         export = export_command(request.journal)
         yield f"the new secrets are in the journal; take them out with: {export}"
     if report.waiting > report.pending:
@@ -180,7 +180,7 @@ def _left(report: RotationReport, request: Request) -> Iterator[str]:
 
 
 def _problems(report: RotationReport, rotations: Iterable[Rotation]) -> Iterator[str]:
-    """Return what failed or is in doubt, with the names of the keys."""
+    """Return lines on what failed or is in doubt, with the names of the keys."""
     names = {rotation.hash: rotation.name for rotation in rotations}
     doubts = () if report.provision is None else report.provision.doubts
 

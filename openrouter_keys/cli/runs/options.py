@@ -26,15 +26,20 @@ class Pace:
     """How fast to go."""
 
     concurrency: Annotated[
-        int, Parameter(metavar="N", help="How many creates are under way at once, at most.")
+        int, Parameter(metavar="N", help="Send at most this many creates at once.")
     ] = CONCURRENCY
     rate: Annotated[
         float | None,
-        Parameter(metavar="N", help="Creates a second, at most; else as the service accepts."),
+        Parameter(
+            metavar="N",
+            help="Send at most this many creates a second; else what the service accepts.",
+        ),
     ] = None
     quiet_period: Annotated[
         Duration,
-        Parameter(help="How long to wait for a create that was never answered to land after all."),
+        Parameter(
+            help="How long to wait until a create without an answer can no longer make a key."
+        ),
     ] = QUIET_PERIOD
 
     def __attrs_post_init__(self) -> None:
@@ -50,18 +55,19 @@ class Bounds:
     """When to stop, and what is stored."""
 
     max_failures: Annotated[
-        int | None, Parameter(metavar="N", help="Stop once more keys than these are refused.")
+        int | None, Parameter(metavar="N", help="Stop when more keys than this are refused.")
     ] = None
     max_total_limit: Annotated[
         float | None,
-        Parameter(metavar="USD", help="Begin nothing if the limits of all keys add up to more."),
+        Parameter(metavar="USD", help="Do not start if the limits of all keys add up to more."),
     ] = None
     recipient: Annotated[
         str | None,
-        Parameter(metavar="AGE", help="Encrypt secrets in the journal to this age recipient."),
+        Parameter(metavar="AGE", help="Encrypt the secrets in the journal to this age recipient."),
     ] = None
     no_store_secrets: Annotated[
-        Flag, Parameter(help="Keep secrets out of the journal; they go where you say, or nowhere.")
+        Flag,
+        Parameter(help="Keep secrets out of the journal: give --secret-file or --to-command, too."),
     ] = False
 
     def __attrs_post_init__(self) -> None:
@@ -70,10 +76,10 @@ class Bounds:
         check_recipient(self.recipient)
 
     def excess(self, totals: Totals) -> str | None:
-        """Return what is beyond `--max-total-limit`, as the library will count; None: nothing is.
+        """Return what exceeds `--max-total-limit`, as the library counts; None: nothing.
 
         Args:
-            totals: what all specs ask for, those of keys that are there already too.
+            totals: what all specs ask for, also those of keys that exist already.
         """
         if self.max_total_limit is None:
             return None
@@ -89,10 +95,10 @@ class Bounds:
 
 
 def check_recipient(recipient: str | None) -> None:
-    """Refuse what is no recipient, before anything else is done.
+    """Refuse what is no recipient before anything is sent.
 
     Raises:
-        CommandError: it is none, or pyrage is not installed.
+        CommandError: it is no recipient, or pyrage is not installed.
     """
     if recipient is not None:
         _check(lambda: sealing(recipient))
@@ -104,7 +110,7 @@ def _check_bound(name: str, bound: float | None) -> None:
 
 
 def _check(check: Callable[[], object]) -> None:
-    """Refuse by the option's name: here nobody knows of arguments."""
+    """Refuse by the name of the option, and not of the library's argument."""
     try:
         check()
     except InvalidArgumentError as error:

@@ -18,7 +18,7 @@ from openrouter_keys.cli.exit_codes import (
     CommandError,
     code_of,
 )
-from openrouter_keys.cli.runs.rescue import Keeping, Rescue, handed_of, rescue
+from openrouter_keys.cli.runs.rescue import Keeping, Rescue, rescue
 from openrouter_keys.cli.runs.results import Results
 from openrouter_keys.cli.secrets.sinks import free_name
 from openrouter_keys.cli.terminal.messages import command, keys, say
@@ -50,7 +50,7 @@ _REFUSALS: Final[Mapping[int, str]] = {
     402: "add credits to the account",
     403: "set a management key that may do this",
 }
-_CLEAR: Final = "which key is its own cannot be told: delete those that are yours, then run again"
+_CLEAR: Final = "which key is its own is unknown: delete those that are yours, then run again"
 
 
 @define
@@ -83,10 +83,9 @@ class Outcome:
         """
         if self.report is None or not self.report.stopped:
             return
-        handed = [*map(handed_of, self.report.undelivered)]
-        if handed:
+        if self.report.undelivered:
             sink = results if self.keeping.to.hands_over else None
-            self.rescued = await rescue(handed, self.keeping, sink)
+            self.rescued = await rescue(self.report.undelivered, self.keeping, sink)
 
     # --- interrupted ---
 
@@ -131,7 +130,7 @@ class Outcome:
         cause, self.report = error.__cause__, error.report
         self.stopped_by = scrub(str(cause) or type(cause).__name__)
         if isinstance(cause, BrokenPipeError):
-            self.stopped_by = "nobody reads standard output any more"
+            self.stopped_by = "the reader of standard output is gone"
         if isinstance(cause, SecretNotKeptError):
             self.stopped_by = scrub(cause.problem)
         self._say(f"stopped: {self.stopped_by}", error.report)
@@ -160,7 +159,7 @@ class Outcome:
         if report is not None:
             lines += _problems(report)
             if self.rescued is not None:
-                lines += self.rescued.told(self.keeping.journal)
+                lines += self.rescued.lines(self.keeping.journal)
             if not self.quiet or not report.ok or why:
                 lines.append(f"{report}, in {report.elapsed:,.1f} s")
             lines += self._where_secrets_are(report)

@@ -1,4 +1,4 @@
-"""Secrets that no journal keeps and nobody took: where they are saved, so that none is lost."""
+"""Saves the secrets that neither a journal nor a sink has when a run stops."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class Keeping:
         journal: its journal.
         to: where its secrets go.
         stored: whether the journal has the secrets, too.
-        recipient: whom the journal seals them to; None: nobody.
+        recipient: the age recipient that the journal seals them to; None: they are not sealed.
     """
 
     journal: Path
@@ -38,7 +38,7 @@ class Keeping:
 
 @frozen(kw_only=True)
 class Rescue:
-    """What became of the secrets that a run could not get rid of.
+    """What became of the secrets that a stopped run had left.
 
     Attributes:
         count: how many they are.
@@ -50,8 +50,8 @@ class Rescue:
     file: str | None = None
     lost: Sequence[str] = ()
 
-    def told(self, journal: Path) -> Iterator[str]:
-        """Tell people, and what a next run does."""
+    def lines(self, journal: Path) -> Iterator[str]:
+        """Return it for people, and what the next run does."""
         saved = self.count - len(self.lost)
         if self.file is not None:
             yield f"the secrets of {keys(saved)} are in {self.file} alone, which only you can read"
@@ -66,22 +66,23 @@ class Rescue:
         )
 
 
-def handed_of(key: UndeliveredKey) -> Handed:
-    """Return a key that a run could not hand over, as it would have been."""
-    return Handed(ref=key.ref, name="", hash=key.hash, key=key.key, state=State.MADE)
-
-
-async def rescue(handed: Sequence[Handed], keeping: Keeping, sink: Sink | None) -> Rescue:
+async def rescue(
+    undelivered: Sequence[UndeliveredKey], keeping: Keeping, sink: Sink | None
+) -> Rescue:
     """Save secrets in a new private file, or else where the run's other secrets go.
 
-    Whoever wanted no secret to be stored gets no file, and who wanted them sealed a sealed one;
-    a file of secrets may have another beside it.
+    With `--no-store-secrets` there is no such file, unless beside a file of secrets; where the
+    journal seals secrets, the file is sealed too.
 
     Args:
-        handed: the keys.
+        undelivered: the keys.
         keeping: where the run's secrets are kept and go.
-        sink: who takes them; None: nobody does.
+        sink: takes them if there is no file; None: none does.
     """
+    handed = [
+        Handed(ref=key.ref, name="", hash=key.hash, key=key.key, state=State.MADE)
+        for key in undelivered
+    ]
     file = _saved(handed, keeping)
     lost = [] if file is not None else [each.hash for each in await _untaken(handed, sink)]
     return Rescue(count=len(handed), file=file, lost=lost)
@@ -95,7 +96,7 @@ def _saved(handed: Sequence[Handed], keeping: Keeping) -> str | None:
     ending = "rescued.jsonl"
     if given is None and recipient is not None:
         content, ending = sealing(recipient)(content), f"{ending}.age"
-    # A folder that is gone, or a disk that is full, may be that of one of them.
+    # One of these folders may be gone, or its disk full.
     beside = [Path(file).parent for file in (given, keeping.journal) if file is not None]
     for folder in dict.fromkeys([*beside, Path()]):
         file = free_name(str(folder / f"{keeping.journal.name}.{ending}"))
@@ -106,7 +107,7 @@ def _saved(handed: Sequence[Handed], keeping: Keeping) -> str | None:
 
 
 def _write(file: str, content: bytes) -> None:
-    """Make a private file with all of it, or none."""
+    """Make a private file with all of the content, or none."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as opened:
@@ -120,7 +121,7 @@ def _write(file: str, content: bytes) -> None:
 
 
 async def _untaken(handed: Sequence[Handed], sink: Sink | None) -> Sequence[Handed]:
-    """Hand keys over, and return those that were not taken."""
+    """Hand keys over, and return those that the sink did not take."""
     if sink is None:
         return handed
     left: list[Handed] = []

@@ -1,4 +1,4 @@
-"""What a run hands its keys to: one at a time, and none after the first that was not taken."""
+"""The keys of a run on their way to a sink: one at a time, none after one that it did not take."""
 
 import asyncio
 from collections.abc import Generator
@@ -19,8 +19,8 @@ class Results:
     """Hands each key of a run over, as its `on_result`.
 
     Args:
-        sink: who takes them.
-        takes_secrets: whether who takes a key gets its secret: `provision` asks for it.
+        sink: takes the keys.
+        takes_secrets: whether the sink gets the secrets; the library's `provision` asks for it.
     """
 
     _sink: Sink
@@ -32,7 +32,7 @@ class Results:
         """Hand a key over.
 
         Raises:
-            CommandError: it was not taken, or an earlier one was not; the next run hands it over.
+            CommandError: the sink did not take it, or an earlier one; the next run will.
         """
         await self.take(
             Handed(
@@ -45,7 +45,7 @@ class Results:
         )
 
     async def take(self, handed: Handed) -> None:
-        """Hand a key over that the run itself could not; see above."""
+        """Hand over a key that the run itself could not; see `__call__`."""
         async with self._turn:
             if self._failure is not None:
                 raise self._failure
@@ -57,10 +57,10 @@ class Results:
 
 
 def printed(*, show_secret: bool) -> TextSink:
-    """Return what prints a line of JSON for each key.
+    """Return a sink that prints a line of JSON for each key.
 
     Args:
-        show_secret: with its secret.
+        show_secret: whether the line has the secret.
     """
     output = WholeLines()
 
@@ -75,12 +75,12 @@ def printed(*, show_secret: bool) -> TextSink:
 
 @contextmanager
 def results_of(to: Destination, *, lines: bool, durable: bool = False) -> Generator[Results | None]:
-    """Open what takes the secrets; None: the journal is enough.
+    """Open what takes the keys of a run; None: the journal alone keeps them.
 
     Args:
-        to: where they go.
-        lines: to standard output, if nowhere else.
-        durable: what was taken must not be lost with the power, since no journal has it.
+        to: where the secrets go.
+        lines: print a line for each key, if they go nowhere else.
+        durable: no journal has the secrets, so that a power cut must not lose one.
     """
     standard = printed(show_secret=to.show_secret) if lines else None
     with to.opened(standard, durable=durable) as sink:

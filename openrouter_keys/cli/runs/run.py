@@ -30,7 +30,7 @@ async def run(
         results: takes its secrets; None: the journal alone keeps them.
 
     Raises:
-        BrokenPipeError: nobody reads standard output any more.
+        BrokenPipeError: the reader of standard output is gone.
     """
 
     def see(at: ProvisionProgress) -> None:

@@ -1,4 +1,4 @@
-"""Where secrets go: a file, a program, or standard output. No network."""
+"""The options that say where secrets go, and the one place that opens it."""
 
 import sys
 from collections.abc import Generator
@@ -26,28 +26,28 @@ class Destination:
         File | None,
         Parameter(
             name=("--secret-file", "--output", "-o"),
-            help="A new file, which only this user may read.",
+            help="Write secrets to this new file, which only you can read.",
         ),
     ] = None
     secret_format: Annotated[
         SecretFormat | None,
-        Parameter(help="How they are written; else by the file's name, or csv (one key: raw)."),
+        Parameter(help="The format; else by the file's name, or csv (`create`: raw)."),
     ] = None
     to_command: Annotated[
         str | None,
         Parameter(
             metavar="COMMAND",
-            help="A program that is run for each key, with the secret on its standard input.",
+            help="Run this program for each key, with the secret on its standard input.",
         ),
     ] = None
     show_secret: Annotated[
-        Flag, Parameter(help="Print secrets, though standard output is no terminal.")
+        Flag, Parameter(help="Print secrets even where standard output is no terminal.")
     ] = False
 
     def __attrs_post_init__(self) -> None:
         if self.secret_file is not None and self.to_command is not None:
             raise UsageError("give --secret-file or --to-command, not both")
-        # What is wrong is refused before anything else is done.
+        # Refused before anything is sent.
         self.command()
         if self.secret_file is not None:
             check_new(self.secret_file)
@@ -100,7 +100,7 @@ class Destination:
             raise UsageError(f"secrets would go into a pipe: {hint}")
 
     def command(self) -> ProgramSink | None:
-        """Return the program; None: none was asked for.
+        """Return the sink of `--to-command`; None: it is not given.
 
         Raises:
             CommandError: it cannot be read as one, or there is no such program.

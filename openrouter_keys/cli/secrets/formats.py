@@ -31,14 +31,14 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
 
 @frozen(kw_only=True)
 class Handed(HoldsSecret):
-    """A key on its way to whoever takes it.
+    """A key on its way to a sink.
 
     Attributes:
-        ref: the caller's own id for it; empty: there is none, nor other keys beside it.
+        ref: the caller's own id for it; empty: it is the only key.
         name: its name.
         hash: its hash.
         key: the secret; masked in `repr`, never pickled.
-        state: how it stands in its journal; empty: it has none.
+        state: its state in the journal; empty: there is no journal.
     """
 
     ref: str
@@ -55,10 +55,10 @@ def format_of(file: str, default: SecretFormat) -> SecretFormat:
 
 
 def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Handed], object]:
-    """Return what writes a key into a text.
+    """Return a function that writes a key.
 
     Args:
-        format: how.
+        format: the format.
         write: writes a line.
     """
     if format == "raw":
@@ -93,9 +93,9 @@ def encodable(key: str) -> str:
 
 
 def _alone(key: str) -> str:
-    """Return a secret that may stand in a line, which is nothing else's."""
+    """Return a secret that fits in one line."""
     if not key.isprintable():
-        problem = "holds characters that no line of a file can have: give --secret-format jsonl"
+        problem = "has characters that end or break a line: give --secret-format jsonl"
         raise CommandError(f"the secret {problem}")
     return key
 
@@ -103,12 +103,12 @@ def _alone(key: str) -> str:
 def _assigned(key: str) -> str:
     """Return a secret as a variable's value, which shells and readers of `.env` files read alike.
 
-    What nobody takes for anything else has no quotes, since some readers would keep them.
+    A plain value has no quotes, since some readers would keep them.
     """
     if _PLAIN.fullmatch(key):
         return key
     if "'" in _alone(key) or "\\" in key:
-        problem = "has quotes or backslashes, which each reads otherwise in a .env file"
+        problem = "has quotes or backslashes, which readers of .env files read differently"
         raise CommandError(f"the secret {problem}: give --secret-format jsonl")
     return f"'{key}'"
 
@@ -120,15 +120,12 @@ class _Variables:
         self._given: set[str] = set()
 
     def name(self, handed: Handed) -> str:
-        """Return a key's variable; of two refs that come out alike, the later has its hash too."""
+        """Return a key's variable; if another key has the same, the hash is added."""
         # A rotation's ref is the old key's hash, which says less than the name.
         ref = handed.name if _HASH.fullmatch(handed.ref) else handed.ref
         words = re.sub(r"[^A-Z0-9]+", "_", ref.upper()).strip("_")
         name = f"OPENROUTER_API_KEY_{words}".rstrip("_")
         if name in self._given:
-            name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:SHORT].upper())}"
+            name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:12].upper())}"
         self._given.add(name)
         return name
-
-
-SHORT: Final = 12

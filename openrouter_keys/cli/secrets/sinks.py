@@ -1,4 +1,4 @@
-"""Where secrets go: a new private file, or another program's standard input, one at a time."""
+"""What takes secrets: a new private file, another program, or standard output."""
 
 import asyncio
 import os
@@ -32,18 +32,18 @@ class Sink(Protocol):
 
 @frozen
 class TextSink:
-    """Writes each key to an open text."""
+    """Writes each key to an open text file."""
 
     write: Callable[[Handed], object]
     flush: Callable[[], object]
 
     async def take(self, handed: Handed, /) -> None:
-        """Write it down; it survives this process from then on."""
+        """Write the key; it survives this process from then on."""
         try:
             self.write(handed)
             self.flush()
         except BrokenPipeError:
-            raise  # nobody reads any more: that is no failure of ours
+            raise  # the reader is gone, as with `| head`
         except OSError as error:
             raise CommandError(f"cannot write the secret: {error.strerror}") from error
 
@@ -52,8 +52,8 @@ class TextSink:
 class WholeLines:
     """Writes lines to standard output, each in one go, past the buffer of `sys.stdout`.
 
-    Of a line that did not fit, what was written is taken back where that can be done: at the end
-    of a file. A buffer would write the rest at some later time, or half of another line.
+    A part of a line that did not fit is removed where that is possible: at the end of a file. A
+    buffer would write the rest later, or half of another line.
     """
 
     _lines: int = 0
@@ -62,7 +62,7 @@ class WholeLines:
         """Write a line.
 
         Raises:
-            OSError: it was not written; the text says what is there.
+            OSError: it was not written; the message says what standard output has.
         """
         descriptor = _descriptor()
         if descriptor is None:
@@ -82,14 +82,14 @@ class WholeLines:
         except OSError as error:
             has = f"{counted(self._lines, 'whole line')} before it"
             if written and not _taken_back(descriptor, written):
-                has += ", and a part of one after them, which is to be thrown away"
+                has += ", and a part of one after them: delete that"
             elif not self._lines:
                 has = "nothing of them"
             raise OSError(error.errno, f"{error.strerror}; standard output has {has}") from None
 
 
 def _descriptor() -> int | None:
-    """Return where standard output goes; None: to a terminal, or to what stands in for it."""
+    """Return standard output's descriptor; None: a terminal, or a test's stand-in."""
     try:
         return None if sys.stdout.isatty() else sys.stdout.fileno()
     except OSError:
@@ -97,7 +97,7 @@ def _descriptor() -> int | None:
 
 
 def _taken_back(descriptor: int, written: int) -> bool:
-    """Cut the last bytes off a file, if nothing else was written behind them."""
+    """Cut the last bytes off a file, if nothing was written after them."""
     with suppress(OSError):
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == found.st_size:
@@ -111,7 +111,7 @@ def _taken_back(descriptor: int, written: int) -> bool:
 class ProgramSink:
     """Runs a program for each key, one at a time, with the secret on its standard input.
 
-    It gets `OPENROUTER_KEY_REF`, `OPENROUTER_KEY_NAME` and `OPENROUTER_KEY_HASH` in its
+    The program gets `OPENROUTER_KEY_REF`, `OPENROUTER_KEY_NAME` and `OPENROUTER_KEY_HASH` in its
     environment, and no management key.
 
     Args:
@@ -123,7 +123,7 @@ class ProgramSink:
 
     @classmethod
     def of(cls, command: str) -> "ProgramSink":
-        """Make one of a command line.
+        """Return the sink of a command line.
 
         Raises:
             CommandError: it cannot be read as one, or there is no such program.
@@ -153,10 +153,10 @@ class ProgramSink:
             process = await asyncio.create_subprocess_exec(
                 *self.words,
                 stdin=asyncio.subprocess.PIPE,
-                # What it prints is no data of ours.
+                # What the program prints is no data of this command.
                 stdout=2,
                 env=_environment(handed),
-                # A Ctrl-C is for us: what was begun for a key is finished.
+                # Ctrl-C is for this command: the program finishes with the key that it has.
                 start_new_session=True,
             )
         except OSError as error:
@@ -172,7 +172,7 @@ def _environment(handed: Handed) -> dict[str, str]:
 
 
 def _held(text: str) -> str:
-    """Return a text as an environment can hold it: no NUL, and escapes for what cannot be said."""
+    """Return a text as an environment can hold it: no NUL, escapes for what it cannot encode."""
     encoding = sys.getfilesystemencoding()
     return text.replace("\0", "").encode(encoding, "backslashreplace").decode(encoding)
 
@@ -186,7 +186,7 @@ def new_file(
     Args:
         path: a file that is not there yet.
         format: what is written into it.
-        durable: a key that was taken is on the disk, and not on its way there.
+        durable: a key that it took survives a power cut.
         whole: a file that could not be finished is removed, too.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Secrets that are read: from a file, from standard input, from whoever types one unseen."""
+"""Reads secrets: from a file, from standard input, or typed at a terminal without an echo."""
 
 import getpass
 import os
@@ -22,14 +22,14 @@ _ASSIGNED: Final = re.compile(r"(?:export\s+)?\w+=(.*)")
 
 
 def read_api_key(file: str, warn: Callable[[str], object]) -> str:
-    """Read a management key: the one word that a file holds, or the value of its one variable.
+    """Read a management key: the one word in a file, or the value of the one variable.
 
     Args:
         file: its path; `-`: standard input.
-        warn: told if everybody on this machine can read it.
+        warn: called if everybody on this machine can read the file.
 
     Raises:
-        CommandError: it cannot be read, or holds anything else.
+        CommandError: it cannot be read, or has anything else in it.
     """
     key = _alone(_text(file, "The management key (not shown): "), file, AUTHENTICATION)
     if file != STANDARD and _readable_by_all(file):
@@ -45,7 +45,7 @@ def _readable_by_all(file: str) -> bool:
 
 
 def read_secret(file: str) -> str:
-    """Read any secret: the one word that a file holds.
+    """Read any secret: the one word in a file.
 
     Raises:
         CommandError: as `read_api_key` does.
@@ -63,9 +63,9 @@ def find_secret(file: str) -> str:
     if len(found) == 1:
         return found.pop()
     if found:
-        message = f"there are {len(found)} OpenRouter keys in it: give one at a time"
+        message = f"there are {len(found)} OpenRouter keys in the input: give one at a time"
     else:
-        message = "there is no OpenRouter key in it (sk-or-...): give the whole secret"
+        message = "there is no OpenRouter key (sk-or-...) in the input: give the whole secret"
     raise UsageError(message)
 
 

@@ -1,1 +1,1 @@
-"""Files of keys to be made: CSV, JSON, lines of JSON, YAML. No network."""
+"""Files of keys to create: CSV, JSON, lines of JSON, YAML. No network."""

@@ -52,7 +52,7 @@ def read_specs(path: str | os.PathLike[str]) -> list[KeySpec]:
     """Read all keys of a file, or none.
 
     Raises:
-        CommandError: it cannot be read, or a row is not usable; which line and column is told.
+        CommandError: it cannot be read, or a row is not usable; with the line and the column.
     """
     with spec_file(str(path), None) as file:
         return [*file]
@@ -167,7 +167,7 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
         format: its format; None: by its name.
 
     Raises:
-        CommandError: it cannot be read, or is not usable; which line and field is told.
+        CommandError: it cannot be read, or is not usable; the message has the line and the field.
     """
     name = _STANDARD_INPUT if path == STANDARD else path
     if Path(path).is_dir():
@@ -192,7 +192,7 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
 def _opened(path: str) -> BinaryIO:
     if path == STANDARD:
         return _kept(sys.stdin.buffer, _STANDARD_INPUT)
-    file = open(path, "rb")  # noqa: SIM115 - closed by whoever asked for it
+    file = open(path, "rb")  # noqa: SIM115 - closed by the caller
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     with file:

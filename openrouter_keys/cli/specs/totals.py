@@ -1,4 +1,4 @@
-"""How many keys are asked for, and how much they may spend in all. No file, no network."""
+"""How many keys specs ask for, and how much these may spend in all. No I/O."""
 
 from decimal import Decimal
 from typing import Final

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from openrouter_keys.cli.terminal.tables import console
 
-# Seconds after which a phase tells how long it takes.
+# Seconds after which a phase shows how long it takes.
 _LONG: Final = 2.0
 # What a terminal writes behind the bar at a Ctrl-C must not wrap.
 _CTRL_C: Final = len("^C^C")
@@ -60,7 +60,7 @@ def bar_of() -> Progress:
         console=console(stderr=True),
         transient=True,
         expand=True,
-        # Who writes to standard output is none of its business.
+        # The bar leaves standard output alone.
         redirect_stdout=False,
         redirect_stderr=False,
     )

@@ -49,7 +49,7 @@ def interrupts(
 
     Args:
         first: called in the loop at the first signal.
-        last_words: what is told at the second, such as how to go on.
+        last_words: returns what is said at the second signal, such as how to go on.
         numbers: the signals; a SIGHUP that is ignored, as `nohup` has it, stays so.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -28,8 +28,8 @@ _GROUP: Final = Group("Output", sort_key=90)
 class Output:
     """What to print; without any of these, a table on a terminal, and tabs in a pipe."""
 
-    json: Annotated[Flag, Parameter(help="Print JSON, as the API answers.")] = False
-    jsonl: Annotated[Flag, Parameter(help="Print a line of JSON for each.")] = False
+    json: Annotated[Flag, Parameter(help="Print JSON, with the names of the API.")] = False
+    jsonl: Annotated[Flag, Parameter(help="Print one line of JSON for each key.")] = False
     csv: Annotated[Flag, Parameter(help="Print CSV with a header.")] = False
 
     def __attrs_post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Output:
 def columns_of(
     given: str | None, default: Sequence[str], known: Sequence[str], option: str = "--columns"
 ) -> Sequence[str]:
-    """Return the columns that were asked for by an option: comma-separated names.
+    """Return the columns that an option names, comma-separated.
 
     Raises:
         CommandError: there is no such column.
@@ -170,7 +170,7 @@ def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], ob
         return lambda record: sys.stdout.write(f"{as_json(dict(record))}\n")
     if format == "csv":
         # The line ends of this system: the file that it is redirected to is a local one.
-        # A terminal would do what a name tells it to.
+        # A name must not control a terminal.
         show = printable if sys.stdout.isatty() else str
         sys.stdout.write(csv_row(map(show, columns)))
         return lambda record: sys.stdout.write(

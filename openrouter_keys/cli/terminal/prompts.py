@@ -1,4 +1,4 @@
-"""Asking before something is destroyed."""
+"""Asks before something is destroyed."""
 
 import signal
 import sys
@@ -11,9 +11,9 @@ from openrouter_keys.cli.terminal.messages import can_ask, write
 from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.values import Flag
 
-Yes: TypeAlias = Annotated[Flag, Parameter(alias="-y", help="Do not ask.")]
+Yes: TypeAlias = Annotated[Flag, Parameter(alias="-y", help="Do not ask first.")]
 DryRun: TypeAlias = Annotated[
-    Flag, Parameter(alias="-n", help="Show what would be done, and do nothing.")
+    Flag, Parameter(alias="-n", help="Show what would be done, and change nothing.")
 ]
 
 
@@ -22,22 +22,22 @@ def confirm(question: str, *, yes: bool) -> None:
 
     Args:
         question: what would be done, such as `delete 3 keys`.
-        yes: it was answered on the command line.
+        yes: the answer is `--yes`, from the command line.
 
     Raises:
-        CommandError: the answer is no, or there is nobody to ask.
+        CommandError: the answer is no, or there is no terminal to ask at.
     """
     if yes:
         return
     if not can_ask():
-        raise UsageError(f"would {question}, and there is no terminal to ask: --yes")
+        raise UsageError(f"would {question}, and there is no terminal to ask at: give --yes")
     answer = _answered(printable(f"{question[:1].upper()}{question[1:]}? [y/N] "))
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was done")
 
 
 def _answered(question: str) -> str:
-    # A running loop would hear of a Ctrl-C only once there is an answer.
+    # A running event loop would see a Ctrl-C only after the answer.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         write(question)

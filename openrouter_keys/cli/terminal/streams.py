@@ -1,4 +1,4 @@
-"""The three standard streams, made fit for whatever is written."""
+"""Prepares the three standard streams for any text."""
 
 import io
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def ready() -> bool:
-    """Make the streams ready; say whether there is a standard output.
+    """Make the streams ready; return whether there is a standard output.
 
     A character that a stream cannot encode is shown as an escape: one key's name must not break a
     list, nor lose a secret that stands beside it. Of what is closed, only the output is missed.

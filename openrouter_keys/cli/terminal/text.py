@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, made fit for a terminal, and for a line of its own."""
+"""Text from elsewhere, made safe for a terminal and for one line."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _OTHERS: Final = re.compile(r"[^\n -~]+")
 
 
 def printable(text: str) -> str:
-    """Show what steers a terminal, or a reader's eye, as escapes, and a line end too."""
+    """Return a text with escapes for line ends and for what controls a terminal or misleads."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape", "replace").decode()
         for each in text
@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def scrubbed(value: JSON) -> JSON:
-    """Return what the service said without whatever looks like a secret."""
+    """Return a value with every text that looks like a secret masked."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, list):

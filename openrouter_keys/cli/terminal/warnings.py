@@ -1,4 +1,4 @@
-"""What the library warns of, in the command's own words."""
+"""The library's warnings, as messages of the command."""
 
 import logging
 from collections.abc import Callable, Generator, Mapping
@@ -15,7 +15,7 @@ _ONCE: Final[Mapping[str, str]] = {
 
 @contextmanager
 def warnings_to(say: Callable[[str], object]) -> Generator[None]:
-    """Have the library's warnings said, unless they go elsewhere already."""
+    """Pass the library's warnings on as messages, unless a logging handler has them already."""
     log, handler = logging.getLogger("openrouter_keys"), _Saying(say)
     if log.handlers:
         yield

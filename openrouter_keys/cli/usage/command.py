@@ -21,31 +21,36 @@ async def usage(
     *,
     of: Selection = Selection(),
     sort: Annotated[
-        Sort, Parameter(help="The largest first; spent: of all time, share: of the limit.")
+        Sort,
+        Parameter(help="Sort by this, the largest first; spent: of all time; share: of the limit."),
     ] = "month",
     top: Annotated[
         int | None,
-        Parameter(metavar="N", validator=Number(gte=1), help="Only the first; all are counted."),
+        Parameter(
+            metavar="N",
+            validator=Number(gte=1),
+            help="Show only the first N; the total counts all.",
+        ),
     ] = None,
     near: Annotated[
         float,
         Parameter(
             metavar="PERCENT",
             validator=Number(gt=0, lte=100),
-            help="From how much of its limit on a key is marked as near it.",
+            help="Mark a key as near its limit from this share on.",
         ),
     ] = 80.0,
     fail_near: Annotated[
-        Flag, Parameter(help="End with 3 if a key is near its limit or has reached it.")
+        Flag, Parameter(help="End with exit code 3 if a key is near its limit or has reached it.")
     ] = False,
     html: Annotated[
-        File | None, Parameter(help="Make a page of it, in a new file; - for standard output.")
+        File | None, Parameter(help="Write a page to this new file; - for standard output.")
     ] = None,
-    force: Annotated[Flag, Parameter(help="The page may replace a file.")] = False,
+    force: Annotated[Flag, Parameter(help="Replace the file if it exists.")] = False,
     out: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
-    """Show who spends what, in US dollars; days, weeks and months begin at midnight UTC."""
+    """Show what each key spends, in US dollars. Days, weeks and months begin at midnight UTC."""
     _check_page(html, out, force=force)
     async with connection.client() as client:
         now = datetime.now(UTC)
@@ -77,7 +82,7 @@ async def _print(spendings: Spendings, out: Output) -> None:
 
 
 def _check_page(html: str | None, out: Output, *, force: bool) -> None:
-    """Refuse before anything is asked for what could not be written after it."""
+    """Refuse a page that could not be written before anything is sent."""
     if html is None:
         if force:
             raise UsageError("--force goes with --html")

@@ -47,8 +47,8 @@ def write_page(path: str, page: str, *, force: bool) -> None:
     new = f"{path}.{os.getpid()}.new" if force else path
     try:
         mode = _mode(path) if force else None
-        # It holds no secret: whoever may look into the folder may read it, as long as nobody was
-        # kept from the one before.
+        # It holds no secret: who can list the folder may read it, unless the file before it was
+        # more private.
         first = _FOR_ALL if mode is None else _FOR_OWNER
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, first)
         try:

@@ -30,7 +30,7 @@ class Spending:
     Attributes:
         hash: the key's hash.
         name: its name.
-        workspace_id: its workspace; None: the service does not tell.
+        workspace_id: its workspace; None: unknown.
         limit: its limit in US dollars; None: it has none.
         limit_reset: when the limit's period ends; None: never.
         limit_remaining: what is left of it; None: it has none.
@@ -110,7 +110,7 @@ class Spendings:
         return [each for each in self.every if each.alarming]
 
     def total(self) -> Record:
-        """Return what is told of all together."""
+        """Return the totals for programs."""
         states = [each.state for each in self.alarming]
         counts = {"near": states.count("near"), "reached": states.count("reached")}
         return {"keys": len(self.every), **counts, **sums(self.every)}
@@ -148,7 +148,7 @@ def _limit_spent(key: Key) -> float | None:
         return counted
     # Rounded: what is left of 0.3 after 0.1 is no number that people would write.
     told = max(round(key.limit - left, 9), 0.0)
-    # Nothing is left: only the amounts tell by how much a limit was passed.
+    # Nothing is left: only the amounts show by how much a limit was passed.
     return max(told, counted) if left <= 0 else told
 
 

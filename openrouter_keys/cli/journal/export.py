@@ -151,8 +151,7 @@ def _unsealing(identity: str) -> Unseal:
         return unsealing(text.decode("utf-8-sig", "replace"))
     except OSError as error:
         # Without the path: it may be an identity that was given in place of its file.
-        message = f"cannot read the identity's file: {error.strerror}"
-        raise UsageError(message) from error
+        raise UsageError(f"cannot read the identity's file: {error.strerror}") from error
     except InvalidArgumentError as error:
         raise UsageError(f"--{error}") from error
 

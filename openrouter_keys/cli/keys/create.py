@@ -27,8 +27,9 @@ from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.values import Expiry, File, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
-from openrouter_keys.errors import JSON, CreatedKeyUnreadableError, OpenRouterError
+from openrouter_keys.errors import JSON, CreatedKeyUnreadableError
 from openrouter_keys.models import CreateKeysRequest, External
+from openrouter_keys.results import Err, Ok, attempt
 
 
 async def create(
@@ -107,11 +108,9 @@ class _Made:
 
 def _refuse_senseless(request: CreateKeysRequest) -> None:
     if scrub(request.name) != request.name:
-        message = "the name is a secret, and names are shown: give another, and replace the key"
-        raise UsageError(message)
+        raise UsageError("the name is a secret, and names are shown: give another, replace the key")
     if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
-        message = f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over"
-        raise UsageError(message)
+        raise UsageError(f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over")
 
 
 async def _made_or_undone(
@@ -161,7 +160,7 @@ async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, sink: Sink | None, out
         undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
         raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
     if sink is not None:
-        _print_answer(made, out)
+        _print(made, out)
     if made.problem:
         say(made.problem)
 
@@ -177,27 +176,21 @@ def _why(error: BaseException) -> str:
 
 async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
     if not made.proven:
-        told = f"the answer has the hash {made.hash}, and that of the secret is"
-        return f"delete the key, whose secret is lost: {told} {made.secret_hash}"
-    try:
-        done = await api_keys.delete(made.hash)
-    except OpenRouterError as error:
-        return f"delete the key {made.hash}, whose secret is lost ({error})"
-    if not done.deleted:
-        return f"delete the key {made.hash}, whose secret is lost ({NOT_DELETED})"
-    return f"the key {made.hash} was deleted again"
+        hashes = f"the answer has the hash {made.hash}, and that of the secret is"
+        return f"delete the key, whose secret is lost: {hashes} {made.secret_hash}"
+    done = await attempt(api_keys.delete(made.hash))
+    if isinstance(done, Ok) and done.value.deleted:
+        return f"the key {made.hash} was deleted again"
+    why = done.error if isinstance(done, Err) else NOT_DELETED
+    return f"delete the key {made.hash}, whose secret is lost ({why})"
 
 
 def _print_secret(made: _Made, out: Output) -> None:
-    key = made.handed.key
-    if out.format == "json":
-        print_json(made.answer, key=key)
-    elif out.format == "text":
-        sys.stdout.write(f"{key}\n")  # alone, for "$(…)"
+    if out.format == "text":
+        sys.stdout.write(f"{made.handed.key}\n")  # alone, for "$(…)"
     else:
-        data = cast("dict[str, JSON]", made.answer["data"])
-        print_record(data, out, key=key)
-    # What cannot be written shows now, while the key can still be deleted.
+        _print(made, out, key=made.handed.key)
+    # An error of the write comes now, while the key can still be deleted.
     sys.stdout.flush()
     if sys.stdout.isatty():
         write("The secret is shown this once: keep it now.\n")
@@ -205,11 +198,11 @@ def _print_secret(made: _Made, out: Output) -> None:
         say(f"created {made.handed.hash}")
 
 
-def _print_answer(made: _Made, out: Output) -> None:
+def _print(made: _Made, out: Output, **secret: str) -> None:
     if out.format == "json":
-        print_json(made.answer)
+        print_json(made.answer, **secret)
     else:
-        print_record(cast("dict[str, JSON]", made.answer["data"]), out)
+        print_record(cast("dict[str, JSON]", made.answer["data"]), out, **secret)
 
 
 def _shown(request: CreateKeysRequest) -> Record:

@@ -49,8 +49,7 @@ async def find(
     looks up its SHA-256, which is the key's hash; the secret itself is not sent.
     """
     if file == STANDARD and connection.api_key_file == STANDARD:
-        message = "both keys cannot come from standard input: give one as a file"
-        raise UsageError(message)
+        raise UsageError("both keys cannot come from standard input: give one as a file")
     hash = _hash_of(find_secret(file))
     async with connection.client() as client:
         try:

@@ -136,8 +136,7 @@ def _refuse_senseless(request: Request, *, finish: bool, status: bool) -> None:
     if to.show_secret and not request.out.jsonl:
         raise UsageError("--show-secret goes with --jsonl")
     if to.show_secret and (to.secret_file or to.to_command):
-        message = "give --show-secret, --secret-file or --to-command, not two of them"
-        raise UsageError(message)
+        raise UsageError("give --show-secret, --secret-file or --to-command, not two of them")
 
 
 async def _whole(client: AsyncOpenRouter, request: Request) -> list[str]:

@@ -63,10 +63,8 @@ def find_secret(file: str) -> str:
     if len(found) == 1:
         return found.pop()
     if found:
-        message = f"there are {len(found)} OpenRouter keys in the input: give one at a time"
-    else:
-        message = "there is no OpenRouter key (sk-or-...) in the input: give the whole secret"
-    raise UsageError(message)
+        raise UsageError(f"there are {len(found)} OpenRouter keys in the input: give one at a time")
+    raise UsageError("there is no OpenRouter key (sk-or-...) in the input: give the whole secret")
 
 
 def _text(file: str, prompt: str) -> str:

@@ -62,8 +62,7 @@ def csv_rows(file: TextIO, name: str) -> Iterator[Row]:
     _check_header(name, header)
     for line, cells in numbered:
         if len(cells) != len(header):
-            message = f"{name}, line {line}: {len(cells)} cells under {len(header)} columns"
-            raise UsageError(message)
+            raise UsageError(f"{name}, line {line}: {len(cells)} cells under {len(header)} columns")
         values = map(restored, cells)  # of a file that `list` wrote, say
         yield CSVRow(f"{name}, line {line}", dict(zip(header, values, strict=True)))
 
@@ -101,8 +100,7 @@ def _numbered(
     except csv.Error as error:
         # At the end of the file, a quote in this row is still open.
         hint = ": a quote is not closed" if str(error) == _END else ""
-        message = f"{name}, line {line}: is not readable as CSV: {error}{hint}"
-        raise UsageError(message) from error
+        raise UsageError(f"{name}, line {line}: is not readable as CSV: {error}{hint}") from error
 
 
 def _check_header(name: str, header: Sequence[str]) -> None:
@@ -113,8 +111,7 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         missing = len(odd) == len(header)
         hint = " is the header missing?" if missing else likely(header[odd[0]], COLUMNS)
         place = f"{name}, line 1, column {odd[0] + 1}"
-        message = f"{place}: there is no such column;{hint} columns are {known}"
-        raise UsageError(message)
+        raise UsageError(f"{place}: there is no such column;{hint} columns are {known}")
     if "name" not in header or len({*header}) < len(header):
         message = f"{name}, line 1: `name` must be there, and each column once; columns are {known}"
         raise UsageError(message)

@@ -56,8 +56,7 @@ class Row:
         try:
             return spec_of(self.fields)
         except FieldError as error:
-            message = f"{self.where}, field {error.field}: {error}"
-            raise UsageError(message) from None
+            raise UsageError(f"{self.where}, field {error.field}: {error}") from None
 
 
 def spec_of(fields: Mapping[str, object]) -> KeySpec:

@@ -61,8 +61,7 @@ def columns_of(
     columns = [name.strip() for name in given.split(",")]
     for name in columns:
         if name not in known:
-            message = f"{option}: there is no {name!r}; there are {', '.join(known)}"
-            raise UsageError(message)
+            raise UsageError(f"{option}: there is no {name!r}; there are {', '.join(known)}")
     return columns
 
 

@@ -19,8 +19,8 @@ def in_one_test(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Let a test go through a table by itself; otherwise as `pytest.mark.parametrize`.
 
-    For tests that take no fixture, since the cases would share it. All cases are gone through, and
-    each that fails is told with its name.
+    For tests whose cases may share their fixtures, if there are any. All cases are gone through,
+    and each that fails is named.
     """
     parameters = [name.strip() for name in names.split(",")]
     table = list(cases)

@@ -24,6 +24,7 @@ from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.journal.journal import Journal
 from tests import processes
 from tests.journals import AT, SECRET, spec, written
+from tests.tables import in_one_test
 
 ENVIRONMENT = processes.environment()
 COMMAND = ("-m", "openrouter_keys", "journal")
@@ -511,8 +512,8 @@ def test_a_journal_in_use_is_told_with_its_user(path: Path) -> None:
         assert f"is in use by process {os.getpid()}" in asyncio.run(look(action))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
+@in_one_test(
+    "arguments, told",
     [
         (["export"], "requires an argument"),
         (["export", "a.journal", "-o", "b", "--secret-format", "xml"], 'Invalid value "xml"'),

@@ -23,6 +23,7 @@ from openrouter_keys.emulator.faults import OperationName
 from openrouter_keys.errors import JSON
 from tests.commands import Command, Ran
 from tests.removals import ALIEN_404, NOT_DELETED, not_deleted
+from tests.tables import in_one_test
 from tests.terminals import PATIENCE
 
 
@@ -155,7 +156,7 @@ def test_an_empty_list_is_a_header_or_an_empty_array(command: Command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
+@in_one_test(
     "words",
     [
         ("list", "--columns", "nam"),
@@ -269,7 +270,7 @@ SECRET = "sk-or-v1-" + "5e" * 32
 HASH = sha256(SECRET.encode()).hexdigest()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         SECRET,
@@ -287,7 +288,7 @@ def test_a_secret_is_found_wherever_it_stands_with_no_key_and_no_service(
     assert command.emulator.requests == []
 
 
-@pytest.mark.parametrize("text", ["", "\n", "hello", SECRET[:20], f"{SECRET} {SECRET[:-1]}6"])
+@in_one_test("text", ["", "\n", "hello", SECRET[:20], f"{SECRET} {SECRET[:-1]}6"])
 def test_what_is_no_secret_or_several_is_not_taken_for_one(command: Command, text: str) -> None:
     for name in ("hash", "find"):
         ran = command(name, stdin=text)

@@ -15,6 +15,7 @@ from openrouter_keys import OpenRouter
 from openrouter_keys.__main__ import main
 from openrouter_keys.errors import UnauthorizedResponseError
 from tests.processes import Process, environment
+from tests.tables import in_one_test
 
 pytestmark = pytest.mark.slow
 
@@ -130,8 +131,8 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
+@in_one_test(
+    "arguments, problem",
     [
         (["frobnicate"], 'Unknown command "frobnicate"'),
         (["emulator", "--port", "65536"], "--port"),

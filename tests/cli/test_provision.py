@@ -16,6 +16,7 @@ import pytest
 from openrouter_keys.emulator import Fault
 from tests.commands import Command, Ran
 from tests.journals import written
+from tests.tables import in_one_test
 
 QUICK = ("--quiet-period", "0.2s")
 FAILING = "Failing"
@@ -118,8 +119,8 @@ def test_keys_are_read_from_standard_input(command: Command, format: str, text: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "told"),
+@in_one_test(
+    "words, told",
     [
         (("-", "--format", "csv"), "standard input has no name: give --journal FILE"),
         (("-", "--journal", "a"), "what is standard input? give --format"),

@@ -17,6 +17,7 @@ import pytest
 
 from openrouter_keys.emulator import Account, Emulator, Fault, StoredKey
 from tests.commands import Command, Ran
+from tests.tables import in_one_test
 from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -305,7 +306,7 @@ def test_the_status_needs_no_key_and_no_service(command: Command) -> None:
     assert len(command.emulator.requests) == seen
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "words",
     [
         ("HASH",),  # no journal

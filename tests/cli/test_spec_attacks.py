@@ -17,6 +17,7 @@ from openrouter_keys.cli.specs import file as spec_file
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.file import read_specs
 from openrouter_keys.cli.specs.text import LONGEST_ROW
+from tests.tables import in_one_test
 
 SECRET: Final = "hunter2-partner-key-7d7d7d7d7d7d7d7d7d7d7d7d"
 #: Seconds and bytes that a refusal takes at the most, on a machine that has other work.
@@ -103,7 +104,7 @@ MISPLACED: Final = (
 )
 
 
-@pytest.mark.parametrize(("name", "text", "place"), MISPLACED)
+@in_one_test("name, text, place", MISPLACED)
 def test_no_value_of_a_file_is_told(tmp_path: Path, name: str, text: str, place: str) -> None:
     assert refused(of(tmp_path, name, text)).lstrip(", :").startswith(place.lstrip())
 
@@ -165,7 +166,7 @@ ODD: Final[tuple[tuple[str, Callable[[], str | bytes], str], ...]] = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "text", "told"), ODD, ids=[told for _, _, told in ODD])
+@in_one_test("name, text, told", ODD, ids=[told for _, _, told in ODD])
 def test_an_odd_file_is_refused_in_one_line_and_soon(
     tmp_path: Path, name: str, text: Callable[[], str | bytes], told: str
 ) -> None:
@@ -201,8 +202,8 @@ def test_a_refusal_needs_little_memory(
     assert peak < MEMORY
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
+@in_one_test(
+    "name, text",
     [
         ("a.yaml", "- &a {name: Ada, limit: 5}\n- {<<: *a, name: Bo}\n- {<<: [*a], name: Chi}"),
         ("a.yaml", "- name: &n Ada\n- {name: Bo, ref: *n}\n- {name: Ada, ref: x}"),

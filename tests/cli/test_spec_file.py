@@ -18,6 +18,7 @@ from openrouter_keys.cli.specs import documents as spec_documents
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.file import read_specs, spec_file
 from openrouter_keys.cli.specs.rows import FIELDS
+from tests.tables import in_one_test
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "openrouter_keys" / "cli" / "demo" / "customers.csv"
@@ -121,8 +122,8 @@ def test_delimiters_and_line_ends_are_found_out(path: Path, delimiter: str, end:
     ]
 
 
-@pytest.mark.parametrize(
-    ("header", "cell", "problem"),
+@in_one_test(
+    "header, cell, problem",
     [
         ("limit", "fifty", "must be a number or null"),
         ("limit", '"12,50"', "must be a number or null: a point before the cents"),
@@ -161,8 +162,8 @@ def test_an_external_key_without_its_user_is_refused_and_not_shown(path: Path) -
     assert "partner-key" not in told
 
 
-@pytest.mark.parametrize(
-    ("lines", "what"),
+@in_one_test(
+    "lines, what",
     [
         (("ref,name", "c-1,Ada", "", "c-1,Bo"), "ref"),
         (("name,limit", "Ada,5", "", "Ada,6"), "name"),
@@ -195,14 +196,14 @@ def test_a_row_of_another_width_is_refused(path: Path) -> None:
     assert refusal(path, "name,limit", "Ada") == ", line 2: 1 cells under 2 columns"
 
 
-@pytest.mark.parametrize("header", ["name,limt", "name|limit", "name,"])
+@in_one_test("header", ["name,limt", "name|limit", "name,"])
 def test_an_unknown_column_is_refused_with_those_that_there_are(path: Path, header: str) -> None:
     told = refusal(path, header, "Ada,5")
     assert re.match(r", line 1, column [12]: there is no such column;", told)
     assert told.endswith("columns are " + ", ".join(COLUMNS))
 
 
-@pytest.mark.parametrize("header", ["limit", "name,name"])
+@in_one_test("header", ["limit", "name,name"])
 def test_a_header_without_one_name_column_is_refused(path: Path, header: str) -> None:
     assert "`name` must be there, and each column once" in refusal(path, header)
 
@@ -298,7 +299,7 @@ def test_null_is_null_and_what_is_left_out_is_left_out(tmp_path: Path, name: str
         ("external", "user", "must be an object of `user` and maybe `api_key`"),
     ],
 )
-@pytest.mark.parametrize(
+@in_one_test(
     "place",
     [("a.json", "[1]"), ("b.json", "keys[1]"), ("c.jsonl", "line 2"), ("d.yaml", "line 2")],
 )
@@ -318,8 +319,8 @@ def test_a_bad_field_is_refused_with_its_place(
     assert told.startswith(f", {where}, field {2 if field == 'limt' else field}: {problem}")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "told"),
+@in_one_test(
+    "name, text, told",
     [
         ("a.json", "[{]", ", line 1, column 3: is no JSON: Expecting property name"),
         ("a.json", '{"keys": 5}', ": must be an array of keys, or an object whose `keys`"),
@@ -349,7 +350,7 @@ def test_another_document_is_refused(tmp_path: Path, name: str, text: str, told:
     assert refused(written(tmp_path / name, text)).startswith(told)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.yaml"])
+@in_one_test("name", ["a.csv", "a.json", "a.yaml"])
 def test_a_file_without_keys_is_refused(tmp_path: Path, name: str) -> None:
     text = {"a.csv": "name,limit\n\n", "a.json": "[]", "a.yaml": "keys: []"}[name]
     assert refused(written(tmp_path / name, text)) == " has no keys in it: add one, with a name"

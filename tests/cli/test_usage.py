@@ -18,6 +18,7 @@ from openrouter_keys.emulator import Emulator, StoredKey, Workspace
 from openrouter_keys.models import Key
 from tests.commands import Command, Ran
 from tests.records import key as key_record
+from tests.tables import in_one_test
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 NOON = datetime(2027, 3, 17, 12, tzinfo=UTC)  # a Wednesday
@@ -93,9 +94,7 @@ def test_json_has_the_total_of_all_keys_also_of_those_that_are_not_shown(command
     assert total["usage_daily"] == pytest.approx(41)
 
 
-@pytest.mark.parametrize(
-    ("reset", "share"), [("daily", 0.1), ("weekly", 0.5), ("monthly", 1.0), (None, 1.5)]
-)
+@in_one_test("reset, share", [("daily", 0.1), ("weekly", 0.5), ("monthly", 1.0), (None, 1.5)])
 def test_a_limit_that_resets_is_compared_with_its_own_period(
     command: Command, reset: str | None, share: float
 ) -> None:
@@ -137,8 +136,8 @@ def test_spending_on_own_provider_keys_is_told_and_counts_where_it_should(
     assert [got[name]["share"] for name in ("counts", "apart")] == [0.9, 0]
 
 
-@pytest.mark.parametrize(
-    ("by", "order"),
+@in_one_test(
+    "by, order",
     [
         ("month", ["b", "d", "A", "c"]),
         ("today", ["d", "A", "b", "c"]),
@@ -238,7 +237,7 @@ def test_fail_near_ends_with_0_where_none_is_and_near_alone_never_fails(command:
     assert command("usage", "--near", "50", "--fail-near").code == 3
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "words",
     [
         ("--near", "0"),

@@ -169,9 +169,9 @@ def _explain(words: Sequence[str]) -> None:
     for word in words:
         known = word in app and not word.startswith("-")
         if known and (does := app[word].default_command) is not None:
-            told = inspect.cleandoc(does.__doc__ or "").partition("\n\nArgs:")[0]
+            text = inspect.cleandoc(does.__doc__ or "").partition("\n\nArgs:")[0]
             # Its lines are those of the source, and not of the terminal.
-            app[word].help = "\n\n".join(" ".join(part.split()) for part in told.split("\n\n"))
+            app[word].help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _waited_for(result: Awaitable[object]) -> object:
@@ -203,12 +203,12 @@ def _trace(error: BaseException) -> None:
 
 
 def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:
-    told = " ".join(str(error).split())
+    problem = " ".join(str(error).split())
     if isinstance(error, UnusedCliTokensError):
         rest = ", ".join(map(repr, error.unused_tokens or ()))
-        told = f"too many arguments: {rest}; quote what holds spaces"
+        problem = f"too many arguments: {rest}; quote what holds spaces"
     known = arguments and arguments[0] in app and not arguments[0].startswith("-")
-    return f"{told}; see openrouter-keys {arguments[0] + ' ' if known else ''}--help"
+    return f"{problem}; see openrouter-keys {arguments[0] + ' ' if known else ''}--help"
 
 
 def _worded(error: OpenRouterError) -> str:

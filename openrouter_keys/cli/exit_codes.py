@@ -40,6 +40,13 @@ class UsageError(CommandError):
         super().__init__(message, USAGE)
 
 
+def code_of_report(*, ok: bool, in_doubt: object) -> int:
+    """Return the exit code of a run that came to its end."""
+    if ok:
+        return DONE
+    return IN_DOUBT if in_doubt else SOME_FAILED
+
+
 def code_of(error: OpenRouterError) -> int:
     """Return the exit code of a command that ends with an error of the library."""
     if isinstance(error, InvalidArgumentError):

@@ -41,7 +41,7 @@ def test_the_demo_of_the_example_passes_all_its_checks_and_logs_no_secret() -> N
     assert done.stdout.endswith(f"\n{checked} checks passed\n")
     assert checked > 30
     assert "the emulator holds 300 of 300" in done.stdout
-    end = ("live keys on the server: 300", "secrets in hand: 300", "that nobody holds: 0")
+    end = ("live keys on the server: 300", "secrets in hand: 300", "whose secret is lost: 0")
     assert all(told in done.stdout for told in end)
 
 

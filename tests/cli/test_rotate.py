@@ -489,7 +489,7 @@ def test_finish_tells_that_nobody_may_have_the_new_secrets(command: Command) -> 
     refused = command("rotate", "--finish", *JOURNAL)
 
     assert refused.code == 2
-    assert "new secrets of 2 keys are in r.journal; whether anybody was given them" in refused.err
+    assert "new secrets of 2 keys are in r.journal; it does not know whether" in refused.err
     assert "openrouter-keys journal export r.journal -o keys.csv" in refused.err
     assert "for good, whose new secrets may be nowhere but in r.journal" in refused.err
     assert "handed over" not in refused.err

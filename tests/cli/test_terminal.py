@@ -204,7 +204,7 @@ def test_an_interrupted_delete_says_what_may_be_there_still(
     while not command.emulator.count("delete") and time.monotonic() < deadline:
         time.sleep(0.01)
     shown.kill(number)
-    shown.expect("0 deleted; 1 may be there still")
+    shown.expect("0 deleted; 1 may still exist")
     assert shown.wait() == 128 + number
 
 

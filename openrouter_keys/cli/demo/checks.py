@@ -93,9 +93,9 @@ class Checks:
         now = self.stored(before.hash)
         known = [name for name in fields_dict(StoredKey) if name not in _CLOCKWORK]
         changed = [name for name in known if getattr(now, name) != getattr(before, name)]
-        told = ", ".join(changed) or "nothing"
-        kept = len(known) - len(changed)
-        self._check({*changed} == {*names}, f"changed: {told}; as before: {kept} other fields")
+        text = f"changed: {', '.join(changed) or 'nothing'}"
+        kept = f"as before: {len(known) - len(changed)} other fields"
+        self._check({*changed} == {*names}, f"{text}; {kept}")
 
     def deleted(self, hash: str, before: int) -> None:
         """Check that a key is gone, and only that."""

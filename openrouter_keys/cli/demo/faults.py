@@ -74,4 +74,4 @@ def _check(
     transcript.check(f"live keys on the server: {len(live)}", holds=len(live) == asked)
     transcript.check(f"secrets in hand: {len(handed_over)}", holds=len(hashes & live) == asked)
     orphans = len(live - hashes)
-    transcript.check(f"orphans, live keys that nobody holds: {orphans}", holds=orphans == 0)
+    transcript.check(f"orphans, live keys whose secret is lost: {orphans}", holds=orphans == 0)

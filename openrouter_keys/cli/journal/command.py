@@ -137,7 +137,7 @@ async def backup(
     /,
 ) -> None:
     """Copy a whole journal while no run uses it; its file alone may lack the last keys."""
-    await _or_told(Journal.backup(path, to))
+    await _or_refused(Journal.backup(path, to))
     say(f"copied {path} to {to}")
 
 
@@ -149,11 +149,11 @@ def accept(path: JournalFile, /, *, yes: Yes = False) -> None:
     the newest keys, and delete the unused ones.
     """
     confirm(f"go on with {path}, and make again the keys that it does not know", yes=yes)
-    asyncio.run(_or_told(Journal.accept(path)))
-    say(f"{path} can be gone on with")
+    asyncio.run(_or_refused(Journal.accept(path)))
+    say(f"{path} can be used again")
 
 
-async def _or_told(done: Awaitable[object]) -> None:
+async def _or_refused(done: Awaitable[object]) -> None:
     try:
         await done
     except JournalError as error:

@@ -33,7 +33,7 @@ NOT_DELETED: Final = "the service answered that it was not deleted: delete it ag
 
 
 @define
-class _Doomed:
+class _Deletion:
     """A key to be deleted, and what became of it."""
 
     hash: str
@@ -77,32 +77,31 @@ async def delete(
     """Delete keys for good: programs that use them stop working."""
     given = hashes_given(hashes, connection)
     async with connection.client() as client:
-        doomed = [_Doomed(hash) for hash in dict.fromkeys(await whole_hashes(client, given))]
-        await _each(doomed, lambda key: _look_up(client, key))
-        there = [key for key in doomed if not key.failed]
+        deletions = [_Deletion(hash) for hash in dict.fromkeys(await whole_hashes(client, given))]
+        await _each(deletions, lambda key: _look_up(client, key))
+        there = [key for key in deletions if not key.failed]
         if there and not dry_run:
-            confirm(f"delete {_told(there)}", yes=yes)
+            confirm(f"delete {_named(there)}", yes=yes)
             try:
                 await _each(there, lambda key: _delete(client, key))
             except (asyncio.CancelledError, QuotaExhaustedError):
-                _tell_interrupted(there)
+                _say_interrupted(there)
                 raise
-    records = [key.record() for key in doomed]
+    records = [key.record() for key in deletions]
     await print_records(records, out, _COLUMNS, in_columns(_COLUMNS, {}))
-    failed = sum(key.failed for key in doomed)
+    failed = sum(key.failed for key in deletions)
     if not failed:
         return DONE
-    return FAILED if failed == len(doomed) else SOME_FAILED
+    return FAILED if failed == len(deletions) else SOME_FAILED
 
 
-def _tell_interrupted(keys: Sequence[_Doomed]) -> None:
+def _say_interrupted(keys: Sequence[_Deletion]) -> None:
     deleted = sum(key.outcome == _DELETED for key in keys)
     rest = len(keys) - deleted
-    told = f"{deleted:,} deleted; {rest:,} may still exist: the same command goes on"
-    say(told)
+    say(f"{deleted:,} deleted; {rest:,} may still exist: the same command goes on")
 
 
-async def _each(keys: Sequence[_Doomed], do: Callable[[_Doomed], Awaitable[None]]) -> None:
+async def _each(keys: Sequence[_Deletion], do: Callable[[_Deletion], Awaitable[None]]) -> None:
     waiting, failure = iter(keys), list[OpenRouterError]()
 
     async def work() -> None:
@@ -121,7 +120,7 @@ async def _each(keys: Sequence[_Doomed], do: Callable[[_Doomed], Awaitable[None]
         raise failure[0]
 
 
-async def _look_up(client: AsyncOpenRouter, key: _Doomed) -> None:
+async def _look_up(client: AsyncOpenRouter, key: _Deletion) -> None:
     found = await attempt(client.api_keys.get(key.hash))
     if isinstance(found, Err):
         key.fail(found.error)
@@ -129,7 +128,7 @@ async def _look_up(client: AsyncOpenRouter, key: _Doomed) -> None:
         key.name, key.outcome = found.value.data.name, "would be deleted"
 
 
-async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
+async def _delete(client: AsyncOpenRouter, key: _Deletion) -> None:
     done = await attempt(client.api_keys.delete(key.hash))
     if isinstance(done, Err):
         key.fail(done.error)
@@ -139,5 +138,5 @@ async def _delete(client: AsyncOpenRouter, key: _Doomed) -> None:
         key.outcome = _DELETED
 
 
-def _told(keys: Sequence[_Doomed]) -> str:
+def _named(keys: Sequence[_Deletion]) -> str:
     return f"{counted(len(keys), 'key')} for good ({named([key.name for key in keys])})"

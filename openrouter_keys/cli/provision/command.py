@@ -89,15 +89,16 @@ def provision(
         excess = bounds.excess(specs.totals)
         if plan:
             code = asyncio.run(_show_plan(specs, there, connection, out))
-            return code if excess is None else _told(f"{excess}: a run would refuse to begin")
+            if excess is None:
+                return code
+            say(f"{excess}: a run would refuse to begin")
+            return USAGE
         _refuse_senseless(to, out, bounds)
         if excess is not None:
             raise UsageError(f"{excess}: nothing was sent; lower them, or raise it")
         client = connection.client()
         if not yes and can_ask():
-            told = asyncio.run(planned(specs, there))
-            if told.new.count:
-                confirm(f"create {told.new}", yes=False)
+            _ask(specs, there)
         stored = not bounds.no_store_secrets
         keeping = Keeping(journal=path, to=to, stored=stored, recipient=bounds.recipient)
         outcome = Outcome(keeping, pace.concurrency, quiet=quiet)
@@ -131,6 +132,12 @@ def provision(
     return code
 
 
+def _ask(specs: SpecFile, journal: Path | None) -> None:
+    new = asyncio.run(planned(specs, journal)).new
+    if new.count:
+        confirm(f"create {new}", yes=False)
+
+
 def _journal_of(file: str, journal: str | None) -> Path:
     if journal is not None:
         return Path(journal)
@@ -142,11 +149,6 @@ def _journal_of(file: str, journal: str | None) -> Path:
 def _there(journal: Path) -> Path | None:
     """Return a journal that was begun; an empty file is none yet."""
     return journal if journal.exists() and journal.stat().st_size else None
-
-
-def _told(problem: str) -> int:
-    say(problem)
-    return USAGE
 
 
 def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:

@@ -90,18 +90,18 @@ class Plan:
         """Return it for people."""
         others = {**self.actions}
         others.pop(_CREATE, None)
-        told = [f"would create {self.new}"]
+        lines = [f"would create {self.new}"]
         if self.changes > self.new.count or self.changes >= _MANY:
-            told.append(f"needs up to {self.changes:,} changes of the service's daily quota")
+            lines.append(f"needs up to {self.changes:,} changes of the service's daily quota")
         if others:
-            told.append(", ".join(f"{action}: {count:,}" for action, count in others.items()))
+            lines.append(", ".join(f"{action}: {count:,}" for action, count in others.items()))
         if (step := self.first_changed) is not None:
             fields = ", ".join(step.changed)
-            told.append(
+            lines.append(
                 f"{keys(self.actions[_REFUSED])} changed since the journal began, first "
                 f"{step.spec.ref!r} ({fields}): a run would stop there"
             )
-        return told
+        return lines
 
 
 async def planned(specs: Iterable[KeySpec], journal: Path | None) -> Plan:

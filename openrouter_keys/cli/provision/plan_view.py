@@ -43,7 +43,7 @@ async def show(
     plan = Plan()
     records = _records(specs, journal, there, plan)
     await print_records(records, out, _COLUMNS, _print, lambda: {"summary": plan.summary()})
-    for line in (*plan.lines(), *_names_told(there)):
+    for line in (*plan.lines(), *_same_names_line(there)):
         say(line)
     return DONE if plan.first_changed is None else FAILED
 
@@ -59,8 +59,8 @@ async def _records(
 def _record(step: Step, same_name: int) -> Record:
     asked = cast("Record", unstructure(step.spec.request()))
     # Not `external`, which may hold a secret.
-    told = {name: asked.get(name) for name in _FIELDS}
-    return {"ref": step.spec.ref, **told, "action": step.action, "same_name": same_name}
+    fields = {name: asked.get(name) for name in _FIELDS}
+    return {"ref": step.spec.ref, **fields, "action": step.action, "same_name": same_name}
 
 
 def _name_of(spec: KeySpec) -> _Name:
@@ -92,7 +92,7 @@ async def _own(journal: Path) -> frozenset[str]:
         return frozenset([str(entry.hash) async for entry in known.every()])
 
 
-def _names_told(there: Counter[_Name]) -> list[str]:
+def _same_names_line(there: Counter[_Name]) -> list[str]:
     if not there:
         return []
     ((_, name), _), count = there.most_common(1)[0], len(there)

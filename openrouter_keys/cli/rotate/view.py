@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
-from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, SOME_FAILED
+from openrouter_keys.cli.exit_codes import code_of_report
 from openrouter_keys.cli.rotate.request import Request
 from openrouter_keys.cli.runs.outcome import SHOWN, export_command, listed
 from openrouter_keys.cli.terminal.messages import command, keys, say
@@ -156,10 +156,8 @@ def ended(report: RotationReport, rotations: Sequence[Rotation], request: Reques
     write("nothing is left to do" if summary == "nothing" else summary)
     for line in _left(report, request):
         request.say(line)
-    if report.ok:
-        return DONE
     unproven = report.provision is not None and report.provision.unproven
-    return IN_DOUBT if report.in_doubt or unproven else SOME_FAILED
+    return code_of_report(ok=report.ok, in_doubt=report.in_doubt or unproven)
 
 
 def _left(report: RotationReport, request: Request) -> Iterator[str]:

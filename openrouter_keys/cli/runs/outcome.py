@@ -11,12 +11,11 @@ from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.exit_codes import (
     AUTHENTICATION,
     BROKEN_PIPE,
-    DONE,
     FAILED,
     IN_DOUBT,
-    SOME_FAILED,
     CommandError,
     code_of,
+    code_of_report,
 )
 from openrouter_keys.cli.runs.rescue import Keeping, Rescue, rescue
 from openrouter_keys.cli.runs.results import Results
@@ -149,10 +148,9 @@ class Outcome:
         """Say how the run went, and return the exit code."""
         self.report = report
         self._say("", report)
-        if report.ok:
-            return DONE
-        say(f"try again with: {self.again()}")
-        return IN_DOUBT if _doubtful(report) else SOME_FAILED
+        if not report.ok:
+            say(f"try again with: {self.again()}")
+        return code_of_report(ok=report.ok, in_doubt=_doubtful(report))
 
     def _say(self, why: str, report: ProvisionReport | None) -> None:
         lines = [why] if why else []

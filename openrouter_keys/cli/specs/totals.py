@@ -43,14 +43,14 @@ class Totals:
 
     def __str__(self) -> str:
         amounts = [
-            f"{dollars(self.limits[reset])} {told}"
-            for reset, told in _PERIODS.items()
+            f"{dollars(self.limits[reset])} {period}"
+            for reset, period in _PERIODS.items()
             if reset in self.limits
         ]
-        told = [f"limits of {' + '.join(amounts)}"] if amounts else []
+        parts = [f"limits of {' + '.join(amounts)}"] if amounts else []
         if self.without_limit:
-            told.append(f"{self.without_limit:,} WITHOUT A LIMIT")
-        return f"{keys(self.count)}{': ' if told else ''}{', '.join(told)}"
+            parts.append(f"{self.without_limit:,} WITHOUT A LIMIT")
+        return f"{keys(self.count)}{': ' if parts else ''}{', '.join(parts)}"
 
 
 def exact(amount: float) -> Decimal:

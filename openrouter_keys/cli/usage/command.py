@@ -112,7 +112,7 @@ def _alarm(spendings: Spendings) -> int:
     if not alarming:
         return DONE
     names = named([each.name for each in alarming])
-    told = f"{len(alarming):,} of {len(spendings.every):,} keys have spent"
+    count = f"{len(alarming):,} of {len(spendings.every):,} keys have spent"
     share = f"{100 * spendings.near:g}% of their limit or more"
-    say(f"{told} {share}: {names}")
+    say(f"{count} {share}: {names}")
     return SOME_FAILED

@@ -73,8 +73,8 @@ def _tiles(spendings: Spendings) -> str:
     states = [each.state for each in spendings.alarming]
     tiles = [(name, money(total[amount])) for name, amount in _shown_amounts(spendings)]
     near, reached = states.count("near"), states.count("reached")
-    told = f"{near:,} <small>near</small> {reached:,} <small>reached</small>"
-    tiles.append((f"Limits; near: {100 * spendings.near:g}%", told))
+    counts = f"{near:,} <small>near</small> {reached:,} <small>reached</small>"
+    tiles.append((f"Limits; near: {100 * spendings.near:g}%", counts))
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
 
 
@@ -151,10 +151,10 @@ def _limit(each: Spending) -> str:
         return '<span class="soft">no limit</span>'
     reset = each.limit_reset
     period = "" if reset is None else f" a {PERIODS.get(reset, reset)}"
-    told = _text(f"{money(each.limit_spent)} of {money(each.limit)}{period}")
+    spent = _text(f"{money(each.limit_spent)} of {money(each.limit)}{period}")
     bar = _bar(each.share) or "<i></i>"
     return (
-        f'<div class="of"><span>{told}</span><span>{_text(percent(each.share))}</span></div>{bar}'
+        f'<div class="of"><span>{spent}</span><span>{_text(percent(each.share))}</span></div>{bar}'
     )
 
 

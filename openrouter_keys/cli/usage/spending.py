@@ -147,9 +147,9 @@ def _limit_spent(key: Key) -> float | None:
     if left is None:
         return counted
     # Rounded: what is left of 0.3 after 0.1 is no number that people would write.
-    told = max(round(key.limit - left, 9), 0.0)
+    spent_of_limit = max(round(key.limit - left, 9), 0.0)
     # Nothing is left: only the amounts show by how much a limit was passed.
-    return max(told, counted) if left <= 0 else told
+    return max(spent_of_limit, counted) if left <= 0 else spent_of_limit
 
 
 def _state(key: Key, share: float | None, near: float, now: datetime) -> State:

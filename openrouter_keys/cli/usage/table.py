@@ -218,16 +218,16 @@ def _line(cells: Sequence[Text], columns: Sequence[_Column], widths: Sequence[in
 
 def _summary(spendings: Spendings) -> str:
     total = sums(spendings.every)
-    told = [keys(len(spendings.every))]
+    parts = [keys(len(spendings.every))]
     states = [each.state for each in spendings.alarming]
     if near := states.count("near"):
-        told.append(f"{near:,} near the limit ({100 * spendings.near:g}% or more)")
+        parts.append(f"{near:,} near the limit ({100 * spendings.near:g}% or more)")
     if reached := states.count("reached"):
-        told.append(f"{reached:,} at the limit")
-    return "\n".join(["; ".join(told), *_byok(total)])
+        parts.append(f"{reached:,} at the limit")
+    return "\n".join(["; ".join(parts), *_byok(total)])
 
 
 def _byok(total: Mapping[str, float]) -> list[str]:
     month, ever = money(total["byok_usage_monthly"]), money(total["byok_usage"])
-    told = f"own provider keys (BYOK): {month} this month, {ever} of all time"
-    return [told] if total["byok_usage"] else []
+    line = f"own provider keys (BYOK): {month} this month, {ever} of all time"
+    return [line] if total["byok_usage"] else []

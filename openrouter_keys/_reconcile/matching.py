@@ -12,14 +12,23 @@ from attrs import evolve, field, frozen
 
 from openrouter_keys._base.clock_skew import Skew
 from openrouter_keys._base.unset import UNSET
+from openrouter_keys._inputs import checks
 from openrouter_keys._protocol.drift import disagreements
 from openrouter_keys.converter import structure
-from openrouter_keys.errors import JSON
+from openrouter_keys.errors import JSON, InvalidArgumentError
 from openrouter_keys.models import CreateKeysRequest, External, Key
 
 # Bytes of a character in UTF-8, but one.
 _CUT_THROUGH: Final = 3
 _FIRST = datetime.min.replace(tzinfo=UTC)
+
+
+def hash_in(text: str | None) -> str | None:
+    """Return the hash that an answer gave without its secret; None: what it gave cannot be one."""
+    try:
+        return None if text is None else checks.key_hash(text)
+    except InvalidArgumentError:
+        return None
 
 
 @frozen(kw_only=True)
@@ -32,8 +41,9 @@ class Doubt:
         sent: when it was sent at the latest, by the same clock; None: then.
         until: when the last of them can have been carried out, by the same clock.
         creates: how many they are.
-        told: the hash that an answer told which lost the secret; None: none did. It may be
-            another key's, and the list may not have it yet: it is looked at by itself.
+        told: the hash that an answer gave without its secret; None: none did, or what it gave
+            cannot be a hash. It may be another key's, and the list may not have it yet: it is
+            looked at by itself.
     """
 
     request: CreateKeysRequest = field(repr=False)
@@ -41,7 +51,7 @@ class Doubt:
     sent: datetime | None = None
     until: datetime
     creates: int = 1
-    told: str | None = None
+    told: str | None = field(default=None, converter=hash_in)
 
     @property
     def place(self) -> tuple[str | None, str]:

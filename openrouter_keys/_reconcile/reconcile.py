@@ -54,6 +54,8 @@ class Reconciliation:
             too late, or more of them than there were creates.
         incomplete: workspaces of which nobody can say whether all keys were listed, each with the
             reason; nothing of theirs was deleted.
+        unread: hashes that answers gave without their secrets, and whose keys could not be looked
+            at, each with the reason; nothing of their workspace and name was deleted.
         places: the workspace and the name as they were asked for, and the hash, of each of these
             keys; a key's own `workspace_id` does not tell which it is that was left out, and may
             be missing, and its name may be written otherwise.
@@ -64,13 +66,14 @@ class Reconciliation:
     left: tuple[Key, ...] = ()
     unproven: tuple[Key, ...] = ()
     incomplete: tuple[tuple[str | None, str], ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
     places: frozenset[tuple[str | None, str, str]] = field(default=frozenset(), repr=False)
     exhausted: QuotaExhaustedError | None = None
 
     @property
     def settled(self) -> bool:
         """Whether it is proven that no key is left that may have been made by these creates."""
-        return not (self.left or self.unproven or self.incomplete)
+        return not (self.left or self.unproven or self.incomplete or self.unread)
 
 
 async def _none(_: str | None, __: datetime) -> Mapping[str, str | None]:
@@ -119,7 +122,8 @@ async def reconcile(
         place: [key for key in keys if not await _is_known(transport, key, knows)]
         for place, keys in listed.found.items()
     }
-    sure = {place for place in found if all_known and place[0] not in listed.incomplete}
+    unsure = {place for place in found if not all_known or place[0] in listed.incomplete}
+    sure = found.keys() - unsure - {place for place, _ in listed.unread}
     ours, _ = _told_apart(found, asked, sure, skew)
     looks = await _look_at_all(lister, [key.hash for key in ours.values()])
     for hash, look in looks.items():
@@ -140,8 +144,10 @@ async def reconcile(
         left=tuple(key for hash, key in ours.items() if hash not in gone),
         unproven=tuple(unproven.values()),
         exhausted=exhausted,
-        places=frozenset((*place, key.hash) for place, keys in found.items() for key in keys),
+        places=frozenset((*place, key.hash) for place, keys in found.items() for key in keys)
+        | {(*place, hash) for place, hash in listed.unread},
         incomplete=tuple(listed.incomplete.items()),
+        unread=tuple((hash, why) for (_, hash), why in listed.unread.items()),
     )
 
 
@@ -188,12 +194,14 @@ class _Listed:
         found: every key that a doubt may be about, by the same.
         hashes: the canonical hashes of all keys that are listed.
         incomplete: the workspaces whose list is not proven to be whole, each with the reason.
+        unread: hashes that answers gave, with their places, whose keys could not be looked at.
     """
 
     begins: Mapping[_Place, datetime]
     found: dict[_Place, list[Key]] = field(factory=lambda: defaultdict[_Place, list[Key]](list))
     hashes: set[str] = field(factory=set[str])
     incomplete: dict[str | None, str] = field(factory=dict[str | None, str])
+    unread: dict[tuple[_Place, str], str] = field(factory=dict[tuple[_Place, str], str])
 
     def add(self, place: _Place, key: Key) -> None:
         """Add a key, unless it is older than every create of its place."""
@@ -230,8 +238,7 @@ async def _add_told(
         if isinstance(look, Ok):
             listed.add(place, look.value)
         elif not _is_missing(look):
-            problem = f"the key {hash}, which an answer named, could not be looked at: {look.error}"
-            listed.incomplete.setdefault(place[0], escaped(problem))
+            listed.unread[place, hash] = escaped(str(look.error))
 
 
 async def _look_at_all(lister: Lister, hashes: Sequence[str]) -> dict[str, Ok[Key] | Err]:

@@ -146,6 +146,7 @@ def _told(found: Reconciliation) -> str:
         return f"nothing is left of it ({len(found.deleted)} keys deleted)"
     hashes = ", ".join(key.hash for key in (*found.left, *found.unproven))
     told = [f"these keys may be its own, and were not deleted: {hashes}"] if hashes else []
+    told += [f"the key {hash} cannot be looked at: {why}" for hash, why in found.unread]
     told += [f"nothing proves that all keys were listed: {why}" for _, why in found.incomplete]
     told += [] if found.exhausted is None else [str(found.exhausted)]
     return escaped("; ".join(told))

@@ -6,6 +6,7 @@ from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._reconcile.absence import is_there, not_gone
+from openrouter_keys._reconcile.matching import hash_in
 from openrouter_keys._reconcile.reconcile import removed
 from openrouter_keys._transport.deletion import Removal
 from openrouter_keys.converter import decode
@@ -201,7 +202,7 @@ class Creator:
     async def _not_made(self, spec: KeySpec, error: OpenRouterError, what: Verdict) -> Job | None:
         if what is Verdict.DOUBT:
             self._reconciler.given_up(spec.ref)
-            hash = error.hash if isinstance(error, SecretLostError) else None
+            hash = hash_in(error.hash) if isinstance(error, SecretLostError) else None
             await self._journal.doubt(spec.ref, str(error), self._clock.now(), hash)
             return Job(spec, State.DOUBT)
         if what is Verdict.FAILED:

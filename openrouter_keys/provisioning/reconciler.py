@@ -24,7 +24,12 @@ _INCOMPLETE = (
     "nothing proves that all keys were listed ({}), so a create without an answer may have made "
     "one: run again later"
 )
-_ALL_LISTED: Mapping[str | None, str] = {}
+_UNREAD = (
+    "an answer without a secret gave this key's hash, and the key cannot be looked at ({}): run "
+    "again later"
+)
+_ALL_SEEN: Mapping[tuple[str | None, str], str] = {}
+_NONE: Mapping[str, str] = {}
 _OURS_AND_LEFT = "a create without an answer made these keys, and they could not be deleted"
 _RESOLVED = "a create without an answer had made its key, which was deleted"
 _UNPROVEN = (
@@ -211,8 +216,9 @@ def _place(entry: Entry) -> _Place:
 
 
 def _sorted_out(entries: Sequence[Entry], found: Reconciliation, resolved: Set[str]) -> Findings:
-    left, unproven = _by_place(found.left, found), _by_place(found.unproven, found)
-    incomplete = dict(found.incomplete)
+    left = _by_place(found.left, found)
+    unproven = _by_place(found.unproven, found, dict(found.unread))
+    incomplete = _incomplete(entries, found)
     doubtful = [entry for entry in entries if entry.state in DOUBTFUL]
     # What else is there of that name cannot come of a create whose key was found.
     open_ = [entry for entry in doubtful if entry.ref not in resolved]
@@ -231,8 +237,25 @@ def _sorted_out(entries: Sequence[Entry], found: Reconciliation, resolved: Set[s
     )
 
 
-def _by_place(keys: Sequence[Key], found: Reconciliation) -> dict[_Place, list[str]]:
-    hashes = {key.hash for key in keys}
+def _incomplete(entries: Sequence[Entry], found: Reconciliation) -> Mapping[_Place, str]:
+    """Return the places of which not all keys were seen, each with the reason."""
+    whole, unread = dict(found.incomplete), dict(found.unread)
+    places = {
+        (workspace_id, name): _UNREAD.format(unread[hash])
+        for workspace_id, name, hash in found.places
+        if hash in unread
+    }
+    return places | {
+        _place(entry): _INCOMPLETE.format(whole[entry.workspace_id])
+        for entry in entries
+        if entry.workspace_id in whole
+    }
+
+
+def _by_place(
+    keys: Sequence[Key], found: Reconciliation, unread: Mapping[str, str] = _NONE
+) -> dict[_Place, list[str]]:
+    hashes = {key.hash for key in keys} | unread.keys()
     placed: dict[_Place, list[str]] = defaultdict(list)
     for workspace_id, name, hash in sorted(found.places, key=str):
         if hash in hashes:
@@ -244,7 +267,7 @@ def _problems(
     entries: Sequence[Entry],
     placed: Mapping[_Place, Sequence[str]],
     reason: str,
-    incomplete: Mapping[str | None, str] = _ALL_LISTED,
+    incomplete: Mapping[_Place, str] = _ALL_SEEN,
 ) -> tuple[ProvisionProblem, ...]:
     """Return a problem for each entry of which there are keys, or may be some that are not listed.
 
@@ -252,16 +275,12 @@ def _problems(
         entries: the entries.
         placed: the keys, by the place that they were looked for in.
         reason: what is told of them.
-        incomplete: the workspaces whose list is not proven to be whole, and why.
+        incomplete: the places of which not all keys were seen, each with the reason.
     """
     problems: list[ProvisionProblem] = []
     for entry in entries:
         hashes = tuple(placed.get(_place(entry), ()))
-        if entry.workspace_id in incomplete:
-            why = _INCOMPLETE.format(incomplete[entry.workspace_id])
-        elif hashes:
-            why = reason
-        else:
-            continue
-        problems.append(ProvisionProblem(ref=entry.ref, reason=why, hashes=hashes))
+        if hashes or _place(entry) in incomplete:
+            why = incomplete.get(_place(entry), reason)
+            problems.append(ProvisionProblem(ref=entry.ref, reason=why, hashes=hashes))
     return tuple(problems)

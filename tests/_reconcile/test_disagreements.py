@@ -12,6 +12,7 @@ from openrouter_keys.errors import CreateOutcomeUnknownError, SecretLostError
 from tests.cases import Case
 from tests.journals import spec
 from tests.misbehaving import PAGE, Answer, Asked, Record, refused
+from tests.provisions import specs
 
 Behave: TypeAlias = Callable[[Case], None]
 Change: TypeAlias = Callable[[Record], Record]
@@ -282,3 +283,64 @@ async def test_a_key_of_long_before_that_an_answer_names_keeps_nothing_in_doubt(
         assert (await provisioned(case, path)).ok
     assert len(case.service.keys) == 2
     assert kept in case.service.keys
+
+
+# --- a hash that is none, or whose key cannot be read ---
+
+GIVEN: dict[str, tuple[str, Answer | None]] = {
+    "a redacted one": ("[REDACTED]", None),
+    "a path": ("a/b", None),
+    "a way up": ("..", None),
+    "a label": ("sk-or-v1-0e6...1c96", None),
+    "a secret": ("sk-or-v1-" + "5a" * 32, None),
+    "half a surrogate pair": ("\ud800", None),
+    "none of a key": ("ab" * 32, None),
+    "of a key that is refused": ("ab" * 32, refused(403)),
+    "of a key that the service cannot show": ("ab" * 32, refused(500)),
+    "of a key that another's record answers": ("ab" * 32, Answer(200, {"data": {"hash": "cd"}})),
+    "of a key that a page answers": ("ab" * 32, Answer(200, b"<html>Please log in</html>")),
+}
+
+
+@pytest.mark.parametrize(("given", "shown"), GIVEN.values(), ids=GIVEN)
+async def test_what_an_answer_gives_for_a_hash_keeps_no_other_create_in_doubt(
+    given: str, shown: Answer | None, case: Case, path: Path
+) -> None:
+    case.service.add("another")
+    case.service.outcomes.extend(["lost", "lost", "lost"])
+    kept = case.service._record({"name": "customer-0"})
+
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method == "POST" and asked.body["name"] == "customer-0":
+            case.looks += 1
+            return Answer(201, {"data": kept | {"hash": given}}) if case.looks == 1 else None
+        return shown if hash_in(asked) == given else None
+
+    case.service.answer = answer
+    report = await case.client.provision(specs(4), journal=path, concurrency=1)
+    assert (report.ok, report.created) == ((True, 4) if shown is None else (False, 3))
+    assert [(doubt.ref, doubt.hashes) for doubt in report.doubts] == (
+        [] if shown is None else [("0", (given,))]
+    )
+    assert all("cannot be looked at" in doubt.reason for doubt in report.doubts)
+    case.service.answer = lambda _: None
+    assert (await case.client.provision(specs(4), journal=path)).ok
+    assert len(case.service.keys) == 5
+
+
+async def test_no_key_of_a_name_is_deleted_while_one_that_an_answer_gave_cannot_be_read(
+    case: Case,
+) -> None:
+    def answer(asked: Asked) -> Answer | None:
+        if asked.method == "POST":
+            return Answer(201, {"data": case.service._record({"name": "n"}) | {"hash": "ab" * 32}})
+        return refused(403) if hash_in(asked) == "ab" * 32 else None
+
+    case.service.answer = answer
+    with pytest.raises(SecretLostError) as caught:
+        await case.client.api_keys.create(name="n")
+    by_hand = case.service.add("n")
+    found = await case.client.api_keys.reconcile(caught.value)
+    ((hash, why),) = found.unread
+    assert (hash, found.settled, case.service.keys) == ("ab" * 32, False, [by_hand])
+    assert "403" in why

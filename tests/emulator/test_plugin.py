@@ -129,4 +129,4 @@ def test_pytest_tells_what_the_fixtures_are_for(tmp_path: Path) -> None:
     said = run(tmp_path, "", "--fixtures")
 
     assert "An emulator of OpenRouter's key endpoints, new for each test." in said
-    assert "An emulator for all tests that ask for it" in said
+    assert "One emulator for all tests that use it" in said

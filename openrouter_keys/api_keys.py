@@ -1,4 +1,4 @@
-"""The six operations as coroutines, and the iterator over all keys: signatures and docstrings."""
+"""The operations as coroutines, and the iterator over all keys: signatures and docstrings."""
 
 import logging
 from collections.abc import AsyncGenerator, Sequence
@@ -49,13 +49,14 @@ class AsyncAPIKeys(NeverPickled):
 
     Every operation takes the options of `RequestOptions` and may raise:
 
-    * `InvalidArgumentError`: an argument is not usable; nothing was sent.
-    * a `ResponseError` whose class is that of the status, such as `UnauthorizedResponseError`.
-    * a `NoResponseError`: no answer came; `maybe_applied` tells whether it was proven unsent.
-    * `ResponseValidationError`: the answer does not read as documented.
-    * `ClientStateError`: the client is closed, in another event loop or in none, or was forked.
+    * `InvalidArgumentError`: an argument is invalid; nothing was sent.
+    * `ResponseError`: the service refused; the status decides the class, such as
+      `UnauthorizedResponseError`.
+    * `NoResponseError`: no answer came; `maybe_applied` is False if nothing was sent.
+    * `ResponseValidationError`: the answer is not as documented.
+    * `ClientStateError`: the client is closed, was forked, or belongs to another event loop.
 
-    Errors say how many attempts were made; docs/retries.md tells which failures are repeated.
+    Errors have the number of attempts; docs/retries.md lists which failures are retried.
     Source: https://openrouter.ai/docs/api-reference (API keys).
     """
 
@@ -65,7 +66,7 @@ class AsyncAPIKeys(NeverPickled):
     async def get_current_key_metadata(
         self, **options: Unpack[RequestOptions]
     ) -> GetCurrentKeyResponse:
-        """Tell which key this client uses: its limit, its usage, its budgets.
+        """Return the record of this client's own key: its limit, usage and budgets.
 
         Args:
             **options: see `RequestOptions`.
@@ -81,13 +82,13 @@ class AsyncAPIKeys(NeverPickled):
         workspace_id: str | None = None,
         **options: Unpack[RequestOptions],
     ) -> ListResponse:
-        """List one page of keys, newest first; `iterate` walks through all pages.
+        """Return one page of keys, newest first; `iterate` goes through all pages.
 
         Args:
-            include_disabled: True: disabled keys too; None: as the service likes. The strings
-                `"true"` and `"false"` count too, as in the older SDK.
-            include_expired: True: expired keys too; None: as the service likes.
-            offset: how many keys to skip, at least 0; None: none. A decimal string counts too.
+            include_disabled: True: disabled keys too; None: the service's default. The strings
+                `"true"` and `"false"` work too, as in the older SDK.
+            include_expired: True: expired keys too; None: the service's default.
+            offset: how many keys to skip, at least 0; None: 0. A decimal string works too.
             workspace_id: the workspace, a UUID; None: the default workspace.
             **options: see `RequestOptions`.
         """
@@ -107,21 +108,20 @@ class AsyncAPIKeys(NeverPickled):
         workspace_id: str | None = None,
         **options: Unpack[RequestOptions],
     ) -> AsyncGenerator[Key, None]:
-        """Go through all keys, newest first, each once; pages are asked for as they are needed.
+        """Yield all keys, newest first, each once; pages are requested as they are needed.
 
-        A key that exists from the beginning to the end is never missed, whatever others create or
-        delete meanwhile: pages overlap, and one that does not join what was seen is asked for
-        again from further back.
+        A key that exists all the time is never missed, whatever others create or delete meanwhile:
+        pages overlap, and a page that does not is requested again from further back.
 
         Args:
-            include_disabled: True: disabled keys too; None: as the service likes.
-            include_expired: True: expired keys too; None: as the service likes.
+            include_disabled: True: disabled keys too; None: the service's default.
+            include_expired: True: expired keys too; None: the service's default.
             workspace_id: the workspace, a UUID; None: the default workspace.
-            **options: see `RequestOptions`; they hold for each page.
+            **options: see `RequestOptions`; they apply to each page.
 
         Raises:
-            IncompleteListingError: the service's pages do not fit together, or do not end; what
-                came until then are keys, but maybe not all.
+            IncompleteListingError: the service's pages do not fit together, or do not end. The keys
+                yielded until then exist, but may not be all.
         """
         found = pages(
             self,
@@ -152,32 +152,33 @@ class AsyncAPIKeys(NeverPickled):
     ) -> CreateKeysResponse:
         """Create a key and return its secret, which the service shows this once.
 
-        A create is never sent again while it may have been applied. Cancelled while it is under
-        way, it is let finish for a moment, and its key is deleted, since nobody holds the secret.
+        A create that may have been applied is never retried. If the caller is cancelled, the
+        request may finish within the client's `grace`; then its key is deleted, since its secret
+        would be lost.
 
         Args:
             name: the key's name, at least 1 character.
-            limit: what it may spend, in US dollars, at least 0. None: no limit; UNSET: left out.
-            limit_reset: `daily`, `weekly` or `monthly`, at midnight UTC, weeks from Monday. None:
-                never; UNSET: left out.
+            limit: how much the key may spend, in US dollars, at least 0. None: no limit; UNSET:
+                left out.
+            limit_reset: `daily`, `weekly` or `monthly`, at midnight UTC, on Mondays for weeks.
+                None: never; UNSET: left out.
             include_byok_in_limit: whether spending through own provider keys counts. None: left
                 out.
-            expires_at: an aware time, sent in UTC. None: never; UNSET: left out.
-            creator_user_id: who creates it, in an organization's account, at least 1 character.
-                None: null; UNSET: left out.
+            expires_at: a time with a zone; sent in UTC. None: never; UNSET: left out.
+            creator_user_id: the creating member of an organization, at least 1 character. None:
+                null; UNSET: left out.
             workspace_id: the workspace, a UUID. None: the default workspace.
             external: a partner's identity for the key. None: left out.
-            on_unknown: what follows on a create without an answer, or whose answer lost the
-                secret. `"raise"`: the error; `"reconcile"`: after the quiet period its key is
-                looked for and deleted, as `reconcile` does, and another one is created, up to 3 in
-                all. What is left by then is raised.
+            on_unknown: what to do if no answer came, or the answer lacks the secret. `"raise"`:
+                raise the error. `"reconcile"`: after the quiet period, delete the key as
+                `reconcile` does, and create another one; up to 3 creates, then raise.
             quiet_period: seconds to wait for late commits before a reconcile.
-            **options: see `RequestOptions`; they hold for each create.
+            **options: see `RequestOptions`; they apply to each create.
 
         Raises:
-            CreateOutcomeUnknownError: sent, and no answer tells whether there is a key now.
-            SecretLostError: a key was made and its secret cannot be read: delete it.
-            CreatedKeyUnreadableError: a key was made; its secret is in the error's `key`.
+            CreateOutcomeUnknownError: the create was sent, and may have made a key.
+            SecretLostError: a key was made, and its secret cannot be read.
+            CreatedKeyUnreadableError: a key was made, and its secret is in the error's `key`.
         """
         try:
             masked = external_of(external)
@@ -206,18 +207,18 @@ class AsyncAPIKeys(NeverPickled):
         quiet_period: float = QUIET_PERIOD,
         **options: Unpack[RequestOptions],
     ) -> Reconciliation:
-        """Look for the key that a create without an answer may have made, and delete it.
+        """Find the key that a create without an answer may have made, and delete it.
 
-        A key is deleted only if it is provably that create's: it has the name, was made while the
-        create was under way, by the service's clock, and was never used; and there are not more
-        such keys than creates. Anything else of that name and time is returned as `unproven`, and a
-        list that may not be whole as `incomplete`: then nothing is settled.
+        A key is deleted only if it is provably that create's: it has the name, was made during the
+        create, by the service's clock, and was never used; and there are not more such keys than
+        creates. Other keys of that name and time are returned as `unproven`, and a list that may
+        not be whole as `incomplete`: then nothing is settled.
 
         Args:
-            error: what the create raised.
-            quiet_period: seconds after the create's end before which nothing is looked for: one
-                whose connection was lost can still land.
-            **options: see `RequestOptions`; those that the create had.
+            error: the error of the create.
+            quiet_period: seconds to wait after the create's end: the service may still commit one
+                whose connection was lost.
+            **options: see `RequestOptions`; give those of the create.
         """
         return await Settler(self._transport, options, quiet_period).settle(error)
 
@@ -225,7 +226,7 @@ class AsyncAPIKeys(NeverPickled):
         """Get one key.
 
         Args:
-            hash: the key's hash: the SHA-256 of its secret, in lower-case hexadecimal digits.
+            hash: the key's hash: the SHA-256 of its secret, in lower-case hexadecimal.
             **options: see `RequestOptions`.
         """
         return await self._transport.perform(operations.get(hash), options)
@@ -242,18 +243,18 @@ class AsyncAPIKeys(NeverPickled):
         workspace_id: str | None = None,
         **options: Unpack[RequestOptions],
     ) -> UpdateKeysResponse:
-        """Change what is given, and leave the rest as it is.
+        """Change the given fields of a key; the others stay.
 
         Args:
             hash: the key's hash.
-            name: a new name, at least 1 character. None: left as it is.
-            disabled: True: it stops working until it is enabled again. None: left as it is.
-            limit: what it may spend, in US dollars, at least 0. None: no limit; UNSET: left as it
-                is.
-            limit_reset: `daily`, `weekly` or `monthly`. None: never; UNSET: left as it is.
-            include_byok_in_limit: whether spending through own provider keys counts. None: left
-                as it is.
-            workspace_id: the workspace to move it to, a UUID. None: left where it is.
+            name: a new name, at least 1 character. None: unchanged.
+            disabled: True: the key stops working until it is enabled again. None: unchanged.
+            limit: how much the key may spend, in US dollars, at least 0. None: no limit; UNSET:
+                unchanged.
+            limit_reset: `daily`, `weekly` or `monthly`. None: never; UNSET: unchanged.
+            include_byok_in_limit: whether spending through own provider keys counts. None:
+                unchanged.
+            workspace_id: the workspace to move the key to, a UUID. None: unchanged.
             **options: see `RequestOptions`.
         """
         refuse_unknown(options)  # or a mistyped name would pass for "nothing to update"
@@ -268,7 +269,7 @@ class AsyncAPIKeys(NeverPickled):
         return await self._transport.perform(operations.update(hash, request), options)
 
     async def delete(self, hash: str, **options: Unpack[RequestOptions]) -> DeleteKeysResponse:
-        """Delete a key, for good.
+        """Delete a key for good.
 
         Args:
             hash: the key's hash.
@@ -285,7 +286,7 @@ async def pages(
     workspace_id: str | None = None,
     **options: Unpack[RequestOptions],
 ) -> AsyncGenerator[Sequence[Key], None]:
-    """Go through all keys as `AsyncAPIKeys.iterate` does, which tells the arguments, by pages."""
+    """Yield all keys by pages; the arguments are those of `AsyncAPIKeys.iterate`."""
     clockwork = api_keys._transport.clockwork  # pyright: ignore[reportPrivateUsage]  # the same module
     pager = Pager()
     while not pager.done:
@@ -302,12 +303,11 @@ async def pages(
 
 
 async def take_back(api_keys: AsyncAPIKeys, came: CreateKeysResponse | BaseException) -> None:
-    """Delete a key that was made for somebody who no longer waits for its secret.
+    """Delete the key of a create whose caller was interrupted, and log the outcome.
 
     Args:
-        api_keys: what made it.
-        came: the create's answer, or its error. What comes of the deletion is logged, not raised,
-            and so is an error that tells of a key that there may be.
+        api_keys: the API keys that made it.
+        came: the create's answer, or its error, which is logged if it may have made a key.
     """
     transport = api_keys._transport  # pyright: ignore[reportPrivateUsage]  # the same module
     if isinstance(came, CreateKeysResponse):

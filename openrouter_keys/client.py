@@ -1,4 +1,4 @@
-"""The async client: what a caller sets once, and the life of its session."""
+"""The async client: a caller's settings, and the life of its session."""
 
 import logging
 import os
@@ -49,36 +49,36 @@ _ATTRIBUTION_VARIABLES: Mapping[str, str] = {
 class AsyncOpenRouter(NeverPickled):
     """A client of OpenRouter's key API, for one event loop.
 
-    Use it with `async with`, or `close` it. Its operations are those of its `api_keys`: list,
-    iterate, create, reconcile, get, update, delete and get_current_key_metadata; `provision` makes
-    many keys, `rotate` replaces many.
+    Use it with `async with`, or `close` it. `api_keys` has the operations: list, iterate, create,
+    reconcile, get, update, delete and get_current_key_metadata. `provision` creates many keys,
+    `rotate` replaces many.
 
     Args:
-        api_key: the management key, or a callable, sync or async, that is asked for it at each
-            attempt (it runs in the event loop). None, or empty: `OPENROUTER_API_KEY`.
+        api_key: the management key, or a callable, sync or async, that returns it; it is called in
+            the event loop before each attempt. None, or empty: `OPENROUTER_API_KEY`.
         http_referer: the app's URL, sent as `HTTP-Referer`. None: `OPENROUTER_HTTP_REFERER`.
         x_open_router_title: the app's name. None: `OPENROUTER_X_OPEN_ROUTER_TITLE`.
         x_open_router_categories: its categories, comma-separated. None:
             `OPENROUTER_X_OPEN_ROUTER_CATEGORIES`.
         server_url: the base URL. None: `OPENROUTER_BASE_URL`, or the service's own.
-        retry_config: how to repeat what may be repeated. None: up to 3 attempts, with back-off.
-        timeout_ms: milliseconds that each call may take, its waits included. None: 120,000.
-        session: an `aiohttp.ClientSession` of yours, with your proxy, connector or tracing: it is
-            never closed here; or a function that makes one in the event loop: that one is. None: a
-            session of our own.
+        retry_config: when and how to retry. None: up to 3 attempts, with backoff.
+        timeout_ms: milliseconds that each call may take, its retries included. None: 120,000.
+        session: your `aiohttp.ClientSession`, with your proxy, connector or tracing, which the
+            client never closes; or a function that makes one in the event loop, which the client
+            closes. None: a session of the client's own.
         proxy: the URL of a proxy, `http(s)://[user:password@]host[:port]`. `""`: none, not even the
             environment's. None: `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` names
             the host. Not with `session`, which has its own.
-        ssl: whose certificates are trusted: `ssl.create_default_context(cafile="ca.pem")`, say.
-            None: the system's, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`. Not with `session`.
-        max_connections: how many calls may be under way at once; more wait their turn, and their
-            `timeout_ms` begins with it.
-        grace: seconds that a cancelled create gets to finish, so that its key can be deleted, and
-            again for the deletion. The event loop must live on for it: `async with`, or `close`,
-            waits; `asyncio.run` alone cancels what is left, and then the log says what it was.
+        ssl: the trusted certificates, such as `ssl.create_default_context(cafile="ca.pem")`. None:
+            the system's, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`. Not with `session`.
+        max_connections: how many calls may run at once; others wait for their turn, when their
+            `timeout_ms` begins.
+        grace: seconds that a cancelled create gets to finish, and again to delete its key. The
+            event loop must run meanwhile: `async with`, or `close`, waits; `asyncio.run` alone
+            cancels it, and then a warning in the log names the key.
 
     Raises:
-        InvalidArgumentError: an argument is not usable, or there is no key.
+        InvalidArgumentError: an argument is invalid, or there is no API key.
     """
 
     def __init__(
@@ -158,50 +158,49 @@ class AsyncOpenRouter(NeverPickled):
         store_secrets: bool = True,
         recipient: str | None = None,
     ) -> ProvisionReport:
-        """Make a key for each spec, concurrently, none twice, and lose no secret.
+        """Create a key for each spec, concurrently, none twice, and lose no secret.
 
-        The same call with the same journal goes on where the last one ended, however that was:
-        nothing settled is created again, and what was in doubt is reconciled first. A create
-        without an answer is looked for once late commits have landed: its key is deleted if it is
-        provably its own (see `AsyncAPIKeys.reconcile`), and another one is made.
+        The same call with the same journal continues where the last one ended, even if it was
+        killed: it creates no finished key again, and first reconciles unknown outcomes. The key of
+        a create without an answer is deleted, after the quiet period, if it is provably that
+        create's (see `AsyncAPIKeys.reconcile`); then another one is created.
 
-        Cancelled, nothing new begins, what is under way gets the client's `grace` to finish, and
-        the last `on_progress` has the report; cancelled once more, it ends at once.
+        Cancelled, the run starts no new create, running ones get the client's `grace` to finish,
+        and the last `on_progress` has the report. Cancelled again, it ends at once.
 
         Args:
-            specs: what to make: any iterable or async iterable, read a few hundred ahead.
-            journal: the file that makes it durable, private to this user; made if it is not there.
-                None: kept in memory, so that a killed process leaves keys that nobody holds.
-            concurrency: how many creates are under way at once, at most; the client's
-                `max_connections` bounds it too.
-            rate: creates a second that are never passed. None: as many as the service accepts.
+            specs: the keys to create: any iterable or async iterable, read a few hundred ahead.
+            journal: the file that records the run, private to this user; created if missing. None:
+                in memory, so that a killed process leaves keys whose secrets are lost.
+            concurrency: the most creates at once; the client's `max_connections` bounds it too.
+            rate: the most creates a second. None: as many as the service accepts.
             on_result: called, and awaited, with each key once its secret is durable, several at
-                once. What it did not return from is handed over again by the next run (at least
-                once). What it raises stops the run. None: the journal is enough.
-            on_progress: called now and then, and at each change of phase.
-            quiet_period: seconds after which a create whose connection was lost is taken to have
-                landed, or never to. 0 leaves keys behind where the service commits late.
-            max_failures: how many keys may be refused, or not as asked for, before the run stops.
+                once. If it does not return, the next run calls it again (at least once). If it
+                raises, the run stops. None: the journal is enough.
+            on_progress: called every now and then, and at each change of phase.
+            quiet_period: seconds after which a create whose connection was lost is certainly
+                committed or lost. 0 leaves keys behind where the service commits late.
+            max_failures: how many keys may be refused, or not as requested, before the run stops.
                 None: any number.
             max_total_limit: US dollars that the limits of all specs may add up to, resets not
                 counted; a spec without a limit is refused then. None: any.
-            store_secrets: False: secrets are never written, only handed to `on_result`; a key that
-                was not handed over before the process died is deleted and made anew.
-            recipient: an `age` recipient that secrets are encrypted to in the journal (the extra
-                `openrouter-keys[age]`). None: written as they are.
+            store_secrets: False: secrets are only passed to `on_result`, never written; a key that
+                it did not get before the process died is deleted and created again.
+            recipient: an `age` recipient to encrypt the secrets to in the journal (the extra
+                `openrouter-keys[age]`). None: not encrypted.
 
         Returns:
-            How many keys were made, failed and are in doubt, and why.
+            How many keys were created, failed and are in doubt, and why.
 
         Raises:
-            InvalidArgumentError: an argument is not usable; nothing was sent.
+            InvalidArgumentError: an argument is invalid; nothing was sent.
             JournalError: the journal is in use, not private, or not this service's.
-            ProvisioningStoppedError: it ended before it was through: the key may not do this (401,
-                402, 403), the journal cannot be written, a spec changed since the journal began,
-                the source or `on_result` raised, or the service was down for long. Its `report`
-                tells how far it came, its `__cause__` why.
+            ProvisioningStoppedError: the run stopped early: the API key may not do this (401, 402,
+                403), the journal cannot be written, a spec changed since the journal began, the
+                source or `on_result` raised, or the service was down for long. Its `report` has
+                the counts, its `__cause__` the reason.
         """
-        # Loaded late: most programs never need it, nor SQLite, which comes with it.
+        # Imported late: most programs never need it, nor SQLite, which it imports.
         from openrouter_keys.provisioning.run import provision  # noqa: PLC0415
 
         settings = RunSettings(
@@ -234,46 +233,43 @@ class AsyncOpenRouter(NeverPickled):
         store_secrets: bool = True,
         recipient: str | None = None,
     ) -> RotationReport:
-        """Replace keys: make a twin of each, hand its secret over, then delete the old key.
+        """Replace keys: create a replacement, hand its secret over, then delete the old key.
 
-        A twin has the old key's name, limit, reset, workspace, expiry, creator and external user.
-        No old key is touched before its twin's secret was acknowledged. The same call with the
-        same journal goes on where the last one ended, and so does `rotate((), journal=…)`: what
-        was planned for a key stays as it was, and no twin is made twice.
+        A replacement has the old key's name, limit, reset, workspace, expiry, creator and external
+        user. No old key changes before the replacement's secret is acknowledged. The same call with
+        the same journal continues where the last one ended, and so does `rotate((), journal=…)`:
+        each key's plan stays, and no replacement is created twice.
 
         Args:
             hashes: the keys to replace: any iterable or async iterable, read to its end before
-                anything is sent. What the journal knows already is gone on with in any case.
-            journal: the file that makes it durable, private to this user; made if it is not there.
-            on_result: called, and awaited, with each twin, as in `provision`; its `ref` is the old
-                key's hash. None: the secrets are in the journal, and being there counts as
-                acknowledged.
-            budget: what a twin may spend of a limit that never resets. `"remaining"`: what the old
-                key has left, and what that spends until it is retired is taken off the twin's
-                limit then; `"full"`: the whole limit once more. A limit that resets is the same
-                again, and this period's spending starts anew.
-            retire_after: seconds after a twin's hand-over at which its old key is disabled and
-                deleted; the call waits for that. 0: at once; None: not in this call. Without
-                `on_result` it confirms: `hashes` must be empty, no twin is made, and each old key
-                whose twin was handed over is retired.
-            concurrency: how many requests are under way at once, at most.
-            rate: requests a second that are never passed. None: as many as the service accepts.
-            on_progress: called with how far the making of twins is, as in `provision`.
+                anything is sent. Rotations in the journal continue in any case.
+            journal: the file that records the run, private to this user; created if missing.
+            on_result: called, and awaited, with each replacement, as in `provision`; its `ref` is
+                the old key's hash. None: a secret counts as acknowledged once it is in the journal.
+            budget: how much a replacement may spend of a limit that never resets. `"remaining"`:
+                what the old key has left, less what it spends until it is retired; `"full"`: the
+                whole limit again. A limit that resets is copied, and its period starts anew.
+            retire_after: seconds after a replacement's hand-over at which its old key is disabled
+                and deleted; the call waits for that. 0: at once; None: not in this call. Without
+                `on_result` it confirms: `hashes` must be empty, nothing is created, and each old
+                key whose replacement was handed over is retired.
+            concurrency: the most requests at once.
+            rate: the most requests a second. None: as many as the service accepts.
+            on_progress: called with the progress of the creates, as in `provision`.
             quiet_period: see `provision`.
-            max_failures: how many twins may be refused, or not as asked for, before it stops.
+            max_failures: how many creates may be refused, or not as requested, before it stops.
                 None: any number.
             store_secrets: see `provision`.
             recipient: see `provision`.
 
         Returns:
-            How many keys were replaced and retired, and which could not be, and why.
+            How many keys were replaced and retired, which could not be, and why.
 
         Raises:
-            InvalidArgumentError: an argument is not usable; nothing was sent.
+            InvalidArgumentError: an argument is invalid; nothing was sent.
             JournalError: the journal is in use, not private, not this service's or this
                 account's, or full.
-            ProvisioningStoppedError: the making of twins ended before it was through; no old key
-                was retired in this call.
+            ProvisioningStoppedError: the creates stopped early; this call retired no old key.
         """
         from openrouter_keys.rotation.run import rotate  # noqa: PLC0415 - as in `provision`
 
@@ -300,23 +296,22 @@ class AsyncOpenRouter(NeverPickled):
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
     ) -> list[Rotation]:
-        """Tell what `rotate` would plan for keys, and change nothing.
+        """Return what `rotate` would plan for keys, and change nothing.
 
-        What a journal holds already is told by `openrouter_keys.rotation.rotations`: `rotate`
-        goes on with that as it was planned.
+        `openrouter_keys.rotation.rotations` returns the plans in a journal, which `rotate` keeps.
 
         Args:
             hashes: the keys: any iterable or async iterable, read to its end.
             budget: as in `rotate`.
-            concurrency: how many requests are under way at once, at most.
-            rate: requests a second that are never passed. None: as many as the service accepts.
+            concurrency: the most requests at once.
+            rate: the most requests a second. None: as many as the service accepts.
 
         Returns:
-            Each key once, in the order of the hashes: its twin's spec, or the problem for which it
-            cannot be rotated.
+            Each key once, in the order of the hashes: its replacement's spec, or why it cannot be
+            rotated.
 
         Raises:
-            InvalidArgumentError: an argument is not usable; nothing was sent.
+            InvalidArgumentError: an argument is invalid; nothing was sent.
         """
         from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - as above
 
@@ -324,9 +319,9 @@ class AsyncOpenRouter(NeverPickled):
         return await plan_rotation(self._transport, hashes, settings)
 
     async def close(self) -> None:
-        """Close the client, once the creates under way have ended, and cancelled ones settled.
+        """Wait for running creates, and the deletions after cancelled ones, then close the client.
 
-        Each gets `grace` seconds. What still waits for its turn, or to be sent again, raises
+        Each gets `grace` seconds. Calls that wait for their turn, or for a retry, raise
         `ClientClosedError`.
         """
         await self._transport.close()
@@ -369,7 +364,7 @@ def _ssl_context(given: SSLContext | None, session: Session | None) -> SSLContex
 
 
 def _only_ours(argument: str) -> NoReturn:
-    checks.refuse(argument, "is for a session of our own: give it to the session that you pass")
+    checks.refuse(argument, "does not work with session=: set it in the session that you pass")
 
 
 def _server_url(given: str | None) -> str:
@@ -390,12 +385,12 @@ def _headers(attribution: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def debugging() -> bool:
-    """Whether `OPENROUTER_DEBUG` asks for more to be told."""
+    """Whether `OPENROUTER_DEBUG` is set, so that each attempt is logged."""
     return os.environ.get("OPENROUTER_DEBUG", "").lower() not in ("", "0", "false")
 
 
 def _debug_as_asked() -> None:
-    """Log each attempt to standard error when `OPENROUTER_DEBUG` asks for it."""
+    """Log each attempt to standard error if `OPENROUTER_DEBUG` is set."""
     log = logging.getLogger("openrouter_keys")
     if not debugging():
         return

@@ -1,4 +1,4 @@
-"""The whole error tree; every error of this package is an `OpenRouterError`.
+"""The error tree; every error of this package is an `OpenRouterError`.
 
 ::
 
@@ -8,24 +8,24 @@
     │   ├── ClientClosedError           … after it was closed
     │   ├── WrongEventLoopError         … in a second event loop
     │   └── ForkedClientError           … in a forked child
-    ├── APIKeyError                     the callable given as `api_key` gave no usable key
+    ├── APIKeyError                     the `api_key` callable returned no usable key
     ├── NoResponseError                 no answer came
     │   ├── NotSentError                … and it is proven that no byte was sent
     │   └── DeadlineExceededError       … within `timeout_ms` (TimeoutError)
-    ├── CreateOutcomeUnknownError       a create was sent and nobody can say whether it made a key
-    ├── ResponseValidationError         an answer that does not read as documented
-    │   ├── MalformedBodyError          … cut short, or no JSON at all
-    │   ├── AnotherKeyError             … of another key than was asked for
-    │   ├── IncompleteListingError      … pages that do not make up a whole list
-    │   ├── SecretLostError             … a key was made and its secret cannot be read
+    ├── CreateOutcomeUnknownError       a create was sent, and may have made a key
+    ├── ResponseValidationError         an answer is not as documented
+    │   ├── MalformedBodyError          … is cut short, or not JSON
+    │   ├── AnotherKeyError             … is of another key than requested
+    │   ├── IncompleteListingError      … pages do not make up a whole list
+    │   ├── SecretLostError             … a key was made, its secret cannot be read
     │   └── CreatedKeyUnreadableError   … its secret can: `.key`
-    ├── ResponseError                   the service said no; the status decides the class
+    ├── ResponseError                   the service refused; the status decides the class
     │   ├── BadRequestResponseError 400, UnauthorizedResponseError 401, ForbiddenResponseError 403,
-        │   NotFoundResponseError 404, ConflictResponseError 409, TooManyRequestsResponseError 429,
+    │   │   NotFoundResponseError 404, ConflictResponseError 409, TooManyRequestsResponseError 429,
     │   │   InternalServerResponseError 500
     │   ├── QuotaExhaustedError         429 of a daily quota (TooManyRequestsResponseError)
     │   └── OpenRouterDefaultError      any other status
-    ├── AllowanceExceededError          a spec would hand out more than `max_total_limit`
+    ├── AllowanceExceededError          a spec would exceed `max_total_limit`
     ├── TooManyFailuresError            more keys were refused than `max_failures`
     ├── ServiceOutageError              no create succeeded, or nothing was settled, for too long
     ├── ProvisioningStoppedError        a run stopped: `.report` (in `provisioning.report`)
@@ -36,10 +36,10 @@
         │   └── JournalOutdatedError    an older copy of it, or half of one
         ├── AccountChangedError         its keys belong to another account
         ├── JournalFullError            it cannot be written, so nothing more is sent
-        ├── JournalLostError            its file was taken away from under a run
-        ├── PlanChangedError            a known ref came with other fields
-        ├── DuplicateRefError           a ref came twice in one run
-        └── SecretNotKeptError          a key was made and could not be written down: `.key`
+        ├── JournalLostError            its file was removed during a run
+        ├── PlanChangedError            a known ref has other fields now
+        ├── DuplicateRefError           two specs of a run have the same ref
+        └── SecretNotKeptError          a key was made and could not be stored: `.key`
 """
 
 from collections.abc import Mapping
@@ -59,19 +59,19 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class OpenRouterError(Exception):
-    """What every error of this package tells.
+    """The base class of every error of this package.
 
-    Pickled or copied, it keeps its facts and its notes, and a `__cause__` that is one of these:
-    what others raise may hold a secret. An error that holds one itself refuses both.
+    A pickle or a copy keeps its attributes, its notes, and a `__cause__` of this class: others'
+    errors may contain a secret. An error that contains one itself can be neither.
 
     Attributes:
-        message: what happened, in the service's words where it said any.
-        operation: the operation's name, such as `create`; empty before there was one.
+        message: what happened, in the service's words if there are any.
+        operation: the operation's name, such as `create`; empty if there is none.
         status_code: the answer's status; None when there was no answer.
         headers: the answer's headers; empty when there was no answer.
         body: the answer's text with secrets masked; empty when there was no answer.
-        attempts: how many times the request was tried.
-        maybe_applied: whether the service may have carried the request out.
+        attempts: how many times the request was sent, or tried.
+        maybe_applied: whether the service may have applied the request.
         retry_after: the seconds that the service asked to wait, if it did.
     """
 
@@ -96,9 +96,9 @@ class OpenRouterError(Exception):
 
     def __str__(self) -> str:
         what = f"{self.operation}: {self.message}" if self.operation else self.message
-        return f"{what}{self._attempts_told()}"
+        return f"{what}{self._attempts_made()}"
 
-    def _attempts_told(self) -> str:
+    def _attempts_made(self) -> str:
         if not self.attempts:
             return ""
         times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
@@ -131,7 +131,7 @@ class ClientClosedError(ClientStateError):
 
 
 class WrongEventLoopError(ClientStateError):
-    """The client lives in another event loop; make one client for each loop."""
+    """The client belongs to another event loop; make one client for each loop."""
 
 
 class ForkedClientError(ClientStateError):
@@ -139,15 +139,15 @@ class ForkedClientError(ClientStateError):
 
 
 class APIKeyError(OpenRouterError):
-    """The callable given as `api_key` failed, or gave something that is not a key."""
+    """The `api_key` callable raised, or returned something that is not a key."""
 
 
 class NoResponseError(OpenRouterError):
-    """The request was sent, or may have been, and no answer came."""
+    """No answer came; the request may have been sent."""
 
 
 class NotSentError(NoResponseError):
-    """No connection could be made: it is proven that no byte was sent."""
+    """No connection could be made: no byte was sent."""
 
 
 class DeadlineExceededError(NoResponseError, TimeoutError):
@@ -155,21 +155,21 @@ class DeadlineExceededError(NoResponseError, TimeoutError):
 
 
 class CreateOutcomeUnknownError(OpenRouterError):
-    """A create was sent and no answer tells whether it made a key; it is never sent again.
+    """A create was sent, and it is unknown whether it made a key; it is never retried.
 
-    If a key was made, nobody holds its secret. Look for it with
-    `iterate(include_disabled=True, include_expired=True, workspace_id=error.workspace_id)`: an
-    unused key named `error.name`, made between `error.started_at` and a while after
-    `error.ended_at` (a late commit can still land), can only be used by deleting it.
-    `__cause__` is the error that the answer, or its absence, would otherwise have raised.
+    If it made one, its secret is lost. `reconcile(error)` deletes the key if it is provably that
+    create's. By hand: `iterate(include_disabled=True, include_expired=True,
+    workspace_id=error.workspace_id)`, then delete the unused key named `error.name` that was made
+    between `error.started_at` and a while after `error.ended_at` (the service may commit late).
+    `__cause__` is the error of the answer, or of its absence.
 
     Attributes:
-        name: the name asked for.
-        workspace_id: the workspace asked for; None for the default one.
+        name: the requested name.
+        workspace_id: the requested workspace; None: the default one.
         started_at: when the request was sent, by this machine's clock, in UTC.
-        ended_at: when it was given up.
+        ended_at: when the client stopped waiting for an answer.
         steady: both times by a clock that nobody sets, in seconds.
-        asked: what was asked for, as it was sent, but `external.api_key`.
+        asked: the request's fields as they were sent, except `external.api_key`.
     """
 
     maybe_applied = True
@@ -182,18 +182,18 @@ class CreateOutcomeUnknownError(OpenRouterError):
 
 
 class ResponseValidationError(OpenRouterError):
-    """An answer came that does not read as the service documents it."""
+    """The answer is not as the service documents it."""
 
 
 class MalformedBodyError(ResponseValidationError):
-    """A successful answer's body was cut short, or is no JSON."""
+    """A successful answer's body is cut short, or not JSON."""
 
 
 class AnotherKeyError(ResponseValidationError):
-    """The answer is the record of another key than was asked for: it says nothing of that one.
+    """The answer is the record of another key than requested.
 
     Attributes:
-        asked: the hash that was asked for.
+        asked: the requested hash.
         answered: the hash in the answer.
     """
 
@@ -202,15 +202,15 @@ class AnotherKeyError(ResponseValidationError):
 
 
 class IncompleteListingError(ResponseValidationError):
-    """A walk through all keys did not come to the list's end: its pages do not fit together.
+    """The end of the list of keys was not reached: the pages do not fit together.
 
-    What it gave until then are keys, and there may be more of them.
+    The keys returned until then exist, and there may be more.
 
     Attributes:
         seen: how many keys were seen.
-        pages: how many pages were asked for.
-        offset: how many keys the last page was asked to skip.
-        why: what was wrong with the pages.
+        pages: how many pages were requested.
+        offset: how many keys the last request skipped.
+        why: what is wrong with the pages.
     """
 
     seen: int = 0
@@ -220,18 +220,18 @@ class IncompleteListingError(ResponseValidationError):
 
 
 class SecretLostError(ResponseValidationError):
-    """A key was made, and its secret, shown only once, cannot be read from the answer.
+    """A key was made, and its secret, which the service shows once, cannot be read.
 
-    Delete that key, then create another one.
+    Run `reconcile(error)`, or delete that key, then create another one.
 
     Attributes:
-        name: the name asked for.
-        workspace_id: the workspace asked for; None for the default one.
-        hash: the key's hash, where the answer still told it; None otherwise.
+        name: the requested name.
+        workspace_id: the requested workspace; None: the default one.
+        hash: the key's hash; None if the answer does not show it.
         started_at: when the request was sent, by this machine's clock, in UTC.
         ended_at: when its answer came.
         steady: both times by a clock that nobody sets, in seconds.
-        asked: what was asked for, as it was sent, but `external.api_key`.
+        asked: the request's fields as they were sent, except `external.api_key`.
     """
 
     maybe_applied = True
@@ -245,9 +245,9 @@ class SecretLostError(ResponseValidationError):
 
 
 class CreatedKeyUnreadableError(ResponseValidationError):
-    """A key was made and its secret is here, though the rest of the answer cannot be read.
+    """A key was made; the answer cannot be read, but for the secret, which is in `key`.
 
-    It refuses to be pickled, since the secret must not be written anywhere unasked.
+    It cannot be pickled: the secret must not be written anywhere unasked.
 
     Attributes:
         key: the secret.
@@ -270,12 +270,12 @@ class CreatedKeyUnreadableError(ResponseValidationError):
 
 @frozen
 class ErrorDetail:
-    """What the service says went wrong.
+    """The error in an answer's body.
 
     Attributes:
-        code: the service's number or name for it; the answer's status where it gave none.
-        message: its text; the status's usual phrase where it gave none.
-        metadata: whatever else it told, such as `error_type`.
+        code: the service's number or name for the error; the answer's status if there is none.
+        message: the service's text; the status's usual phrase if there is none.
+        metadata: other facts, such as `error_type`.
     """
 
     code: int | str
@@ -285,7 +285,7 @@ class ErrorDetail:
 
 @frozen
 class ErrorData:
-    """The body of an answer that says no."""
+    """The body of a refusal."""
 
     error: ErrorDetail
     user_id: str | None = None
@@ -293,7 +293,7 @@ class ErrorData:
 
 
 class ResponseError(OpenRouterError):
-    """The service answered, and said no.
+    """The service refused the request.
 
     Attributes:
         data: the body, read as far as it can be.
@@ -305,7 +305,7 @@ class ResponseError(OpenRouterError):
     def __str__(self) -> str:
         said = f"answered {self.status_code}: {self.message}"
         wait = "" if self.retry_after is None else f"; it asks to wait {self.retry_after:g} s"
-        return f"{self.operation or 'request'} {said}{wait}{self._hint}{self._attempts_told()}"
+        return f"{self.operation or 'request'} {said}{wait}{self._hint}{self._attempts_made()}"
 
 
 class BadRequestResponseError(ResponseError):
@@ -313,9 +313,9 @@ class BadRequestResponseError(ResponseError):
 
 
 class UnauthorizedResponseError(ResponseError):
-    """401: the key is missing, unknown, expired, or no management key."""
+    """401: the key is missing, unknown, expired, or not a management key."""
 
-    _hint = "; is the API key right? all but the current key's metadata needs a management key"
+    _hint = "; check the API key: all but the current key's metadata needs a management key"
 
 
 class ForbiddenResponseError(ResponseError):
@@ -326,10 +326,8 @@ class NotFoundResponseError(ResponseError):
     """404: there is no such key, or workspace; or no such API at the base URL."""
 
     def __str__(self) -> str:
-        alien = (
-            "; the answer is not the API's: does the base URL end as the API's does, in /api/v1?"
-        )
-        return super().__str__() + (alien if self.body.lstrip().startswith("<") else "")
+        page = "; the answer is a web page, not the API's: the base URL should end in /api/v1"
+        return super().__str__() + (page if self.body.lstrip().startswith("<") else "")
 
 
 class ConflictResponseError(ResponseError):
@@ -337,19 +335,19 @@ class ConflictResponseError(ResponseError):
 
 
 class TooManyRequestsResponseError(ResponseError):
-    """429: too many requests, and the wait asked for does not fit the call's deadline."""
+    """429: too many requests, and the requested wait is longer than the call may take."""
 
 
 class QuotaExhaustedError(TooManyRequestsResponseError):
-    """429: the quota of creates, updates and deletes a day is used up; it is never retried.
+    """429: the daily quota of creates, updates and deletes is used up; it is never retried.
 
-    For up to a minute after it, the client refuses further ones without a request (`attempts` is
-    0); then it sends one again, since a quota can be raised. Reads go on.
+    For a minute after it, the client refuses further ones without a request (`attempts` is 0);
+    then it sends one again, since a quota can be raised. Reads continue.
 
     Attributes:
         limit_name: the service's name of the limit, such as `keys-modify-api-rpd-v2`.
-        resets_at: when it is full again, in UTC: as the answer says, or else the next midnight.
-        limit: how many requests a day it is; None: the answer does not say.
+        resets_at: when the quota resets, in UTC: as the answer says, or else the next midnight.
+        limit: requests a day; None: the answer does not say.
         retry_after: the seconds until then.
     """
 
@@ -363,7 +361,7 @@ class QuotaExhaustedError(TooManyRequestsResponseError):
         return (
             f"{self.operation or 'request'} {said}; the daily quota{size} for creates, updates and "
             f"deletes ({self.limit_name}) is used up: go on after "
-            f"{self.resets_at:%Y-%m-%d %H:%M} UTC{self._attempts_told()}"
+            f"{self.resets_at:%Y-%m-%d %H:%M} UTC{self._attempts_made()}"
         )
 
 
@@ -389,7 +387,7 @@ STATUS_ERRORS: Mapping[int, type[ResponseError]] = MappingProxyType(
 
 
 class AllowanceExceededError(OpenRouterError):
-    """A spec would hand out more than `max_total_limit`, or no amount that can be added up.
+    """A spec would exceed `max_total_limit`, or has no limit to count.
 
     Attributes:
         ref: the caller's own id; no key was made for it.
@@ -401,14 +399,14 @@ class AllowanceExceededError(OpenRouterError):
 
 
 class TooManyFailuresError(OpenRouterError):
-    """More keys were refused, or not as asked for, than the caller bears."""
+    """More keys were refused, or are not as requested, than `max_failures` allows."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"more than {most} keys were refused, or are not as asked for")
 
 
 class ServiceOutageError(OpenRouterError):
-    """Round after round, no create succeeded, or nothing of what it left could be settled."""
+    """For many rounds no create succeeded, or no unknown outcome could be reconciled."""
 
     def __init__(
         self, rounds: int, last: OpenRouterError | None = None, obstacle: str | None = None
@@ -422,20 +420,20 @@ class ServiceOutageError(OpenRouterError):
 
 
 class JournalError(OpenRouterError):
-    """The journal cannot do what was asked of it."""
+    """The journal cannot be used, or not for this."""
 
 
 class JournalInUseError(JournalError):
-    """Somebody else is writing to the journal.
+    """Another process, or this one, is writing to the journal.
 
     Attributes:
         path: the journal.
-        pid: the number of the process that holds it; None where it could not be read.
+        pid: the process that holds it; None: unknown.
     """
 
     def __init__(self, path: str, pid: int | None) -> None:
         who = "another process" if pid is None else f"process {pid}"
-        super().__init__(f"{path} is in use by {who}: wait until it is done, or stop it")
+        super().__init__(f"{path} is in use by {who}: wait until it ends, or stop it")
         self.path, self.pid = path, pid
 
 
@@ -452,7 +450,7 @@ class JournalInsecureError(JournalError):
 
 
 class JournalMismatchError(JournalError):
-    """The file is not a journal that this run can go on with.
+    """The file is not a journal that this run can use.
 
     Attributes:
         path: the file.
@@ -464,17 +462,17 @@ class JournalMismatchError(JournalError):
 
 
 class JournalOutdatedError(JournalMismatchError):
-    """The file is an older copy of the journal, or lacks its log: it knows less than was sent.
+    """The file is an older copy of the journal, or lacks its log: newer keys are missing in it.
 
-    What it does not know would be made once more.
+    A run would make those keys again.
     """
 
     def __init__(self, path: str, problem: str) -> None:
         way = f"openrouter-keys journal accept {path}"
         super().__init__(
             path,
-            f"{problem}; keys that it does not know would be made twice. Bring the newest one "
-            f"back, or go on with this one: {way}",
+            f"{problem}; a run would make the keys that it does not know again. Restore the newest "
+            f"file, or accept this one: {way}",
         )
 
 
@@ -499,7 +497,7 @@ class AccountChangedError(JournalError):
 
 
 class JournalFullError(JournalError):
-    """The journal could not be written: what it was to hold has not been sent."""
+    """The journal could not be written; what it could not record was not sent."""
 
 
 class JournalLostError(JournalError):
@@ -511,14 +509,14 @@ class JournalLostError(JournalError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path} {problem} while it was in use: nothing more is sent; bring it back, then run "
+            f"{path} {problem} while it was in use. Nothing more is sent: restore it, then run "
             "again"
         )
         self.path = path
 
 
 class PlanChangedError(JournalError):
-    """A spec is not the one that the journal knows by its ref.
+    """A spec differs from the one in the journal with the same ref.
 
     Attributes:
         ref: the caller's own id.
@@ -528,7 +526,7 @@ class PlanChangedError(JournalError):
     def __init__(self, ref: str, changed: tuple[str, ...]) -> None:
         super().__init__(
             f"the spec {ref!r} changed since the journal began ({', '.join(changed)}): give it "
-            "another ref, go back to the old fields, or begin another journal"
+            "another ref, restore the old fields, or use another journal"
         )
         self.ref, self.changed = ref, changed
 
@@ -541,20 +539,20 @@ class DuplicateRefError(JournalError):
     """
 
     def __init__(self, ref: str) -> None:
-        super().__init__(f"the ref {ref!r} came twice: each spec needs one of its own")
+        super().__init__(f"two specs have the ref {ref!r}: give each its own")
         self.ref = ref
 
 
 class SecretNotKeptError(JournalError):
-    """A key was made and the journal could not hold it: take the secret from here.
+    """A key was made and the journal could not store its secret: take it from `key`.
 
-    It refuses to be pickled, since the secret must not be written anywhere unasked.
+    It cannot be pickled: the secret must not be written anywhere unasked.
 
     Attributes:
         ref: the caller's own id.
         key: the secret.
         hash: the key's hash.
-        problem: why the journal could not hold it.
+        problem: why the journal could not store it.
     """
 
     maybe_applied = True

@@ -1,7 +1,7 @@
-"""The records of the contract: what is sent, what comes back. No I/O, no JSON.
+"""The records of the API: requests and answers. No I/O, no JSON.
 
-Two kinds of optional field, told apart by their default: None stands for *left out* where the
-service does not take null, UNSET where it does. On a record that came from the service, a field
+An optional field's default says *left out*: None where the service does not take null, UNSET where
+it does. On a record that came from the service, a field
 with a default is one that may be absent: added over time, or deprecated.
 """
 
@@ -22,7 +22,7 @@ UpdateKeysLimitReset: TypeAlias = LimitReset
 
 
 class HoldsSecret:
-    """A record that may be copied, but refuses to be pickled."""
+    """A record that can be copied, but not pickled."""
 
     __slots__ = ()
 
@@ -33,7 +33,9 @@ class HoldsSecret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        message = f"a {type(self).__name__} holds a secret and is never pickled: take it out first"
+        message = (
+            f"a {type(self).__name__} contains a secret and is never pickled: take it out first"
+        )
         raise TypeError(message)
 
 
@@ -73,7 +75,7 @@ def _flag(value: bool | Unset | None) -> bool | None:
 
 
 def external_of(value: External | ExternalTypedDict | Unset | None) -> External | None:
-    """Return a caller's `external` as a record, which masks its key."""
+    """Return a caller's `external` as a record that masks its key."""
     given: object = value  # what a caller without a type checker passes in
     if given is None or given is UNSET or isinstance(given, External):
         return given if isinstance(given, External) else None
@@ -164,7 +166,7 @@ def _own_first(cls: type, fields: "list[Attribute[Any]]") -> "list[Attribute[Any
 
 @frozen(kw_only=True)
 class _Usage:
-    """What a key has spent, in US dollars."""
+    """The money that a key has spent, in US dollars."""
 
     usage: float
     usage_daily: float
@@ -178,12 +180,12 @@ class _Usage:
 
 @frozen(kw_only=True, field_transformer=_own_first)
 class Key(_Usage):
-    """An API key as the service shows it: all but its secret.
+    """An API key, without its secret.
 
     Money is in US dollars, times are aware and in UTC. `limit` None: no limit. `limit_reset` None:
-    never; else `daily`, `weekly`, `monthly`, or a word that the service adds one day. Fields that
-    the answer did not have are None (`workspace_id`) or UNSET (those that can be null). Fields that
-    this version does not know, or cannot read, are in `extra`.
+    never; else `daily`, `weekly`, `monthly`, or a value that the service adds later. Fields that
+    the answer lacks are None (`workspace_id`) or UNSET (those that can be null). `extra` has the
+    fields that this version does not know, or cannot read.
     """
 
     hash: str
@@ -226,10 +228,10 @@ class FreeModelDailyRequests:
 
 @frozen(kw_only=True)
 class Budget:
-    """Something that limits what may be spent, in US dollars.
+    """A limit on spending, in US dollars.
 
     `scope` is one of `workspace_default_member`, `workspace_default_key`, `member`, `api_key`,
-    `workspace`, `key_limit`, or a word that the service adds one day.
+    `workspace`, `key_limit`, or a value that the service adds later.
     """
 
     scope: str
@@ -273,14 +275,14 @@ class CurrentKey(_Usage):
 
 @frozen(kw_only=True)
 class HTTPMeta:
-    """What happened on the wire for an answer.
+    """The HTTP exchange of an answer.
 
     Attributes:
         status: the HTTP status.
         headers: the answer's headers; their names are case-insensitive.
         attempts: how many times the request was sent, or tried.
         elapsed: seconds from the call's first attempt to the answer.
-        body_seconds: those from the answer's headers, which hold its `Date`, to its end.
+        body_seconds: seconds from the answer's headers, which have its `Date`, to its end.
     """
 
     status: int = 0
@@ -292,7 +294,7 @@ class HTTPMeta:
 
 @frozen(kw_only=True)
 class _Response:
-    """What every answer has."""
+    """The fields of every answer."""
 
     extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
     http: HTTPMeta = field(factory=HTTPMeta, eq=False)

@@ -83,7 +83,7 @@ K = TypeVar("K", GetKeyResponse, UpdateKeysResponse)
 
 _log = logging.getLogger("openrouter_keys")
 
-_UNTOLD = "nothing proves that the key was deleted: delete it again"
+_UNPROVEN = "nothing proves that the key was deleted: delete it again"
 
 
 @define(kw_only=True, eq=False)  # frozen, it would take twice as long to make
@@ -95,17 +95,17 @@ class Operation(Generic[R]):
         method: the HTTP method.
         path: the path below the base URL, with its query.
         effect: what it does to the account, which decides whether it may be repeated.
-        read: the meaning of a success; raises a `ResponseValidationError`.
+        read: returns the result of a success, or raises a `ResponseValidationError`.
         body: JSON; None: no body.
         secrets: what stands in the body and must never be shown.
-        gone: the meaning of the API's own 404 after an attempt that may have been applied.
-        read_back: what to ask when the answer of an applied request cannot be read.
-        outcome_unknown: the error for an attempt that may have been applied and must not be
-            repeated; it takes what is told before all else, or "".
-        made: the key that a success made; None: it makes none.
-        undo_if_cancelled: whether that key is deleted again when nobody is left to take its secret.
-        salvage: the error for a success that `read` never got, or that failed in another way; it
-            holds what can still be made out.
+        gone: returns the result of the API's own 404 after an attempt that may have been applied.
+        read_back: the request to send when the answer of an applied request cannot be read.
+        outcome_unknown: returns the error for an attempt that may have been applied and must not
+            be repeated; its message begins with the argument.
+        made: returns the key that a success made. None: the operation makes none.
+        undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
+        salvage: returns the error for a success that `read` failed on in an unforeseen way; it
+            contains the secret if the answer does.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Operation(Generic[R]):
 
 
 def current() -> Operation[GetCurrentKeyResponse]:
-    """`GET /key`: which key am I?"""
+    """`GET /key`: the key that the request was made with."""
     return Operation(
         name="get_current_key_metadata",
         method="GET",
@@ -184,14 +184,13 @@ def create(
 
     Args:
         request: the body.
-        undo_if_cancelled: whether the key is deleted again when nobody is left to take its secret.
+        undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
     """
 
     def outcome_unknown(why: str) -> CreateOutcomeUnknownError:
         error = CreateOutcomeUnknownError(
-            f"{why}nobody can say whether a key named {request.name!r} was made; it is not created "
-            "again, since a key could then exist twice and the first one's secret is lost: look "
-            "for an unused key of that name and delete it before you create anew"
+            f"{why}outcome unknown: key {request.name!r} may exist, but its secret is lost. Not "
+            "retried, to avoid a duplicate. Run `reconcile(error)`, or delete the unused key first"
         )
         error.name, error.workspace_id = request.name, request.workspace_id
         error.asked = _asked(request)
@@ -232,7 +231,7 @@ def update(hash: str, request: UpdateKeysRequest) -> Operation[UpdateKeysRespons
 
 
 def delete(hash: str) -> Operation[DeleteKeysResponse]:
-    """`DELETE /keys/{hash}`: the key stops working, for good."""
+    """`DELETE /keys/{hash}`: delete the key for good."""
 
     def gone(answer: Answer) -> DeleteKeysResponse:
         return DeleteKeysResponse(deleted=True, http=answer.http)
@@ -277,12 +276,12 @@ def _read_key(answer: Answer, cls: type[K], hash: str) -> K:
 
 
 def _read_deleted(answer: Answer) -> DeleteKeysResponse:
-    """Believe `{"deleted": true}`, whatever else is there, and nothing less: no status, no 404."""
+    """Accept `{"deleted": true}`, with any other fields, and nothing else: no status, no 404."""
     try:
         deleted = decode(answer.body, DeleteKeysResponse, http=answer.http)
     except ResponseValidationError as error:
         refuse_error(answer.body)
-        raise type(error)(f"{error.message}; {_UNTOLD}") from None
+        raise type(error)(f"{error.message}; {_UNPROVEN}") from None
     if not deleted.deleted:
         refuse_error(answer.body)
     return deleted
@@ -293,7 +292,7 @@ def _made(created: CreateKeysResponse) -> MadeKey:
 
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
-    """Believe a secret that the hash proves, and look for any other one in the bytes."""
+    """Return the key if the hash proves its secret; otherwise look for the secret in the bytes."""
     with suppress(Exception):  # none may come between a key and its secret
         created = decode(answer.body, CreateKeysResponse, http=answer.http)
         # Anywhere else, it would show in `extra`.
@@ -343,20 +342,20 @@ def _record(rest: bytes | None) -> JSON:
 def _compare(created: CreateKeysResponse) -> None:
     with suppress(Exception):  # a handler of the log may raise
         if created.data.hash != hash_of(created.key):
-            told = "create: the hash %s is not the SHA-256 of the secret"
-            _log.warning(told, escaped(created.data.hash))
+            message = "create: the hash %s is not the SHA-256 of the secret"
+            _log.warning(message, escaped(created.data.hash))
 
 
 def _tell_mismatches(created: CreateKeysResponse, request: CreateKeysRequest) -> None:
-    """Warn of a key that is not as it was asked for; whoever asked gets it all the same."""
+    """Log a warning if the key is not as requested; the caller gets it all the same."""
     with suppress(Exception):  # as above
         if wrong := mismatches(request, created.data):
-            told = "create: the key %s is not as it was asked for: %s"
-            _log.warning(told, escaped(created.data.hash), ", ".join(wrong))
+            message = "create: the key %s is not as it was asked for: %s"
+            _log.warning(message, escaped(created.data.hash), ", ".join(wrong))
 
 
 def _salvaged(body: bytes, request: CreateKeysRequest, error: Exception) -> ResponseValidationError:
-    """Return what holds the secret of a key whose answer could not be read at all."""
+    """Return the error, with the secret if found, for an answer that could not be read at all."""
     found = _found(body)
     return _secret_lost(request, found) if found.secret is None else _unreadable(error, found)
 
@@ -388,7 +387,8 @@ def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
     elif found.redacted:
         holds = "the text in its secret's place looks redacted or made up (docs/testing.md)"
     error = SecretLostError(
-        f"a key was made, and {holds}, which is shown only once: delete {which}, then create anew"
+        f"the key was created, but {holds}. Run `reconcile(error)`, or delete {which}, then create "
+        "it again"
     )
     error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
     error.asked = _asked(request)
@@ -396,7 +396,7 @@ def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
 
 
 def _asked(request: CreateKeysRequest) -> dict[str, JSON]:
-    """What an error tells of a request: all but the partner's key, which is a secret."""
+    """Return a request's fields for an error: all but the partner's key, which is a secret."""
     asked = _object(parse(encode(request)))
     if request.external is not None:
         asked["external"] = {"user": request.external.user}

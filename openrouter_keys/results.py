@@ -13,10 +13,10 @@ T = TypeVar("T")
 @final
 @frozen
 class Ok(Generic[T]):
-    """It went well.
+    """The operation succeeded.
 
     Attributes:
-        value: what came of it.
+        value: the result.
     """
 
     value: T
@@ -30,10 +30,10 @@ class Ok(Generic[T]):
 @final
 @frozen
 class Err:
-    """It went wrong.
+    """The operation failed.
 
     Attributes:
-        error: what would have been raised.
+        error: the error, which `attempt` did not raise.
     """
 
     error: OpenRouterError
@@ -45,7 +45,7 @@ class Err:
 
 
 async def attempt(awaitable: Awaitable[T]) -> Ok[T] | Err:
-    """Await something, and give its outcome as a value.
+    """Await an operation, and return its outcome as a value.
 
     It stands for the standalone functions of the TypeScript SDK::
 
@@ -54,11 +54,11 @@ async def attempt(awaitable: Awaitable[T]) -> Ok[T] | Err:
             case Err(error): ...
 
     Args:
-        awaitable: what an operation of the async client returned, not yet awaited.
+        awaitable: the coroutine of an operation of the async client.
 
     Returns:
-        `Ok` with the value, or `Err` with the `OpenRouterError`. Everything else, such as a
-        cancellation, is raised as ever.
+        `Ok` with the value, or `Err` with the `OpenRouterError`. Any other exception, such as a
+        cancellation, is raised.
     """
     try:
         return Ok(await awaitable)

@@ -33,20 +33,19 @@ class APIKeys(Facade[AsyncAPIKeys]):
 class OpenRouter(Facade[AsyncOpenRouter]):
     """`AsyncOpenRouter`, blocking: from scripts, notebooks (also in a running loop) and threads.
 
-    Use it with `with`, or `close` it. Its operations are those of its `api_keys`: list, iterate,
-    create, reconcile, get, update, delete and get_current_key_metadata; `provision` makes many
-    keys, `rotate` replaces many.
+    Use it with `with`, or `close` it. `api_keys` has the operations: list, iterate, create,
+    reconcile, get, update, delete and get_current_key_metadata. `provision` creates many keys,
+    `rotate` replaces many.
 
-    Ctrl-C is raised at once and leaves the client usable; a create that it interrupts is settled
-    in the background, and at `close` at the latest. `provision` and `rotate` let what is under way
-    end first, unless there is another Ctrl-C; they go through what they are given and call
-    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`,
-    but for one:
+    Ctrl-C is raised at once and leaves the client usable; the key of an interrupted create is
+    deleted in the background, at `close` at the latest. `provision` and `rotate` first wait for
+    running requests, until a second Ctrl-C; they iterate over their arguments and call `on_result`
+    in the caller's thread. The arguments are those of `AsyncOpenRouter`, except one:
 
     Args:
         session: a function that makes an `aiohttp.ClientSession`, with your proxy, connector or
-            tracing; it is called in the client's own event loop, and the session closed with the
-            client. None: a session of our own.
+            tracing; it is called in the client's own event loop, and the client closes the
+            session. None: a session of the client's own.
     """
 
     def __init__(
@@ -68,8 +67,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         if session is not None and not callable(session):
             checks.refuse(
                 "session",
-                "must be a function that makes a session: one that is made already belongs to "
-                "another event loop",
+                "must be a function that makes a session: a session that exists belongs to another "
+                "event loop",
             )
         try:
             client = AsyncOpenRouter(
@@ -108,8 +107,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         self.close()
 
     def close(self) -> None:
-        """Close the client, once the calls of other threads have ended.
+        """Close the client once the calls of other threads have ended.
 
-        Creates that were interrupted are settled first: each gets `grace` seconds.
+        Interrupted creates get `grace` seconds each, so that their keys can be deleted.
         """
         self._thread.close()

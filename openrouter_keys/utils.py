@@ -1,4 +1,4 @@
-"""What the official SDK keeps under this name, so that a migration is one import."""
+"""What the official SDK has under this name, so that a migration changes one import."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ def parse_datetime(text: str) -> datetime:
         text: the time, with its zone.
 
     Raises:
-        InvalidArgumentError: it is no time, or has no zone.
+        InvalidArgumentError: it is not a time, or has no zone.
     """
     try:
         time = datetime.fromisoformat(text)

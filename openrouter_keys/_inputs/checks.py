@@ -1,7 +1,6 @@
-"""Validators of what callers pass in: each refuses with an error that names the argument.
+"""Validators of arguments: each raises an error that names the argument, and shows no secret.
 
-They are written for attrs (`field(validator=…)`) and take any object with a `name` for the
-attribute, so that plain functions can use them too. No value of a secret is ever shown.
+They are attrs validators (`field(validator=…)`); any object with a `name` serves as the attribute.
 """
 
 import math
@@ -34,7 +33,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Named(Protocol):
-    """Something that is called by the argument's name, as an attrs attribute is."""
+    """Anything with the argument's name, such as an attrs attribute."""
 
     @property
     def name(self) -> str:
@@ -52,7 +51,7 @@ def refuse(argument: str, message: str) -> NoReturn:
 
 
 def given(check: Check) -> Check:
-    """Check only what is there: None and UNSET pass."""
+    """Return a check that None and UNSET pass."""
 
     def check_given(instance: object, attribute: Named, value: object) -> None:
         if value is not None and value is not UNSET:
@@ -70,7 +69,7 @@ def text(_: object, attribute: Named, value: Any) -> None:
 
 
 def flag(_: object, attribute: Named, value: Any) -> None:
-    """A boolean, and nothing that merely counts as one."""
+    """A `bool`, and not a number."""
     if not isinstance(value, bool):
         refuse(attribute.name, f"must be True or False, not {_kind(value)}")
 
@@ -83,7 +82,7 @@ def limit_reset(_: object, attribute: Named, value: Any) -> None:
 
 
 def aware(_: object, attribute: Named, value: Any) -> None:
-    """A time that says where on the globe it is meant."""
+    """A time with a zone."""
     if not isinstance(value, datetime):
         refuse(attribute.name, f"must be a datetime (see parse_datetime), not {_kind(value)}")
     if value.utcoffset() is None:
@@ -91,7 +90,7 @@ def aware(_: object, attribute: Named, value: Any) -> None:
     try:
         value.astimezone(UTC)
     except OverflowError:
-        refuse(attribute.name, f"must be a time that UTC can tell, not {value}")
+        refuse(attribute.name, f"must be a time that UTC can express, not {value}")
 
 
 def external_user(_: object, attribute: Named, value: Any) -> None:
@@ -133,7 +132,7 @@ def key_hash(hash: object) -> str:
         refuse("hash", f"must be a string, not {_kind(hash)}")
     if hash.startswith("sk-or-"):
         refuse(
-            "hash", "must be a key's hash, not its label, nor its secret (but that one's SHA-256)"
+            "hash", "must be a key's hash: not its label, nor its secret, but the secret's SHA-256"
         )
     if hash in ("", ".", "..") or not _SEGMENT.fullmatch(hash):
         refuse("hash", f"must be a key's hash, one path segment, not {hash!r}")
@@ -155,7 +154,7 @@ def offset(value: object) -> int:
 
 
 def switch(argument: str, value: object) -> str:
-    """Return `true` or `false` as the wire has it; the older SDK's strings count too."""
+    """Return `true` or `false` as the query has it; the older SDK's strings count too."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value not in ("true", "false"):
@@ -170,7 +169,7 @@ def server_url(argument: str, value: object) -> str:
     # Not in an `except`: what `urlsplit` says of a URL may show a password that stands in it.
     parts = _split(value)
     if parts is None:
-        refuse(argument, "is no URL")
+        refuse(argument, "is not a URL")
     usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     # Looked for in the text: an empty query leaves no trace in the parts, nor does a tab.
     if not usable or not value.isprintable() or not {" ", "?", "#"}.isdisjoint(value):
@@ -216,9 +215,9 @@ def timeout_ms(argument: str, value: object) -> float:
 
 
 def header(argument: str, name: object, value: object) -> None:
-    """Refuse a header that could not be sent, or that would smuggle in another one."""
+    """Refuse a header that cannot be sent, or that would inject another one."""
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        refuse(argument, f"{name!r} is no header name")
+        refuse(argument, f"{name!r} is not a header name")
     if not isinstance(value, str) or _CONTROL.search(value):
         refuse(argument, f"the value of {name} must be a string without control characters")
 
@@ -231,13 +230,13 @@ class _Name:
 def api_key_problem(key: object) -> str | None:
     """Return what is wrong with a key, in words that do not show it; None: nothing."""
     if not isinstance(key, str):
-        return f"is no string but {_kind(key)}"
+        return f"is not a string but {_kind(key)}"
     if not key:
         return "is empty"
     if key[0] == key[-1] and key[0] in "\"'":
         return "is wrapped in quotes"
     if not key.isascii() or not key.isprintable() or " " in key:
-        return "holds white space or characters that no header can carry"
+        return "contains white space, or characters that a header cannot"
     return None
 
 

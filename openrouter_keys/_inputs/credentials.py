@@ -1,4 +1,4 @@
-"""The API key of a client: fixed, or asked for at each attempt. No I/O of its own."""
+"""The API key of a client: fixed, or from a callable at each attempt. No I/O of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,13 +15,13 @@ APIKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
 class Credentials(NeverPickled):
-    """Where the key comes from; neither its `repr` nor an attribute shows anything of it.
+    """Where the key comes from; neither `repr` nor an attribute shows it.
 
     Args:
-        key: the key, or a callable, sync or async, that is asked for it.
+        key: the key, or a callable, sync or async, that returns it.
 
     Attributes:
-        fixed: returns the key; None: it has to be asked for, each time anew.
+        fixed: returns the key; None: call `ask` for each attempt.
     """
 
     def __init__(self, key: APIKey) -> None:

@@ -1,4 +1,4 @@
-"""What a caller may set for one call, and the headers that come of it. No I/O."""
+"""The options of one call, and the headers made from them. No I/O."""
 
 import logging
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from openrouter_keys._inputs.retry_config import RetryConfig
 
 
 class RequestOptions(TypedDict, total=False):
-    """Options of every operation; None, or left out: as the client has it.
+    """Options of every operation. None, or left out: the client's own.
 
     Attributes:
-        retries: how to repeat what may be repeated.
-        timeout_ms: milliseconds that the whole call may take: its attempts, and the waits between
-            them. It begins when the call gets its turn among the client's connections.
+        retries: when and how to retry.
+        timeout_ms: milliseconds that the whole call may take, its retries and waits included. They
+            begin when the call gets its turn among the client's connections.
         server_url: another base URL.
-        http_headers: more headers; they win over the client's.
+        http_headers: more headers; they replace the client's of the same name.
         http_referer: the app's URL (`HTTP-Referer`).
         x_open_router_title: the app's name (`X-OpenRouter-Title`).
         x_open_router_categories: its categories, comma-separated (`X-OpenRouter-Categories`).
@@ -58,7 +58,7 @@ _NOT_YOURS: Mapping[str, str] = {
 
 @lru_cache  # once for each server, and not for each call
 def warn_unencrypted(server_url: str) -> None:
-    """Warn that the key goes to another machine in the clear."""
+    """Log a warning if the key goes to another machine unencrypted."""
     address = urlsplit(server_url)
     if address.scheme == "http" and address.hostname not in _LOOPBACK:
         _log.warning(
@@ -78,7 +78,7 @@ class CallOptions:
     proxy: Proxy | None = None
 
     def with_(self, options: RequestOptions) -> "CallOptions":
-        """Return these options, changed by what a caller gave.
+        """Return these options with a caller's changes.
 
         Raises:
             InvalidArgumentError: an option is not usable.
@@ -105,7 +105,7 @@ class CallOptions:
 
 
 def header_options(options: RequestOptions) -> dict[str, str]:
-    """Return the headers that a caller's options ask for."""
+    """Return the headers of a caller's options."""
     headers: dict[str, str] = {}
     for argument, name in ATTRIBUTION.items():
         value = options.get(argument)
@@ -127,7 +127,7 @@ def _own_headers(given: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def merge_headers(headers: Mapping[str, str], winning: Mapping[str, str]) -> dict[str, str]:
-    """Return both, where the second win whatever the case of their names."""
+    """Return both; the second replace the first, whatever the case of their names."""
     replaced = {name.lower() for name in winning}
     kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
     return {**kept, **winning}

@@ -1,4 +1,4 @@
-"""How a client repeats requests, as a caller sets it. Which may be repeated is not said here."""
+"""How a client retries, as a caller sets it. `_protocol/retries.py` decides what is retried."""
 
 import math
 from typing import Literal
@@ -48,13 +48,13 @@ class BackoffStrategy:
 
 @frozen
 class RetryConfig:
-    """How a client repeats what may be repeated; it never makes a create repeatable.
+    """How a client retries. It never retries a create that may have been applied.
 
     Args:
-        strategy: `"backoff"`, or `"none"`: every failure is raised at once, a 429 too.
+        strategy: `"backoff"`; or `"none"`: every failure is raised at once, a 429 too.
         backoff: the waits.
-        retry_connection_errors: False: only answers of the service are repeated, lost or refused
-            connections are raised at once.
+        retry_connection_errors: False: lost or refused connections are raised at once; only
+            answers of the service are retried.
     """
 
     strategy: Literal["backoff", "none"] = field(default="backoff")

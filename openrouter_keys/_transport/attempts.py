@@ -1,6 +1,6 @@
-"""The attempt loop: ask for the key, send, judge the answer, and wait for the next attempt.
+"""The attempt loop: get the API key, send, judge the answer, and wait for the next attempt.
 
-No aiohttp (see `wire`), and no rule of when to repeat (see `retries`).
+No aiohttp (see `wire`), and no rule of when to retry (see `retries`).
 """
 
 import logging
@@ -61,7 +61,7 @@ class Attempts(NeverPickled):
         clockwork: time and chance.
 
     Attributes:
-        closed: set once the client is closed: nothing new is sent then.
+        closed: whether the client is closed: then nothing new is sent.
     """
 
     def __init__(self, wire: Wire, credentials: Credentials, *, clockwork: Clockwork) -> None:
@@ -74,16 +74,18 @@ class Attempts(NeverPickled):
         self._spent = SpentQuota()
 
     async def run(self, call: Call[R]) -> R:
-        """Send a call, again where that is safe, and return what its answer means.
+        """Send a call, retry it where that is safe, and return its result.
 
         Raises:
-            OpenRouterError: it came to nothing; told with the facts of the call.
+            OpenRouterError: it failed; the error has the facts of the call.
         """
         while True:
             if self._paused_until:
                 await self._wait_out_pause(call)
             if self.closed and not call.is_cleanup:
-                raise with_facts(ClientClosedError("the client was closed meanwhile"), call)
+                raise with_facts(
+                    ClientClosedError("the client was closed meanwhile; make a new one"), call
+                )
             if self._spent.error is not None and call.operation.effect is not Effect.READ:
                 self._refuse_if_quota_spent(call)
             outcome = self._judged(call, await self._send(call))
@@ -98,7 +100,9 @@ class Attempts(NeverPickled):
         operation, began = call.operation, self._clockwork.monotonic()
         left = call.options.timeout - (began - call.started)
         if left <= 0:
-            raise with_facts(DeadlineExceededError("no time was left to send it"), call)
+            raise with_facts(
+                DeadlineExceededError("no time was left to send it; raise timeout_ms"), call
+            )
         call.tracker = SendTracker()
         call.attempt += 1
         is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
@@ -139,7 +143,7 @@ class Attempts(NeverPickled):
         )
 
     def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
-        """Return what a reply means; whatever else is raised on the way becomes our error."""
+        """Return the result or the failure; any other exception on the way becomes our error."""
         if isinstance(reply, NoReply):
             return self._unanswered(call, reply)
         try:
@@ -214,7 +218,7 @@ class Attempts(NeverPickled):
                 dated(error, call, self._clockwork.moment())
 
     def _refused(self, call: Call[Any], answer: Answer) -> Failure:
-        """Judge an error under the status of a success by its own code, if that is a status."""
+        """Judge an error under a success's status by its own `code`, if that is a status."""
         effect = call.operation.effect
         # A status of the two is wrong: what was sent may have been applied.
         call.maybe_applied = call.maybe_applied or effect is not Effect.READ
@@ -248,7 +252,7 @@ class Attempts(NeverPickled):
         )
 
     async def _read_back(self, call: Call[R], get: Operation[R], error: OpenRouterError) -> R:
-        """Ask what became of a request that was applied, since its answer does not tell."""
+        """Read back a request that was applied, since its answer cannot be read."""
         try:
             again = Call(get, call.options, call.started)
             again.maybe_applied = call.maybe_applied
@@ -308,8 +312,8 @@ class Attempts(NeverPickled):
         while (pause := self._paused_until - self._clockwork.monotonic()) > 0:
             if self._elapsed(call) + pause >= call.options.timeout:
                 error = DeadlineExceededError(
-                    f"the service asks every request to wait {pause:.1f} s more, "
-                    f"longer than this one may take ({call.options.timeout:g} s)"
+                    f"the service asks every request to wait {pause:.1f} s more, longer than "
+                    f"this call may take; raise timeout_ms ({call.options.timeout * 1000:g})"
                 )
                 error.retry_after = pause
                 raise with_facts(error, call)
@@ -339,7 +343,7 @@ class Attempts(NeverPickled):
         )
 
     async def _has_another_key(self, call: Call[Any], refused: OpenRouterError) -> bool:
-        """Whether a callable `api_key`, asked once more, gives another key than the refused one."""
+        """Call `api_key` once more; return whether it gives another key than the refused one."""
         if call.asked_anew or call.abandoned or self._credentials.fixed() is not None:
             return False
         call.asked_anew = True
@@ -357,7 +361,7 @@ def _failure(what: Outcome, error: ResponseError) -> Failure:
 
 
 def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouterError:
-    """Return the error for a reply that could not be judged; a create's holds the secret."""
+    """Return the error for a reply that could not be judged; a create's contains the secret."""
     salvage = call.operation.salvage
     if salvage is not None and 200 <= reply.status < 300:
         error = salvage(reply.body, foreign)

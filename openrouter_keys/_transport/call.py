@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @frozen
 class Failure:
-    """An attempt that came to nothing: what happened, and the error if it stays so."""
+    """An attempt that failed: its outcome, and the error unless a later one succeeds."""
 
     what: Outcome
     error: OpenRouterError
@@ -30,20 +30,20 @@ class Call(NeverPickled, Generic[R]):
     """One call on its way.
 
     Attributes:
-        operation: what is to be done.
-        options: how the caller wants it.
+        operation: the request, and what its answers mean.
+        options: the caller's options.
         started: when its first attempt began, by the monotonic clock.
         sent: when its create without an answer was sent; None: none was.
-        attempt: how many attempts were begun.
+        attempt: how many attempts began.
         rejections: how many of them were answered with 429.
-        maybe_applied: whether the service may have carried the request out.
-        abandoned: its caller was cancelled: nothing new is sent for it.
-        is_cleanup: it cleans up after another call, and may do so in a client that is closing.
-        asked_anew: a callable `api_key` was asked once more, since the key was refused.
+        maybe_applied: whether the service may have applied the request.
+        abandoned: whether its caller was cancelled: then nothing new is sent for it.
+        is_cleanup: whether it deletes what another call left: a closing client sends it too.
+        asked_anew: whether a callable `api_key` was called once more, for a refused key.
         api_key: the key that the attempt uses.
         fresh_key: the key that the next attempt uses.
-        tracker: of the request that is under way.
-        proven: whether the answer's hash is that of the secret in it.
+        tracker: that of the request that is under way.
+        proven: whether the secret proves the answer's hash.
     """
 
     operation: Operation[R]
@@ -62,13 +62,13 @@ class Call(NeverPickled, Generic[R]):
     proven: bool = False
 
     def counted(self, what: Outcome) -> int:
-        """How many attempts count for what happened: a 429 uses up none of the others."""
+        """Return how many attempts count for an outcome: a 429 uses up none of the others."""
         limited = what is Outcome.RATE_LIMITED
         return self.rejections if limited else self.attempt - self.rejections
 
     @property
     def in_flight(self) -> bool:
-        """Whether a request of this call may be with the service right now."""
+        """Whether the service may have a request of this call right now."""
         return self.tracker is not None and not self.tracker.unsent
 
 

@@ -1,6 +1,6 @@
-"""A client's calls in one event loop: guards, turns, closing, and what a cancelled create leaves.
+"""A client's calls in one event loop: guards, turns, closing, and the undoing of cancelled creates.
 
-How a call is sent, and sent again, is in `attempts`.
+`attempts` sends a call, and sends it again.
 """
 
 import asyncio
@@ -46,16 +46,16 @@ R = TypeVar("R")
 # How many answered creates are remembered, to tell by them how the service stamps its keys.
 _SAMPLES = 32
 _UNPROVEN = (
-    "the key of a cancelled create is left over: the answer tells the hash {0.hash}, and that of "
-    "its secret is {0.secret_hash}, so another's key may be meant: look at both, delete yours"
+    "the key of a cancelled create is left over: the answer has the hash {0.hash}, but its secret "
+    "has {0.secret_hash}, so the hash may be another key's. Look at both and delete yours"
 )
 _COPIED = (
-    "the answer is a copy of an earlier create's, of the key {}: a cache or a proxy gave it, or a "
-    "test that gives one answer to many creates (each needs a secret of its own); "
+    "the answer is a copy of an earlier create's, of the key {}: from a cache or a proxy, or from "
+    "a test that gives one answer to many creates (each needs a secret of its own); "
 )
 _ANOTHERS = (
     "the answer of a cancelled create is a copy: another client of this process made the key {}, "
-    "which stays; a key that this create may have made is left over"
+    "so it is not deleted. If this create made a key, that one is left over"
 )
 
 _log = logging.getLogger("openrouter_keys")
@@ -66,22 +66,22 @@ class Transport(NeverPickled):
 
     Args:
         credentials: the API key.
-        options: what holds for every call.
+        options: the options of every call.
         session: see `Wire`.
         ssl_context: see `Wire`.
-        max_connections: how many calls may be under way at once; the others wait their turn.
+        max_connections: how many calls may run at once; the others wait their turn.
         grace: seconds that a cancelled create gets to finish, and again to be undone.
         connect_timeout: see `Wire`.
         read_timeout: see `Wire`; a create waits until its deadline.
         clockwork: time and chance.
 
     Attributes:
-        options: what holds for every call.
-        max_connections: how many calls may be under way at once.
-        grace: seconds that what was cancelled gets to finish.
+        options: the options of every call.
+        max_connections: how many calls may run at once.
+        grace: seconds that a cancelled create gets to finish.
         clockwork: time and chance.
         made: the keys that it made.
-        samples: how the last ones were stamped by the service.
+        samples: the service's and this machine's times of the last creates.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class Transport(NeverPickled):
         self._most: int
 
     async def perform(self, operation: Operation[R], options: RequestOptions) -> R:
-        """Send an operation, again where that is safe, and return what its answer means.
+        """Send an operation, retry it where that is safe, and return its result.
 
         Raises:
-            OpenRouterError: see `errors`; it tells how many attempts were made, and whether the
-                request may have been applied.
+            OpenRouterError: see `errors`; it has the number of attempts, and whether the request
+                may have been applied.
         """
         handled = sys.exception()
         try:
@@ -141,7 +141,7 @@ class Transport(NeverPickled):
             raise
 
     def ready(self) -> int:
-        """Settle in this event loop, and return how many calls may be under way at once."""
+        """Bind the client to this event loop, and return how many calls may run at once."""
         self._guard()
         return self._most
 
@@ -195,11 +195,11 @@ class Transport(NeverPickled):
         self.samples.append(Sample(answer.data.created_at, date, ended, seconds))
 
     async def take_back(self, made: MadeKey) -> None:
-        """Delete a key whose secret nobody holds, and log what came of it; `close` waits for it."""
+        """Delete a key whose secret nobody holds, and log the outcome; `close` waits for it."""
         await _held(self._settling, asyncio.create_task(self._undo(made)))
 
     async def _undo(self, made: MadeKey) -> str:
-        """Delete a key if its hash is proven and nobody had it before: it could be another's."""
+        """Delete a key if its secret proves its hash and no other client made it."""
         if self.made.is_of_another_client(made):
             outcome = _ANOTHERS.format(made.hash)
         else:
@@ -225,15 +225,15 @@ class Transport(NeverPickled):
         return await self._run(undo)
 
     async def close(self) -> None:
-        """Let creates end, and what was cancelled settle, then close the session if it is ours.
+        """Wait for creates, and for the undoing of cancelled ones, then close a session of ours.
 
-        Both get `grace` seconds; then a create that is still under way has an unknown outcome.
+        Both get `grace` seconds; after that, a running create has an unknown outcome.
         """
         if self._loop is None or self._pid != os.getpid():
             self._closed = True
             return
         if self._loop is not _running_loop():
-            raise WrongEventLoopError("the client is closed in another event loop than its own")
+            raise WrongEventLoopError("close the client in its own event loop, not in another one")
         self._closed = self._attempts.closed = True
         with anyio.move_on_after(self.grace):
             await self.made.settled()
@@ -250,15 +250,15 @@ class Transport(NeverPickled):
             raise ForkedClientError("the client was used before fork(); make one in the child")
         loop = _running_loop()
         if self._loop is None:
-            self._settle_in(loop)
+            self._bind(loop)
         if self._loop is not loop:
             raise WrongEventLoopError(
-                "the client is used in a second event loop; make one client for each loop"
+                "the client belongs to another event loop; make one client for each loop"
             )
         if self._wire.closed:
-            raise ClientClosedError("the session was closed; make a new client")
+            raise ClientClosedError("the client's session was closed; make a new client")
 
-    def _settle_in(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         wire = Wire(
             self._session,
             ssl_context=self._ssl_context,
@@ -266,7 +266,9 @@ class Transport(NeverPickled):
             read_timeout=self._read_timeout,
         )
         if not wire.lives_in(loop):
-            raise WrongEventLoopError("the session was made in another event loop than this one")
+            raise WrongEventLoopError(
+                "the session belongs to another event loop; make one in this loop"
+            )
         self._wire, self._loop, self._pid = wire, loop, os.getpid()
         self._attempts = Attempts(wire, self._credentials, clockwork=self.clockwork)
         self._most = int(min(self.max_connections, self._wire.connections))
@@ -276,7 +278,7 @@ class Transport(NeverPickled):
         return Call(operation, options, self.clockwork.monotonic())
 
     async def _run(self, call: Call[R]) -> R:
-        """Make the attempts of a call in a task of its own, which event loops may tell of."""
+        """Make the attempts of a call in a task of its own, whose errors event loops may log."""
         handled = sys.exception()
         try:
             return await self._attempts.run(call)
@@ -287,7 +289,7 @@ class Transport(NeverPickled):
     # --- a cancelled create ---
 
     async def _run_to_the_end(self, call: Call[R]) -> R:
-        """Run a call whose success must not be lost, even when its caller is cancelled."""
+        """Run a call to its end, even when its caller is cancelled: its key must not be lost."""
         run = asyncio.create_task(self._run(call))
         ended = asyncio.get_running_loop().create_future()
         run.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
@@ -307,7 +309,7 @@ class Transport(NeverPickled):
             del run  # an exception's traceback would hold the task, which holds the exception
 
     async def _settle(self, call: Call[R], run: "asyncio.Task[R]") -> str:
-        """Let a cancelled exchange finish within the grace, and undo it; return what came of it."""
+        """Let a cancelled create finish within the grace, delete its key, return the outcome."""
         if not call.in_flight:
             run.cancel()
         await asyncio.wait({run}, timeout=self.grace)
@@ -327,7 +329,7 @@ class Transport(NeverPickled):
 
     def _cut_off(self, call: Call[Any]) -> str:
         if not call.in_flight or call.operation.outcome_unknown is None:
-            return f"{call.operation.name}: cancelled while nothing was with the service"
+            return f"{call.operation.name}: cancelled while no request was under way"
         error = self._unknown(call)
         _log.warning("%s", error)
         return str(error)
@@ -341,7 +343,7 @@ class Transport(NeverPickled):
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    """Return asyncio's loop, if it is what runs the caller: trio's tasks may run inside it."""
+    """Return the event loop if an asyncio task calls: trio's tasks may run inside one, too."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -349,8 +351,8 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     if task is not None:
         return task.get_loop()
     raise ClientStateError(
-        "AsyncOpenRouter works in asyncio only, and no asyncio task is running here: under trio, "
-        "call the blocking OpenRouter in a worker thread (trio.to_thread.run_sync)"
+        "AsyncOpenRouter needs asyncio, and no asyncio task is running here. Under trio, call the "
+        "blocking OpenRouter in a worker thread (trio.to_thread.run_sync)"
     )
 
 

@@ -1,7 +1,7 @@
 """One send over aiohttp, the only file that imports its client: a reply, or why there is none.
 
-Every exception of aiohttp, of the operating system and of time-outs ends here. Nothing is sent
-twice here: whether to is decided in `retries`.
+Every exception of aiohttp, of the operating system and of time-outs ends here. `retries` decides
+whether to send again.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from openrouter_keys._transport.deadlines import Deadlines
 #: A user's own session, or a function that makes one in the client's event loop.
 Session: TypeAlias = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
 
-# A server may close an idle connection just while a request goes out on it, and then nobody knows
-# what became of the request. Node.js closes after 5 s, sooner than any other common server.
+# A server may close an idle connection just while a request goes out on it, and then the outcome of
+# the request is unknown. Node.js closes after 5 s, sooner than any other common server.
 _KEEPALIVE = 4.0
 
 _CANNOT_SEND = (
@@ -72,10 +72,10 @@ class Reply:
         """Return the headers as an error may show them: masked, escaped, and not too many."""
         left, shown = bodies.MOST_OF_ERROR, CIMultiDict[str]()
         for name, value in self.headers.items():
-            told = escaped(scrub(value, *self._secrets))
-            if len(name) + len(told) <= left:
-                left -= len(name) + len(told)
-                shown.add(name, told)
+            text = escaped(scrub(value, *self._secrets))
+            if len(name) + len(text) <= left:
+                left -= len(name) + len(text)
+                shown.add(name, text)
         return shown
 
 
@@ -92,31 +92,31 @@ class _DroppedError(aiohttp.ClientError):
 
 
 class SendTracker:
-    """The innermost middleware of one send: knows whether a byte of it can have left.
+    """The innermost middleware of one send: knows whether a byte can have been sent.
 
-    aiohttp makes a request's `response` in the same step in which it hands over the first byte, so
-    as long as there is none, nothing has left. It also repeats GET, DELETE and PUT by itself when
+    aiohttp makes a request's `response` in the same step in which it sends the first byte, so as
+    long as there is none, nothing was sent. It also repeats GET, DELETE and PUT by itself when
     a pooled connection turns out to be lost (https://github.com/aio-libs/aiohttp/issues/10790): a
-    DELETE that worked would come out as 404. Naming the loss otherwise stops that.
+    DELETE that worked would come out as 404. An error of another class stops that.
     """
 
     __slots__ = ("_left", "_request", "authorization")
 
     def __init__(self) -> None:
-        #: What `Authorization` has to be in the end; None: it is in the headers already.
+        #: The `Authorization` header, where it must not be among the headers. None: it is.
         self.authorization: str | None = None
         self._request: aiohttp.ClientRequest | None = None
         self._left = False
 
     @property
     def unsent(self) -> bool:
-        """Whether it is proven that no byte has left."""
+        """Whether it is proven that no byte was sent."""
         request = self._request
         return request is not None and not self._left and request.response is None
 
     @property
     def attempted(self) -> bool:
-        """Whether aiohttp came as far as to look for a connection."""
+        """Whether aiohttp began to look for a connection."""
         return self._request is not None
 
     def heard(self) -> object:
@@ -128,14 +128,16 @@ class SendTracker:
         return response, getattr(response.content, "total_bytes", None)
 
     def proxy_secrets(self) -> tuple[str, ...]:
-        """Return what the proxy was told, ours or the session's, and must not be shown."""
+        """Return the credentials of the proxy, ours or the session's, in every form."""
         request = self._request
         if request is None or request.proxy is None:
             return ()
-        told = [each.get(TO_PROXY, "") for each in (request.headers, request.proxy_headers) if each]
+        values = [
+            each.get(TO_PROXY, "") for each in (request.headers, request.proxy_headers) if each
+        ]
         if request.proxy_auth is not None:
-            told.append(request.proxy_auth.encode())
-        return shown_forms(request.proxy, told)
+            values.append(request.proxy_auth.encode())
+        return shown_forms(request.proxy, values)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -198,7 +200,7 @@ class Wire(NeverPickled):
 
     @property
     def connections(self) -> float:
-        """How many connections the session opens at most, so that nobody queues inside it."""
+        """How many connections the session opens at most; more requests would queue inside it."""
         connector = self._session.connector
         limits = (connector.limit, connector.limit_per_host) if connector else ()
         return min((limit for limit in limits if limit), default=float("inf"))
@@ -239,12 +241,12 @@ class Wire(NeverPickled):
             url: the whole URL, quoted.
             headers: all headers but the key's and the body's own.
             body: JSON; None: there is none.
-            proxy: what leads there; None: only the session's own, if it has one.
+            proxy: the proxy to use. None: only the session's own, if it has one.
             api_key: the key.
-            secrets: what else must not show where the answer is shown.
+            secrets: other secrets to mask where the answer is shown.
             seconds: how long it may take in all.
-            patient: whether it waits so long for an answer, however silent the service is.
-            tracker: told when the first byte may have left.
+            patient: whether to wait so long for an answer, however silent the service is.
+            tracker: records when the first byte may have been sent.
         """
         # To https there is a CONNECT, which carries what is for the proxy.
         relayed = proxy if proxy is not None and url.startswith("http:") else None
@@ -313,7 +315,7 @@ _MadeOf: TypeAlias = tuple[Mapping[str, str], str, Proxy | None, bool, bool]
 
 
 def _header_maker(session: aiohttp.ClientSession) -> Callable[[*_MadeOf], CIMultiDict[str]]:
-    """Return what makes all headers of a request; those of the last one, where they are the same.
+    """Return a function that makes a request's headers, or returns the last ones if unchanged.
 
     A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
     """
@@ -369,14 +371,14 @@ def _no_reply(error: Exception, tracker: SendTracker, secrets: tuple[str, ...]) 
 
 def _reason(error: Exception, secrets: tuple[str, ...]) -> str:
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        told = f"the proxy refused: {error.status} {error.message}"
-        return f"{scrub(told, *secrets)}; {_remedy(error.status)}"
+        text = f"the proxy refused: {error.status} {error.message}"
+        return f"{scrub(text, *secrets)}; {_remedy(error.status)}"
     named = "" if isinstance(error, _DroppedError) else f"{type(error).__name__}: "
     # Its own text quotes the message once more, so that no secret in it is found.
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     text = f"{named}{_CREDENTIALS.sub('//...@', text)}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        text += "; if your own CA signed it, name that: ssl=, SSL_CERT_FILE, or --ca-file"
+        text += "; if your own CA signed it, give that: ssl=, SSL_CERT_FILE, or --ca-file"
     return scrub(text.removesuffix(": "), *secrets)
 
 
@@ -384,5 +386,5 @@ def _remedy(status: int) -> str:
     if status == 407:
         return "give its user and password in its URL: http://user:password@host:port"
     if status >= 500:
-        return "it does not reach the service: ask who runs it, or go around it by NO_PROXY"
-    return "ask who runs it to let the service through, or go around it by NO_PROXY"
+        return "it cannot reach the service: ask its administrator, or bypass it with NO_PROXY"
+    return "ask its administrator to allow the service, or bypass it with NO_PROXY"

@@ -116,12 +116,12 @@ async def test_a_call_outside_of_an_asyncio_task_says_so(
     def drive() -> None:
         CALLS[name](AsyncOpenRouter("key")).send(None)
 
-    with pytest.raises(errors.ClientStateError, match=r"asyncio only.*blocking OpenRouter"):
+    with pytest.raises(errors.ClientStateError, match=r"needs asyncio.*blocking OpenRouter"):
         await asyncio.to_thread(drive)  # no loop at all
     ended = asyncio.get_running_loop().create_future()
 
     def drive_in_a_callback() -> None:  # trio as a guest of asyncio does so
-        with pytest.raises(errors.ClientStateError, match=r"asyncio only.*blocking OpenRouter"):
+        with pytest.raises(errors.ClientStateError, match=r"needs asyncio.*blocking OpenRouter"):
             drive()
         ended.set_result(None)
 
@@ -415,7 +415,7 @@ async def test_a_create_cancelled_before_it_is_sent_is_not_sent() -> None:
     for writer in accepted:
         writer.transport.abort()
 
-    assert "nothing was with the service" in caught.value.__notes__[0]
+    assert "no request was under way" in caught.value.__notes__[0]
 
 
 async def test_a_cancelled_create_without_an_answer_is_told(
@@ -425,7 +425,7 @@ async def test_a_cancelled_create_without_an_answer_is_told(
 
     cancelled = await cancelled_create(emulator, grace=0.1, when=lambda: emulator.requests)
 
-    assert "nobody can say" in cancelled.__notes__[0]
+    assert "outcome unknown" in cancelled.__notes__[0]
     assert "'new'" in caplog.text
     assert len(emulator.requests) == 1
 

@@ -73,7 +73,7 @@ def test_the_async_client_says_that_it_is_for_asyncio_only(
 
     async def main() -> None:
         async with AsyncOpenRouter("key") as client:
-            with pytest.raises(errors.ClientStateError, match="asyncio only"):
+            with pytest.raises(errors.ClientStateError, match="needs asyncio"):
                 await CALLS[name](client)
 
     run(main)

@@ -40,8 +40,8 @@ SECRETS: Final = (
 REFUSED: Final = ("a\nPATH=b", "a\rb", "it's", "a\\b", "\x1b[2J", "a\x00b", "a\u2028b")
 
 
-def handed(key: str, *, ref: str = "", hash: str = "ab" * 32) -> Handed:
-    return Handed(ref=ref, name="a", hash=hash, key=key)
+def handed(key: str, *, ref: str = "", name: str = "a", hash: str = "ab" * 32) -> Handed:
+    return Handed(ref=ref, name=name, hash=hash, key=key)
 
 
 def written(format: SecretFormat, *keys: Handed) -> str:
@@ -87,6 +87,24 @@ def test_no_ref_and_no_hash_is_more_than_a_variables_name(text: str) -> None:
         assert key == "k"
         assert name.replace("_", "").isalnum()
         assert name.isascii()
+
+
+@in_one_test(
+    "ref, name, variable",
+    [
+        ("", "a", ""),
+        ("customer 42", "a", "_CUSTOMER_42"),
+        ("cd" * 32, "customer 42", "_CUSTOMER_42"),  # a rotation's ref is the old key's hash
+        ("cd" * 32, "", f"_{'CD' * 32}"),
+        ("cd" * 31, "a", f"_{'CD' * 31}"),
+        ("CD" * 32, "a", f"_{'CD' * 32}"),
+    ],
+)
+def test_a_variable_is_called_after_the_ref_and_of_a_rotation_after_the_name(
+    ref: str, name: str, variable: str
+) -> None:
+    line = written("env", handed("k", ref=ref, name=name))
+    assert line == f"OPENROUTER_API_KEY{variable}=k\n"
 
 
 # --- a page in place of a file ---

@@ -122,7 +122,9 @@ class _Variables:
     def name(self, handed: Handed) -> str:
         """Return a key's variable; if another key has the same, the hash is added."""
         # A rotation's ref is the old key's hash, which says less than the name.
-        ref = handed.name if _HASH.fullmatch(handed.ref) else handed.ref
+        ref = handed.ref
+        if handed.name and _HASH.fullmatch(ref):
+            ref = handed.name
         words = re.sub(r"[^A-Z0-9]+", "_", ref.upper()).strip("_")
         name = f"OPENROUTER_API_KEY_{words}".rstrip("_")
         if name in self._given:

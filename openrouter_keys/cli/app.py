@@ -141,7 +141,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _ended(arguments: Sequence[str]) -> int:
     try:
-        _explain(arguments[:1])
+        _explain(arguments[:2])
         command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
         code: object = command(*bound.args, **bound.kwargs)
         if inspect.isawaitable(code):
@@ -166,12 +166,15 @@ def _ended(arguments: Sequence[str]) -> int:
 
 def _explain(words: Sequence[str]) -> None:
     """Make a command's docstring its own help; the list of commands has one line of each."""
+    command = app
     for word in words:
-        known = word in app and not word.startswith("-")
-        if known and (does := app[word].default_command) is not None:
+        if word.startswith("-") or word not in command:
+            return
+        command = command[word]
+        if (does := command.default_command) is not None:
             text = inspect.cleandoc(does.__doc__ or "").partition("\n\nArgs:")[0]
             # Its lines are those of the source, and not of the terminal.
-            app[word].help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+            command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _waited_for(result: Awaitable[object]) -> object:

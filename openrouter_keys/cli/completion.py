@@ -10,6 +10,6 @@ def completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
     """Print the completion script of a shell: `source <(openrouter-keys completion bash)`.
 
     Args:
-        shell: the shell.
+        shell: The shell.
     """
     sys.stdout.write(app.generate_completion(shell=shell))

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 
 import pytest
 
@@ -16,6 +17,7 @@ from openrouter_keys.cli.terminal.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
 from tests.commands import Command
 from tests.processes import ROOT, Process
+from tests.tables import in_one_test
 from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -267,16 +269,22 @@ def test_an_interrupt_while_modules_are_loaded_shows_no_traceback() -> None:
 
 
 COMMANDS = [name for name in app.resolved_commands() if not name.startswith("-")]
+NESTED = [f"journal {name}" for name in app["journal"].resolved_commands() if name[0] != "-"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
+@in_one_test("name", [*COMMANDS, *NESTED])
 def test_every_command_explains_itself(command: Command, name: str) -> None:
-    ran = command(name, "--help")
+    ran = command(*name.split(), "--help")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith(f"Usage: openrouter-keys {name}")
-    assert "Exit codes" in ran.out
+    usage, _, text = ran.out.partition("\n\n")
+    assert usage.startswith(f"Usage: openrouter-keys {name}")
+    assert "Exit codes" in text
     assert max(len(line) for line in ran.out.splitlines()) <= 120
+    # The lines are those of the terminal, and not those of the source.
+    for paragraph in text[: text.index("╭")].strip().split("\n\n"):
+        for line, after in pairwise(paragraph.splitlines()):
+            assert len(f"{line.rstrip()} {after.split()[0]}") > 79
 
 
 def test_help_names_every_command(command: Command) -> None:

@@ -37,7 +37,10 @@ _Answer = TypeVar("_Answer")
 
 
 def demo(
-    csv: Annotated[Path, Parameter(metavar="CSV", help="A CSV file of customers.")] = _CUSTOMERS,
+    csv: Annotated[
+        Path,
+        Parameter(metavar="CSV", show_default=False, help="A CSV file of customers; else its own."),
+    ] = _CUSTOMERS,
     /,
 ) -> int:
     """Do everything to the keys of an emulator, and check it against the emulator's state."""

@@ -94,7 +94,9 @@ def test_json_has_the_total_of_all_keys_also_of_those_that_are_not_shown(command
     assert total["usage_daily"] == pytest.approx(41)
 
 
-@in_one_test("reset, share", [("daily", 0.1), ("weekly", 0.5), ("monthly", 1.0), (None, 1.5)])
+@pytest.mark.parametrize(
+    ("reset", "share"), [("daily", 0.1), ("weekly", 0.5), ("monthly", 1.0), (None, 1.5)]
+)
 def test_a_limit_that_resets_is_compared_with_its_own_period(
     command: Command, reset: str | None, share: float
 ) -> None:
@@ -136,8 +138,8 @@ def test_spending_on_own_provider_keys_is_told_and_counts_where_it_should(
     assert [got[name]["share"] for name in ("counts", "apart")] == [0.9, 0]
 
 
-@in_one_test(
-    "by, order",
+@pytest.mark.parametrize(
+    ("by", "order"),
     [
         ("month", ["b", "d", "A", "c"]),
         ("today", ["d", "A", "b", "c"]),

@@ -18,6 +18,13 @@ AMOUNTS: Final = (
     "byok_usage_daily", "byok_usage_weekly", "byok_usage_monthly", "byok_usage",
 )  # fmt: skip
 
+_ABOUT: Final = (
+    "hash", "name", "workspace_id", "state", "limit", "limit_reset", "limit_remaining",
+    "limit_spent", "share",
+)  # fmt: skip
+#: The fields of a spending, as programs get them.
+FIELDS: Final = (*_ABOUT, *AMOUNTS)
+
 #: `near`, `reached`: a working key's limit is nearly spent, or spent.
 State: TypeAlias = Literal["active", "near", "reached", "disabled", "expired"]
 Sort: TypeAlias = Literal["spent", "today", "week", "month", "share", "name"]
@@ -57,26 +64,8 @@ class Spending:
         return self.state in ("near", "reached")
 
     def record(self) -> Record:
-        """Return what is printed of it for programs."""
-        return {
-            "hash": self.hash,
-            "name": self.name,
-            "workspace_id": self.workspace_id,
-            "state": self.state,
-            "limit": self.limit,
-            "limit_reset": self.limit_reset,
-            "limit_remaining": self.limit_remaining,
-            "limit_spent": self.limit_spent,
-            "share": self.share,
-            **self.amounts,
-        }
-
-
-#: The fields of a spending, as programs get them.
-FIELDS: Final = (
-    "hash", "name", "workspace_id", "state", "limit", "limit_reset", "limit_remaining",
-    "limit_spent", "share", *AMOUNTS,
-)  # fmt: skip
+        """Return it for programs: each of `FIELDS`."""
+        return {**{name: getattr(self, name) for name in _ABOUT}, **self.amounts}
 
 
 @frozen(kw_only=True)

@@ -153,7 +153,7 @@ def refuse_outdated(connection: sqlite3.Connection, files: Held) -> None:
 
 
 def accept(connection: sqlite3.Connection, files: Held) -> None:
-    """Let a copy be gone on with: it becomes a journal of its own."""
+    """Accept a copy: it becomes a journal of its own."""
     connection.execute("BEGIN IMMEDIATE")
     if _marks(connection) is not None:
         mark = (secrets.token_hex(8),)

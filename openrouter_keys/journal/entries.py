@@ -95,13 +95,13 @@ class Entry(HoldsSecret):
         written_off: how many creates of it were never answered, and no key of theirs was found.
         first_attempt_at: when the first create was sent whose key may still exist.
         last_attempt_at: when the last one was.
-        ended_at: when that one's exchange ended; None: nobody knows, it may have been under way
+        ended_at: when that one's exchange ended; None: not known, it may have been under way
             when its run ended.
-        hash: the key's hash, as the answer told it; None: not made. In doubt: what an answer told
+        hash: the key's hash, as the answer has it; None: not made. In doubt: that of an answer
             that lost the secret.
         proven: whether that is the SHA-256 of its secret, and so cannot be another key's.
         secret_hash: the SHA-256 of its secret, where the hash is another one; None: it is not, or
-            nobody knows.
+            it is not known.
         secret: the secret; None: not made, not stored, or sealed.
         sealed: the sealed secret; None: not made, not stored, or not sealed.
         record: the key's record as JSON; None: not made, or it could not be read.

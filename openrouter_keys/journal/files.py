@@ -1,7 +1,7 @@
 """A journal's files: private, whole and held by one writer. Nothing of what is in them.
 
 Beside the database itself there are SQLite's own `-wal` and `-shm`, and `.lock`, which stays
-behind: whoever removed it could let two writers in. All are made here, before SQLite opens them.
+behind: without it, two writers could get in. All are made here, before SQLite opens them.
 """
 
 import errno
@@ -160,7 +160,7 @@ def held(path: str) -> Generator[Held]:
     """Hold a journal, made if it is not there.
 
     Raises:
-        JournalInUseError: somebody else holds it.
+        JournalInUseError: another process, or this one, holds it already.
         JournalInsecureError: it, or a file beside it, is not private, or others could replace it.
         JournalMismatchError: it is no database at all.
         JournalError: the folder is not there, or nothing may be written there.
@@ -185,7 +185,7 @@ def remove(path: str) -> None:
 
 
 def remove_lock(path: str) -> None:
-    """Remove the lock of a journal that is held, and that nobody has used yet."""
+    """Remove the lock of a journal that is held, and that has not been used yet."""
     os.unlink(path + _LOCK)
 
 
@@ -280,8 +280,8 @@ def _claim(path: str, lock: int) -> None:
 
 def _holder(lock: int) -> int | None:
     os.lseek(lock, 0, os.SEEK_SET)
-    told = os.read(lock, _PID).strip()
-    return int(told) if told.isdigit() and _lives(int(told)) else None
+    pid = os.read(lock, _PID).strip()
+    return int(pid) if pid.isdigit() and _lives(int(pid)) else None
 
 
 def sync_folder(path: str) -> None:

@@ -51,7 +51,7 @@ else:
         return bool(found.st_mode & stat.S_IWGRP) and not _is_ours_alone(found.st_gid)
 
     def _is_ours_alone(gid: int) -> bool:
-        """Whether a group is root's, or nobody but this user is in it.
+        """Return whether a group is root's, or has no member but this user.
 
         Many systems give each user a group, and a umask of 002; a container's volume has a group
         that no other user has.

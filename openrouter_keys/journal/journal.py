@@ -1,6 +1,6 @@
 """The journal: what bulk provisioning knows durably of every key, for asyncio. No network.
 
-The order to keep is: **intent durable → send → secret durable → tell the caller.** Each method
+The order to keep is: **intent durable → send → secret durable → hand over.** Each method
 returns once what it says is on the disk; cancelling it does not take that back. `schema` draws the
 states.
 """
@@ -90,7 +90,7 @@ class Journal(NeverPickled):
                 written as they are.
 
         Raises:
-            JournalInUseError: somebody else uses it.
+            JournalInUseError: another process, or this one, uses it already.
             JournalInsecureError: others could read it, or it is no plain file.
             JournalMismatchError: it is no journal, a newer version's, or another server's.
             JournalError: it cannot be opened or made.
@@ -107,7 +107,7 @@ class Journal(NeverPickled):
     async def read(cls, path: str | os.PathLike[str]) -> AsyncGenerator["Journal", None]:
         """Open a journal that is there, to look at it: that is no run, and can change nothing.
 
-        It is locked all the same, so that nobody reads what a run is about to change.
+        It is locked all the same: no reader sees what a run is about to change.
 
         Args:
             path: its file, never made.
@@ -124,12 +124,12 @@ class Journal(NeverPickled):
     async def purge(cls, path: str | os.PathLike[str]) -> int:
         """Forget the secrets of settled keys: no byte of them is left in the journal's files.
 
-        So it does those of keys that are not as they were asked for, which nobody ever gets. The
-        keys stay known, and are never made again. A secret that is yet to be handed over stays.
+        The secrets of keys that are not as asked for go, too: they are never handed over. The keys
+        stay known, and are never made again. A secret that is yet to be handed over stays.
         What a file system or a drive keeps of bytes that were overwritten is beyond its reach.
 
         Args:
-            path: its file, never made; nobody else may use it meanwhile.
+            path: its file, never made; it must not be in use.
 
         Returns:
             How many secrets were forgotten. They are gone for good: a settled key's secret may be
@@ -149,7 +149,7 @@ class Journal(NeverPickled):
         writes is not in the copy: do not go on with both.
 
         Args:
-            path: its file, never made; nobody else may use it meanwhile.
+            path: its file, never made; it must not be in use.
             to: the copy, which must not be there.
 
         Raises:
@@ -160,13 +160,13 @@ class Journal(NeverPickled):
 
     @classmethod
     async def accept(cls, path: str | os.PathLike[str]) -> None:
-        """Let a copy be gone on with that raises `JournalOutdatedError`.
+        """Accept a copy that raises `JournalOutdatedError`: the next run resumes from it.
 
-        Keys that it does not know are made once more. First delete those that are left of the ones
-        that were made after it was copied, if nobody uses them.
+        The next run makes again each key that the copy does not know. First delete the keys that
+        were made after it was copied, and are not in use.
 
         Args:
-            path: its file; nobody else may use it meanwhile.
+            path: its file; it must not be in use.
 
         Raises:
             JournalError: it is not there, refused as `open` refuses it, or cannot be written.
@@ -236,22 +236,22 @@ class Journal(NeverPickled):
         settled: bool = False,
         ended_at: datetime | None = None,
     ) -> None:
-        """Write down a key that was made, before anybody is told.
+        """Write a key that was made, before it is handed over.
 
         Args:
             ref: the caller's own id for it.
             secret: the secret.
             hash: the key's hash.
             record: the key's record as JSON; None: it could not be read.
-            settled: nobody has to acknowledge it.
-            ended_at: when its create was answered, by the service's clock; None: not told.
+            settled: it needs no acknowledgement.
+            ended_at: when its create was answered, by the service's clock; None: not known.
 
         Raises:
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
-        told = _telling(secret)
+        shown = _showing(secret)
         del secret  # crash reporters send local variables home
-        made = MadeKey.of(hash, told())
+        made = MadeKey.of(hash, shown())
         values = {
             "ref": ref,
             "hash": made.hash,
@@ -260,7 +260,7 @@ class Journal(NeverPickled):
             "secret_hash": None if made.proven else made.secret_hash,
             "ended_at": None if ended_at is None else write_time(ended_at),
         }
-        stored = self._storing(told)
+        stored = self._storing(shown)
         try:
             await self._writer.submit(
                 lambda c: entries.keep(c, values, stored, settled=settled), urgent=True
@@ -269,7 +269,7 @@ class Journal(NeverPickled):
             problem = error.message
         else:
             return
-        raise SecretNotKeptError(ref, told(), hash, problem)
+        raise SecretNotKeptError(ref, shown(), hash, problem)
 
     def _storing(self, secret: Callable[[], str]) -> Callable[[], str | bytes | None]:
         # Called in the writer's thread.
@@ -348,7 +348,7 @@ class Journal(NeverPickled):
         return self._each(KEYS, entries.EVERY)
 
     def written_off(self) -> AsyncGenerator[Entry, None]:
-        """Iterate over keys, whatever their state, of which an earlier create can still land."""
+        """Iterate over keys, in any state, with an earlier create that can still land."""
         return self._each(KEYS, entries.WRITTEN_OFF)
 
     async def salvage(self, *states: State) -> AsyncGenerator[Entry, None]:
@@ -529,15 +529,15 @@ async def _stopping(writer: Writer) -> AsyncGenerator[None]:
         try:
             await writer.stop()
         except Exception as error:  # noqa: BLE001 - all that was asked for is durable
-            told = f"the journal could not be closed: {error}"
+            message = f"the journal could not be closed: {error}"
             if problem is None:
-                _log.warning(told)
+                _log.warning(message)
             else:
-                problem.add_note(told)
+                problem.add_note(message)
 
 
 async def _in_thread(act: Callable[[], T]) -> T:
-    """Do something with a journal in a thread; cancelled, it ends once nobody holds the file."""
+    """Do something with a journal in a thread; a cancelled call ends when the file is released."""
     task = asyncio.ensure_future(asyncio.to_thread(act))
     try:
         return await asyncio.shield(task)
@@ -547,7 +547,7 @@ async def _in_thread(act: Callable[[], T]) -> T:
         raise
 
 
-def _telling(secret: str) -> Callable[[], str]:
+def _showing(secret: str) -> Callable[[], str]:
     return lambda: secret  # a function shows nothing, wherever it is shown
 
 

@@ -19,7 +19,7 @@ import enum
 VERSION = 3
 #: What can be read: an older one is brought up to date by the first run that goes on with it.
 READABLE = (2, VERSION)
-#: `PRAGMA application_id`, by which `file` and we tell a journal from any other database: "ORKJ".
+#: `PRAGMA application_id`, by which a journal is known from other databases: "ORKJ".
 APPLICATION = 0x4F524B4A
 
 
@@ -41,13 +41,13 @@ class OldKey(enum.StrEnum):
     DELETED = "deleted"
 
 
-#: A key may have been made, and nobody holds its secret.
+#: A key may have been made, and its secret is lost.
 DOUBTFUL = (State.INTENT, State.DOUBT)
 
 
-# Times are ISO 8601 in UTC, as the caller tells them. `secret` is text, or a BLOB if it was sealed.
-# `written_off` counts the creates that were never answered and of which a reconcile found no key:
-# one can still land, so such rows are looked at once more.
+# Times are ISO 8601 in UTC, as the caller gives them. `secret` is text, or a BLOB if it was sealed.
+# `written_off` counts the creates that were never answered, and left no key that a reconcile found:
+# one can still land, so a reconcile looks at such rows once more.
 # `run` is the run that first met the ref: met again in the same run, it is a duplicate. Those that
 # an earlier run met are in `seen`, a table of the run's own.
 # `longest_timeout` is how many seconds a create of any run could be under way.

@@ -83,11 +83,6 @@ class KeySpec:
             plain["external"] = {"user": self.external.user, "api_key_sha256": hashed}
         return _canonical(plain)
 
-    @property
-    def fingerprint(self) -> str:
-        """The SHA-256 of the plan."""
-        return sha256(self.plan.encode()).hexdigest()
-
 
 def changed(old: str, new: str) -> tuple[str, ...]:
     """Return the fields in which two plans differ."""

@@ -1,7 +1,7 @@
 """One thread that owns a SQLite connection and commits in groups. Knows nothing of keys.
 
 Whatever was asked for while the last group was being committed makes up the next one, so the more
-there is to write, the fewer commits it takes; and nobody ever waits for a timer.
+there is to write, the fewer commits it takes, and no caller waits for a timer.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class _Job(NeverPickled):
             self.error = JournalError(f"{type(error).__name__} while writing to the journal")
 
     def answer(self) -> None:
-        """Tell whoever waits, if somebody still does."""
+        """Resolve the future, unless its caller has gone."""
         if self.future.done():
             return
         if self.error is None:
@@ -167,7 +167,7 @@ class Writer(NeverPickled):
         self._in_loop(resolve)
 
     def _in_loop(self, act: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, with all who waited
             self._loop.call_soon_threadsafe(act)
 
     def _serve(self, store: Store) -> bool:

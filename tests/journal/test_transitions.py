@@ -1,0 +1,143 @@
+"""Which transition each state of a key allows, and where it leads: all of them, in a table."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from openrouter_keys.errors import JournalError
+from openrouter_keys.journal.journal import Journal
+from tests.journals import AT, HASH, LATER, SECRET, spec
+
+Step = Callable[[Journal], Awaitable[object]]
+
+STEPS: dict[str, Step] = {
+    "keep": lambda journal: journal.keep("r", secret=SECRET, hash=HASH),
+    "keep settled": lambda journal: journal.keep("r", secret=SECRET, hash=HASH, settled=True),
+    "acknowledge": lambda journal: journal.acknowledge("r"),
+    "doubt": lambda journal: journal.doubt("r", "lost", told_hash="ab"),
+    "fail": lambda journal: journal.fail("r", "refused"),
+    "reject": lambda journal: journal.reject("r", "not as asked for"),
+    "again": lambda journal: journal.again("r", LATER),
+    "forget": lambda journal: journal.forget_intent("r"),
+    "resolve": lambda journal: journal.resolve("r", "nothing is left"),
+    "clear": lambda journal: journal.clear("r"),
+}
+#: The steps to each kind of row, whether secrets are stored, and where each step leads from there:
+#: the state, how many creates are written off, and whether a hash is there; all else is refused.
+KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
+    "intent": (
+        (),
+        True,
+        {
+            "keep": "made 0 hash",
+            "keep settled": "settled 0 hash",
+            "doubt": "doubt 0 hash",
+            "fail": "failed 0",
+            "again": "intent 1",
+            "forget": "gone",
+            "resolve": "failed 0",
+            "clear": "intent 0",
+        },
+    ),
+    "doubt": (
+        ("doubt",),
+        True,
+        {
+            "keep": "made 0 hash",
+            "keep settled": "settled 0 hash",
+            "doubt": "doubt 0 hash",
+            "fail": "failed 0",
+            "again": "intent 1",
+            "resolve": "failed 0",
+            "clear": "doubt 0 hash",
+        },
+    ),
+    "intent, one written off": (
+        ("doubt", "again"),
+        True,
+        {
+            "keep": "made 1 hash",
+            "keep settled": "settled 1 hash",
+            "doubt": "doubt 1 hash",
+            "fail": "failed 1",
+            "again": "intent 2",
+            "forget": "doubt 0",
+            "resolve": "failed 0",
+            "clear": "intent 0",
+        },
+    ),
+    "made": (
+        ("keep",),
+        True,
+        {
+            "acknowledge": "settled 0 hash",
+            "reject": "failed 0 hash",
+            "resolve": "made 0 hash",
+            "clear": "made 0 hash",
+        },
+    ),
+    "made, its secret not stored, one written off": (
+        ("doubt", "again", "keep"),
+        False,
+        {
+            "acknowledge": "settled 1 hash",
+            "reject": "failed 1 hash",
+            "again": "intent 1",
+            "resolve": "made 0 hash",
+            "clear": "made 0 hash",
+        },
+    ),
+    "settled": (
+        ("keep settled",),
+        True,
+        {"resolve": "settled 0 hash", "clear": "settled 0 hash"},
+    ),
+    "failed": (
+        ("fail",),
+        True,
+        {"again": "intent 0", "resolve": "failed 0", "clear": "failed 0"},
+    ),
+    "failed, made otherwise than asked for": (
+        ("keep", "reject"),
+        True,
+        {"resolve": "failed 0 hash", "clear": "failed 0 hash"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_each_state_allows_its_transitions_and_no_other(kind: str) -> None:
+    before, store_secrets, leads = KINDS[kind]
+    led: dict[str, str] = {}
+    for name, step in STEPS.items():
+        async with Journal.open(None, store_secrets=store_secrets) as journal:
+            await journal.intend(spec(), AT)
+            for earlier in before:
+                await STEPS[earlier](journal)
+            was = await journal.find("r")
+            try:
+                await step(journal)
+            except JournalError as error:
+                assert "the state of 'r' does not allow it" in str(error)
+                assert await journal.find("r") == was
+                continue
+            entry = await journal.find("r")
+        led[name] = "gone"
+        if entry is not None:
+            kept = " hash" if entry.hash is not None else ""
+            led[name] = f"{entry.state} {entry.written_off}{kept}"
+    assert led == leads
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_windows_begin_is_the_first_create_that_was_never_answered(
+    *, refused: bool
+) -> None:
+    async with Journal.open(None) as journal:
+        await journal.intend(spec(), AT)
+        await STEPS["fail" if refused else "doubt"](journal)
+        await journal.again("r", LATER)
+        entry = await journal.find("r")
+    assert entry is not None
+    assert entry.first_attempt_at == (LATER if refused else AT)
+    assert entry.last_attempt_at == LATER

@@ -69,7 +69,8 @@ class Doubt:
     def proves(self, key: Key, skew: Skew) -> bool:
         """Whether a key of its name, that nobody is known to hold, can only be its own."""
         begins, ends = self.window(skew)
-        return begins <= key.created_at <= ends and _agrees(self.request, key)
+        in_time = skew.dates(key.created_at) and begins <= key.created_at <= ends
+        return in_time and _agrees(self.request, key)
 
 
 def request_of(asked: Mapping[str, JSON]) -> CreateKeysRequest:
@@ -193,16 +194,17 @@ def _kinds(doubts: Iterable[Doubt]) -> dict[CreateKeysRequest, list[Doubt]]:
 
 
 class _Cover:
-    """The times that lie in one of many windows."""
+    """The stamps that provably lie in one of many windows."""
 
     def __init__(self, doubts: Iterable[Doubt], skew: Skew) -> None:
+        self._skew = skew
         windows = sorted(doubt.window(skew) for doubt in doubts)
         self._begins = [begins for begins, _ in windows]
         self._ends = [*accumulate((ends for _, ends in windows), max)]
 
     def has(self, time: datetime) -> bool:
         place = bisect_right(self._begins, time)
-        return place > 0 and time <= self._ends[place - 1]
+        return place > 0 and time <= self._ends[place - 1] and self._skew.dates(time)
 
 
 def _enough(

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from openrouter_keys._base.clock_skew import Sample, Stamp
+from openrouter_keys._base.clock_skew import MARGIN, UNSEEN_HERE, Sample, Stamp
 from openrouter_keys._protocol.answers import is_cached
 from openrouter_keys._protocol.retries import read_date
 from openrouter_keys.models import HTTPMeta
 
 #: A `Date` that is further from this machine's clock is not believed.
 PLAUSIBLE: Final = timedelta(days=1)
-#: By how much earlier than its create a key may be stamped where no key shows it: against a
-#: `Date`, and against this machine's clock.
+#: By how much earlier than its create a key may be stamped, against a `Date`.
 UNSEEN: Final = timedelta(minutes=2)
-UNSEEN_HERE: Final = timedelta(hours=1)
+_MARGIN = timedelta(seconds=MARGIN)
 _HALF = timedelta(seconds=0.5)
 
 
@@ -37,6 +36,7 @@ class ServiceClock:
         self._known = now(), monotonic()
         self._dated = False
         self._disputed = False
+        self._apart = timedelta(0)
 
     def now(self) -> datetime:
         """Return the service's time, in UTC."""
@@ -62,6 +62,8 @@ class ServiceClock:
         since = timedelta(seconds=seconds)
         if self._is_plausible(date, self._now() - since):
             self._known, self._dated = (date + since + _HALF, self._monotonic()), True
+            # Keys may be stamped by a clock that is right, as this machine's, where `Date` is not.
+            self._apart = max(self._apart, abs(date - (self._now() - since)))
         else:
             self._disputed = True
 
@@ -78,7 +80,7 @@ class ServiceClock:
         """
         if self._disputed:
             return None
-        return UNSEEN if self._dated else UNSEEN_HERE
+        return max(UNSEEN, self._apart + _MARGIN) if self._dated else UNSEEN_HERE
 
     def stamps(self, samples: Iterable[Sample]) -> list[Stamp]:
         """Return what samples tell by this clock."""

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from attrs import define
 
-from openrouter_keys._base.clock_skew import MARGIN
-from openrouter_keys._reconcile.service_clock import UNSEEN_HERE, ServiceClock
+from openrouter_keys._base.clock_skew import MARGIN, UNSEEN_HERE
+from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys.emulator import Emulator
 from tests.clients import api_keys
 

@@ -13,8 +13,8 @@ from attrs import define, evolve
 
 from openrouter_keys import KeySpec, ProvisionProgress, ProvisionResult, ServiceOutageError
 from openrouter_keys._base.clock import Clockwork
-from openrouter_keys._base.clock_skew import MARGIN
-from openrouter_keys._reconcile.service_clock import UNSEEN_HERE, ServiceClock
+from openrouter_keys._base.clock_skew import MARGIN, UNSEEN_HERE
+from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys.emulator import Emulator, Fault, StoredKey, Workspace
 from openrouter_keys.emulator.state import DEFAULT_WORKSPACE
 from openrouter_keys.errors import InternalServerResponseError

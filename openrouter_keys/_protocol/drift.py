@@ -28,7 +28,7 @@ def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
 
 
 def mismatches(asked: CreateKeysRequest, made: Key) -> tuple[str, ...]:
-    """Return the fields in which a new key is not as asked for: nobody asks for one that is dead.
+    """Return the fields in which a new key is not as asked for, a dead one included.
 
     Args:
         asked: the create's body.

@@ -1,6 +1,6 @@
 """The secret in a create's answer that is cut short, garbled, or of another shape. Pure: no I/O.
 
-A text is taken for the secret only if something proves it: its SHA-256, which the answer tells as
+A text counts as the secret only if something proves it: its SHA-256, which the answer has as
 the key's hash; or else its place, `key` or `data.key`, where no other text stands, and where the
 text is neither redacted nor the key's label. In an answer that is no JSON it must look like a
 secret, too.
@@ -48,7 +48,7 @@ class Salvage:
 
     Attributes:
         secret: the secret; None: there is none, or nothing proves which text it is.
-        hash: the key's hash, where the answer tells one.
+        hash: the key's hash, where the answer has one.
         rest: the answer, the secret masked wherever it stands; None: it is no JSON.
         doubtful: how many texts may be the secret, where nothing proves which.
         redacted: whether a text in the secret's place was left out, since it looks redacted.
@@ -78,10 +78,10 @@ def salvage(body: bytes) -> Salvage:
         candidates = {found[1] for found in _MEMBER.finditer(text)}
     if len(candidates) != 1:
         redacted = any(each.path in _SECRETS and _redacted(each.value) for each in strings)
-        hash = _told_hash(strings, whole=whole)
+        hash = _hash_in(strings, whole=whole)
         return Salvage(None, hash, None, len(candidates), redacted)
     (secret,) = candidates
-    hash = hash_of(secret) if proven else _told_hash(strings, whole=whole)
+    hash = hash_of(secret) if proven else _hash_in(strings, whole=whole)
     return Salvage(secret, hash, without(text, [secret]) if whole else None)
 
 
@@ -114,7 +114,7 @@ def _redacted(value: str) -> bool:
     return _REDACTED.search(value) is not None
 
 
-def _told_hash(strings: Iterable["_String"], *, whole: bool) -> str | None:
+def _hash_in(strings: Iterable["_String"], *, whole: bool) -> str | None:
     found = {each.value for each in strings if each.path in _HASHES}
     found = {value for value in found if whole or _HASH.fullmatch(value)}
     return found.pop() if len(found) == 1 else None

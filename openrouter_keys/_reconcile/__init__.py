@@ -1,1 +1,1 @@
-"""What became of creates without an answer: their keys are found, and deleted if proven ours."""
+"""Creates without an answer: finds their keys, and deletes those that are provably theirs."""

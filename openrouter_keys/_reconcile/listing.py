@@ -133,7 +133,7 @@ class Lister:
             except NotFoundResponseError as error:
                 if workspace_id is None:
                     raise
-                # Gone with its keys, or not to be seen any more, or an error: nobody can say.
+                # It may be gone with its keys, hidden from this management key, or an error.
                 problem = f"the service says that there is no such workspace ({error.message})"
             finally:
                 seen |= walk.keys

@@ -41,7 +41,7 @@ class Doubt:
         sent: when it was sent at the latest, by the same clock; None: then.
         until: when the last of them can have been carried out, by the same clock.
         creates: how many they are.
-        told: the hash that an answer gave without its secret; None: none did, or what it gave
+        given: the hash that an answer gave without its secret; None: none did, or what it gave
             cannot be a hash. It may be another key's, and the list may not have it yet: it is
             looked at by itself.
     """
@@ -51,7 +51,7 @@ class Doubt:
     sent: datetime | None = None
     until: datetime
     creates: int = 1
-    told: str | None = field(default=None, converter=hash_in)
+    given: str | None = field(default=None, converter=hash_in)
 
     @property
     def place(self) -> tuple[str | None, str]:
@@ -67,7 +67,7 @@ class Doubt:
         return _moved(self.sent or self.since, skew.low), _moved(self.until, skew.high)
 
     def proves(self, key: Key, skew: Skew) -> bool:
-        """Whether a key of its name, that nobody is known to hold, can only be its own."""
+        """Whether a key of its name without a known holder can only be its own."""
         begins, ends = self.window(skew)
         in_time = skew.dates(key.created_at) and begins <= key.created_at <= ends
         return in_time and _agrees(self.request, key)
@@ -91,7 +91,7 @@ def _moved(time: datetime, by: timedelta) -> datetime:
 
 
 def _agrees(asked: CreateKeysRequest, key: Key) -> bool:
-    """Whether a key is as it was asked for, and nobody has used it."""
+    """Whether a key is as it was asked for, and unused."""
     differs = disagreements(asked, key) or _has_more(asked, key)
     return not (_is_used(key) or differs or _is_another_users(asked, key))
 
@@ -161,10 +161,10 @@ def told_apart(
     """Return which keys of a name are provably those of creates without an answer, and which not.
 
     Each key must have a create of its own that can have made it. If there are not enough, somebody
-    else made some of the keys, and nobody can say which.
+    else made some of the keys, and nothing shows which.
 
     Args:
-        keys: the keys of one name and workspace that nobody is known to hold.
+        keys: the keys of one name and workspace without a known holder.
         doubts: the creates of that name and workspace.
         skew: how the service stamps its keys.
     """

@@ -1,6 +1,6 @@
-"""What became of creates that nobody answered: their keys are looked for, and deleted if provable.
+"""Finds the keys of creates without an answer, and deletes those that are provably theirs.
 
-No journal and no waiting: whoever asks says which keys are known, and comes when late commits have
+No journal and no waiting: the caller knows which keys are held, and calls when late commits have
 landed.
 """
 
@@ -34,7 +34,7 @@ _AT_ONCE = 8
 R = TypeVar("R")
 _Place: TypeAlias = tuple[str | None, str]
 #: Returns the hashes of keys of a workspace that were made since a time, each with the workspace
-#: that its record told; None: not known.
+#: that its record shows; None: not known.
 Known: TypeAlias = Callable[[str | None, datetime], Awaitable[Mapping[str, str | None]]]
 
 _LEFT_OVER = "the key %s, whose secret nobody holds, is left over: %s"
@@ -48,12 +48,12 @@ class Reconciliation:
 
     Attributes:
         deleted: keys that were provably made by creates without an answer, and were deleted:
-            nobody holds their secrets.
-        left: such keys that could not be deleted, or of which nothing proves that they were.
+            their secrets are lost.
+        left: such keys that could not be deleted, or that are not proven to be deleted.
         unproven: keys that may have been made so, and are not deleted: used already, changed, made
             too late, or more of them than there were creates.
-        incomplete: workspaces of which nobody can say whether all keys were listed, each with the
-            reason; nothing of theirs was deleted.
+        incomplete: workspaces whose lists are not proven to be whole, each with the reason;
+            nothing of theirs was deleted.
         unread: hashes that answers gave without their secrets, and whose keys could not be looked
             at, each with the reason; nothing of their workspace and name was deleted.
         places: the workspace and the name as they were asked for, and the hash, of each of these
@@ -115,7 +115,7 @@ async def reconcile(
     lister = Lister(transport, clock, options or {})
     begins = {place: min(one.begins(skew) for one in doubts) for place, doubts in asked.items()}
     listed = await _list(lister, begins, known)
-    await _add_told(lister, asked, listed)
+    await _add_given(lister, asked, listed)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
     found = {
@@ -225,13 +225,13 @@ async def _list(lister: Lister, begins: Mapping[_Place, datetime], known: Known)
     return listed
 
 
-async def _add_told(
+async def _add_given(
     lister: Lister, asked: Mapping[_Place, Sequence[Doubt]], listed: _Listed
 ) -> None:
-    """Add keys that answers named without their secrets: a list may not have them yet."""
-    told = {(place, one.told) for place, doubts in asked.items() for one in doubts if one.told}
+    """Add keys whose hashes answers gave without their secrets: a list may not have them yet."""
+    given = {(place, one.given) for place, doubts in asked.items() for one in doubts if one.given}
     found = {canonical(key.hash) for keys in listed.found.values() for key in keys}
-    unseen = [(place, hash) for place, hash in told if canonical(hash) not in found]
+    unseen = [(place, hash) for place, hash in given if canonical(hash) not in found]
     looks = await _look_at_all(lister, [hash for _, hash in unseen])
     for place, hash in unseen:
         look = looks[hash]
@@ -288,17 +288,15 @@ async def _unlisted(missing: Set[str], listing: Awaitable[_Listed]) -> Set[str]:
         return frozenset()
     still = missing & listed.value.hashes
     for hash in still:
-        told = "the key %s is left over: it is listed, and told to be missing"
-        _log.warning(told, escaped(hash))
+        text = "the key %s is left over: the list shows it, and no look or delete finds it"
+        _log.warning(text, escaped(hash))
     return missing - still
 
 
 async def removed(
     transport: Transport, hash: str, options: RequestOptions | None = None
 ) -> Removal | None:
-    """Delete a key whose secret nobody holds; None: nothing proves that it is gone.
-
-    What came of it is logged.
+    """Delete a key whose secret is lost, and log the outcome; None: it may be there.
 
     Raises:
         QuotaExhaustedError: no key can be deleted today.
@@ -315,6 +313,5 @@ async def removed(
         _log.warning(_LEFT_OVER, escaped(hash), error)
         return None
     if removal is Removal.DELETED:
-        told = "the key %s was deleted: a create without an answer had made it"
-        _log.info(told, escaped(hash))
+        _log.info("the key %s was deleted: a create without an answer had made it", escaped(hash))
     return removal

@@ -19,7 +19,7 @@ _HALF = timedelta(seconds=0.5)
 
 
 class ServiceClock:
-    """Tells the service's time, as far as its answers told it; until then, this machine's.
+    """The service's time, as its answers show it; until then, this machine's.
 
     Somebody who sets this machine's clock does not change it.
 
@@ -40,8 +40,8 @@ class ServiceClock:
 
     def now(self) -> datetime:
         """Return the service's time, in UTC."""
-        told, at = self._known
-        return told + timedelta(seconds=self._monotonic() - at)
+        time, at = self._known
+        return time + timedelta(seconds=self._monotonic() - at)
 
     def learn(self, http: HTTPMeta) -> None:
         """Learn from an answer that has just come to its end."""
@@ -76,7 +76,7 @@ class ServiceClock:
     def unseen(self) -> timedelta | None:
         """By how much earlier a key may be stamped where none shows it; None: by any time.
 
-        Where a `Date` and this machine's clock are days apart, nobody can say which one is wrong.
+        If a `Date` and this machine's clock are days apart, either may be wrong.
         """
         if self._disputed:
             return None

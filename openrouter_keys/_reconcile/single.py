@@ -1,4 +1,4 @@
-"""Single creates whose outcome nobody knows: waited for, looked for, deleted, made anew."""
+"""Single creates with an unknown outcome: waits, finds and deletes their keys, creates anew."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ QUIET_PERIOD = 30.0
 #: How often a create is made anew, at most, counting the first.
 _CREATES = 3
 
-#: A create that made a key, or may have, whose secret nobody holds.
+#: What a create raises that made a key, or may have, and lost its secret.
 Unknown: TypeAlias = CreateOutcomeUnknownError | SecretLostError
 
 _log = logging.getLogger("openrouter_keys")
@@ -66,7 +66,7 @@ class Settler:
         raise AssertionError  # the last turn returned or raised
 
     async def _look(self, request: CreateKeysRequest, error: Unknown) -> Reconciliation:
-        """Settle; whatever keeps from it, the caller is told of the create."""
+        """Settle; if that fails, the caller still gets the error of the create."""
         try:
             return await self.settle(error, request)
         except asyncio.CancelledError as cancelled:
@@ -74,9 +74,9 @@ class Settler:
             _log.warning("%s", error)
             raise
         except Exception as unsettled:  # the facts of the create must not be lost
-            told = escaped(f"{type(unsettled).__name__}: {unsettled}")
+            text = escaped(f"{type(unsettled).__name__}: {unsettled}")
             ours = isinstance(unsettled, OpenRouterError)
-            error.add_note(f"it could not be reconciled: {unsettled if ours else told}")
+            error.add_note(f"it could not be reconciled: {unsettled if ours else text}")
             raise error from unsettled
 
     async def settle(
@@ -97,17 +97,17 @@ class Settler:
         if wait > 0:
             await clockwork.sleep(wait)
         clock = ServiceClock(clockwork.now, clockwork.steady)
-        # Only an answer tells by how much the service's clock differs from this machine's.
+        # Only an answer shows by how much the service's clock differs from this machine's.
         clock.learn((await self.transport.perform(list_(), self.options)).http)
         doubt = Doubt(
             request=_asked(error) if request is None else request,
             since=clock.now() - timedelta(seconds=max(self._passed(sent))),
             sent=clock.now() - timedelta(seconds=min(self._passed(sent))),
             until=clock.now() - timedelta(seconds=max(self._passed(ended)) - self.quiet_period),
-            told=error.hash if isinstance(error, SecretLostError) else None,
+            given=error.hash if isinstance(error, SecretLostError) else None,
         )
         return await reconcile(
-            self.transport, [doubt], clock, knows=_nobody_knows, options=self.options
+            self.transport, [doubt], clock, knows=_knows_none, options=self.options
         )
 
     def _exchange(self, error: Unknown) -> tuple[Moment, Moment]:
@@ -137,7 +137,7 @@ def _asked(error: Unknown) -> CreateKeysRequest:
     return CreateKeysRequest(name=error.name, workspace_id=error.workspace_id)
 
 
-async def _nobody_knows(_: str) -> bool:
+async def _knows_none(_: str) -> bool:
     return False
 
 
@@ -145,8 +145,8 @@ def _told(found: Reconciliation) -> str:
     if found.settled:
         return f"nothing is left of it ({len(found.deleted)} keys deleted)"
     hashes = ", ".join(key.hash for key in (*found.left, *found.unproven))
-    told = [f"these keys may be its own, and were not deleted: {hashes}"] if hashes else []
-    told += [f"the key {hash} cannot be looked at: {why}" for hash, why in found.unread]
-    told += [f"nothing proves that all keys were listed: {why}" for _, why in found.incomplete]
-    told += [] if found.exhausted is None else [str(found.exhausted)]
-    return escaped("; ".join(told))
+    parts = [f"these keys may be its own, and were not deleted: {hashes}"] if hashes else []
+    parts += [f"the key {hash} cannot be looked at: {why}" for hash, why in found.unread]
+    parts += [f"nothing proves that all keys were listed: {why}" for _, why in found.incomplete]
+    parts += [] if found.exhausted is None else [str(found.exhausted)]
+    return escaped("; ".join(parts))

@@ -148,7 +148,7 @@ class Reconciler:
             since=min(entry.first_attempt_at, entry.last_attempt_at) if believed else _NEVER,
             until=self._until(entry) + timedelta(seconds=self._quiet) if believed else _NEVER,
             creates=entry.written_off + (entry.state in DOUBTFUL),
-            told=entry.hash if entry.state is State.DOUBT else None,
+            given=entry.hash if entry.state is State.DOUBT else None,
         )
 
     async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> frozenset[str]:

@@ -433,7 +433,7 @@ class JournalInUseError(JournalError):
 
     def __init__(self, path: str, pid: int | None) -> None:
         who = "another process" if pid is None else f"process {pid}"
-        super().__init__(f"{path} is in use by {who}: wait until it ends, or stop it")
+        super().__init__(f"{path} is in use by {who}: wait until it is done, or stop it")
         self.path, self.pid = path, pid
 
 

@@ -386,5 +386,5 @@ def _remedy(status: int) -> str:
     if status == 407:
         return "give its user and password in its URL: http://user:password@host:port"
     if status >= 500:
-        return "it cannot reach the service: ask its administrator, or bypass it with NO_PROXY"
+        return "it does not reach the service: ask its administrator, or bypass it with NO_PROXY"
     return "ask its administrator to allow the service, or bypass it with NO_PROXY"

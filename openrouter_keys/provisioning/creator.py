@@ -149,7 +149,8 @@ class Creator:
                     continue
             delivered = await self._delivery.keep(spec, made, data, ended_at)
             return self._after(spec, made, delivered)
-        return Job(spec, state)
+        # Where nothing is known anew, a reconcile that cleared it need not be repeated.
+        return job if state is job.state else Job(spec, state)
 
     async def _send(self, spec: KeySpec, *, again: bool) -> Ok[CreateKeysResponse] | Err | None:
         """Send a create once, when its turn has come; None: the round has ended meanwhile."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 
 from attrs import frozen
 
-from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.provisioning.context import Context
 from openrouter_keys.provisioning.report import UndeliveredKey
@@ -21,11 +21,18 @@ class Job:
         spec: what is asked for.
         state: what the journal knew of it when it was read; None: nothing.
         made: its key, made in this run and not handed over yet; None: there is none.
+        cleared: whether a reconcile has found that no key of its creates is left.
     """
 
     spec: KeySpec
     state: State | None
     made: UndeliveredKey | None = None
+    cleared: bool = False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it has to wait for a reconcile."""
+        return self.state in DOUBTFUL and not self.cleared
 
 
 class Queue:

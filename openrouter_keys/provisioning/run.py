@@ -6,6 +6,7 @@ from collections.abc import Sequence, Sized
 from contextlib import suppress
 
 import anyio
+from attrs import evolve
 
 from openrouter_keys._inputs.retry_config import BackoffStrategy
 from openrouter_keys._transport.transport import Transport
@@ -119,7 +120,9 @@ class Run:
             if self._stop.stopped:
                 return
             if self._queue.is_empty and not self._waiting:
-                await self._look_once_more()
+                # Creates that were made anew may have landed late.
+                await self._look(quiet_periods=2, last=True)
+                self._counters.unproven += (*self._findings.left, *self._findings.beside)
                 return
             await self._next_round()
 
@@ -140,8 +143,6 @@ class Run:
 
     async def _create_all(self) -> None:
         """Create until nothing is left, or a pause is due; on a cancel, what is under way ends."""
-        self._stop.resume()
-        self._pause_if_crowded()
         self._asking = 0
         count = _CREWS * self._settings.concurrency
         workers = [asyncio.create_task(self._work()) for _ in range(count)]
@@ -196,9 +197,10 @@ class Run:
                     job = await self._queue.next()
             finally:
                 self._asking -= 1
-            if job is None or job.state not in DOUBTFUL or job.spec.ref in self._cleared:
-                if job is not None:
-                    self._cleared.discard(job.spec.ref)
+            if job is not None and job.spec.ref in self._cleared:
+                self._cleared.discard(job.spec.ref)
+                job = evolve(job, cleared=True)
+            if job is None or not job.in_doubt:
                 return job
             self._wait(job)
         return None
@@ -206,10 +208,7 @@ class Run:
     def _wait(self, job: Job) -> None:
         self._waiting[job.spec.ref] = job
         self._has_waiting.set()
-        self._counters.in_doubt += job.state in DOUBTFUL
-        self._pause_if_crowded()
-
-    def _pause_if_crowded(self) -> None:
+        self._counters.in_doubt += job.in_doubt
         if len(self._waiting) >= CROWD:
             self._stop.pause()
 
@@ -222,7 +221,7 @@ class Run:
                 rounds, self._breaker.last, self._obstacle()
             )
         self._breaker.next_round()
-        if any(job.state in DOUBTFUL for job in self._waiting.values()):
+        if any(job.in_doubt for job in self._waiting.values()):
             await self._try_to_look()
         if self._stop.stopped:
             return
@@ -272,8 +271,9 @@ class Run:
         """Let go on what can; what cannot be settled stays in doubt, and what is left waits."""
         unproven = {problem.ref for problem in self._findings.unproven}
         for ref, job in [*self._waiting.items()]:
-            if job.state not in DOUBTFUL or ref in self._cleared:
-                self._queue.put(job)
+            if not job.in_doubt or ref in self._cleared:
+                # Kept with the job: the journal may count it as resolved, and no later look at it.
+                self._queue.put(evolve(job, cleared=True))
             elif ref in unproven:
                 self._undecided.add(ref)
             else:
@@ -282,11 +282,8 @@ class Run:
         self._counters.in_doubt = len(self._waiting)
         if not self._waiting:
             self._has_waiting.clear()
-
-    async def _look_once_more(self) -> None:
-        """Look for late commits of creates that were made anew."""
-        await self._look(quiet_periods=2, last=True)
-        self._counters.unproven += (*self._findings.left, *self._findings.beside)
+        if len(self._waiting) < CROWD:
+            self._stop.resume()
 
     async def _end(self) -> ProvisionReport:
         await self._queue.close()

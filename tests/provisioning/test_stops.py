@@ -20,6 +20,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.errors import NotSentError, ResponseError, TooManyRequestsResponseError
+from openrouter_keys.provisioning import run
 from openrouter_keys.provisioning.stop import StopSignal
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
 
@@ -229,6 +230,38 @@ async def test_what_is_rejected_after_a_stop_does_not_wait_for_its_next_turn(
         await stopped(client.provision(specs(9), journal=path, concurrency=2))
 
     assert waited == []
+
+
+# --- many in doubt ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [1, 3, 6, 100])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_no_more_specs_wait_for_a_reconcile_than_memory_is_meant_for(
+    *,
+    most: int,
+    concurrency: int,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "CROWD", most)
+    emulator.faults.append(Fault("create", kind="closed", phase="after", times=6))
+    told, taken = list[ProvisionProgress](), list[ProvisionResult]()
+    report = await client.provision(
+        specs(12),
+        journal=path,
+        on_result=taken.append,
+        on_progress=told.append,
+        concurrency=concurrency,
+    )
+    assert report.ok
+    assert_whole(emulator, specs(12), taken)
+    in_doubt = max(progress.in_doubt for progress in told)
+    assert in_doubt <= min(6, most + 2 * concurrency)
+    assert (in_doubt == 6) or most < 6
 
 
 # --- a service that is down ---

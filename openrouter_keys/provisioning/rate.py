@@ -45,7 +45,7 @@ class Rate:
         self._accepted, self._quiet = 0, 0.0
 
     def sent(self, time: float, *, held_back: bool) -> None:
-        """A request was sent.
+        """Note that a request was sent.
 
         Args:
             time: the time now, in seconds.
@@ -59,7 +59,7 @@ class Rate:
             self._cut = time
 
     def accepted(self, time: float) -> None:
-        """A request was accepted that was sent since the rate came down."""
+        """Count an accepted request that was sent since the rate came down."""
         if math.isnan(self._first):
             # Its way there and back is no low rate, so the measurement begins after it.
             self._first = self._last = time
@@ -76,7 +76,7 @@ class Rate:
         return self.now * (1 + _GROWTH * (1 + self._quiet / _PATIENCE) * passed)
 
     def rejected(self, time: float, in_flight: int) -> None:
-        """A request was rejected that was sent since the rate came down.
+        """Lower the rate: a request was rejected that was sent since it came down.
 
         Args:
             time: the time now.

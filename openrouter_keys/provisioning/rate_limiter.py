@@ -1,4 +1,4 @@
-"""When a create may be sent, learned from what became of the earlier ones. No I/O, no journal.
+"""When a create may be sent, learned from the outcomes of earlier ones. No I/O, no journal.
 
 Rejections (429) move the *rate*, time-outs and server errors the *concurrency*, and neither the
 other: fewer requests at once do not make a rate limit reject fewer of them.
@@ -78,7 +78,12 @@ class RateLimiter:
             while self.in_flight >= self.concurrency:
                 self._freed.clear()
                 await self._freed.wait()
-            await self._time()
+            held_back = False
+            while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
+                held_back = True
+                await self._sleep(wait)
+            self._rate.sent(now, held_back=held_back)
+            self._next = max(self._next, now - CATCH_UP) + 1 / self._rate.now
             self.in_flight += 1
 
     def leave(self) -> None:
@@ -88,16 +93,8 @@ class RateLimiter:
         self._sent_wider = max(0, self._sent_wider - 1)
         self._freed.set()
 
-    async def _time(self) -> None:
-        held_back = False
-        while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
-            held_back = True
-            await self._sleep(wait)
-        self._rate.sent(now, held_back=held_back)
-        self._next = max(self._next, now - CATCH_UP) + 1 / self._rate.now
-
     def accepted(self) -> None:
-        """The create was carried out."""
+        """Count a create that the service carried out, or refused for what it asks."""
         if not self._sent_faster:
             self._rate.accepted(self._clock())
         self._since_growth += 1
@@ -106,7 +103,7 @@ class RateLimiter:
             self._freed.set()
 
     def rejected(self, retry_after: float | None = None) -> None:
-        """The service asks to slow down (429).
+        """Slow down, as the service asks (429).
 
         Args:
             retry_after: the seconds that it asks to wait: a pause for every worker. None: it asks
@@ -122,7 +119,7 @@ class RateLimiter:
             self._next = max(self._next, now + 1 / self._rate.now)
 
     def troubled(self) -> None:
-        """No answer came in time, or the service failed (5XX)."""
+        """Send fewer at once: no answer came in time, or the service failed (5XX)."""
         if not self._sent_wider:
             self.concurrency = max(1, self.concurrency // 2)
             self._sent_wider = self.in_flight

@@ -19,7 +19,7 @@ class Verdict(enum.Enum):
     LATER = "not sent, or not processed: send it again in another round"
     DOUBT = "a key may have been made: reconcile before anything is sent"
     FAILED = "refused for what it asks: go on with the others"
-    STOP = "refused for whoever asks, or nothing can be sent: stop"
+    STOP = "refused for this management key, or nothing can be sent: stop"
 
 
 # Payment and permission: the next create would meet the same.

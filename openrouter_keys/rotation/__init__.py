@@ -1,8 +1,9 @@
-"""What becomes of keys after they were made: rotation. No create but those of `provisioning`.
+"""Rotation: keys are replaced, and the old ones retired. No create but those of `provisioning`.
 
-`run` goes through the phases: `planning` looks at the old keys, provisioning makes their twins,
-`retirement` disables and deletes the old ones. `replacement` says what a twin is, `report` how a
-rotation ended.
+`settings` checks what a caller sets, `context` holds what the phases share, and `run` goes through
+them: `planning` reads the old keys, `registration` writes down what is planned, provisioning makes
+the replacements, `retirement` disables and deletes the old keys. `replacement` says what is asked
+for, `report` how a rotation ended.
 """
 
 import os

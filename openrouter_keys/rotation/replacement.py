@@ -1,4 +1,4 @@
-"""What a twin is: the old key's fields, and the limit that the budget leaves it. Pure."""
+"""What replaces a key: one with its fields, and the limit that the budget leaves it. Pure."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def planned(key: Key, budget: BudgetRule, now: datetime) -> Rotation:
 
     Args:
         key: the old key.
-        budget: how its twin's limit is chosen.
+        budget: how its replacement's limit is chosen.
         now: the time of day.
     """
     spec, problem = None, _refusal(key, now)
@@ -39,7 +39,7 @@ def planned(key: Key, budget: BudgetRule, now: datetime) -> Rotation:
         try:
             spec = _spec(key, budget)
         except InvalidArgumentError as error:
-            problem = f"no twin of it can be asked for: {error}"
+            problem = f"no replacement of it can be asked for: {error}"
     return Rotation(
         hash=key.hash,
         name=key.name,
@@ -54,7 +54,7 @@ def planned(key: Key, budget: BudgetRule, now: datetime) -> Rotation:
 
 
 def refused(hash: str, problem: str) -> Rotation:
-    """Return what is told of a key that is not there to be looked at."""
+    """Return the rotation of a key whose record could not be read."""
     return Rotation(
         hash=hash,
         name=None,
@@ -69,11 +69,11 @@ def refused(hash: str, problem: str) -> Rotation:
 
 def _refusal(key: Key, now: datetime) -> str | None:
     if key.disabled:
-        return "is disabled: enable it first, if it is to have a twin that works"
+        return "is disabled: enable it first, if it is to have a replacement that works"
     if isinstance(key.expires_at, datetime) and key.expires_at <= now:
-        return "has expired: a twin would have expired too"
+        return "has expired: a replacement would have expired too"
     if key.workspace_id is None:
-        return "does not tell its workspace: its twin might be made in another one"
+        return "shows no workspace: its replacement might be made in another one"
     return None
 
 
@@ -104,13 +104,13 @@ def left(key: Key) -> float | None:
     if key.limit is None:
         return None
     reckoned = key.limit - spent(key)
-    # Whatever the service says: no twin may spend more than its key could.
+    # Whatever the service says: no replacement may spend more than its key could.
     told = reckoned if key.limit_remaining is None else min(key.limit_remaining, reckoned)
     return max(told, 0.0)
 
 
 def contradiction(key: Key) -> str | None:
-    """Return how a key's record contradicts itself, if it tells more to be left than there is."""
+    """Return how a key's record contradicts itself, if it shows more to be left than there is."""
     if key.limit is None or key.limit_remaining is None:
         return None
     if key.limit_remaining - (key.limit - spent(key)) <= _CENT:
@@ -130,12 +130,12 @@ def spent(key: Key) -> float:
 
 
 def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
-    """Return the limit that a twin has to come down to, since the old key spent on after it.
+    """Return the limit that a replacement has to come down to: the old key spent on after it.
 
     Args:
         entry: what was planned.
         old: the old key, which cannot spend any more.
-        twin: the twin.
+        twin: the replacement.
 
     Returns:
         US dollars. None: its limit stays as it is.

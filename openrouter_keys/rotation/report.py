@@ -1,4 +1,4 @@
-"""What a rotation tells its caller: each key, and how a call ended. No secret is in it."""
+"""What a rotation returns to its caller: each key, and how a call ended. No secret is in it."""
 
 import enum
 from datetime import datetime
@@ -16,9 +16,9 @@ class RotationState(enum.StrEnum):
 
     #: The key cannot be rotated, and the journal does not know it.
     REFUSED = "refused"
-    #: It has no twin yet.
+    #: It has no replacement yet.
     PLANNED = "planned"
-    #: The twin's secret was not handed over yet.
+    #: The replacement's secret was not handed over yet.
     MADE = "made"
     #: Both keys work.
     HANDED_OVER = "handed_over"
@@ -37,8 +37,8 @@ class Rotation:
         name: its name; None: it is not known.
         limit: its limit when this was planned; None: it had none, or is not known.
         spent: what it had spent by then: of its limit's period, if that resets.
-        spec: what is asked for, as its twin; its `limit` is the twin's. None: nothing is.
-        twin: the twin's hash; None: it is not made.
+        spec: what is asked for as its replacement, with that one's `limit`. None: nothing is.
+        twin: the replacement's hash; None: it is not made.
         state: how far it is.
         problem: what went wrong last; None: nothing.
         created_at: when the old key was made; None: not asked for.
@@ -56,7 +56,7 @@ class Rotation:
 
     @property
     def starts_anew(self) -> bool:
-        """Whether the twin may spend once more what the old key has spent of its limit."""
+        """Whether the replacement may spend once more what the old key has spent of its limit."""
         limited = self.limit is not None and self.spec is not None
         return (
             limited and self.spent > 0 and self.spec is not None and self.spec.limit == self.limit
@@ -65,20 +65,21 @@ class Rotation:
 
 @frozen(kw_only=True)
 class RotationReport(HoldsSecret):
-    """How a call of `rotate` ended. Of the problems the first 1,000 are told, and all are counted.
+    """How a call of `rotate` ended. It lists the first 1,000 problems, and counts all.
 
     Attributes:
-        rotated: how many twins were handed over in this call.
+        rotated: how many replacements were handed over in this call.
         retired: how many old keys were deleted in this call, or found to be gone.
         waiting: how many rotations of the journal are not through: their old keys are there.
-        pending: how many of these have no twin that was handed over, so that they cannot be
-            retired.
-        skipped: how many of the hashes are twins that this journal made: they are not rotated with
-            it in turn.
-        failed: how many keys cannot be rotated, were not made as twins, or not be retired.
+        pending: how many of these have no replacement that was handed over, so that they cannot
+            be retired.
+        skipped: how many of the hashes are replacements that this journal made: they are not
+            rotated with it in turn.
+        failed: how many keys cannot be rotated, or not be retired, or have a replacement that was
+            refused, or is not as asked for.
         failures: which, by the old key's hash, and why.
-        in_doubt: how many twins may have been made, and nobody can say.
-        provision: how making the twins ended; None: this call made none, but retired.
+        in_doubt: how many replacements may or may not have been made.
+        provision: how making the replacements ended; None: this call made none, but retired.
         exhausted: the daily quota that kept old keys from being retired, with when to go on; None:
             none did.
     """
@@ -96,7 +97,7 @@ class RotationReport(HoldsSecret):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed or stopped it, and every twin was made and handed over."""
+        """Whether nothing failed or stopped it, and every replacement was handed over."""
         whole = self.exhausted is None and (self.provision is None or self.provision.ok)
         return whole and not (self.failed or self.in_doubt or self.pending)
 
@@ -105,9 +106,9 @@ class RotationReport(HoldsSecret):
             "rotated": self.rotated,
             "retired": self.retired,
             "waiting to be retired": self.waiting - self.pending,
-            "without a twin in hand": self.pending,
+            "without a replacement in hand": self.pending,
             "failed": self.failed,
             "in doubt": self.in_doubt,
-            "skipped, as twins of this journal": self.skipped,
+            "skipped, as replacements of this journal": self.skipped,
         }
         return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing"

@@ -23,16 +23,21 @@ from openrouter_keys.rotation.replacement import lowered
 
 R = TypeVar("R")
 
-_GONE: Final = "its twin {} is gone, so the old key is left as it is: rotate it with a new journal"
-_OFF: Final = "its twin {} is disabled, so the old key is left as it is: enable the twin"
-_UNPROVEN: Final = (
-    "nothing proves that its twin is the key {}, as the create's answer says: the SHA-256 of its "
-    "secret is {}; so the old key is left as it is: look at both, and delete the old key yourself"
+_GONE: Final = (
+    "its replacement {} is gone, so the old key is left as it is: rotate it with a new journal"
 )
-
+_OFF: Final = (
+    "its replacement {} is disabled, so the old key is left as it is: enable the replacement"
+)
+_UNPROVEN: Final = (
+    "nothing proves that its replacement is the key {}, as the create's answer says: the SHA-256 "
+    "of its secret is {}; so the old key is left as it is: look at both, and delete the old key "
+    "yourself"
+)
 _MIXED_UP: Final = (
-    "its twin is told to be the key {}, which is in another rotation of this journal, or this very "
-    "key; so the old key is left as it is: give its user another one, and delete it yourself"
+    "the create's answer says that its replacement is the key {}, which is in another rotation of "
+    "this journal, or this very key; so the old key is left as it is: give its user another one, "
+    "and delete it yourself"
 )
 
 
@@ -130,7 +135,7 @@ class Retirement:
         if old is None:
             return Removal.MISSING
         await self._advance(entry, OldKey.DISABLED)
-        # Before it is deleted: afterwards nobody can tell any more what it has spent.
+        # Before it is deleted: afterwards the service has no record of what it has spent.
         await self._lower(twin, lowered(entry, old, twin))
         removal = await remove(self._perform, entry.hash)
         if removal is Removal.DELETED:

@@ -237,6 +237,56 @@ async def test_what_is_no_spec_is_told_by_its_place(source: Callable[[Any], Any]
 # --- the stop signal ---
 
 
+@pytest.mark.parametrize(
+    ("events", "paused", "interrupted"),
+    [
+        ([], False, set[str]()),
+        (["pause"], True, {"idle"}),
+        (["pause", "resume"], False, {"idle"}),
+        (["open"], True, set[str]()),
+        (["open", "close"], False, set[str]()),
+        (["stop"], True, {"idle", "waiting"}),
+        (["stop", "resume"], True, {"idle", "waiting"}),
+        (["pause", "stop"], True, {"idle", "waiting"}),
+    ],
+)
+async def test_a_pause_interrupts_who_has_nothing_and_a_stop_who_waits_too(
+    events: list[str], *, paused: bool, interrupted: set[str]
+) -> None:
+    counted = breaker()
+    signal = StopSignal(counted)
+
+    def open_breaker() -> None:
+        for _ in range(OUTAGE):
+            counted.unanswered()
+
+    acts: dict[str, Callable[[], None]] = {
+        "pause": signal.pause,
+        "resume": signal.resume,
+        "open": open_breaker,
+        "close": counted.succeeded,
+        "stop": lambda: signal.stop(ConnectionError()),
+    }
+
+    async def wait(*, idle: bool) -> None:
+        with signal.interrupts(idle=idle):
+            await asyncio.Event().wait()
+
+    tasks = {name: asyncio.create_task(wait(idle=name == "idle")) for name in ("idle", "waiting")}
+    await asyncio.sleep(0)
+    for event in events:
+        acts[event]()
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert signal.paused is paused
+    assert signal.stopped is ("stop" in events)
+    assert {name for name, task in tasks.items() if task.cancelled()} == interrupted
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
 async def test_a_stop_interrupts_who_waits_and_nobody_else() -> None:
     signal, go_on = StopSignal(breaker()), asyncio.Event()
     assert not signal.stopped

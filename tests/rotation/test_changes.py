@@ -231,7 +231,7 @@ async def test_a_twin_that_was_not_handed_over_is_never_a_reason_to_retire(
     confirmed = await client.rotate((), journal=path, retire_after=0)
 
     assert (confirmed.ok, confirmed.retired, confirmed.pending) == (False, 0, 3)
-    assert "3 without a twin in hand" in str(confirmed)
+    assert "3 without a replacement in hand" in str(confirmed)
     assert live(emulator, old) == [True] * 3
     made = {key.secret for key in emulator.account.keys.values()} - {key.secret for key in old}
     await client.rotate((), journal=path, on_result=taker, retire_after=0)

@@ -356,7 +356,7 @@ async def test_all_keys_can_be_rotated_again_and_again_and_twins_are_left_alone(
             listed, journal=path, on_result=taker, retire_after=retire_after
         )
     assert (report.skipped, report.ok) == (3, True)
-    assert "3 skipped, as twins of this journal" in str(report)
+    assert "3 skipped, as replacements of this journal" in str(report)
     assert_one_twin_each(emulator, old, taker)
 
 

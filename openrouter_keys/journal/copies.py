@@ -147,7 +147,7 @@ def refuse_outdated(connection: sqlite3.Connection, files: Held) -> None:
         if commits < noted[1]:
             counted = f"{commits:,} of its {noted[1]:,} commits"
             raise JournalOutdatedError(files.path, f"is older than the journal was ({counted})")
-    elif not closed and files.log is None:
+    elif not closed and not files.had_log:
         problem = f"was copied without its log: copy {files.path}-wal, too"
         raise JournalOutdatedError(files.path, problem)
 

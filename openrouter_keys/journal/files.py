@@ -19,7 +19,7 @@ from openrouter_keys.errors import (
     JournalMismatchError,
 )
 from openrouter_keys.journal.folders import refuse_shared
-from openrouter_keys.journal.logs import counts
+from openrouter_keys.journal.logs import begins, counts
 
 # Any other way of locking: the journal's own file must not be opened here once SQLite has it open,
 # since closing it again would drop SQLite's POSIX locks (https://sqlite.org/howtocorrupt.html).
@@ -94,11 +94,13 @@ class Held:
 
     Attributes:
         path: the journal's file.
-        log: what its log counted before SQLite opened it; None: nothing.
+        had_log: whether it had a log, whole or not, before SQLite opened it.
+        log: what that counted; None: nothing.
     """
 
     def __init__(self, path: str, lock: int) -> None:
         self.path = path
+        self.had_log = begins(path + "-wal")
         self.log = counts(path + "-wal")
         self._lock = lock
         self._known: dict[str, os.stat_result] = {}
@@ -120,7 +122,7 @@ class Held:
     def drop_log(self) -> None:
         """Empty the log, before SQLite opens it: it is not this file's."""
         os.truncate(self.path + "-wal", 0)
-        self.log = None
+        self.had_log, self.log = False, None
 
     def opened(self) -> None:
         """SQLite has opened them: see whether it got the ones that were made here.

@@ -10,7 +10,7 @@ import struct
 from attrs import evolve, frozen
 
 _HEADER, _FRAME = 32, 24
-_MAGIC = (0x377F0682, 0x377F0683)
+_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _PAGE_SIZES = tuple(2**power for power in range(9, 17))
 # A table's last page (13) with one row, which begins at that place.
 _ONE_ROW = struct.Struct(">B2xH3xH")
@@ -35,12 +35,19 @@ class Counts:
     last: int
 
 
+def begins(path: str) -> bool:
+    """Return whether a file begins as a log does, however short it was cut."""
+    with open(path, "rb") as log:
+        begin = log.read(4)
+    return bool(begin) and any(magic.startswith(begin) for magic in _MAGIC)
+
+
 def counts(path: str) -> Counts | None:
     """Return what a log counts; None: nothing, or it is no log, which SQLite ignores as well."""
     with open(path, "rb") as log:
         header = log.read(_HEADER)
-        magic, size = (int.from_bytes(header[place : place + 4], "big") for place in (0, 8))
-        if magic not in _MAGIC or size not in _PAGE_SIZES:
+        size = int.from_bytes(header[8:12], "big")
+        if header[:4] not in _MAGIC or size not in _PAGE_SIZES:
             return None
         found: Counts | None = None
         salts = header[16:24]

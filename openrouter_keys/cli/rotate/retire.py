@@ -105,7 +105,7 @@ async def _due(request: Request) -> list[Rotation]:
 
 def _unsure(request: Request, count: int) -> str:
     have = f"the new secrets of {keys(count)} are in {request.journal}"
-    unknown = "it does not know whether they were exported or handed over"
+    unknown = "it does not know whether anything else has them"
     return f"{have}; {unknown}; if not: {export_command(request.journal)}"
 
 

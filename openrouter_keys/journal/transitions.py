@@ -70,11 +70,13 @@ KEEP_SETTLED: Final = evolve(KEEP, target=State.SETTLED)
 ACKNOWLEDGE: Final = Transition("acknowledge", _MADE, State.SETTLED, {})
 REJECT: Final = Transition("reject", _MADE, State.FAILED, _REASON)
 FAIL: Final = Transition("fail", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL"})
+# An intent has that of the creates before it.
+_ENDED: Final = "CASE state WHEN 'doubt' THEN ended_at END"
 DOUBT: Final = Transition(
     "doubt",
     _DOUBTFUL,
     State.DOUBT,
-    _REASON | {"ended_at": "coalesce(:ended_at, ended_at)", "hash": "coalesce(:told_hash, hash)"},
+    _REASON | {"ended_at": f"coalesce(:ended_at, {_ENDED})", "hash": "coalesce(:told_hash, hash)"},
 )
 # The window in which its keys can have been made begins with the first create that was never
 # answered; one that was refused made none.
@@ -82,7 +84,7 @@ AGAIN_IN_DOUBT: Final = Transition(
     "again",
     _DOUBTFUL,
     State.INTENT,
-    _NOTHING | {"last_attempt_at": ":at", "written_off": "written_off + 1"},
+    _NOTHING | {"last_attempt_at": ":at", "written_off": "written_off + 1", "ended_at": _ENDED},
 )
 # A secret that is here must never be written over.
 AGAIN: Final = Transition(
@@ -99,7 +101,8 @@ BACK_TO_DOUBT: Final = Transition(
     "forget_intent",
     _from(State.INTENT, so="written_off > 0"),
     State.DOUBT,
-    {"written_off": "written_off - 1", "ended_at": "last_attempt_at"},
+    # The last one was refused: the window ends with the creates before it.
+    {"written_off": "written_off - 1", "ended_at": "coalesce(ended_at, last_attempt_at)"},
 )
 FORGET: Final = Transition(
     "forget_intent", _from(State.INTENT, so="written_off = 0"), None, {}, removes=True

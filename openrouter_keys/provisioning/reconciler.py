@@ -73,7 +73,7 @@ class Reconciler:
         self._quiet = context.settings.quiet_period
         self._begin = self._now()
         self._last: datetime | None = None
-        self._own: set[str] = set()
+        self._own: dict[str, datetime] = {}
         # By the monotonic clock.
         self._given_up: float | None = None
 
@@ -86,8 +86,8 @@ class Reconciler:
 
     def given_up(self, ref: str) -> None:
         """Note that a create of a ref was given up just now."""
-        self._own.add(ref)
         self._last, self._given_up = self._now()
+        self._own[ref] = self._last
 
     async def due(self, quiet_periods: int) -> float | None:
         """Return the seconds until `look` makes sense; None: there is nothing to look for.
@@ -171,7 +171,8 @@ class Reconciler:
         if not self._is_believed(entry):
             return self._begin[0]
         if entry.state not in DOUBTFUL:
-            return entry.last_attempt_at  # which was sent after that
+            # Its last create was answered, and was sent after that.
+            return min(entry.last_attempt_at, self._own.get(entry.ref, entry.last_attempt_at))
         if entry.state is State.DOUBT and entry.ended_at is not None:
             return entry.ended_at
         longest = entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)

@@ -598,7 +598,7 @@ ENDS = {
     "it was looked for in vain": (_told_again, AT_ONCE),
     "another one may be under way": (_sent_again, UNKNOWN),
     "another one was refused": (_refused_then, AT_ONCE),
-    "another one was not processed": (_not_processed_then, AT_ONCE),
+    "another one was not processed": (_not_processed_then, AT_ONCE - 1),  # it says nothing
     "another one made the key": (_made_then, AT_ONCE),
 }
 

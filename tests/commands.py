@@ -59,7 +59,12 @@ class Command:
         return Ran(code, told.out, told.err)
 
     def process(
-        self, *words: str, stdin: int | None = None, stdout: int | None = None, **settings: str
+        self,
+        *words: str,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        **settings: str,
     ) -> Process:
         """Start it as a process of its own."""
         return Process(
@@ -69,6 +74,7 @@ class Command:
             environment=self.environment(**settings),
             stdin=stdin,
             stdout=stdout,
+            stderr=stderr,
         )
 
     def terminal(

@@ -8,7 +8,8 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -417,7 +418,7 @@ def test_a_key_whose_secret_nobody_took_is_deleted_again(command: Command) -> No
 def test_a_key_whose_secret_nobody_took_is_told_if_it_cannot_be_deleted(command: Command) -> None:
     command.emulator.faults.append(Fault("delete", status=403))
     ran = command("create", "a", "--to-command", "false")
-    assert ran.code == 1
+    assert ran.code == 5
     assert f"delete the key {only(command.emulator).hash}, whose secret is lost" in ran.err
 
 
@@ -646,6 +647,58 @@ def test_a_secret_that_a_full_disk_swallows_is_that_of_no_key(command: Command) 
     assert command.emulator.account.keys == {}
 
 
+@contextmanager
+def broken(kind: str) -> Generator[int]:
+    """Give a descriptor that takes nothing."""
+    if kind == "full":
+        number = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, number = os.pipe()
+        os.close(reader)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("full", ("--show-secret",)),
+        ("pipe", ("--show-secret",)),
+        ("full", ("--show-secret", "--json")),
+        ("pipe", ("--show-secret", "--csv")),
+        ("full", ("--secret-file", "taken")),
+        ("full", ("--to-command", "sh -c 'cat > taken'")),
+    ],
+)
+def test_a_secret_that_is_taken_is_kept_although_nobody_can_be_told(
+    command: Command, kind: str, words: tuple[str, ...]
+) -> None:
+    with broken(kind) as stderr:
+        process = command.process("create", "a", *words, stderr=stderr)
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    taken = command.folder / "taken"
+    (secret,) = re.findall("sk-or-v1-[0-9a-f]{64}", taken.read_text() if taken.exists() else out)
+    assert sha256(secret.encode()).hexdigest() == only(command.emulator).hash
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("full", ("get", "ab" * 32)), ("pipe", ("list", "--nothing")), ("pipe", ("create", "a"))],
+)
+def test_an_error_that_nobody_can_be_told_keeps_its_exit_code(
+    command: Command, kind: str, words: tuple[str, ...]
+) -> None:
+    with broken(kind) as stderr:
+        process = command.process(*words, stderr=stderr)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == (1 if words[0] == "get" else 2)
+
+
 @pytest.mark.slow
 def test_ten_thousand_keys_come_as_a_stream(command: Command) -> None:
     made(command.emulator, *(f"key-{n}" for n in range(10_000)))
@@ -692,7 +745,7 @@ def test_a_key_whose_secret_nobody_took_is_told_if_the_service_keeps_it(command:
     command.emulator.faults.append(not_deleted("deleted: false"))
     ran = command("create", "a", "--to-command", "false")
     (hash,) = command.emulator.account.keys
-    assert ran.code == 1
+    assert ran.code == 5
     assert f"delete the key {hash}" in ran.err
 
 

@@ -194,6 +194,77 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
     assert shown.wait() == 130
 
 
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+TAKES_LONG = "sh -c 'touch begun; exec sleep 60'"
+
+
+def wait_until_begun(command: Command, taker: str) -> None:
+    """Wait until a hand-over goes on, or the delete that follows one that failed."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and not (
+        (command.folder / "begun").exists()
+        if taker == TAKES_LONG
+        else command.emulator.count("delete")
+    ):
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "taker"), [*zip(STOPPING, ["false"] * 3, strict=True), (signal.SIGINT, TAKES_LONG)]
+)
+def test_a_key_that_nobody_took_is_deleted_although_its_delete_is_interrupted(
+    command: Command, number: signal.Signals, taker: str
+) -> None:
+    command.emulator.faults.append(Fault("delete", "slow", delay=1.0))
+    with command.process("create", "a", "--to-command", taker) as process:
+        wait_until_begun(command, taker)
+        (hash,) = command.emulator.account.keys
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    first, last = err.splitlines()
+    assert f"deleting the key {hash}, whose secret is lost" in first
+    assert f"the key {hash} was deleted again" in last
+    assert process.returncode == 128 + number
+    assert command.emulator.account.keys == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "answer"), [*zip(STOPPING, [403, 404, 500], strict=True)])
+def test_an_interrupted_hand_over_ends_in_doubt_if_its_key_may_live(
+    command: Command, number: signal.Signals, answer: int
+) -> None:
+    command.emulator.faults.append(Fault("delete", status=answer, times=None))
+    words = ("create", "a", "--to-command", TAKES_LONG, "--timeout", "1")
+    with command.process(*words) as process:
+        wait_until_begun(command, TAKES_LONG)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    (hash,) = command.emulator.account.keys
+    assert f"delete the key {hash}, whose secret is lost" in err.splitlines()[-1]
+    assert process.returncode == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "taker"), [*zip(STOPPING, ["false", TAKES_LONG, "false"], strict=True)]
+)
+def test_a_delete_that_is_stopped_at_once_says_which_key_is_left(
+    command: Command, number: signal.Signals, taker: str
+) -> None:
+    command.emulator.faults.append(Fault("delete", "stalled"))
+    with command.process("create", "a", "--to-command", taker) as process:
+        assert process.stderr is not None
+        wait_until_begun(command, taker)
+        process.send_signal(number)
+        assert "Ctrl-C again stops at once" in process.stderr.readline()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    (hash,) = command.emulator.account.keys
+    assert f"stopped at once; delete the key {hash}, whose secret is lost" in err
+    assert process.returncode == 128 + number
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_delete_says_what_may_be_there_still(

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Literal, cast
 
@@ -12,7 +14,7 @@ from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.cli.exit_codes import FAILED, CommandError, UsageError
+from openrouter_keys.cli.exit_codes import FAILED, IN_DOUBT, CommandError, UsageError
 from openrouter_keys.cli.keys.delete import NOT_DELETED
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.destination import Destination
@@ -25,7 +27,6 @@ from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.values import Expiry, File, Limit, Reset
-from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError
 from openrouter_keys.models import CreateKeysRequest, External
@@ -88,9 +89,7 @@ async def create(
     to.refuse_pipe()
     with to.opened(None, otherwise="raw") as sink:
         async with connection.client() as client:
-            made = await _made_or_undone(client, request, on_unknown)
-            await _hand_over(client.api_keys, made, sink, out)
-    return FAILED if made.problem else 0
+            return await _Creation(client.api_keys, request).run(on_unknown, sink, out)
 
 
 @frozen
@@ -113,24 +112,79 @@ def _refuse_senseless(request: CreateKeysRequest) -> None:
         raise UsageError(f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over")
 
 
-async def _made_or_undone(
-    client: AsyncOpenRouter, request: CreateKeysRequest, on_unknown: Literal["raise", "reconcile"]
-) -> _Made:
-    """Make the key; interrupted meanwhile, let the create end, and delete its key."""
+class _Creation:
+    """Makes one key and hands its secret over; deletes the key again if that fails.
 
-    def first() -> None:
-        say("waiting for the create to end, to delete its key; Ctrl-C again stops at once")
+    The first signal lets what is under way end; the second ends the process at once.
 
-    def last_words() -> str:
+    Args:
+        api_keys: what makes and deletes the key.
+        request: what is asked for.
+    """
+
+    def __init__(self, api_keys: AsyncAPIKeys, request: CreateKeysRequest) -> None:
+        self._api_keys, self._request = api_keys, request
         look = command("list", "--name", request.name)
-        return f"stopped at once; a key may exist whose secret is lost: {scrub(look)}"
+        # What a signal does now, and what may be left if the process ends now; empty: nothing.
+        self._does = "waiting for the create to end, to delete its key"
+        self._left = f"a key may exist whose secret is lost: {look}"
+        self._interrupted = False
 
-    with interrupts(first, last_words):
+    async def run(
+        self, on_unknown: Literal["raise", "reconcile"], sink: Sink | None, out: Output
+    ) -> int:
+        """Make the key, hand it over, and return the exit code."""
+        with interrupts(self._interrupt, self._last_words):
+            try:
+                made = await _made(self._api_keys, self._request, on_unknown)
+            except asyncio.CancelledError as cancelled:
+                notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
+                raise CommandError("; ".join(["interrupted", *notes]), signal_code()) from cancelled
+            await self._hand_over(made, sink, out)
+        if sink is not None:
+            _print(made, out)
+        elif sys.stdout.isatty():
+            write("The secret is shown this once: keep it now.\n")
+        elif out.format == "text":
+            say(f"created {made.handed.hash}")
+        if made.problem:
+            say(made.problem)
+        return FAILED if made.problem else 0
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        if self._does:
+            say(f"{self._does}; Ctrl-C again stops at once")
+
+    def _last_words(self) -> str:
+        return scrub(f"stopped at once; {self._left}" if self._left else "stopped at once")
+
+    async def _hand_over(self, made: _Made, sink: Sink | None, out: Output) -> None:
+        """Hand the secret over; if that fails, delete the key again."""
+        key = MadeKey.of(made.handed.hash, made.handed.key)
+        self._left = _to_delete(key)
+        self._does = f"deleting the key {key.hash}, whose secret is lost" if key.proven else ""
         try:
-            return await _made(client.api_keys, request, on_unknown)
-        except asyncio.CancelledError as cancelled:
-            notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
-            raise CommandError("; ".join(["interrupted", *notes]), signal_code()) from cancelled
+            if sink is None:
+                _print_secret(made, out)
+            else:
+                await sink.take(made.handed)
+        except (Exception, asyncio.CancelledError) as error:  # whatever it is, it was not taken
+            why = f"the secret could not be handed over ({_why(error)})"
+            if (left := await _uninterrupted(self._undo(key))) is not None:
+                raise CommandError(f"{why}: {left}", IN_DOUBT) from error
+            code = signal_code() if self._interrupted else FAILED
+            raise CommandError(f"{why}: the key {key.hash} was deleted again", code) from error
+        self._does = self._left = ""
+
+    async def _undo(self, made: MadeKey) -> str | None:
+        """Delete a key; return what is left to do, or None."""
+        if not made.proven:
+            return self._left
+        done = await attempt(self._api_keys.delete(made.hash))
+        if isinstance(done, Ok) and done.value.deleted:
+            return None
+        return f"{self._left} ({done.error if isinstance(done, Err) else NOT_DELETED})"
 
 
 async def _made(
@@ -148,23 +202,6 @@ async def _made(
     return _Made(handed, answer)
 
 
-async def _hand_over(api_keys: AsyncAPIKeys, made: _Made, sink: Sink | None, out: Output) -> None:
-    """Hand the secret over; if that fails, delete the key again."""
-    try:
-        if sink is None:
-            _print_secret(made, out)
-        else:
-            await sink.take(made.handed)
-    except (Exception, asyncio.CancelledError) as error:  # whatever it is, the secret was not taken
-        why = _why(error)
-        undone = await _undone(api_keys, MadeKey.of(made.handed.hash, made.handed.key))
-        raise CommandError(f"the secret could not be handed over ({why}): {undone}") from error
-    if sink is not None:
-        _print(made, out)
-    if made.problem:
-        say(made.problem)
-
-
 def _why(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "interrupted"
@@ -174,15 +211,20 @@ def _why(error: BaseException) -> str:
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
-async def _undone(api_keys: AsyncAPIKeys, made: MadeKey) -> str:
-    if not made.proven:
-        hashes = f"the answer has the hash {made.hash}, and that of the secret is"
-        return f"delete the key, whose secret is lost: {hashes} {made.secret_hash}"
-    done = await attempt(api_keys.delete(made.hash))
-    if isinstance(done, Ok) and done.value.deleted:
-        return f"the key {made.hash} was deleted again"
-    why = done.error if isinstance(done, Err) else NOT_DELETED
-    return f"delete the key {made.hash}, whose secret is lost ({why})"
+def _to_delete(made: MadeKey) -> str:
+    if made.proven:
+        return f"delete the key {made.hash}, whose secret is lost"
+    hashes = f"the answer has the hash {made.hash}, and that of the secret is {made.secret_hash}"
+    return f"delete the key, whose secret is lost: {hashes}"
+
+
+async def _uninterrupted(ends: Coroutine[object, object, str | None]) -> str | None:
+    """Wait until a coroutine has ended, although this task is cancelled meanwhile."""
+    task = asyncio.create_task(ends)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
 
 
 def _print_secret(made: _Made, out: Output) -> None:
@@ -192,10 +234,6 @@ def _print_secret(made: _Made, out: Output) -> None:
         _print(made, out, key=made.handed.key)
     # An error of the write comes now, while the key can still be deleted.
     sys.stdout.flush()
-    if sys.stdout.isatty():
-        write("The secret is shown this once: keep it now.\n")
-    elif out.format == "text":
-        say(f"created {made.handed.hash}")
 
 
 def _print(made: _Made, out: Output, **secret: str) -> None:

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from openrouter_keys._base.masking import scrub
@@ -20,9 +21,19 @@ def say(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write a text on standard error as it is."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    """Write a text on standard error as it is, or nowhere if that is full or closed.
+
+    No command does anything else because people cannot read what it says.
+    """
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        # The interpreter flushes once more at its end, and would exit with 120.
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
 
 
 def rewrite(text: str) -> None:

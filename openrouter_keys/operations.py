@@ -196,7 +196,6 @@ def create(
         error.asked = _asked(request)
         return error
 
-    external_key = None if request.external is None else request.external.api_key
     return Operation(
         name="create",
         method="POST",
@@ -204,7 +203,7 @@ def create(
         effect=Effect.CREATE,
         read=lambda answer: _read_created(answer, request),
         body=encode(request),
-        secrets=() if external_key is None else (external_key,),
+        secrets=_secrets(request),
         outcome_unknown=outcome_unknown,
         made=_made,
         undo_if_cancelled=undo_if_cancelled,
@@ -393,6 +392,12 @@ def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
     error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
     error.asked = _asked(request)
     return error
+
+
+def _secrets(request: CreateKeysRequest) -> tuple[str, ...]:
+    if request.external is None or request.external.api_key is None:
+        return ()
+    return (request.external.api_key,)
 
 
 def _asked(request: CreateKeysRequest) -> dict[str, JSON]:

@@ -2,8 +2,9 @@
 
 A text counts as the secret only if something proves it: its SHA-256, which the answer has as
 the key's hash; or else its place, `key` or `data.key`, where no other text stands, and where the
-text is neither redacted nor the key's label. In an answer that is no JSON it must look like a
-secret, too.
+text is neither redacted nor the key's label. Beside a hash that is a SHA-256, and not the text's,
+only the documented form is taken: what redacts secrets writes anything. In an answer that is no
+JSON it must look like a secret, too.
 """
 
 import json
@@ -24,14 +25,17 @@ MOST: Final = 200_000
 _MARKS = frozenset("{}[]:,")
 # A string, maybe cut at its end; a mark; or anything else up to the next of them.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"[0-9A-Fa-f]{64}")
 # A created secret as it is documented, and whatever a later one may look like.
 _DOCUMENTED = re.compile(r"sk-or-v1-[0-9a-f]{64}")
 _PLAUSIBLE = re.compile(r"[!-~]{16,}")
 # What some proxy or tool put in a secret's place, or a label, which is no secret either.
 _REDACTED = re.compile(
-    r"\.\.|[*\u2022\u2026\u25cf\u2588<>\[\]]|(.)\1{11}|redact|filtered|masked|hidden", re.IGNORECASE
+    r"\.\.|[*\u2022\u2026\u25cf\u2588<>\[\]]|(.)\1{7}|redact|filtered|masked|hidden|removed|omitted"
+    r"|sha\d+[:-]|vault:|^[!-/:-@\[-`{-~]*$",
+    re.IGNORECASE,
 )
+_FILLED = re.compile(r"(.)\1{63}")
 _MEMBER = re.compile(rf'"key"\s*:\s*"({_DOCUMENTED.pattern})"')
 
 #: The names of the members that something stands in, from the outside in; 0: a list; None: a name
@@ -70,16 +74,15 @@ def salvage(body: bytes) -> Salvage:
     whole, text = _is_json(body), text_of(body)[:MOST]
     scan = _Scan()
     strings = [*scan.strings(text)]
-    hashes = {each.value for each in strings if _HASH.fullmatch(each.value)}
+    hashes = {each.value.lower() for each in strings if _HASH.fullmatch(each.value)}
     candidates = {each.value for each in strings if each.value and hash_of(each.value) in hashes}
     proven = bool(candidates)
     candidates = candidates or _placed(strings, whole=whole)
     if not candidates and scan.garbled:
         candidates = {found[1] for found in _MEMBER.finditer(text)}
     if len(candidates) != 1:
-        redacted = any(each.path in _SECRETS and _redacted(each.value) for each in strings)
-        hash = _hash_in(strings, whole=whole)
-        return Salvage(None, hash, None, len(candidates), redacted)
+        hash, redacted = _hash_in(strings, whole=whole), any(map(_in_place, strings))
+        return Salvage(None, hash, None, len(candidates), redacted=redacted)
     (secret,) = candidates
     hash = hash_of(secret) if proven else _hash_in(strings, whole=whole)
     return Salvage(secret, hash, without(text, [secret]) if whole else None)
@@ -102,16 +105,28 @@ def _is_json(body: bytes) -> bool:
 def _placed(strings: Iterable["_String"], *, whole: bool) -> set[str]:
     """Return what stands where a secret does, and looks like one where that may be chance."""
     labels = {each.value for each in strings if each.path == _LABEL}
-    found = {each.value for each in strings if each.path in _SECRETS and each.value} - labels
-    found = {value for value in found if _DOCUMENTED.fullmatch(value) or not _redacted(value)}
+    found = {each.value for each in strings if _in_place(each)} - labels
+    hashed = any(each.path in _HASHES and _HASH.fullmatch(each.value) for each in strings)
+    found = {value for value in found if not _redacted(value, hashed=hashed)}
     if not whole:
         found = {value for value in found if _PLAUSIBLE.fullmatch(value)}
-    documented = {value for value in found if _DOCUMENTED.fullmatch(value)}
+    documented = set(filter(_is_documented, found))
     return documented if len(documented) == 1 else found
 
 
-def _redacted(value: str) -> bool:
-    return _REDACTED.search(value) is not None
+def _in_place(string: "_String") -> bool:
+    return string.path in _SECRETS and string.value != ""
+
+
+def _is_documented(value: str) -> bool:
+    return _DOCUMENTED.fullmatch(value) is not None
+
+
+def _redacted(value: str, *, hashed: bool) -> bool:
+    """Whether a text is no secret; beside a hash that is not its own, another form is none."""
+    if _is_documented(value):
+        return hashed and _FILLED.search(value) is not None
+    return hashed or _REDACTED.search(value) is not None
 
 
 def _hash_in(strings: Iterable["_String"], *, whole: bool) -> str | None:

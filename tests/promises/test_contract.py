@@ -27,6 +27,7 @@ from openrouter_keys.models import (
 from openrouter_keys.operations import Operation
 from tests.records import (
     HASH,
+    SECRET,
     Object,
     answer,
     budget_json,
@@ -68,7 +69,7 @@ OPERATIONS: list[tuple[str, Operation[Any], str, str, int, JSON, tuple[int, ...]
         "POST",
         "/keys",
         201,
-        {"data": key_json(), "key": "sk-or-v1-x"},
+        {"data": key_json(), "key": SECRET},
         (400, 401, 403, 429, 500),
     ),
     (

@@ -21,6 +21,7 @@ from rich.pretty import pretty_repr
 
 from openrouter_keys import AsyncOpenRouter, External, KeySpec, OpenRouter, errors
 from openrouter_keys._base.made_keys import MadeKey
+from openrouter_keys._base.masking import hash_of
 from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys.converter import unstructure
 from openrouter_keys.emulator import Account, Emulator, Fault
@@ -34,6 +35,7 @@ from tests.tables import in_one_test
 MANAGEMENT = "canary-management-key-that-has-no-known-prefix"
 PARTNER = "canary-partner-key-of-more-than-32-characters"
 CREATED = "canary-created-secret-without-any-prefix-at-all"
+CREATED_HASH = hash_of(CREATED)
 HASH = "ab" * 32
 
 
@@ -138,8 +140,8 @@ async def test_a_created_secret_is_shown_by_nothing_but_key(
     [
         # No data at all; data of an older time than this one; data that is cut short.
         f'{{"key": "{CREATED}"}}',
-        f'{{"data": {{"hash": "{HASH}", "limit": "odd", "key": "{CREATED}"}}}}',
-        f'{{"key": "{CREATED}", "data": {{"hash": "{HASH}", "na',
+        f'{{"data": {{"hash": "{CREATED_HASH}", "limit": "odd", "key": "{CREATED}"}}}}',
+        f'{{"key": "{CREATED}", "data": {{"hash": "{CREATED_HASH}", "na',
     ],
 )
 async def test_a_secret_in_an_unreadable_answer_is_in_the_error_and_shown_by_nothing_else(

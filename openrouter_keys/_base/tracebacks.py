@@ -11,9 +11,19 @@ _PACKAGE = "openrouter_keys"
 _HOLD_SECRETS = {
     f"{_PACKAGE}.{name}"
     for name in (
-        *("_base.fast_reader", "_base.made_keys", "_base.masking", "_inputs.credentials"),
+        *("_base.fast_reader", "_base.made_keys", "_base.masking", "_base.scrubbing"),
+        *("_inputs.credentials", "_inputs.proxies"),
         *("_protocol.answers", "_protocol.salvage", "_transport.bodies", "_transport.wire"),
         *("converter", "journal.encryption", "journal.entries"),
+    )
+}
+# Functions that do so, in files that do not otherwise.
+_HOLD_SECRETS_TOO = {
+    (f"{_PACKAGE}.{module}", function)
+    for module, function in (
+        ("operations", "__init__"),
+        ("operations", "_found"),
+        ("operations", "_salvaged"),
     )
 }
 # Functions that call one of the user's, which sees no secret but its own.
@@ -56,7 +66,7 @@ def _is_of_user(error: BaseException) -> bool:
 def _stripped(traceback: TracebackType | None, *, of_user: bool) -> TracebackType | None:
     kept: TracebackType | None = None
     for entry in reversed([*_entries(traceback)]):
-        if _stays(_module(entry.tb_frame), of_user=of_user):
+        if _stays(entry.tb_frame, of_user=of_user):
             kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return kept
 
@@ -71,6 +81,12 @@ def _module(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
-def _stays(module: str, *, of_user: bool) -> bool:
-    ours = module.startswith(f"{_PACKAGE}.")
-    return module not in _HOLD_SECRETS if ours else of_user
+def holds_secrets(frame: FrameType) -> bool:
+    """Whether local variables of a frame may hold secrets."""
+    module = _module(frame)
+    return module in _HOLD_SECRETS or (module, frame.f_code.co_qualname) in _HOLD_SECRETS_TOO
+
+
+def _stays(frame: FrameType, *, of_user: bool) -> bool:
+    ours = _module(frame).startswith(f"{_PACKAGE}.")
+    return not holds_secrets(frame) if ours else of_user

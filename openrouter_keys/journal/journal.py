@@ -249,7 +249,7 @@ class Journal(NeverPickled):
         Raises:
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
-        shown = _showing(secret)
+        shown = secret.__str__  # unlike the text, a method shows nothing, wherever it is shown
         del secret  # crash reporters send local variables home
         made = MadeKey.of(hash, shown())
         values = {
@@ -545,10 +545,6 @@ async def _in_thread(act: Callable[[], T]) -> T:
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task])
         raise
-
-
-def _showing(secret: str) -> Callable[[], str]:
-    return lambda: secret  # a function shows nothing, wherever it is shown
 
 
 def _refuse_duplicates(specs: Sequence[KeySpec]) -> None:

@@ -6,8 +6,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import cast
 
-from attrs import Attribute, Factory, field, fields_dict, frozen
+from attrs import Attribute, Factory, evolve, field, fields_dict, frozen
 
+from openrouter_keys._base.masking import hash_of
 from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys._inputs import checks
 from openrouter_keys.converter import unstructure
@@ -75,12 +76,15 @@ class KeySpec:
     @cached_property
     def plan(self) -> str:
         """What is asked for, but the ref, as canonical JSON; `external.api_key` as its SHA-256."""
-        plain = cast("dict[str, JSON]", unstructure(self._request))
+        external = self.external
+        plain = cast("dict[str, JSON]", unstructure(evolve(self._request, external=None)))
         if isinstance(limit := plain.get("limit"), int | float):
             plain["limit"] = limit + 0.0  # 50 and 50.0 are the same plan, as 0.0 and -0.0 are
-        if self.external is not None and self.external.api_key is not None:
-            hashed = sha256(self.external.api_key.encode(errors="surrogatepass")).hexdigest()
-            plain["external"] = {"user": self.external.user, "api_key_sha256": hashed}
+        if external is not None:
+            plain["external"] = {"user": external.user}
+        if external is not None and external.api_key is not None:
+            hashed = hash_of(external.api_key)
+            plain["external"] = {"user": external.user, "api_key_sha256": hashed}
         return _canonical(plain)
 
 

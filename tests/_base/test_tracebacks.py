@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -537,3 +538,8 @@ async def test_a_key_callable_that_is_too_slow_shows_no_secret() -> None:
 def test_each_file_that_holds_secrets_is_there() -> None:
     named = {*tracebacks._HOLD_SECRETS, *(module for module, _ in tracebacks._CALL_THE_USER)}
     assert {name for name in named if find_spec(name) is None} == set()
+
+
+def test_each_function_that_holds_secrets_is_there() -> None:
+    for module, function in tracebacks._HOLD_SECRETS_TOO:
+        assert function == "__init__" or hasattr(import_module(module), function), function

@@ -4,9 +4,16 @@ import re
 from hashlib import sha256
 
 # Whatever calls itself an OpenRouter key: created ones, management keys, prefixes yet to come.
-# Labels such as `sk-or-v1-0e6...1c96` are masked already and too short to match.
-_SECRET = re.compile(r"sk-or-[A-Za-z0-9_-]{16,}")
+# Labels such as `sk-or-v1-0e6...1c96` are masked already and too short to match. A name such as
+# `task-or-else-other-names` has none; behind an escape (`\n`, `%20`, `\u0020`) there may be one.
+SECRET = re.compile(
+    r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9A-Fa-f]{2})"
+    r"|(?<=\\u[0-9A-Fa-f]{4}))sk-or-[A-Za-z0-9_-]{16,}|sk-or-v[0-9]+-[0-9A-Fa-f]{32}[A-Za-z0-9_-]*"
+)
 _SHORT = 20
+# A shorter one that is known is masked where no word goes on beside it, and as no JSON member's
+# name: it may be a part of any word.
+_WORD = 8
 _HEAD, _TAIL = 12, 4
 
 # What steers a terminal, forges a line of a log, or turns a line's order around: C0, DEL, C1, the
@@ -55,6 +62,11 @@ def hash_of(secret: str) -> str:
         del secret  # crash reporters send local variables home
 
 
+def _known(secret: str) -> str:
+    form = re.escape(secret)
+    return form if len(secret) >= _WORD else rf'(?<![A-Za-z0-9]){form}(?![A-Za-z0-9]|"\s*:)'
+
+
 def scrub(text: str, *known: str) -> str:
     """Mask every secret in a text that came from elsewhere.
 
@@ -62,7 +74,8 @@ def scrub(text: str, *known: str) -> str:
         text: what a server or a library said.
         known: secrets that may stand in it and need not look like an OpenRouter key.
     """
-    for secret in known:
-        if secret:
-            text = text.replace(secret, known_mask(secret))
-    return _SECRET.sub(lambda found: mask(found.group()), text)
+    if found := {each for each in known if each in text and each}:
+        # In one go, and the longest first: no mask is masked again, and no rest is left.
+        each_one = "|".join(map(_known, sorted(found, key=len, reverse=True)))
+        text = re.sub(each_one, lambda one: known_mask(one[0]), text)
+    return SECRET.sub(lambda found: mask(found.group()), text)

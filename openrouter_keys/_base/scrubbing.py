@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from openrouter_keys._base.masking import mask
+from openrouter_keys._base.masking import known_mask
 
 #: A shorter text than this is no secret; it may be a word that stands anywhere.
 LEAST: Final = 16
 
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udbff]")
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
 
 
@@ -24,7 +25,7 @@ def masked(body: bytes, secrets: Collection[str]) -> bytes:
     if _is_plain(body) and not any(each.encode(errors="surrogatepass") in body for each in secrets):
         return body
     text = text_of(body)
-    shown = _unescaped(text)
+    shown = unescaped(text)
     found = [each for each in secrets if len(each) >= LEAST and each in shown]
     return without(text, found) if found else body
 
@@ -46,7 +47,7 @@ def without(text: str, secrets: Collection[str]) -> bytes:
         told = value
         for secret in secrets:
             if len(secret) >= LEAST or secret == told:
-                told = told.replace(secret, mask(secret))
+                told = told.replace(secret, known_mask(secret))
         return token if told == value else json.dumps(told)
 
     return _STRING.sub(shown, text).encode(errors="surrogatepass")
@@ -56,7 +57,7 @@ def count(body: bytes, secret: str) -> int:
     """Return how often a secret stands in an answer's body, escaped or not."""
     if _is_plain(body):
         return body.count(secret.encode())
-    return _unescaped(text_of(body)).count(secret)
+    return unescaped(text_of(body)).count(secret)
 
 
 def text_of(body: bytes) -> str:
@@ -73,8 +74,12 @@ def _is_plain(body: bytes) -> bool:
     return b"\\" not in body and b"\0" not in body
 
 
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(_character, text)
+def unescaped(text: str) -> str:
+    """Return a text in which JSON's escapes are what they stand for, also where it is no JSON."""
+    plain = _ESCAPE.sub(_character, text)
+    if _SURROGATE.search(plain):  # two escapes stand for one character
+        plain = plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return plain
 
 
 def _character(escape: re.Match[str]) -> str:

@@ -16,6 +16,8 @@ from openrouter_keys._inputs import checks
 
 #: The header that only a proxy reads.
 TO_PROXY = "Proxy-Authorization"
+# A shorter user or password is no secret by itself: it may be any word, or number.
+_LEAST, _LEAST_DIGITS = 4, 8
 # What `Basic` is written in: by RFC 7617, and by aiohttp.
 _BASIC_CODES = ("utf-8", "latin-1")
 _SOCKS = (
@@ -136,7 +138,7 @@ def shown_forms(url: URL, headers: Iterable[str]) -> tuple[str, ...]:
     """
     pairs = [_decoded(header.partition(" ")[2]) for header in headers]
     pairs.append((url.user or "", url.password or ""))
-    return tuple(filter(None, (form for pair in pairs for form in _forms(*pair))))
+    return tuple(dict.fromkeys(form for pair in pairs for form in _forms(*pair)))
 
 
 def _decoded(basic: str) -> tuple[str, str]:
@@ -152,14 +154,24 @@ def _decoded(basic: str) -> tuple[str, str]:
     return user, password
 
 
+def _is_secret(text: str) -> bool:
+    return len(text.encode()) >= (_LEAST_DIGITS if text.isdecimal() else _LEAST)
+
+
 def _forms(user: str, password: str) -> tuple[str, ...]:
     pair = f"{user}:{password}"
     if pair == ":":
         return ()
-    forms = [pair, password, user, quote(password, safe=""), quote(user, safe="")]
+    forms = [pair]
     for code in _BASIC_CODES:
-        forms.insert(0, base64.b64encode(pair.encode(code, "replace")).decode())
-        for text in (password, user):
+        # What is behind them, `=`, `%3D` or `\\u003d`, tells nothing.
+        padded = base64.b64encode(pair.encode(code, "replace")).decode()
+        basic = padded.rstrip("=")
+        safe = basic.replace("+", "-").replace("/", "_")
+        forms += [padded, basic, safe, quote(basic, safe=""), basic.replace("/", "\\/")]
+    for text in filter(_is_secret, (password, user)):
+        forms += [text, quote(text, safe="")]
+        for code in _BASIC_CODES:
             told = text.encode(code, "replace")
             # As aiohttp shows a head, or what it cannot parse; and as a body is shown.
             forms += [told.decode(errors="surrogateescape"), repr(told)[2:-1]]

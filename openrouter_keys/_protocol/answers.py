@@ -7,6 +7,7 @@ from http import HTTPStatus
 from attrs import define, field
 
 from openrouter_keys._base.masking import escaped, scrub
+from openrouter_keys._base.scrubbing import text_of, unescaped
 from openrouter_keys.converter import parse
 from openrouter_keys.errors import (
     JSON,
@@ -113,13 +114,13 @@ def _is_success(status: int) -> bool:
 
 def _shown(body: bytes, secrets: Sequence[str]) -> str:
     """Return a body's text with secrets masked, also those that JSON's escapes hide."""
-    text = scrub(body.decode(errors="replace"), *secrets)
+    text = scrub(_printable(text_of(body)), *secrets)
     if "\\" not in text:
         return text
     try:
         plain = json.dumps(parse(text.encode(errors="replace")), ensure_ascii=False)
     except MalformedBodyError:
-        return text
+        plain = unescaped(text)
     masked = scrub(plain, *secrets)
     return text if masked == plain else _printable(masked)
 

@@ -29,6 +29,7 @@ from openrouter_keys._transport.call import Call, Failure, dated, with_facts
 from openrouter_keys._transport.wire import NoReply, Reply, SendTracker, Wire
 from openrouter_keys.errors import (
     ClientClosedError,
+    CreatedKeyUnreadableError,
     DeadlineExceededError,
     MalformedBodyError,
     NoResponseError,
@@ -39,7 +40,7 @@ from openrouter_keys.errors import (
     ResponseValidationError,
     SecretLostError,
 )
-from openrouter_keys.models import HTTPMeta
+from openrouter_keys.models import CreateKeysResponse, HTTPMeta
 from openrouter_keys.operations import Operation
 
 R = TypeVar("R")
@@ -176,19 +177,22 @@ class Attempts(NeverPickled):
         what = outcome_of(reply.status)
         if what is Outcome.DONE:
             return self._read(call, answer, reply)
-        error = self._refusal(call, answer)
+        error = self._refusal(call, answer, reply)
         gone = call.operation.gone
         if call.maybe_applied and gone is not None and is_api_404(error):
+            reply.mask_headers(*reply.secrets)
             return gone(answer)
         return _failure(what, error)
 
-    def _refusal(self, call: Call[Any], answer: Answer) -> ResponseError:
-        error = refusal(answer, (call.api_key, *call.operation.secrets))
-        spent = exhausted(error, answer.http.headers, self._clockwork.now())
-        if spent is not None:
-            return with_facts(spent, call, answer)
-        error.retry_after = read_retry_after(answer.http.headers, self._clockwork.now)
-        return with_facts(error, call, answer)
+    def _refusal(self, call: Call[Any], answer: Answer, reply: Reply) -> ResponseError:
+        error = refusal(answer, reply.secrets)
+        # Judged by the headers as they came: a mask may look like a part of any of them.
+        spent = exhausted(error, reply.headers, self._clockwork.now())
+        if spent is None:
+            error.retry_after = read_retry_after(reply.headers, self._clockwork.now)
+        told = with_facts(error if spent is None else spent, call, answer)
+        told.headers = reply.shown_headers()
+        return told
 
     def _read(self, call: Call[R], answer: Answer, reply: Reply) -> R | Failure:
         try:
@@ -196,9 +200,14 @@ class Attempts(NeverPickled):
                 raise MalformedBodyError(f"the body is longer than {len(reply.body):,} bytes")
             read = call.operation.read(answer)
             call.proven = answer.proven
+            if isinstance(read, CreateKeysResponse):
+                reply.mask_headers(read.key)
             return read
         except ErrorInSuccessError:
-            return self._refused(call, answer)
+            return self._refused(call, answer, reply)
+        except CreatedKeyUnreadableError as unreadable:
+            reply.secrets += (unreadable.key,)
+            error: ResponseValidationError = unreadable
         except ResponseValidationError as unreadable:
             error = unreadable
         read_only = call.operation.effect is Effect.READ
@@ -217,12 +226,12 @@ class Attempts(NeverPickled):
             with suppress(Exception):  # a clock that is handed in may raise
                 dated(error, call, self._clockwork.moment())
 
-    def _refused(self, call: Call[Any], answer: Answer) -> Failure:
+    def _refused(self, call: Call[Any], answer: Answer, reply: Reply) -> Failure:
         """Judge an error under a success's status by its own `code`, if that is a status."""
         effect = call.operation.effect
         # A status of the two is wrong: what was sent may have been applied.
         call.maybe_applied = call.maybe_applied or effect is not Effect.READ
-        error = self._refusal(call, answer)
+        error = self._refusal(call, answer, reply)
         code = error.data.error.code
         if effect is Effect.CREATE or not isinstance(code, int) or not 400 <= code < 600:
             return Failure(Outcome.FAILED, error)

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from openrouter_keys._base.masking import escaped, known_mask, scrub
+from openrouter_keys._base.masking import escaped, scrub
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.proxies import TO_PROXY, Proxy, shown_forms
@@ -55,8 +55,9 @@ class Reply:
 
     Attributes:
         status: the HTTP status.
-        headers: its headers; of an answer that is no success as `shown_headers` has them.
+        headers: its headers; those of a success are masked.
         body: the body, unpacked.
+        secrets: what was sent, in each form in which it must not be shown.
         too_long: whether there was more of it than is read.
         seconds: how long the body took to come after the headers.
     """
@@ -65,14 +66,22 @@ class Reply:
     headers: CIMultiDict[str] = field(repr=False)
     body: bytes = field(repr=False)
     too_long: bool = False
-    _secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     seconds: float = 0.0
+
+    def mask_headers(self, *secrets: str) -> None:
+        """Mask secrets in the headers of a success, which are its facts otherwise."""
+        told = "\n".join(self.headers.values())
+        if "sk-or-" in told or any(each in told for each in secrets):
+            masked = [(name, scrub(value, *secrets)) for name, value in self.headers.items()]
+            self.headers.clear()
+            self.headers.extend(masked)
 
     def shown_headers(self) -> CIMultiDict[str]:
         """Return the headers as an error may show them: masked, escaped, and not too many."""
         left, shown = bodies.MOST_OF_ERROR, CIMultiDict[str]()
         for name, value in self.headers.items():
-            text = escaped(scrub(value, *self._secrets))
+            text = escaped(scrub(value, *self.secrets))
             if len(name) + len(text) <= left:
                 left -= len(name) + len(text)
                 shown.add(name, text)
@@ -302,11 +311,8 @@ class Wire(NeverPickled):
             (api_key, *secrets, *of_proxy),
             clock() - began,
         )
-        if status >= 300:  # these end in an error, which shows its headers
-            reply.headers = reply.shown_headers()
-            for secret in of_proxy:
-                sent = secret.encode(errors="surrogateescape")
-                reply.body = reply.body.replace(sent, known_mask(secret).encode())
+        if status < 300:
+            reply.mask_headers(*reply.secrets)
         return reply
 
 

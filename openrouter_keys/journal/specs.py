@@ -3,7 +3,6 @@
 import json
 from datetime import datetime
 from functools import cached_property
-from hashlib import sha256
 from typing import cast
 
 from attrs import Attribute, Factory, evolve, field, fields_dict, frozen

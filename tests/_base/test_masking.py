@@ -38,13 +38,43 @@ def test_whatever_looks_like_a_key_is_masked_in_a_text(secret: str) -> None:
     assert text == f'{{"key":"{mask(secret)}"}} and again {mask(secret)}.'
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["", "a", "9", "_", "-", "=", "\n", r"\n", r"\t", "%20", r"\x20", r"\u0020", "key:", "/"],
+)
+def test_a_secret_is_masked_behind_whatever_stands_before_it(before: str) -> None:
+    assert scrub(before + SECRET) == before + mask(SECRET)
+    if not before.isalnum():
+        assert "mgmt-0123" not in scrub(f"{before}sk-or-mgmt-0123456789abcdef")
+
+
+def test_known_secrets_are_masked_at_once_and_the_longest_first() -> None:
+    assert scrub("ann:... and annie", "ann", "annie:", "ann:...") == "... and annie"
+    assert scrub('{"code": "code"} x-code-y codec', "code") == '{"code": "..."} x-...-y codec'
+    dots = scrub("1.2.3. " * 1000, *["."] * 16)
+    assert len(dots) <= 3 * 7000
+
+
 def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
     text = scrub(f"refused: {PARTNER_SECRET}, {PARTNER_SECRET}", PARTNER_SECRET, "")
     assert PARTNER_SECRET not in text
     assert text.startswith("refused: ")
 
 
-@pytest.mark.parametrize("text", ["sk-or-v1-0e6...1c96", "Resource not found", "sk-or-v1", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-or-v1-0e6...1c96",
+        "Resource not found",
+        "sk-or-v1",
+        "",
+        "risk-or-compliance-dashboard",
+        "/home/ann/desk-or-customers-november.csv",
+        "Task-or-else-a-longer-name",
+        "ask-or-v1-customers-of-november",
+        "0sk-or-else-a-longer-name",
+    ],
+)
 def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
     assert scrub(text) == text
 

@@ -220,7 +220,7 @@ def test_an_answer_without_a_secret_is_left_as_it_is(body: bytes) -> None:
 def test_all_but_the_secret_stays_as_it_is() -> None:
     body = b'{"a": 1e400, "b": "%s", "n": 123456789012345678901234567890, "b": "\\ud800"} x'
     told = masked(body % MANAGEMENT.encode(), [MANAGEMENT])
-    assert told == body % b"...efix"
+    assert told == body % b"..."
 
 
 VALUES: st.SearchStrategy[JSON] = st.recursive(

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from openrouter_keys._base.masking import SECRET
 from openrouter_keys.cli.exit_codes import AUTHENTICATION, USAGE, CommandError, UsageError
 
 #: In place of a file: standard input, or standard output.
 STANDARD: Final = "-"
 
 _MOST: Final = 1_000_000
-_SECRET: Final = re.compile(r"sk-or-[A-Za-z0-9_-]{16,}")
 # A line of a `.env` file.
 _ASSIGNED: Final = re.compile(r"(?:export\s+)?\w+=(.*)")
 
@@ -59,7 +59,7 @@ def find_secret(file: str) -> str:
     Raises:
         CommandError: it cannot be read, or holds none, or several.
     """
-    found: set[str] = {*_SECRET.findall(_text(file, "The secret (not shown): "))}
+    found: set[str] = {*SECRET.findall(_text(file, "The secret (not shown): "))}
     if len(found) == 1:
         return found.pop()
     if found:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Final, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 import msgspec
@@ -99,9 +99,15 @@ def structure(value: JSON, cls: type[R], **ours: object) -> R:
     raise ResponseValidationError(f"not a readable {cls.__name__}: {wrong}")
 
 
+#: Not more of what is wrong with an answer is told.
+_MOST_TOLD: Final = 5
+
+
 def _told(error: Exception) -> str:
     try:
-        return "; ".join(transform_error(error, path="$", format_exception=_describe))
+        told = transform_error(error, path="$", format_exception=_describe)
+        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+        return "; ".join(told[:_MOST_TOLD]) + more
     except Exception:  # noqa: BLE001 - the record is as unreadable as before
         return type(error).__name__
 
@@ -186,14 +192,25 @@ def _without_unset(cls: Any, converter: Converter) -> Structure:
 
 def _strict_list(cls: Any, converter: BaseConverter) -> Structure:
     items = list_structure_factory(cls, converter)
-    reader = converter.get_structure_hook(get_args(cls)[0])
+    (kind,) = get_args(cls)
+    reader = converter.get_structure_hook(kind)
     fast = reader.fast if isinstance(reader, _RecordReader) else None
 
     def structure_list(value: object, _: object) -> object:
         if type(value) is not list:
             raise ValueError("is not a list")
         read = None if fast is None else fast.read(cast("list[object]", value))
-        return items(value, cls) if read is None else read
+        return _each(cast("list[object]", value)) if read is None else read
+
+    def _each(values: list[object]) -> object:
+        records: list[object] = []
+        for value in values:
+            try:
+                records.append(reader(value, kind))
+            except Exception:  # noqa: BLE001 - raised once more below, with its place
+                # The first one is enough: a few packed bytes can hold a million.
+                return items(values[: len(records) + 1], cls)
+        return records
 
     return structure_list
 

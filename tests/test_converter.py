@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import pickle
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -688,3 +689,20 @@ def test_reading_leaves_the_annotations_as_they_were_written() -> None:
 def test_an_answer_gets_what_happened_on_the_wire() -> None:
     http = HTTPMeta(status=207)
     assert decode(b'{"deleted":true,"http":1}', DeleteKeysResponse, http=http).http is http
+
+
+@pytest.mark.parametrize("row", [[], {}, 1, None, "x", {"hash": 1}])
+def test_of_a_million_rows_that_no_record_is_the_first_is_told(row: object) -> None:
+    body = json.dumps({"data": [key_json(), row, *[row] * 100_000]}).encode()
+    began = time.process_time()
+    with pytest.raises(ResponseValidationError) as raised:
+        decode(body, ListResponse)
+    assert time.process_time() - began < 5
+    assert "[1]" in str(raised.value)
+    assert len(str(raised.value)) < 1000
+
+
+def test_of_all_that_is_wrong_with_a_record_five_things_are_told() -> None:
+    with pytest.raises(ResponseValidationError, match=r"; and 1?[0-9] more$") as raised:
+        decode(b'{"data": {}}', GetKeyResponse)
+    assert str(raised.value).count(";") == 5

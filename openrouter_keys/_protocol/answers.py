@@ -114,7 +114,9 @@ def _is_success(status: int) -> bool:
 
 def _shown(body: bytes, secrets: Sequence[str]) -> str:
     """Return a body's text with secrets masked, also those that JSON's escapes hide."""
-    text = scrub(_printable(text_of(body)), *secrets)
+    wide = b"\0" in body  # as only UTF-16 and UTF-32 have it
+    text = _printable(text_of(body)) if wide else body.decode(errors="replace")
+    text = scrub(text, *secrets)
     if "\\" not in text:
         return text
     try:

@@ -1,10 +1,16 @@
 """Who else may replace a file: the folders on its path, checked as sshd does. No file."""
 
+import errno
 import os
 import stat
 import sys
+from typing import Final
 
 from openrouter_keys.errors import JournalInsecureError
+
+# As many as Linux follows.
+_MOST_LINKS: Final = 40
+_HINT: Final = "put it into a folder that only you may write to (chmod go-w)"
 
 if sys.platform == "win32":
 
@@ -26,14 +32,32 @@ else:
                 write to it, and it is not sticky as `/tmp` is.
             OSError: there is no such folder.
         """
-        folder = os.path.dirname(path)
-        # What a link is replaced with counts as well as what it leads to.
-        for each in {folder: None, os.path.realpath(folder): None}:
-            while True:
-                _refuse(each, os.stat(each))
-                if each == os.path.dirname(each):
-                    break
-                each = os.path.dirname(each)  # noqa: PLW2901
+        folder, left, links = os.path.abspath(os.sep), _parts(os.path.dirname(path)), 0
+        _refuse(folder, os.stat(folder))
+        while left:
+            each = os.path.normpath(os.path.join(folder, left.pop()))
+            found = os.lstat(each)
+            if not stat.S_ISLNK(found.st_mode):
+                folder = each
+                _refuse(folder, os.stat(folder))
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            # What a link is replaced with counts as well as what it leads to.
+            _refuse_anothers(each, found)
+            target = os.readlink(each)
+            folder = os.sep if os.path.isabs(target) else folder
+            left += _parts(target)
+
+    def _parts(path: str) -> list[str]:
+        """Return the names in a path, the first one last."""
+        return [each for each in path.split(os.sep) if each][::-1]
+
+    def _refuse_anothers(link: str, found: os.stat_result) -> None:
+        if found.st_uid not in (0, os.geteuid()):
+            problem = "is a link of another user, who could make it lead elsewhere"
+            raise JournalInsecureError(link, f"{problem}: {_HINT}")
 
     def _refuse(folder: str, found: os.stat_result) -> None:
         if found.st_uid not in (0, os.geteuid()):
@@ -42,8 +66,7 @@ else:
             return
         else:
             problem = "can be written to by others, who could replace the journal in it"
-        hint = "put it into a folder that only you may write to (chmod go-w)"
-        raise JournalInsecureError(folder, f"{problem}: {hint}")
+        raise JournalInsecureError(folder, f"{problem}: {_HINT}")
 
     def _others_may_write(found: os.stat_result) -> bool:
         if found.st_mode & stat.S_IWOTH:

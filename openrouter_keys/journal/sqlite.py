@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from openrouter_keys.errors import JournalError, JournalMismatchError
@@ -54,6 +54,19 @@ def _existing(
             _refuse_unreadable(connection, file)
             files.opened()
             yield connection, files
+
+
+def is_begun(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is there, and not one in which a full disk left no table yet."""
+    file = os.path.abspath(path)
+    if not os.path.isfile(file) or not os.path.getsize(file):
+        return False
+    with suppress(sqlite3.Error, JournalError), held(file) as files:
+        uri = f"{Path(file).as_uri()}?mode={_to_look(files)}"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return bool(tables) or _is_journal(connection)
+    return True  # what is wrong with it is said when it is opened
 
 
 def _to_look(files: Held) -> str:

@@ -39,6 +39,14 @@ FORMULAS: Final = (
     "a\t=1+1",
     "a\n=1+1",
     "a;  @SUM(1)",
+    'x;"=1+1',
+    'x;""=1+1;y',
+    "x;'\"=1+1",
+    "x;'=1+1",
+    'x;"\u200b=1+1',
+    'x; " @SUM(1)',
+    'x\t"=1+1\ty',
+    'x\n"=1+1;y',
     "=",
     "--5",
     "-5;=1",
@@ -74,6 +82,15 @@ def test_no_cell_is_a_formula(text: str) -> None:
     cell = only_cell(csv_row(("a", text, "b")))
     assert not RUNS.search(cell)
     assert restored(cell) == text
+
+
+@in_one_test("text", FORMULAS)
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_no_cell_is_a_formula_in_another_country(text: str, delimiter: str) -> None:
+    written = csv_row(("r1", text, "b"))
+    for row in csv.reader(io.StringIO(written, newline=""), delimiter=delimiter):
+        for cell in row:
+            assert not RUNS.match(cell), cell
 
 
 @in_one_test("text", HARMLESS)

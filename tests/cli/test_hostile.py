@@ -91,6 +91,17 @@ def test_no_hostile_text_is_left_as_it_is(text: str) -> None:
     assert json.loads(as_json({text: [text]}, 2)) == {text: [text]}
 
 
+@in_one_test(
+    "character",
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180e\u180f\u2800\u3164\ufe00\ufe0f\uffa0\u200b"
+    "\u00ad\U000e0041\U000e0100\U000e01ef",
+)
+def test_a_character_that_nobody_sees_is_an_escape(character: str) -> None:
+    assert character not in printable(f"a{character}b")
+    assert character not in as_json(f"a{character}b")
+    assert json.loads(as_json(f"a{character}b")) == f"a{character}b"
+
+
 @pytest.mark.parametrize("text", ["Møller — 日本 😀", "C:\\temp", '"', "a b", ""])
 def test_ordinary_texts_are_as_they_are(text: str) -> None:
     assert printable(text) == text

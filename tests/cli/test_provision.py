@@ -5,14 +5,19 @@ import io
 import json
 import os
 import shlex
+import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from openrouter_keys.cli.runs.outcome import Outcome
+from openrouter_keys.cli.runs.rescue import Keeping
+from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.emulator import Fault
 from tests.commands import Command, Ran
 from tests.journals import written
@@ -525,3 +530,68 @@ def test_nothing_but_the_journal_holds_a_secret(command: Command) -> None:
         secret.encode() in written(command.folder / "customers.csv.journal")
         for secret in live(command).values()
     )
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        ("--proxy", "http://ann:Tr0ub4dor-pass@127.0.0.1:9"),
+        ("--proxy=http://ann:Tr0ub4dor-pass@127.0.0.1:9",),
+        ("--proxy", "ann:Tr0ub4dor-pass@127.0.0.1:9"),
+        ("--proxy", "http://ann:Tr0ub4dor%2Dpass@127.0.0.1:9"),
+        ("--proxy", "https://Tr0ub4dor-pass@127.0.0.1:9"),
+    ],
+)
+def test_the_command_to_go_on_with_shows_no_proxys_password(
+    proxy: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("provision", "customers.csv", *proxy, "--timeout", "1", "-q")
+    monkeypatch.setattr(sys, "argv", ["openrouter-keys", *words])
+    outcome = Outcome(Keeping(journal=Path("j"), to=Destination()), 1)
+    told = outcome.again()
+    assert "Tr0ub4dor" not in told
+    assert "ann" not in told
+    assert "...@127.0.0.1:9 --timeout 1" in told
+
+
+def _begun_with_a_log(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _with_an_empty_log(file: Path) -> None:
+    _begun_with_a_log(file)
+    file.with_name(f"{file.name}-wal").touch(0o600)
+
+
+UNBEGUN: dict[str, Callable[[Path], object]] = {
+    "empty": Path.touch,
+    "a header alone": _begun_with_a_log,
+    "and an empty log": _with_an_empty_log,
+}
+
+
+@pytest.mark.parametrize("leave", UNBEGUN.values(), ids=UNBEGUN)
+def test_a_run_begins_anew_where_a_full_disk_left_a_journal_without_a_table(
+    command: Command, leave: Callable[[Path], object]
+) -> None:
+    customers(command.folder, 2)
+    journal = command.folder / "customers.csv.journal"
+    leave(journal)
+    journal.chmod(0o600)
+    assert provision(command, "customers.csv").code == 0
+    assert len(live(command)) == 2
+    assert provision(command, "customers.csv").code == 0
+    assert command.emulator.count("create") == 2
+
+
+def test_another_programs_database_is_still_refused(command: Command) -> None:
+    customers(command.folder, 2)
+    journal = command.folder / "customers.csv.journal"
+    with closing(sqlite3.connect(journal)) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+    journal.chmod(0o600)
+    ran = provision(command, "customers.csv")
+    assert ran.code != 0
+    assert "give another path" in ran.err
+    assert live(command) == {}

@@ -237,3 +237,31 @@ def test_a_pipe_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     os.mkfifo(tmp_path / "a.csv")
     with subprocess.Popen(["sh", "-c", 'yes > "$0" 2> /dev/null', str(tmp_path / "a.csv")]):
         assert "has more than 1,000 bytes, and can be read only once" in refused(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1:" * 500_000 + "1",
+        "1" * 900_000,
+        "0x" + "f" * 900_000,
+        "1:" * 500_000 + "1.5",
+        "[" + "1:" * 500_000 + "1]",
+        "{a: " + "1:" * 500_000 + "1}",
+        "-" + "1_" * 450_000 + "1",
+    ],
+    ids=[
+        "base 60",
+        "digits",
+        "hexadecimal",
+        "base 60, fraction",
+        "in a list",
+        "in a map",
+        "grouped",
+    ],
+)
+def test_a_number_of_any_length_in_yaml_is_refused_in_a_moment(value: str, tmp_path: Path) -> None:
+    path = of(tmp_path, "keys.yaml", f"- {{name: a, limit: {value}}}\n")
+    began = time.process_time()
+    refused(path)
+    assert time.process_time() - began < PATIENCE

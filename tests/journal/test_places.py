@@ -113,6 +113,67 @@ async def test_a_folder_in_which_others_could_replace_it_is_refused(how: str, pa
     assert not any(path.parent.iterdir())
 
 
+def chain(*places: str) -> Callable[[Path], Path]:
+    """Return what leads to a journal's folder by links, each in one of the places."""
+
+    def lead(folder: Path) -> Path:
+        target = folder / "mine"
+        target.mkdir()
+        for number, place in enumerate(places):
+            beside = folder / f"{number}-{place}"
+            beside.mkdir()
+            link = beside / "link"
+            link.symlink_to(os.path.relpath(target, beside) if number % 2 else target)
+            beside.chmod(0o777 if place == "shared" else 0o700)
+            target = link
+        return target / "journal"
+
+    return lead
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("shared",),
+        ("shared", "mine"),
+        ("mine", "shared"),
+        ("mine", "shared", "mine"),
+        ("shared", "mine", "mine", "mine"),
+    ],
+)
+async def test_a_link_that_others_could_replace_is_found_anywhere_in_a_chain(
+    places: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(JournalInsecureError, match="who could replace the journal in it"):
+        await use(chain(*places)(tmp_path))
+    assert not any((tmp_path / "mine").iterdir())
+
+
+async def test_a_chain_of_links_of_our_own_is_fine(tmp_path: Path) -> None:
+    path = chain("mine", "mine", "mine")(tmp_path)
+    await use(path)
+    await read(path)
+
+
+@needs_root
+async def test_another_users_link_in_a_sticky_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir(0o700)
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    (sticky / "link").symlink_to(tmp_path / "mine")
+    os.chown(sticky / "link", ANOTHER, ANOTHER, follow_symlinks=False)
+    with pytest.raises(JournalInsecureError, match="is a link of another user"):
+        await use(sticky / "link" / "journal")
+
+
+async def test_a_circle_of_links_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(JournalError):
+        await use(tmp_path / "a" / "journal")
+
+
 @pytest.mark.parametrize("act", [use, read, purge])
 async def test_a_journal_in_a_folder_that_became_shared_is_left_alone(act: Act, path: Path) -> None:
     await use(path)

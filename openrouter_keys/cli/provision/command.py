@@ -33,6 +33,7 @@ from openrouter_keys.cli.terminal.output import print_json
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
 from openrouter_keys.cli.values import File, Flag
+from openrouter_keys.journal.sqlite import is_begun
 from openrouter_keys.provisioning.report import (
     ProvisionProgress,
     ProvisionReport,
@@ -147,8 +148,8 @@ def _journal_of(file: str, journal: str | None) -> Path:
 
 
 def _there(journal: Path) -> Path | None:
-    """Return a journal that was begun; an empty file is none yet."""
-    return journal if journal.exists() and journal.stat().st_size else None
+    """Return a journal that was begun."""
+    return journal if is_begun(journal) else None
 
 
 def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:

@@ -20,6 +20,7 @@ from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
 from openrouter_keys.cli.values import Duration, File, Flag
 from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.journal.sqlite import is_begun
 from openrouter_keys.rotation.report import RotationState
 from openrouter_keys.rotation.settings import BudgetRule
 
@@ -128,7 +129,7 @@ def _refuse_senseless(request: Request, *, finish: bool, status: bool) -> None:
         if request.hashes or request.to.hands_over:
             word = "--finish" if finish else "--status"
             raise UsageError(f"{word} takes no hashes, and hands no secrets over")
-    elif not request.hashes and not request.journal.is_file():
+    elif not request.hashes and not is_begun(request.journal):
         message = f"{request.journal} does not exist: give the hashes of keys to begin a rotation"
         raise UsageError(message)
     if request.grace is not None and not (request.to.hands_over or finish):

@@ -12,6 +12,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.sqlite import is_begun
 from openrouter_keys.rotation import rotations
 from openrouter_keys.rotation.report import Rotation
 from openrouter_keys.rotation.settings import BudgetRule
@@ -45,7 +46,7 @@ class Request:
 
     async def known(self) -> Mapping[str, Rotation]:
         """Return the rotations in the journal by the old key's hash; none, if it does not exist."""
-        there = await stored(self.journal) if self.journal.is_file() else []
+        there = await stored(self.journal) if is_begun(self.journal) else []
         return {rotation.hash: rotation for rotation in there}
 
 

@@ -1,7 +1,9 @@
 """How a run ended, for people and for programs, and the command that goes on. No secret."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +52,10 @@ _REFUSALS: Final[Mapping[int, str]] = {
     403: "set a management key that may do this",
 }
 _CLEAR: Final = "which key is its own is unknown: delete those that are yours, then run again"
+
+
+# In the URL of a proxy, with `--proxy=` before it or without.
+_CREDENTIALS: Final = re.compile(r"^((?:--proxy=)?(?:\w+://)?)\S*@")
 
 
 @define
@@ -114,7 +120,7 @@ class Outcome:
                 else word
                 for word in words
             ]
-        return scrub(command(*words))
+        return scrub(command(*_without_password(words)))
 
     def interrupted(self) -> None:
         """Say how far the run came."""
@@ -273,3 +279,13 @@ def listed(
         yield f"{what}: {key(problem.ref)}: {problem.reason}{hashes}"
     if count > SHOWN:
         yield f"{what}: and {count - SHOWN:,} more: see --json"
+
+
+def _without_password(words: Sequence[str]) -> list[str]:
+    """Return a command line whose proxy is shown without a user and a password."""
+    return [
+        _CREDENTIALS.sub(r"\1...@", word)
+        if before == "--proxy" or word.startswith("--proxy=")
+        else word
+        for before, word in pairwise(["", *words])
+    ]

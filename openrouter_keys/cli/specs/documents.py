@@ -115,6 +115,9 @@ _decoder: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=
 _MOST_NODES: Final = 1_000
 # PyYAML's time for each bracket grows with those that are open.
 _MOST_OPEN: Final = 20
+# A number in base 60, such as `1:30`, takes time that grows with the square of its length.
+_LONGEST_NUMBER: Final = 400
+_NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _TEXT: Final = "tag:yaml.org,2002:str"
 _OBJECT: Final = "tag:yaml.org,2002:map"
 
@@ -197,18 +200,26 @@ def _size(node: _Node, sizes: dict[int, int]) -> int:
     """Return how many nodes there are in one; more than `_MOST_NODES`: too many."""
     if id(node) not in sizes:
         sizes[id(node)] = _MOST_NODES + 1  # of what is within itself
-        within: Iterable[_Node] = ()
-        if node.id == "mapping":
-            within = chain.from_iterable(node.value)
-        elif node.id == "sequence":
-            within = node.value
         size = 1
-        for each in within:
+        for each in _within(node):
             size += _size(each, sizes)
             if size > _MOST_NODES:
                 break
         sizes[id(node)] = size
     return sizes[id(node)]
+
+
+def _within(node: _Node) -> Iterable[_Node]:
+    if node.id == "mapping":
+        return chain.from_iterable(node.value)
+    return cast("Iterable[_Node]", node.value) if node.id == "sequence" else ()
+
+
+def _refuse_long_numbers(node: _Node) -> None:
+    if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+        raise ValueError
+    for each in _within(node):
+        _refuse_long_numbers(each)
 
 
 def _fields(loader: _Loader, node: _Node, where: str) -> dict[str, object]:
@@ -225,6 +236,7 @@ def _fields(loader: _Loader, node: _Node, where: str) -> dict[str, object]:
         if key.id != "scalar" or key.tag != _TEXT:
             raise UsageError(f"{where}: {_ITEM}")
         try:
+            _refuse_long_numbers(value)
             fields[key.value] = loader.construct_document(value)
         except (ValueError, OverflowError):
             field = key.value if key.value in _NAMES else number

@@ -8,10 +8,12 @@ from typing import Final
 # may stand before it unseen.
 _UNSEEN: Final = r"(?:(?![\t\r\n])[\s\0-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff])*"
 _FORMULA: Final = _UNSEEN + r"[=+\-@\uff1d\uff0b\uff0d\uff20]"
+# In a cell that begins behind a `;` quotes count, and in ours they are doubled.
+_RUN: Final = rf"(?:{_UNSEEN}['\"])*{_FORMULA}"
 # A spreadsheet of another country splits at semicolons, tabs and line ends, whatever is quoted.
 _BEFORE: Final = r"(?:^|(?<=[;\t\r\n]))"
-_RISKY: Final = re.compile(rf"{_BEFORE}(?='*{_FORMULA})|^(?='*[\t\r\n])")
-_DEFUSED: Final = re.compile(rf"{_BEFORE}'(?='*{_FORMULA})|^'(?='*[\t\r\n])")
+_RISKY: Final = re.compile(rf"{_BEFORE}(?={_RUN})|^(?='*[\t\r\n])")
+_DEFUSED: Final = re.compile(rf"{_BEFORE}'(?={_RUN})|^'(?='*[\t\r\n])")
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _QUOTED: Final = re.compile(r"""[",;\t\r\n]|^['\s]|\s$""")
 

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
+from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.terminal.messages import can_ask, write
 from openrouter_keys.cli.terminal.text import printable
@@ -31,7 +32,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not can_ask():
         raise UsageError(f"would {question}, and there is no terminal to ask at: give --yes")
-    answer = _answered(printable(f"{question[:1].upper()}{question[1:]}? [y/N] "))
+    answer = _answered(printable(scrub(f"{question[:1].upper()}{question[1:]}? [y/N] ")))
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was done")
 

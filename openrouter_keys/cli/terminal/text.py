@@ -16,10 +16,20 @@ Record: TypeAlias = Mapping[str, JSON]
 _OTHERS: Final = re.compile(r"[^\n -~]+")
 
 
+# Python calls these printable, and nothing is seen of them: fillers, marks that select a variant.
+_UNSEEN: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and character not in _UNSEEN
+
+
 def printable(text: str) -> str:
     """Return a text with escapes for line ends and for what controls a terminal or misleads."""
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "replace").decode()
+        each if _is_seen(each) else each.encode("unicode_escape", "replace").decode()
         for each in text
     )
 
@@ -47,7 +57,7 @@ def as_json(value: JSON, indent: int | None = None) -> str:
 
 
 def _in_json(character: str) -> str:
-    if character.isprintable():
+    if _is_seen(character):
         return character
     # DEL is ASCII, and JSON lets it be.
     return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")

@@ -8,6 +8,7 @@ from contextlib import suppress
 import anyio
 from attrs import evolve
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._inputs.retry_config import BackoffStrategy
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
@@ -132,9 +133,10 @@ class Run:
         self._clock.learn(page.http)
         # A reconcile of another account would find nothing, and forget what is in doubt.
         known = await self._journal.default_workspace()
-        found = {key.workspace_id for key in page.data if isinstance(key.workspace_id, str)}
-        if known is not None and found and known not in found:
-            raise AccountChangedError(known, min(found))
+        ids = (key.workspace_id for key in page.data if isinstance(key.workspace_id, str))
+        found = {canonical(id): id for id in ids}
+        if known is not None and found and canonical(known) not in found:
+            raise AccountChangedError(known, min(found.values()))
         self._transport.made.remember(await self._journal.last())
         self._reconciler.begin()
         await self._look(quiet_periods=1)

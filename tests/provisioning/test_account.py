@@ -10,6 +10,7 @@ from openrouter_keys.emulator import Emulator, Fault, Workspace
 from openrouter_keys.journal.schema import State
 from tests.commands import Command
 from tests.journals import spec
+from tests.misbehaving import Record, misbehaving
 from tests.provisions import JumpingTime, client_of, counts, specs, stopped
 from tests.rotations import old_keys, states
 
@@ -44,6 +45,28 @@ async def doubtful(client: AsyncOpenRouter, emulator: Emulator, path: Path) -> N
     await stopped(client.provision([spec("doubt"), spec("stop")], journal=path, concurrency=1))
     emulator.faults.clear()
     assert (await counts(path)).get(State.DOUBT.value) == 1
+
+
+@pytest.mark.parametrize("listed", [str.upper, str.lower, str.title], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("answered", [str.upper, str.lower])
+async def test_ones_own_account_is_known_however_a_workspace_is_written(
+    listed: Callable[[str], str], answered: Callable[[str], str], path: Path
+) -> None:
+    home = "abcdefab-2222-4333-8444-555555555555"
+
+    def written(record: Record, way: Callable[[str], str]) -> Record:
+        return record | {"workspace_id": way(home)}
+
+    async with (
+        misbehaving(
+            shown=lambda record: written(record, answered),
+            page=lambda keys, offset: [written(key, listed) for key in keys[offset:]],
+        ) as service,
+        AsyncOpenRouter("key", server_url=service.url) as client,
+    ):
+        for number in range(2):
+            report = await client.provision(specs(1 + number), journal=path)
+            assert (report.ok, report.settled_before) == (True, number)
 
 
 async def provision(client: AsyncOpenRouter, path: Path) -> object:

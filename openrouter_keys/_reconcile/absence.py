@@ -5,13 +5,16 @@ another account's. The proof is a whole list of the keys' workspace without them
 empty, it must be known otherwise that the management key is their account's.
 """
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from attrs import define, field
+
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.masking import escaped
-from openrouter_keys._reconcile.listing import Lister
+from openrouter_keys._reconcile.listing import Lister, Listing
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.models import Key
@@ -60,6 +63,52 @@ async def not_gone(
     """
     since = _EVER if made_at is None else made_at - _COARSE
     listed = await attempt(Lister(transport, clock, {}).list(workspace_id, since, {}))
+    return _not_gone(listed, workspace_id, hashes, is_own_account=is_own_account)
+
+
+@define
+class Absence:
+    """Lists each workspace once, to show which of any number of keys are gone.
+
+    Args:
+        transport: what to ask.
+        clock: learns the service's time from the answers.
+        wait: seconds before a list is asked for: servers that answer may lag behind.
+    """
+
+    transport: Transport
+    clock: ServiceClock
+    wait: float
+    _order: asyncio.Lock = field(init=False, factory=asyncio.Lock)
+    _listed: dict[str | None, Ok[Listing] | Err] = field(
+        init=False, factory=dict[str | None, Ok[Listing] | Err]
+    )
+
+    async def not_gone(
+        self, workspace_id: str | None, hash: str, known: Mapping[str, str | None]
+    ) -> str | None:
+        """Return why a key that the service does not find may be there; None: it is gone.
+
+        Args:
+            workspace_id: where it was; None: in the default workspace.
+            hash: the key's; it was made before the first list is asked for.
+            known: keys that must be listed, as for `Lister.list`.
+        """
+        async with self._order:
+            if workspace_id not in self._listed:
+                await self.transport.clockwork.sleep(self.wait)
+                listing = Lister(self.transport, self.clock, {}).list(workspace_id, _EVER, known)
+                self._listed[workspace_id] = await attempt(listing)
+        return _not_gone(self._listed[workspace_id], workspace_id, [hash]).get(hash)
+
+
+def _not_gone(
+    listed: Ok[Listing] | Err,
+    workspace_id: str | None,
+    hashes: Collection[str],
+    *,
+    is_own_account: bool = False,
+) -> dict[str, str]:
     if isinstance(listed, Err):
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.error))
     if listed.value.problem is not None:

@@ -309,6 +309,10 @@ class Journal(NeverPickled):
         """Write that the key is not the one that was asked for; it is never made again."""
         await self._change(transitions.REJECT, ref=ref, reason=scrub(reason))
 
+    async def discard(self, ref: str, reason: str) -> None:
+        """Write that the key is proven to be gone: its secret is deleted."""
+        await self._change(transitions.DISCARD, ref=ref, reason=reason)
+
     async def forget_intent(self, ref: str) -> bool:
         """Write that the last create is proven not to have been sent, or not carried out.
 

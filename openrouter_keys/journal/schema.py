@@ -5,11 +5,12 @@ A row is a ref that was planned and at least intended once. Its states::
     intend ─▶ intent ─ keep ─▶ made ─ acknowledge ─▶ settled
               │ ▲  └── fail ─▶ failed ◀─ reject ─ made
         doubt ▼ │ again  (also from failed without a key, and from made without a secret)
-              doubt ─ resolve ─▶ failed
+              doubt ─ resolve ─▶ failed ◀─ discard ─ made
 
 `intent`: a create may have been sent. `made`: the key exists and its secret is here, and the caller
 has not acknowledged it. `settled`: it has. `failed`: the service refused or, where there is a hash,
-made another key than was asked for. `doubt`: a key may have been made; a reconcile has to find out.
+made another key than was asked for; a key that is gone is discarded. `doubt`: a key may have
+been made; a reconcile has to find out.
 An intent whose create is proven not to have been sent or carried out is forgotten: its row goes, or
 goes back to `doubt` where an earlier create of it was written off. `transitions` has them all.
 """

@@ -110,6 +110,13 @@ FORGET: Final = Transition(
 RESOLVE: Final = Transition(
     "resolve", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL", "written_off": "0"}
 )
+# The key of this secret is proven to be gone.
+DISCARD: Final = Transition(
+    "discard",
+    _from(State.MADE, so="secret IS NOT NULL"),
+    State.FAILED,
+    _NOTHING | {"secret": "NULL"} | _REASON,
+)
 CLEAR: Final = Transition("clear", _from(*State), None, {"written_off": "0"})
 
 # --- of a rotation ---

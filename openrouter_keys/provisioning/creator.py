@@ -5,7 +5,9 @@ from datetime import timedelta
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
-from openrouter_keys._reconcile.absence import is_there, not_gone
+from openrouter_keys._protocol.answers import is_api_404
+from openrouter_keys._reconcile.absence import Absence, is_there, not_gone
+from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._reconcile.matching import hash_in
 from openrouter_keys._reconcile.reconcile import removed
 from openrouter_keys._transport.deletion import Removal
@@ -25,6 +27,7 @@ from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysResponse, Key
 from openrouter_keys.operations import create
+from openrouter_keys.provisioning.circuit_breaker import OUTAGE
 from openrouter_keys.provisioning.context import Context
 from openrouter_keys.provisioning.delivery import Delivered, Delivery
 from openrouter_keys.provisioning.queue import Job
@@ -56,6 +59,9 @@ class Creator:
         self._counters = context.counters
         self._delivery = delivery
         self._reconciler = reconciler
+        self._absence = Absence(context.transport, context.clock, context.settings.quiet_period)
+        # How many looks in a row had no answer.
+        self._unanswered = 0
 
     async def make(self, job: Job) -> Job | None:
         """Do what is left to do for a spec.
@@ -107,8 +113,7 @@ class Creator:
             return _UNSTORED
         if removal is Removal.DELETED:
             return None
-        data = None if entry.record is None else _read(entry.record)
-        home = entry.workspace_id if data is None else data.workspace_id or entry.workspace_id
+        data, home = _record_of(entry)
         left = await not_gone(
             self._transport,
             self._clock,
@@ -122,10 +127,36 @@ class Creator:
     async def _resume(self, job: Job, entry: Entry, secret: str, hash: str) -> Job | None:
         made = UndeliveredKey(ref=entry.ref, key=secret, hash=hash)
         del secret  # crash reporters send local variables home
-        data = None if entry.record is None else _read(entry.record)
+        data, home = _record_of(entry)
+        if await self._is_missing(entry, hash):
+            known = await self._journal.known(entry.workspace_id, entry.first_attempt_at)
+            with self._stop.interrupts():
+                why = await self._absence.not_gone(home, hash, known)
+            if why is None:
+                await self._journal.discard(entry.ref, _GONE)
+                return await self._create(job)
+            self._counters.failures.add(_problem(entry, f"{_MISSING} ({why})"))
+            return None
         delivered = await self._delivery.deliver(job.spec, made, data)
         self._counters.resumed += delivered is Delivered.TAKEN
         return job if delivered is Delivered.WAITS else None
+
+    async def _is_missing(self, entry: Entry, hash: str) -> bool:
+        """Whether the service does not find a key that an earlier run made.
+
+        No answer counts as no: the caller must get each secret that may be of use.
+        """
+        if not entry.proven or self._unanswered >= OUTAGE:
+            return False
+        with self._stop.interrupts():
+            await self._limiter.enter()
+        try:
+            look = await attempt(Lister(self._transport, self._clock, {}).look(hash))
+        finally:
+            self._limiter.leave()
+        missing = isinstance(look, Err) and is_api_404(look.error)
+        self._unanswered = 0 if missing or isinstance(look, Ok) else self._unanswered + 1
+        return missing
 
     # --- a create ---
 
@@ -218,6 +249,12 @@ class Creator:
         return State.DOUBT if in_doubt else None
 
 
+def _record_of(entry: Entry) -> tuple[Key | None, str | None]:
+    """Return a key's record and its workspace, as far as the journal has them."""
+    data = None if entry.record is None else _read(entry.record)
+    return data, (None if data is None else data.workspace_id) or entry.workspace_id
+
+
 def _read(record: str) -> Key | None:
     try:
         return decode(record.encode(), Key)
@@ -229,6 +266,8 @@ _SEALED = (
     "an earlier run made the key and did not hand it over, and its secret is sealed in the "
     "journal: export it with the identity"
 )
+_GONE = "an earlier run made the key and did not hand it over, and the key is gone"
+_MISSING = "an earlier run made the key and did not hand it over, and it may be gone"
 _UNSTORED = (
     "an earlier run made the key and did not hand it over, its secret was not stored, and it could "
     "not be deleted to be made anew"

@@ -1,5 +1,6 @@
 """What proves that a key is gone: no 404, but a whole list of its workspace that shows others."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +16,8 @@ from openrouter_keys import (
     RotationReport,
 )
 from tests.journals import spec
-from tests.misbehaving import Answer, Asked, Misbehaving, misbehaving, refused
-from tests.provisions import JumpingTime
+from tests.misbehaving import Answer, Asked, Misbehaving, hash_of, misbehaving, refused
+from tests.provisions import JumpingTime, specs
 from tests.rotations import states
 
 MISSING = refused(404, "API key not found")
@@ -208,6 +209,97 @@ async def test_what_was_deleted_by_hand_is_over_once_the_list_shows_others(
     assert (report.waiting, report.failed) == (0, 2)
     assert (await client.rotate((), **given)).ok
     assert [record["name"] for record in service.keys] == ["another"]
+
+
+# --- what an earlier run made, with its secret, and did not hand over ---
+
+
+async def made_and_not_taken(client: AsyncOpenRouter, count: int, **given: Any) -> None:
+    async def refuse(_: ProvisionResult) -> None:
+        await asyncio.sleep(0.2)  # all are made meanwhile
+        raise ConnectionError("away")
+
+    with pytest.raises(ProvisioningStoppedError):
+        await client.provision(specs(count), on_result=refuse, concurrency=count, **given)
+
+
+@pytest.mark.parametrize("gone", [{0}, {2}, {0, 1, 2}, set[int]()], ids=str)
+async def test_no_secret_of_a_key_that_is_gone_is_handed_over(
+    gone: set[int], service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    given: dict[str, Any] = {"journal": path, "quiet_period": 2}
+    service.add("another")
+    await made_and_not_taken(client, 3, **given)
+    names = {f"customer-{number}" for number in gone}
+    service.keys = [record for record in service.keys if record["name"] not in names]
+    taken: list[ProvisionResult] = []
+    before = len(service.asked)
+    report = await client.provision(specs(3), on_result=taken.append, **given)
+    assert (report.ok, report.created, report.resumed) == (True, len(gone), 3 - len(gone))
+    assert {hash_of(one.key) for one in taken} | {service.keys[0]["hash"]} == service.hashes
+    assert len(service.keys) == 4
+    # One workspace is listed once for all, by two looks of two pages, besides the first request.
+    assert sum(map(is_list, service.asked[before:])) == (5 if gone else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lists", LISTS)
+async def test_a_secret_whose_key_may_be_gone_stays_until_that_is_known(
+    lists: str, service: Misbehaving, client: AsyncOpenRouter, path: Path
+) -> None:
+    taken: list[ProvisionResult] = []
+    given: dict[str, Any] = {"journal": path, "quiet_period": 2}
+    service.add("another")
+    await made_and_not_taken(client, 2, **given)
+    made = {*service.hashes}
+    service.answer = missing_and(LISTS[lists])(service)
+    try:
+        report = await client.provision(specs(2), on_result=taken.append, **given)
+    except ProvisioningStoppedError:
+        pass  # the account was found to be another
+    else:
+        assert (report.ok, report.failed, report.pending) == (False, 2, 2)
+    assert taken == []
+
+    service.answer = lambda _: None
+    report = await client.provision(specs(2), on_result=taken.append, **given)
+    assert (report.ok, report.resumed, service.hashes) == (True, 2, made)
+
+
+def unreadable(_: Asked) -> Answer:
+    return Answer(200, {"data": {"hash": 1}})
+
+
+def cached(_: Asked) -> Answer:
+    return Answer(200, b"{}", {"Age": "9"})
+
+
+NO_LOOKS: dict[str, Callable[[Asked], Answer | None]] = {
+    "a 503": lambda _: Answer(503, b"", closes=True),
+    "a 500": lambda _: refused(500),
+    "a 403": lambda _: refused(403),
+    "a 404 of a proxy": lambda _: Answer(404, b"<html>not here</html>"),
+    "an odd record": unreadable,
+    "a cache's": cached,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", NO_LOOKS.values(), ids=NO_LOOKS)
+async def test_where_no_key_can_be_looked_at_the_secrets_are_handed_over(
+    look: Callable[[Asked], Answer | None],
+    service: Misbehaving,
+    client: AsyncOpenRouter,
+    path: Path,
+) -> None:
+    given: dict[str, Any] = {"journal": path, "quiet_period": 2}
+    count = 40
+    await made_and_not_taken(client, count, **given)
+    service.answer = lambda asked: None if is_list(asked) else look(asked)
+    taken: list[ProvisionResult] = []
+    report = await client.provision(specs(count), on_result=taken.append, **given)
+    assert (report.ok, report.resumed) == (True, count)
+    assert {hash_of(one.key) for one in taken} == service.hashes
 
 
 # --- the only key of its workspace ---

@@ -17,6 +17,7 @@ STEPS: dict[str, Step] = {
     "doubt": lambda journal: journal.doubt("r", "lost", told_hash="ab"),
     "fail": lambda journal: journal.fail("r", "refused"),
     "reject": lambda journal: journal.reject("r", "not as asked for"),
+    "discard": lambda journal: journal.discard("r", "gone"),
     "again": lambda journal: journal.again("r", LATER),
     "forget": lambda journal: journal.forget_intent("r"),
     "resolve": lambda journal: journal.resolve("r", "nothing is left"),
@@ -72,6 +73,7 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
         {
             "acknowledge": "settled 0 hash",
             "reject": "failed 0 hash",
+            "discard": "failed 0",
             "resolve": "made 0 hash",
             "clear": "made 0 hash",
         },

@@ -47,7 +47,9 @@ async def doubtful(client: AsyncOpenRouter, emulator: Emulator, path: Path) -> N
     assert (await counts(path)).get(State.DOUBT.value) == 1
 
 
-@pytest.mark.parametrize("listed", [str.upper, str.lower, str.title], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "listed", [str.upper, str.lower, str.title], ids=["upper", "lower", "title"]
+)
 @pytest.mark.parametrize("answered", [str.upper, str.lower])
 async def test_ones_own_account_is_known_however_a_workspace_is_written(
     listed: Callable[[str], str], answered: Callable[[str], str], path: Path
@@ -57,11 +59,14 @@ async def test_ones_own_account_is_known_however_a_workspace_is_written(
     def written(record: Record, way: Callable[[str], str]) -> Record:
         return record | {"workspace_id": way(home)}
 
+    def shown(record: Record) -> Record:
+        return written(record, answered)
+
+    def page(keys: list[Record], offset: int) -> list[Record]:
+        return [written(key, listed) for key in keys[offset:]]
+
     async with (
-        misbehaving(
-            shown=lambda record: written(record, answered),
-            page=lambda keys, offset: [written(key, listed) for key in keys[offset:]],
-        ) as service,
+        misbehaving(shown=shown, page=page) as service,
         AsyncOpenRouter("key", server_url=service.url) as client,
     ):
         for number in range(2):

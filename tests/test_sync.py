@@ -3,7 +3,7 @@
 import inspect
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
@@ -17,7 +17,7 @@ from openrouter_keys import (
     OpenRouter,
     errors,
 )
-from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.emulator import Account, Emulator, Fault
 from tests.processes import Process, environment
 from tests.tables import in_one_test
 
@@ -169,3 +169,32 @@ def test_a_create_that_ctrl_c_interrupts_leaves_no_key(handled: bool) -> None:
 
     assert [request.operation for request in emulator.requests] == ["create", "delete"]
     assert emulator.account.keys == {}
+
+
+@pytest.mark.parametrize("hidden", [(), ("name",), ("hash",), ("hash", "created_at")])
+def test_a_created_key_that_ctrl_c_keeps_from_its_caller_is_deleted(
+    hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Future[Any]):
+        """An outcome that is there when Ctrl-C comes."""
+
+        heard = False
+
+        def result(self, timeout: float | None = None) -> Any:
+            self.exception(timeout)
+            if not self.heard:
+                self.heard = True
+                raise KeyboardInterrupt
+            return super().result(timeout)
+
+    account = Account(hidden_fields={*hidden})  # without some, the answer cannot be read
+    with Emulator(account) as emulator:
+        with OpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+            client.api_keys.list()
+            with monkeypatch.context() as patched:
+                patched.setattr("openrouter_keys._blocking.loop_thread.Future", Interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    client.api_keys.create(name="new")
+
+        assert [request.operation for request in emulator.requests] == ["list", "create", "delete"]
+        assert emulator.account.keys == {}

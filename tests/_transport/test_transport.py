@@ -1,6 +1,7 @@
 """What a request meets on its way: guards, turns, cancellation, the user's own session."""
 
 import asyncio
+import copy
 import os
 import re
 import socket
@@ -300,8 +301,9 @@ async def test_a_session_that_we_had_made_is_closed_by_us(emulator: Emulator) ->
     assert made[0].closed
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["the same request", "a copy of it"])
 async def test_a_middleware_that_repeats_cannot_make_a_create_look_unsent(
-    emulator: Emulator, fake_time: FakeTime
+    anew: bool, emulator: Emulator, fake_time: FakeTime
 ) -> None:
     async def repeating(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -310,6 +312,9 @@ async def test_a_middleware_that_repeats_cannot_make_a_create_look_unsent(
             return await handler(request)
         except aiohttp.ClientError:
             await emulator._stop()
+            if anew:
+                request = copy.copy(request)
+                request.response = None
             return await handler(request)
 
     emulator.faults.append(Fault("create", "closed", phase="after"))

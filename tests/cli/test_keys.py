@@ -265,6 +265,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(command: Comma
         ran = command(*words)
         assert ran.code == 2
         assert secret not in ran.out + ran.err
+        assert words[0] == "find" or "replace the leaked key" in ran.err
 
 
 SECRET = "sk-or-v1-" + "5e" * 32

@@ -155,6 +155,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def breaks(session: nox.Session) -> None:
+    """Does a test notice each promise that is broken on purpose? `-- --only WORD` breaks less."""
+    install(session, "test")
+    session.run("python", "-m", "tests.breaks", *session.posargs)
+
+
+@nox.session
 def compat(session: nox.Session) -> None:
     """Do other people's programs find the emulator as its service is documented?"""
     install(session, "test", "compat")

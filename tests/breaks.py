@@ -1,0 +1,946 @@
+"""Deliberate breaks of the package, each with the test that must notice it.
+
+`python -m tests.breaks [--only WORD]` makes one break after another in a copy of the package, and
+runs its test there. A break that no test notices is a promise that nothing keeps.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parents[1]
+_PYTEST: Final = (
+    *(sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider"),
+    *("--hypothesis-profile=few", "-m", ""),
+)
+
+
+class Break(NamedTuple):
+    """One break.
+
+    Attributes:
+        file: what is broken, below `openrouter_keys/`.
+        text: what is there exactly once, and is replaced.
+        replacement: what replaces it.
+        test: what must fail then, below `tests/`.
+    """
+
+    file: str
+    text: str
+    replacement: str
+    test: str
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the text is not there exactly once, or its test is gone."""
+        file, _, name = self.test.partition("::")
+        places = (ROOT / "openrouter_keys" / self.file, ROOT / "tests" / file)
+        if not all(place.is_file() for place in places):
+            return True
+        code, tests = (place.read_text(encoding="utf-8") for place in places)
+        return code.count(self.text) != 1 or f"def {name}(" not in tests
+
+
+def run(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run tests in a copy, which Python imports in place of the installed package."""
+    paths = [f"tests/{test}" for test in dict.fromkeys(tests)]
+    ours = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
+    return subprocess.run(
+        [*_PYTEST, *paths], cwd=folder, env=os.environ | ours, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def verdict(each: Break, whole: Path) -> str:
+    """Return what a break leads to: red, as it must be, or in capitals what is wrong."""
+    if each.is_stale:
+        return "STALE"
+    with tempfile.TemporaryDirectory() as folder:
+        # With the bytecode of all that stays as it is: to compile takes longer than most tests.
+        copy = shutil.copytree(whole, Path(folder) / "copy")
+        file = copy / "openrouter_keys" / each.file
+        code = file.read_text(encoding="utf-8")
+        file.write_text(code.replace(each.text, each.replacement), encoding="utf-8")
+        done = run(copy, [each.test])
+    # A test that cannot even be collected proves nothing.
+    return {0: "GREEN", 1: "red"}.get(done.returncode, f"ERROR {done.returncode}")
+
+
+def main() -> int:
+    """Make the breaks, print a line for each, and return 1 if one is not noticed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.breaks", description=main.__doc__)
+    parser.add_argument("--only", metavar="WORD", default="", help="those that have this word")
+    word = parser.parse_args().only
+    chosen = [each for each in BREAKS if any(word in part for part in each)]
+    tests = [each.test for each in chosen if not each.is_stale]
+    if not tests:
+        parser.error(f"there is nothing to run for {word!r}")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        whole = Path(folder)
+        for name in ("openrouter_keys", "tests"):
+            shutil.copytree(ROOT / name, whole / name)
+        shutil.copy2(ROOT / "pyproject.toml", whole)
+        sound = run(whole, tests)
+        if sound.returncode:
+            sys.stdout.write(f"{sound.stdout}{sound.stderr}\nThe tests fail without a break.\n")
+            return 1
+        verdicts = [pool.submit(verdict, each, whole) for each in chosen]
+        for each, found in zip(chosen, verdicts, strict=True):
+            sys.stdout.write(f"{found.result():8}{each.file}: {each.test}\n")
+            sys.stdout.flush()
+    return int(any(found.result() != "red" for found in verdicts))
+
+
+BREAKS: Final[Sequence[Break]] = (
+    Break(
+        "_base/masking.py",
+        'return f"{head}...{secret[-_TAIL:]}"',
+        "return secret",
+        "_base/test_masking.py::test_no_secret_shows_whole",
+    ),
+    Break(
+        "_base/masking.py",
+        "return _STEERING.sub(lambda found: repr(found.group())[1:-1], text)",
+        "return text",
+        "promises/test_hostile_texts.py::test_what_a_service_says_is_shown_escaped",
+    ),
+    Break(
+        "_base/tracebacks.py",
+        "one.__traceback__ = _stripped(one.__traceback__, of_user=of_user)",
+        "pass",
+        "_base/test_tracebacks.py::test_whoever_leaves_a_call_takes_no_secret_along",
+    ),
+    Break(
+        "_base/made_keys.py",
+        "return (self._server_url, hash) in _MEMORY",
+        "return False",
+        "_base/test_made_keys.py::test_a_key_that_was_just_made_is_never_deleted",
+    ),
+    Break(
+        "_base/made_keys.py",
+        "return self.hash == self.secret_hash",
+        "return True",
+        "_base/test_made_keys.py::test_a_cancelled_create_deletes_no_key_that_its_answer_merely_claims",
+    ),
+    Break(
+        "_base/pickling.py",
+        "raise TypeError(message)",
+        "return (object, ())",
+        "promises/test_pickling.py::test_nothing_that_holds_the_key_is_pickled",
+    ),
+    Break(
+        "_base/pickling.py",
+        "vars(error).update(facts)",
+        "pass",
+        "promises/test_pickling.py::test_an_error_keeps_its_facts_on_its_way",
+    ),
+    Break(
+        "_base/clock_skew.py",
+        "if not stamps:",
+        "if True:",
+        "_reconcile/test_clocks.py::test_stamps_show_how_far_a_key_may_be_off",
+    ),
+    Break(
+        "_base/scrubbing.py",
+        "found = [each for each in secrets if len(each) >= LEAST and each in shown]",
+        "found = []",
+        "promises/test_repeated_secrets.py::test_no_answer_shows_the_management_key",
+    ),
+    Break(
+        "_inputs/checks.py",
+        'refuse(argument, "must hold no credentials: give the key as api_key")',
+        "pass",
+        "_inputs/test_checks.py::test_credentials_in_a_base_url_are_refused_and_not_shown",
+    ),
+    Break(
+        "_inputs/checks.py",
+        "if not isinstance(value, str) or _CONTROL.search(value):",
+        "if not isinstance(value, str):",
+        "_inputs/test_checks.py::test_a_header_that_could_not_be_sent_or_smuggles_another_is_refused",
+    ),
+    Break(
+        "_inputs/options.py",
+        "if name.lower() in _NOT_YOURS:",
+        "if name in _NOT_YOURS:",
+        "_inputs/test_options.py::test_a_header_that_is_made_here_is_refused_without_showing_its_value",
+    ),
+    Break(
+        "_inputs/retry_config.py",
+        "return longest * chance / 1000",
+        "return longest / 1000",
+        "_protocol/test_retries.py::test_the_wait_is_drawn_between_nothing_and_a_growing_most",
+    ),
+    Break(
+        "_inputs/proxies.py",
+        'if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):',
+        "if False:",
+        "_inputs/test_proxies.py::test_a_request_goes_past_the_proxy",
+    ),
+    Break(
+        "converter.py",
+        'raise ValueError("a number beyond all bounds")',
+        "pass",
+        "test_converter.py::test_a_number_beyond_all_bounds_is_no_json",
+    ),
+    Break(
+        "converter.py",
+        "extra = {name: item for name, item in value.items() if name not in self._names}",
+        "extra = {}",
+        "test_converter.py::test_unknown_fields_are_kept_at_every_level",
+    ),
+    Break(
+        "models.py",
+        "key: str = field(repr=mask)",
+        "key: str",
+        "test_models.py::test_a_secret_is_masked_wherever_a_record_shows",
+    ),
+    Break(
+        "models.py",
+        "raise TypeError(message)",
+        "return (object, ())",
+        "test_models.py::test_a_secret_is_never_pickled",
+    ),
+    Break(
+        "errors.py",
+        'f"{message}; the created key {mask(key)} is in `error.key`"',
+        'f"{message}; the created key {key} is in `error.key`"',
+        "test_errors.py::test_an_unreadable_key_holds_its_secret_and_shows_only_its_mask",
+    ),
+    Break(
+        "operations.py",
+        "effect=Effect.CREATE,",
+        "effect=Effect.UPDATE,",
+        "promises/test_matrix.py::test_a_create_makes_one_key_at_most",
+    ),
+    Break(
+        "operations.py",
+        "if canonical(found) != canonical(hash):",
+        "if False:",
+        "promises/test_another_key.py::test_another_keys_record_is_an_error_that_says_so",
+    ),
+    Break(
+        "operations.py",
+        "raise type(error)(",
+        "return DeleteKeysResponse(deleted=True, http=answer.http)\n        raise type(error)(",
+        "test_operations.py::test_a_delete_succeeds_by_nothing_less",
+    ),
+    Break(
+        "operations.py",
+        'asked["external"] = {"user": request.external.user}',
+        "pass",
+        "promises/test_secrets.py::test_no_error_and_no_log_shows_a_secret",
+    ),
+    Break(
+        "api_keys.py",
+        'if on_unknown == "raise":',
+        "if True:",
+        "_reconcile/test_single.py::test_a_lost_create_is_settled_and_made_anew",
+    ),
+    Break(
+        "client.py",
+        "warn_unencrypted(base_url)",
+        "pass",
+        "test_client.py::test_a_key_that_goes_out_unencrypted_is_warned_of_once",
+    ),
+    Break(
+        "sync.py",
+        "create = blocking(AsyncAPIKeys.create, dropped=take_back)",
+        "create = blocking(AsyncAPIKeys.create)",
+        "test_sync.py::test_a_created_key_that_ctrl_c_keeps_from_its_caller_is_deleted",
+    ),
+    Break(
+        "_protocol/retries.py",
+        "Outcome.NO_ANSWER: (3, 1, 2, 3),",
+        "Outcome.NO_ANSWER: (3, 2, 2, 3),",
+        "promises/test_matrix.py::test_a_create_makes_one_key_at_most",
+    ),
+    Break(
+        "_protocol/retries.py",
+        "return wait if wait <= RETRY_AFTER_CAP and",
+        "return wait if",
+        "_protocol/test_retries.py::test_a_wait_beyond_the_cap_is_raised",
+    ),
+    Break(
+        "_protocol/retries.py",
+        "cost = 5",
+        "cost = 1",
+        "_protocol/test_retries.py::test_a_full_quota_pays_for_a_hundred_retries",
+    ),
+    Break(
+        "_protocol/quota.py",
+        "if name is None:",
+        "if True:",
+        "promises/test_quota.py::test_a_change_beyond_the_quota_is_sent_once",
+    ),
+    Break(
+        "_protocol/quota.py",
+        "if now >= self._asks_again:",
+        "if False:",
+        "promises/test_quota.py::test_a_quota_that_was_raised_is_noticed_within_a_minute",
+    ),
+    Break(
+        "_protocol/paging.py",
+        "if self._barren > MOST_BARREN:",
+        "if False:",
+        "_protocol/test_paging.py::test_a_walk_says_where_a_service_does_not_let_it_be_completed",
+    ),
+    Break(
+        "_protocol/paging.py",
+        "return self.offset == 0 or len(fresh) < len(hashes) or self._overlap == 0",
+        "return True",
+        "_protocol/test_paging.py::test_a_key_that_stays_comes_exactly_once_whatever_others_make_and_delete",
+    ),
+    Break(
+        "_protocol/salvage.py",
+        "or _REDACTED.search(value) is not None",
+        "",
+        "_protocol/test_salvage.py::test_a_made_up_secret_is_taken_or_the_error_says_how_one_must_look",
+    ),
+    Break(
+        "_protocol/salvage.py",
+        "return hashed or",
+        "return",
+        "_protocol/test_salvage.py::test_a_redacted_text_is_no_secret",
+    ),
+    Break(
+        "_protocol/answers.py",
+        "return type(code) is int and code == 404 and isinstance(message, str)",
+        "return True",
+        "_protocol/test_answers.py::test_only_the_apis_own_404_says_that_there_is_no_such_key",
+    ),
+    Break(
+        "_protocol/answers.py",
+        "text = scrub(text, *secrets)",
+        "pass",
+        "_protocol/test_answers.py::test_a_refusal_never_shows_a_secret",
+    ),
+    Break(
+        "_protocol/drift.py",
+        "_CHANGED = timedelta(seconds=120)",
+        "_CHANGED = timedelta(days=999)",
+        "_protocol/test_drift.py::test_a_key_is_not_as_it_was_asked_for",
+    ),
+    Break(
+        "_transport/wire.py",
+        "allow_redirects=False,",
+        "allow_redirects=True,",
+        "_transport/test_transport.py::test_redirects_are_not_followed",
+    ),
+    Break(
+        "_transport/wire.py",
+        "not self._left and request.response is None",
+        "request.response is None",
+        "_transport/test_transport.py::test_a_middleware_that_repeats_cannot_make_a_create_look_unsent",
+    ),
+    Break(
+        "_transport/wire.py",
+        "most = left = bodies.MOST_OF_ERROR",
+        "pass",
+        "_transport/test_bodies.py::test_an_error_keeps_little_of_a_body",
+    ),
+    Break(
+        "_transport/attempts.py",
+        "call.rejections += what is Outcome.RATE_LIMITED",
+        "pass",
+        "_transport/test_transport.py::test_429s_use_up_no_other_attempts",
+    ),
+    Break(
+        "_transport/attempts.py",
+        "self._pause(error.retry_after)",
+        "pass",
+        "promises/test_matrix.py::test_retry_after_pauses_every_call_of_the_client",
+    ),
+    Break(
+        "_transport/deletion.py",
+        "await _look_again(perform, hash, missing)",
+        "pass",
+        "_transport/test_deletion.py::test_a_404_that_a_second_look_does_not_confirm_is_none",
+    ),
+    Break(
+        "_transport/bodies.py",
+        "for name in reversed(named):",
+        "for name in named[:1]:",
+        "_transport/test_bodies.py::test_a_packed_answer_is_read_as_others_read_it",
+    ),
+    Break(
+        "_transport/transport.py",
+        "call.abandoned = True",
+        "pass",
+        "_transport/test_transport.py::test_a_cancelled_create_that_fails_is_not_repeated",
+    ),
+    Break(
+        "_transport/transport.py",
+        "    copied = made\n",
+        "    pass\n",
+        "promises/test_copied_answers.py::test_a_copy_leaves_the_outcome_of_its_create_unknown",
+    ),
+    Break(
+        "_transport/deadlines.py",
+        "and self._task.uncancel() <= self._cancelling",
+        "",
+        "_transport/test_deadlines.py::test_somebody_elses_cancellation_goes_on",
+    ),
+    Break(
+        "_reconcile/matching.py",
+        "covers[place].has(key.created_at) and _agrees(request, key)",
+        "covers[place].has(key.created_at)",
+        "_reconcile/test_reconcile.py::test_a_key_that_is_not_provably_ours_is_told_and_never_deleted",
+    ),
+    Break(
+        "_reconcile/matching.py",
+        "_moved(self.until, skew.high)",
+        "_moved(self.until, timedelta(days=1))",
+        "_reconcile/test_clocks.py::test_a_key_made_by_hand_after_a_create_ended_is_never_deleted",
+    ),
+    Break(
+        "_reconcile/listing.py",
+        'return "one look alone proves nothing"',
+        "return None",
+        "_reconcile/test_listing.py::test_a_single_create_is_settled_by_looks_that_agree",
+    ),
+    Break(
+        "_reconcile/listing.py",
+        "if walk.passed and listed:",
+        "if True:",
+        "_reconcile/test_listing.py::test_a_single_create_is_settled_by_looks_that_agree",
+    ),
+    Break(
+        "_reconcile/listing.py",
+        "if is_cached(page.http.headers):",
+        "if False:",
+        "_reconcile/test_caches.py::test_nothing_is_concluded_from_a_list_that_a_cache_answered",
+    ),
+    Break(
+        "_reconcile/single.py",
+        "wait = self.quiet_period - max(min(self._passed(ended)), 0)",
+        "wait = 0.0",
+        "_reconcile/test_single.py::test_nothing_is_looked_for_before_the_quiet_period_is_over",
+    ),
+    Break(
+        "_reconcile/reconcile.py",
+        "[key for key in keys if not await _is_known(transport, key, knows)]",
+        "[*keys]",
+        "_reconcile/test_reconcile.py::test_a_key_that_is_known_is_not_even_told",
+    ),
+    Break(
+        "_reconcile/reconcile.py",
+        "all_known = await transport.made.all_settled()",
+        "all_known = True",
+        "_base/test_made_keys.py::test_a_create_that_ends_while_the_list_is_read_is_waited_for",
+    ),
+    Break(
+        "_reconcile/absence.py",
+        "return {hash: _LISTED for hash in hashes if canonical(hash) in keys}",
+        "return {}",
+        "_reconcile/test_absence.py::test_no_old_key_counts_as_retired_while_it_may_be_there",
+    ),
+    Break(
+        "_blocking/loop_thread.py",
+        "self._drop(result)",
+        "pass",
+        "_blocking/test_facade.py::test_a_result_that_comes_after_ctrl_c_is_undone_before_closing",
+    ),
+    Break(
+        "_blocking/loop_thread.py",
+        "while self._tasks:",
+        "while False:",
+        "_blocking/test_facade.py::test_a_result_that_comes_after_ctrl_c_is_undone_before_closing",
+    ),
+    Break(
+        "_blocking/facade.py",
+        "given.arguments[name] = caller.here(given.arguments[name])",
+        "pass",
+        "_blocking/test_caller_thread.py::test_callbacks_and_iterables_run_in_the_callers_thread",
+    ),
+    Break(
+        "journal/copies.py",
+        "if commits < noted[1]:",
+        "if False:",
+        "journal/test_copies.py::test_an_outdated_copy_is_refused_however_often_and_nothing_is_sent",
+    ),
+    Break(
+        "journal/copies.py",
+        "elif not closed and",
+        "elif False and",
+        "journal/test_copies.py::test_an_outdated_copy_is_refused_however_often_and_nothing_is_sent",
+    ),
+    Break(
+        "journal/sqlite.py",
+        'connection.execute("PRAGMA synchronous = FULL")',
+        'connection.execute("PRAGMA synchronous = OFF")',
+        "journal/test_journal.py::test_a_commit_is_on_the_disk_when_it_is_told",
+    ),
+    Break(
+        "journal/sqlite.py",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "PRAGMA wal_checkpoint(PASSIVE)",
+        "journal/test_purge.py::test_another_programs_look_keeps_it_from_being_purged_and_is_told",
+    ),
+    Break(
+        "journal/files.py",
+        "os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600",
+        "os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o644",
+        "journal/test_files.py::test_all_its_files_are_private_whatever_the_umask",
+    ),
+    Break(
+        "journal/files.py",
+        "if stat.S_IMODE(found.st_mode) & 0o077:",
+        "if False:",
+        "journal/test_files.py::test_a_file_that_others_could_read_is_refused",
+    ),
+    Break(
+        "journal/files.py",
+        "raise JournalInUseError(path, _holder(lock)) from None",
+        "pass",
+        "journal/test_files.py::test_a_second_writer_in_this_process_is_told_so",
+    ),
+    Break(
+        "journal/folders.py",
+        "elif found.st_mode & stat.S_ISVTX or not _others_may_write(found):",
+        "elif True:",
+        "journal/test_places.py::test_a_folder_in_which_others_could_replace_it_is_refused",
+    ),
+    Break(
+        "journal/writer.py",
+        "_commit(store, [job])",
+        "job.error = _translated(error)",
+        "journal/test_crashes.py::test_a_secret_is_kept_though_the_others_of_its_group_have_no_room",
+    ),
+    Break(
+        "journal/transitions.py",
+        '"written_off": "written_off + 1"',
+        '"written_off": "written_off"',
+        "journal/test_journal.py::test_a_doubt_that_is_written_off_is_remembered_until_it_is_cleared",
+    ),
+    Break(
+        "journal/specs.py",
+        'plain["external"] = {"user": external.user, "api_key_sha256": hashed}',
+        "pass",
+        "journal/test_specs.py::test_the_plan_holds_a_hash_in_place_of_the_partners_key",
+    ),
+    Break(
+        "journal/encryption.py",
+        "return lambda secret: pyrage.encrypt(secret, recipients)",
+        "return lambda secret: secret",
+        "journal/test_encryption.py::test_a_journal_keeps_secrets_that_only_the_identity_opens",
+    ),
+    Break(
+        "journal/journal.py",
+        "if not self._store_secrets:",
+        "if False:",
+        "journal/test_journal.py::test_secrets_that_are_not_to_be_stored_are_never_written",
+    ),
+    Break(
+        "provisioning/creator.py",
+        "elif (known := await self._journal.intend(spec, at)) is not None:",
+        "elif known := None:",
+        "provisioning/test_full_disk.py::test_nothing_is_sent_without_a_durable_intent_and_no_secret_is_lost",
+    ),
+    Break(
+        "provisioning/delivery.py",
+        "await self._journal.acknowledge(spec.ref)",
+        "pass",
+        "provisioning/test_resume.py::test_what_is_settled_is_neither_created_again_nor_asked_about",
+    ),
+    Break(
+        "provisioning/delivery.py",
+        "if data is None or wrong:",
+        "if data is None:",
+        "provisioning/test_mismatches.py::test_a_key_that_is_not_as_asked_for_is_disabled_told_and_not_handed_over",
+    ),
+    Break(
+        "provisioning/circuit_breaker.py",
+        "return self._unanswered >= OUTAGE or self._is_too_long",
+        "return False",
+        "provisioning/test_parts.py::test_the_breaker_opens_after_so_many_failures_in_a_row",
+    ),
+    Break(
+        "provisioning/rate_limiter.py",
+        "self._opens = max(self._opens, now + retry_after * (1 + self._random() / 20))",
+        "pass",
+        "provisioning/test_rate_limiter.py::test_retry_after_is_a_pause_for_everyone_also_for_those_who_wait_already",
+    ),
+    Break(
+        "provisioning/rate_limiter.py",
+        "while self.in_flight >= self.concurrency:",
+        "while False:",
+        "provisioning/test_rate_limiter.py::test_no_more_turns_at_once_than_the_concurrency",
+    ),
+    Break(
+        "provisioning/rate.py",
+        "self.now = min(self._grown(passed), self._ceiling)",
+        "self.now = self._grown(passed)",
+        "provisioning/test_rate_limiter.py::test_no_history_takes_the_rate_past_its_ceiling_or_below_its_floor",
+    ),
+    Break(
+        "provisioning/reconciler.py",
+        "quiet = 2 * self._quiet",
+        "quiet = self._quiet",
+        "provisioning/test_reconciler.py::test_a_create_is_forgotten_two_quiet_periods_after_it_was_given_up",
+    ),
+    Break(
+        "provisioning/run.py",
+        "raise AccountChangedError(",
+        "_ = (",
+        "provisioning/test_account.py::test_another_accounts_key_sends_no_create_and_forgets_no_doubt",
+    ),
+    Break(
+        "provisioning/run.py",
+        "if most is not None and self._counters.refused > most:",
+        "if False:",
+        "provisioning/test_stops.py::test_more_refusals_than_the_caller_bears_stop_the_run",
+    ),
+    Break(
+        "provisioning/spec_source.py",
+        "if self._taken > self._most:",
+        "if False:",
+        "provisioning/test_allowance.py::test_the_spec_that_goes_beyond_is_told",
+    ),
+    Break(
+        "provisioning/verdicts.py",
+        "if error.maybe_applied:",
+        "if False:",
+        "provisioning/test_parts.py::test_each_error_of_a_create_has_one_verdict",
+    ),
+    Break(
+        "rotation/retirement.py",
+        "await self._lower(twin, lowered(entry, old, twin))",
+        "pass",
+        "rotation/test_budget.py::test_what_the_old_key_spends_during_the_grace_is_taken_off_the_twins_limit",
+    ),
+    Break(
+        "rotation/retirement.py",
+        "old = await self._change(entry.hash, UpdateKeysRequest(disabled=True))",
+        "old = (await self._perform(get(entry.hash))).data",
+        "rotation/test_rotation.py::test_an_old_key_is_disabled_before_it_is_deleted",
+    ),
+    Break(
+        "rotation/retirement.py",
+        "if made is None or not made.proven:",
+        "if made is None:",
+        "promises/test_another_key.py::test_nothing_is_retired_or_lowered_by_a_twins_hash_that_is_not_proven",
+    ),
+    Break(
+        "rotation/retirement.py",
+        "if answer.data.disabled:",
+        "if False:",
+        "rotation/test_changes.py::test_an_old_key_is_not_retired_while_its_twin_does_not_work",
+    ),
+    Break(
+        "rotation/retirement.py",
+        "return self._after - passed",
+        "return 0.0",
+        "rotation/test_rotation.py::test_a_call_waits_until_the_old_keys_are_due",
+    ),
+    Break(
+        "rotation/replacement.py",
+        "else min(key.limit_remaining, reckoned)",
+        "else key.limit_remaining",
+        "rotation/test_budget.py::test_a_twin_never_gets_more_than_is_left_of_the_limit_whatever_is_told",
+    ),
+    Break(
+        "rotation/replacement.py",
+        "return max(told, 0.0)",
+        "return key.limit",
+        "rotation/test_budget.py::test_a_twins_limit_is_what_the_budget_leaves",
+    ),
+    Break(
+        "cli/app.py",
+        "return _failed(_misused(error, arguments), USAGE)",
+        "return _failed(_misused(error, arguments), FAILED)",
+        "cli/test_main.py::test_a_wrong_command_line_is_a_usage_error_told_in_one_line",
+    ),
+    Break(
+        "cli/exit_codes.py",
+        "return IN_DOUBT if in_doubt else SOME_FAILED",
+        "return SOME_FAILED",
+        "cli/test_provision.py::test_what_is_left_in_doubt_exits_with_5",
+    ),
+    Break(
+        "cli/exit_codes.py",
+        "if isinstance(error, UnauthorizedResponseError | ForbiddenResponseError):",
+        "if False:",
+        "cli/test_keys.py::test_no_key_a_wrong_one_and_one_that_may_not_end_with_4",
+    ),
+    Break(
+        "cli/terminal/csv_cells.py",
+        'return cell if _NUMBER.fullmatch(cell) else _RISKY.sub("\'", cell)',
+        "return cell",
+        "cli/test_csv.py::test_no_cell_is_a_formula",
+    ),
+    Break(
+        "cli/terminal/text.py",
+        "each if _is_seen(each) else",
+        "each if True else",
+        "cli/test_hostile.py::test_no_hostile_text_is_left_as_it_is",
+    ),
+    Break(
+        "cli/terminal/messages.py",
+        "printable(scrub(text))",
+        "text",
+        "cli/test_hostile.py::test_no_error_steers_a_terminal",
+    ),
+    Break(
+        "cli/terminal/prompts.py",
+        'if answer.strip().lower() not in ("y", "yes"):',
+        "if False:",
+        "cli/test_terminal.py::test_delete_asks_and_takes_only_a_yes",
+    ),
+    Break(
+        "cli/secrets/sinks.py",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644",
+        "cli/test_keys.py::test_a_secret_file_is_new_and_private",
+    ),
+    Break(
+        "cli/secrets/sinks.py",
+        'if name != "OPENROUTER_API_KEY"',
+        "if True",
+        "cli/test_keys.py::test_a_program_gets_the_secret_on_its_standard_input_and_no_management_key",
+    ),
+    Break(
+        "cli/secrets/destination.py",
+        "if not (self.hands_over or sys.stdout.isatty()):",
+        "if False:",
+        "cli/test_keys.py::test_no_secret_goes_into_a_pipe_unasked_and_no_key_is_made",
+    ),
+    Break(
+        "cli/secrets/formats.py",
+        "if _PLAIN.fullmatch(key):",
+        "if True:",
+        "cli/test_files.py::test_a_shell_that_reads_an_env_file_runs_nothing",
+    ),
+    Break(
+        "cli/keys/create.py",
+        "done = await attempt(self._api_keys.delete(made.hash))",
+        "return None",
+        "cli/test_keys.py::test_a_key_whose_secret_nobody_took_is_deleted_again",
+    ),
+    Break(
+        "cli/keys/hashes.py",
+        "if each.startswith(_PREFIX):",
+        "if False:",
+        "cli/test_keys.py::test_a_secret_on_the_command_line_is_refused_and_not_repeated",
+    ),
+    Break(
+        "cli/keys/hashes.py",
+        "if len(found) == 1:",
+        "if found:",
+        "cli/test_keys.py::test_a_beginning_of_several_hashes_is_refused",
+    ),
+    Break(
+        "cli/keys/delete.py",
+        "return FAILED if failed == len(deletions) else SOME_FAILED",
+        "return FAILED",
+        "cli/test_keys.py::test_a_delete_that_only_some_keys_took_ends_with_3",
+    ),
+    Break(
+        "cli/specs/file.py",
+        "if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) & 0o077:",
+        "if False:",
+        "cli/test_spec_file.py::test_a_file_that_others_can_read_holds_no_external_key",
+    ),
+    Break(
+        "cli/specs/file.py",
+        "self._refuse_twins()",
+        "pass",
+        "cli/test_spec_file.py::test_a_ref_that_two_rows_have_is_refused",
+    ),
+    Break(
+        "cli/specs/documents.py",
+        'if name in _NAMES else "a field is there twice"',
+        "",
+        "cli/test_spec_attacks.py::test_no_value_of_a_file_is_told",
+    ),
+    Break(
+        "cli/journal/export.py",
+        "key = _secret(entry, unseal) if _is_as_asked(entry) else None",
+        "key = _secret(entry, unseal)",
+        "journal/test_rows.py::test_a_key_that_is_not_as_asked_for_is_not_exported",
+    ),
+    Break(
+        "cli/journal/export.py",
+        "to.refuse_pipe()",
+        "pass",
+        "cli/test_journal.py::test_secrets_go_into_a_pipe_only_when_asked_for",
+    ),
+    Break(
+        "cli/journal/command.py",
+        "return IN_DOUBT if doubts else DONE",
+        "return DONE",
+        "cli/test_journal.py::test_the_status_of_a_journal_in_doubt_exits_with_5",
+    ),
+    Break(
+        "cli/options/connection.py",
+        "raise CommandError(message, AUTHENTICATION)",
+        "raise CommandError(message)",
+        "cli/test_keys.py::test_no_key_a_wrong_one_and_one_that_may_not_end_with_4",
+    ),
+    Break(
+        "cli/options/selection.py",
+        "include_disabled=disabled or self.all,",
+        "include_disabled=True,",
+        "cli/test_keys.py::test_list_leaves_disabled_and_expired_keys_out_until_they_are_asked_for",
+    ),
+    Break(
+        "cli/runs/rescue.py",
+        "os.O_EXCL, 0o600",
+        "os.O_EXCL, 0o644",
+        "cli/test_rescue.py::test_the_secrets_of_a_lost_journal_are_in_a_private_file_beside_it",
+    ),
+    Break(
+        "cli/runs/outcome.py",
+        "if _doubtful(error.report):",
+        "if False:",
+        "cli/test_provision.py::test_a_service_that_goes_away_leaves_doubts_and_exits_with_5",
+    ),
+    Break(
+        "cli/runs/options.py",
+        "if totals.total <= bound:",
+        "if True:",
+        "cli/test_provision.py::test_a_total_beyond_the_bound_is_refused_before_anything_is_sent",
+    ),
+    Break(
+        "cli/runs/results.py",
+        'del line["key"]',
+        "pass",
+        "cli/test_provision.py::test_lines_on_standard_output_have_secrets_only_if_asked_for",
+    ),
+    Break(
+        "cli/provision/command.py",
+        "if bounds.no_store_secrets and not to.hands_over:",
+        "if False:",
+        "cli/test_provision.py::test_what_makes_no_sense_is_refused_before_anything_is_sent",
+    ),
+    Break(
+        "cli/provision/command.py",
+        "if plan:",
+        "if False:",
+        "cli/test_provision_plan.py::test_a_plan_sums_limits_up_and_creates_nothing",
+    ),
+    Break(
+        "cli/provision/plan_view.py",
+        "return DONE if plan.first_changed is None else FAILED",
+        "return DONE",
+        "cli/test_provision_plan.py::test_a_row_that_changed_is_told_and_exits_with_1",
+    ),
+    Break(
+        "cli/rotate/command.py",
+        "if finish and status:",
+        "if False:",
+        "cli/test_rotate.py::test_what_makes_no_sense_is_refused_before_anything_is_sent",
+    ),
+    Break(
+        "cli/rotate/retire.py",
+        'confirm(f"delete {_named(due)} for good, {where}", yes=request.yes)',
+        "pass",
+        "cli/test_rotate.py::test_finish_shows_what_it_would_delete_and_deletes_nothing_without_a_yes",
+    ),
+    Break(
+        "cli/rotate/view.py",
+        "in_doubt=report.in_doubt or unproven)",
+        "in_doubt=False)",
+        "cli/test_rotate.py::test_what_is_in_doubt_ends_with_5",
+    ),
+    Break(
+        "cli/usage/page_file.py",
+        "os.chmod(new, mode)",
+        "pass",
+        "cli/test_files.py::test_a_page_has_the_mode_of_what_it_replaces",
+    ),
+    Break(
+        "cli/usage/command.py",
+        "return _alarm(spendings) if fail_near else DONE",
+        "return DONE",
+        "cli/test_usage.py::test_fail_near_is_an_alarm_for_working_keys",
+    ),
+    Break(
+        "cli/usage/spending.py",
+        "name=scrub(key.name),",
+        "name=key.name,",
+        "cli/test_odd_records.py::test_no_record_puts_a_secret_into_a_pipe",
+    ),
+    Break(
+        "cli/usage/page.py",
+        "return escape(printable(text))",
+        "return text",
+        "cli/test_usage_page.py::test_foreign_text_is_shown_as_the_text_that_it_is",
+    ),
+    Break(
+        "cli/demo/transcript.py",
+        "return FAILED if self.failed else 0",
+        "return 0",
+        "cli/test_demo.py::test_a_check_that_fails_is_told_and_is_the_exit_code",
+    ),
+    Break(
+        "cli/demo/command.py",
+        "for workspace_id in named - account.workspaces.keys():",
+        "for workspace_id in ():",
+        "cli/test_demo.py::test_a_workspace_that_a_row_names_is_made_and_listed",
+    ),
+    Break(
+        "emulator/app.py",
+        'return host == "localhost" or ip_address(host).is_loopback',
+        "return True",
+        "emulator/test_app.py::test_an_address_that_others_reach_must_be_allowed_in_so_many_words",
+    ),
+    Break(
+        "emulator/exchange.py",
+        "if manages:",
+        "if True:",
+        "emulator/test_bounds.py::test_nothing_of_a_body_is_kept_without_the_management_key",
+    ),
+    Break(
+        "emulator/ledger.py",
+        "while held > book.ledger_bytes and dropped < len(requests):",
+        "while False:",
+        "emulator/test_bounds.py::test_the_ledger_drops_the_oldest_until_the_rest_fits",
+    ),
+    Break(
+        "emulator/serving.py",
+        "if len(self.connections) > self._bounds.connections:",
+        "if False:",
+        "emulator/test_bounds.py::test_the_connection_that_is_idle_for_longest_makes_room",
+    ),
+    Break(
+        "emulator/schedule.py",
+        "if len(lengths) > _MOST or sum(lengths) > most_bytes:",
+        "if False:",
+        "emulator/test_bounds.py::test_too_many_faults_are_refused_and_none_is_changed",
+    ),
+    Break(
+        "emulator/guard.py",
+        'foreign = origin is not None and origin.partition("://")[2] != named',
+        "foreign = False",
+        "emulator/test_page.py::test_what_another_site_may_be_behind_is_turned_away",
+    ),
+    Break(
+        "emulator/control.py",
+        "emulator.account.require_management(bearer(secret))",
+        "pass",
+        "emulator/test_control.py::test_only_the_management_key_controls",
+    ),
+    Break(
+        "emulator/store.py",
+        "path.chmod(0o600)",
+        "path.chmod(0o644)",
+        "emulator/test_store.py::test_nobody_else_may_read_the_file",
+    ),
+    Break(
+        "emulator/faults.py",
+        'return fault is None or fault.phase == "after" or fault.kind in {"late", "slow"}',
+        "return True",
+        "emulator/test_faults.py::test_a_fault_spoils_the_answer_and_applies_the_request_only_in_its_after_phase",
+    ),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

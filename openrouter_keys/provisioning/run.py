@@ -302,7 +302,9 @@ class Run:
     async def _count_doubts(self, doubts: Problems) -> None:
         told = (*self._findings.unproven, *self._findings.left)
         hashes = {problem.ref: problem.hashes for problem in told}
+        settled = {*self._undecided}
         async for entry in self._journal.unfinished(*DOUBTFUL):
+            settled.discard(entry.ref)
             # What an earlier run left, and is settled, is no problem any more.
             if entry.ref not in self._cleared or entry.ref in self._undecided:
                 reason = entry.reason or "a create was under way when its run ended"
@@ -310,3 +312,9 @@ class Run:
                     ref=entry.ref, reason=reason, hashes=hashes.get(entry.ref, ())
                 )
                 doubts.add(problem)
+        # The last look settled them, too late for another create in this run.
+        for ref in sorted(settled):
+            found = await self._journal.find(ref)
+            if found is not None and found.state is State.FAILED:
+                reason = f"{found.reason}: run again to make the key anew"
+                doubts.add(ProvisionProblem(ref=ref, reason=reason))

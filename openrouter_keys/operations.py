@@ -103,6 +103,7 @@ class Operation(Generic[R]):
         outcome_unknown: returns the error for an attempt that may have been applied and must not
             be repeated; its message begins with the argument.
         made: returns the key that a success made. None: the operation makes none.
+        workspace_id: where it is made, as asked for; None: in the default workspace.
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
         salvage: returns the error for a success that `read` failed on in an unforeseen way; it
             contains the secret if the answer does.
@@ -121,6 +122,7 @@ class Operation(Generic[R]):
         default=None, repr=False
     )
     made: Callable[[R], MadeKey] | None = field(default=None, repr=False)
+    workspace_id: str | None = None
     undo_if_cancelled: bool = True
     salvage: Callable[[bytes, Exception], ResponseValidationError] | None = field(
         default=None, repr=False
@@ -206,6 +208,7 @@ def create(
         secrets=_secrets(request),
         outcome_unknown=outcome_unknown,
         made=_made,
+        workspace_id=request.workspace_id or None,
         undo_if_cancelled=undo_if_cancelled,
         salvage=lambda body, error: _salvaged(body, request, error),
     )

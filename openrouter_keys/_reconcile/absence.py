@@ -14,10 +14,9 @@ from attrs import define, field
 
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.masking import escaped
-from openrouter_keys._reconcile.listing import Lister, Listing
+from openrouter_keys._reconcile.listing import Lister, Listing, is_at_home
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
-from openrouter_keys.models import Key
 from openrouter_keys.results import Err, Ok, attempt
 
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -114,14 +113,7 @@ def _not_gone(
     if listed.value.problem is not None:
         return dict.fromkeys(hashes, _INCOMPLETE.format(listed.value.problem))
     keys = listed.value.keys
-    if not (any(_is_at_home(key, workspace_id) for key in keys.values()) or is_own_account):
+    if not (any(is_at_home(key, workspace_id) for key in keys.values()) or is_own_account):
         option = "" if workspace_id is None else f" --workspace-id {escaped(workspace_id)}"
         return dict.fromkeys(hashes, _EMPTY.format(option))
     return {hash: _LISTED for hash in hashes if canonical(hash) in keys}
-
-
-def _is_at_home(key: Key, workspace_id: str | None) -> bool:
-    """Whether a key that is listed shows that the list is of this workspace."""
-    if workspace_id is None or key.workspace_id is None:
-        return True  # neither can show it
-    return canonical(key.workspace_id) == canonical(workspace_id)

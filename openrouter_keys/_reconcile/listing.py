@@ -37,6 +37,11 @@ ENOUGH_OLD: Final = 50
 #: So many keys that are not listed are asked for by themselves: they may be deleted.
 MOST_ASKED: Final = 20
 _FRESH: Final = {"Cache-Control": "no-cache"}
+_EMPTY: Final = (
+    "none of the keys that were made there is found, and no key is listed: another account's list "
+    "may be empty, too. If this is their account's management key, create a key there, then run "
+    "again"
+)
 _CACHED: Final = "a cache answered in the service's place (Age: {})"
 
 
@@ -178,9 +183,16 @@ class Lister:
             return None
         if before is None:
             return "one look alone proves nothing"
+        return await self._change(workspace_id, walk, before) or (
+            None if self._is_own(workspace_id, walk, known) else _EMPTY
+        )
+
+    async def _change(self, workspace_id: str | None, walk: _Walk, before: _Walk) -> str | None:
+        """Return how two looks contradict each other; None: they do not."""
         newest = max((key.created_at for key in before.keys.values()), default=None)
         for hash, key in walk.keys.items():
-            made_meanwhile = newest is not None and key.created_at > newest
+            # Whole seconds make many keys as new as the newest.
+            made_meanwhile = newest is not None and key.created_at >= newest
             if hash not in before.keys and not made_meanwhile:
                 return f"the key {hash} was not listed at first"
         gone = {
@@ -190,6 +202,14 @@ class Lister:
         }
         hidden = await self._hidden(gone)
         return None if hidden is None else f"the key {hidden} is there, and is listed no more"
+
+    def _is_own(
+        self, workspace_id: str | None, walk: _Walk, known: Mapping[str, str | None]
+    ) -> bool:
+        """Whether nothing suggests that the list is another account's: that may be empty, too."""
+        at_home = any(is_at_home(key, workspace_id) for key in walk.keys.values())
+        # What this client made is in its own account.
+        return at_home or not known or bool(known.keys() & self.transport.recent.keys())
 
     async def _hidden(self, homes: Mapping[str, str | None]) -> str | None:
         """Return one of these keys that is where it was; of many, some are asked for.
@@ -203,10 +223,14 @@ class Lister:
             if isinstance(found, Err):
                 gone = is_api_404(found.error)
             else:
-                gone = _differ(home, found.value.workspace_id)  # moved to another workspace
+                # Moved to another workspace, or over: not every service lists expired keys.
+                gone = _differ(home, found.value.workspace_id) or self._is_over(found.value)
             if not gone:
                 return hash
         return None
+
+    def _is_over(self, key: Key) -> bool:
+        return isinstance(key.expires_at, datetime) and key.expires_at <= self.clock.now()
 
     async def look(self, hash: str) -> Key:
         """Return one key's record, as the service has it now."""
@@ -215,6 +239,13 @@ class Lister:
         if is_cached(answer.http.headers):
             raise ResponseValidationError(_CACHED.format(answer.http.headers["Age"]))
         return answer.data
+
+
+def is_at_home(key: Key, workspace_id: str | None) -> bool:
+    """Whether a key that is listed shows that the list is of this workspace."""
+    if workspace_id is None or key.workspace_id is None:
+        return True  # neither can show it
+    return canonical(key.workspace_id) == canonical(workspace_id)
 
 
 def _differ(home: str | None, now: str | None) -> bool:

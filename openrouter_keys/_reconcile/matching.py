@@ -60,11 +60,11 @@ class Doubt:
 
     def begins(self, skew: Skew) -> datetime:
         """Return before what time no key can be its own, as keys are stamped."""
-        return _FIRST if skew.earliest is None else _moved(self.since, skew.earliest)
+        return _FIRST if skew.earliest is None else moved(self.since, skew.earliest)
 
     def window(self, skew: Skew) -> tuple[datetime, datetime]:
         """Return between which times, as keys are stamped, a key is provably its own."""
-        return _moved(self.sent or self.since, skew.low), _moved(self.until, skew.high)
+        return moved(self.sent or self.since, skew.low), moved(self.until, skew.high)
 
     def proves(self, key: Key, skew: Skew) -> bool:
         """Whether a key of its name without a known holder can only be its own."""
@@ -83,7 +83,8 @@ def request_of(asked: Mapping[str, JSON]) -> CreateKeysRequest:
     return evolve(request, external=External(user)) if isinstance(user, str) else request
 
 
-def _moved(time: datetime, by: timedelta) -> datetime:
+def moved(time: datetime, by: timedelta) -> datetime:
+    """Return a time so much later; the time itself where no such time can be written."""
     try:
         return time + by
     except OverflowError:

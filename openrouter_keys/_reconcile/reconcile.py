@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias, TypeVar
 
 from attrs import evolve, field, frozen
@@ -19,7 +19,7 @@ from openrouter_keys._base.masking import escaped
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys._reconcile.listing import Lister
-from openrouter_keys._reconcile.matching import Doubt, Names, told_apart
+from openrouter_keys._reconcile.matching import Doubt, Names, moved, told_apart
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.transport import Transport
@@ -88,6 +88,7 @@ async def reconcile(
     knows: Callable[[str], Awaitable[bool]],
     stamps: Iterable[Stamp] = (),
     known: Known = _none,
+    reach: timedelta = timedelta(),
     options: RequestOptions | None = None,
 ) -> Reconciliation:
     """Look for the keys of creates without an answer, then delete those that are provably theirs.
@@ -103,6 +104,7 @@ async def reconcile(
         stamps: how keys were stamped, besides those that the transport made.
         known: returns the hashes of keys of a workspace that were made since a time, and must be
             listed unless they were deleted or moved: they show whether a list is whole.
+        reach: by how much such a key may be older than the doubts.
         options: those of the creates; None: the client's.
 
     Raises:
@@ -114,7 +116,7 @@ async def reconcile(
     skew = skew_of([*stamps, *clock.stamps(transport.samples)], clock.unseen)
     lister = Lister(transport, clock, options or {})
     begins = {place: min(one.begins(skew) for one in doubts) for place, doubts in asked.items()}
-    listed = await _list(lister, begins, known)
+    listed = await _list(lister, begins, known, reach)
     await _add_given(lister, asked, listed)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
@@ -138,7 +140,7 @@ async def reconcile(
     gone = {canonical(hash) for hash, how in removals.items() if how is Removal.DELETED}
     # That a list does not show a key proves nothing if it never did.
     if missing := ({*map(canonical, removals)} - gone) & listed.hashes:
-        gone |= await _unlisted(missing, _list(lister, begins, known))
+        gone |= await _unlisted(missing, _list(lister, begins, known, reach))
     return Reconciliation(
         deleted=tuple(key for hash, key in ours.items() if hash in gone),
         left=tuple(key for hash, key in ours.items() if hash not in gone),
@@ -209,11 +211,14 @@ class _Listed:
             self.found[place].append(key)
 
 
-async def _list(lister: Lister, begins: Mapping[_Place, datetime], known: Known) -> _Listed:
+async def _list(
+    lister: Lister, begins: Mapping[_Place, datetime], known: Known, reach: timedelta
+) -> _Listed:
     """List each workspace of the doubts; nothing is changed before all is seen."""
     listed = _Listed(begins)
     for workspace_id in {workspace_id for workspace_id, _ in begins}:
-        since = min(time for (of, _), time in begins.items() if of == workspace_id)
+        earliest = min(time for (of, _), time in begins.items() if of == workspace_id)
+        since = moved(earliest, -reach)
         listing = await lister.list(workspace_id, since, await known(workspace_id, since))
         if listing.problem is not None:
             listed.incomplete[workspace_id] = listing.problem

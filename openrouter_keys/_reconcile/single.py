@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from attrs import frozen
@@ -21,6 +21,8 @@ from openrouter_keys.operations import create, list_
 
 #: Seconds after which a create whose connection was lost is taken to have landed, or never to.
 QUIET_PERIOD = 30.0
+#: Keys that this client made so long before a create must be listed when its key is searched for.
+_REACH = timedelta(minutes=10)
 #: How often a create is made anew, at most, counting the first.
 _CREATES = 3
 
@@ -107,8 +109,22 @@ class Settler:
             given=error.hash if isinstance(error, SecretLostError) else None,
         )
         return await reconcile(
-            self.transport, [doubt], clock, knows=_knows_none, options=self.options
+            self.transport,
+            [doubt],
+            clock,
+            knows=_knows_none,
+            known=self._known,
+            reach=_REACH,
+            options=self.options,
         )
+
+    async def _known(self, workspace_id: str | None, since: datetime) -> dict[str, str | None]:
+        """Return the last keys that this client made there since a time, for `reconcile`."""
+        return {
+            hash: key.workspace_id
+            for hash, (asked, key) in self.transport.recent.items()
+            if asked == workspace_id and key.created_at >= since
+        }
 
     def _exchange(self, error: Unknown) -> tuple[Moment, Moment]:
         """Return when a create was sent, and when it was given up."""

@@ -38,7 +38,7 @@ from openrouter_keys.errors import (
     OpenRouterError,
     WrongEventLoopError,
 )
-from openrouter_keys.models import CreateKeysResponse
+from openrouter_keys.models import CreateKeysResponse, Key
 from openrouter_keys.operations import Operation
 
 R = TypeVar("R")
@@ -82,6 +82,8 @@ class Transport(NeverPickled):
         clockwork: time and chance.
         made: the keys that it made.
         samples: the service's and this machine's times of the last creates.
+        recent: the last keys that it made, by their hashes, each with the workspace asked for; it
+            is proven that the hashes are theirs.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Transport(NeverPickled):
         self.clockwork = Clockwork() if clockwork is None else clockwork
         self.made = MadeKeys(options.server_url)
         self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
+        self.recent: dict[str, tuple[str | None, Key]] = {}
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._pid: int | None = None  # that of the first call
@@ -165,6 +168,7 @@ class Transport(NeverPickled):
                     self.made.add(made)
                     if created is not None and made.proven:
                         self._sample(created)
+                        self._remember(call.operation.workspace_id, created.data)
             if copied is None:
                 return answer
             del answer, created  # crash reporters send local variables home
@@ -193,6 +197,11 @@ class Transport(NeverPickled):
         seconds = http.elapsed - http.body_seconds
         date = None if is_cached(http.headers) else http.headers.get("Date")
         self.samples.append(Sample(answer.data.created_at, date, ended, seconds))
+
+    def _remember(self, workspace_id: str | None, key: Key) -> None:
+        self.recent[key.hash] = workspace_id, key
+        if len(self.recent) > _SAMPLES:
+            del self.recent[next(iter(self.recent))]
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret nobody holds, and log the outcome; `close` waits for it."""

@@ -1,18 +1,19 @@
 """Lists that are not whole: nothing is concluded from them, and what may be missing is told."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 from unicodedata import normalize
 
 import pytest
 
+from openrouter_keys import UNSET, AsyncOpenRouter, ProvisioningStoppedError
 from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
 from openrouter_keys.journal.specs import KeySpec
 from tests.cases import Case
 from tests.journals import spec
-from tests.misbehaving import Answer, Outcome, Record, hash_of, refused
+from tests.misbehaving import Answer, Asked, Outcome, Record, hash_of, refused
 from tests.provisions import specs
 from tests.records import key_json
 
@@ -275,6 +276,169 @@ async def lost(case: Case, workspace_id: str | None) -> CreateOutcomeUnknownErro
     with pytest.raises(CreateOutcomeUnknownError) as caught:
         await case.client.api_keys.create(name="n", workspace_id=workspace_id)
     return caught.value
+
+
+# --- keys that must be listed ---
+
+
+async def doubtful(case: Case, path: Path, count: int, **given: Any) -> None:
+    """A run that ends with so many keys in hand, and one more create in doubt."""
+    told: list[Outcome] = ["told"] * count
+    case.service.outcomes.extend([*told, "lost"])
+
+    def answer(asked: Asked) -> Answer | None:
+        is_over = case.service.count("POST") > count and asked.method == "GET"
+        return refused(401) if is_over else None
+
+    case.service.answer = answer
+    with pytest.raises(ProvisioningStoppedError):
+        await case.client.provision(
+            specs(count + 1, **given), journal=path, quiet_period=2, concurrency=1
+        )
+    case.service.answer = lambda _: None
+
+
+@pytest.mark.parametrize("workspace_id", [None, WORKSPACE])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("listed", [empty, gone])
+async def test_an_empty_list_without_a_key_that_was_made_there_proves_nothing(
+    listed: Page, count: int, workspace_id: str | None, case: Case, path: Path
+) -> None:
+    if workspace_id is None and listed is gone:
+        return  # a default workspace that is not there is an error
+    await doubtful(case, path, count, workspace_id=workspace_id)
+    theirs = [*case.service.keys]  # another account's management key from now on
+    case.service.keys.clear()
+    case.service.page = listed
+    time = case.time
+    wanted = specs(count + 1, workspace_id=workspace_id)
+    async with AsyncOpenRouter("another", server_url=case.service.url) as client:
+        client._transport.clockwork = time.clockwork()
+        report = await client.provision(wanted, journal=path, quiet_period=2)
+    assert (report.ok, report.in_doubt, case.service.keys) == (False, 1, [])
+
+    case.service.page = page
+    case.service.keys.extend(theirs)
+    report = await case.client.provision(wanted, journal=path, quiet_period=2)
+    assert (report.ok, report.created, report.deleted) == (True, 1, 1)
+    assert len(case.service.keys) == count + 1
+
+
+LAGS: dict[str, Page] = {
+    "all": empty,
+    "the newest": lambda keys, offset: page(keys[2:], offset),
+    "all but what is made by hand": lambda keys, offset: page(
+        [key for key in keys if key["name"] == "by hand"], offset
+    ),
+    "a first page": lambda keys, offset: [] if offset == 0 else page(keys, offset),
+}
+
+
+@pytest.mark.parametrize("workspace_id", [None, WORKSPACE])
+@pytest.mark.parametrize("lag", LAGS.values(), ids=LAGS)
+async def test_a_list_without_a_key_that_this_client_made_a_moment_ago_proves_nothing(
+    lag: Page, workspace_id: str | None, case: Case
+) -> None:
+    given: dict[str, Any] = {"workspace_id": workspace_id}
+    case.service.add("by hand", **({} if workspace_id is None else given))
+    case.time.slept.append(3600)
+    made = await case.client.api_keys.create(name="a", **given)
+    case.time.slept.append(5)
+    case.service.page = lag
+    case.service.outcomes.append("lost")
+    with pytest.raises(CreateOutcomeUnknownError) as caught:
+        await case.client.api_keys.create(name="b", on_unknown="reconcile", **given)
+    assert made.data.hash in "".join(caught.value.__notes__)
+    assert [key["name"] for key in case.service.keys] == ["by hand", "a", "b"]
+
+    await case.client.api_keys.delete(hash=made.data.hash)  # then it need not be listed
+    case.service.page = page
+    assert (await case.client.api_keys.reconcile(caught.value)).settled
+    assert [key["name"] for key in case.service.keys] == ["by hand"]
+
+
+async def test_what_this_client_deleted_need_not_be_listed(case: Case) -> None:
+    for number in range(40):
+        made = await case.client.api_keys.create(name=f"a-{number}")
+        await case.client.api_keys.delete(hash=made.data.hash)
+    case.service.outcomes.append("lost")
+    await case.client.api_keys.create(name="b", on_unknown="reconcile")
+    assert [key["name"] for key in case.service.keys] == ["b"]
+    assert len(case.client._transport.recent) == 32
+
+
+@pytest.mark.parametrize("over", [1, 3])
+@pytest.mark.parametrize("count", [0, 2])
+async def test_a_service_need_not_list_a_key_that_is_over(
+    over: int, count: int, case: Case, path: Path
+) -> None:
+    def current(keys: list[Record], offset: int) -> list[Record]:
+        now = case.time.now()
+
+        def is_over(key: Record) -> bool:
+            end = key["expires_at"]
+            return end is not None and datetime.fromisoformat(end) <= now
+
+        return page([key for key in keys if not is_over(key)], offset)
+
+    soon = case.time.now() + timedelta(seconds=20)
+    case.service.page = current
+    told: list[Outcome] = ["told"] * (over + count)
+    case.service.outcomes.extend([*told, "lost"])
+    wanted = [
+        spec(str(number), expires_at=soon if number < over else UNSET)
+        for number in range(over + count + 1)
+    ]
+    report = await case.client.provision(wanted, journal=path, concurrency=1)
+    assert (report.ok, report.deleted, len(case.service.keys)) == (True, 1, over + count + 1)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60])
+@pytest.mark.parametrize("hidden", [1, 5])
+async def test_others_may_make_keys_between_two_looks(cut: int, hidden: int, case: Case) -> None:
+    def busy(keys: list[Record], offset: int) -> list[Record]:
+        if offset == 0:
+            for _ in range(hidden):
+                case.service.add("other")
+        return page(keys, offset)
+
+    def stamp(now: datetime) -> datetime:
+        return now if cut == 0 else datetime.fromtimestamp(now.timestamp() // cut * cut, UTC)
+
+    case.service.stamp, case.service.page = stamp, busy
+    case.service.outcomes.append("lost")
+    error = None
+    try:
+        await case.client.api_keys.create(name="n", limit=5, on_unknown="reconcile")
+    except CreateOutcomeUnknownError as unknown:
+        error = "".join(unknown.__notes__)
+    # Stamps that are cut to minutes prove nothing about a key, and nothing against the list.
+    assert error is None or "listed" not in error
+
+
+@pytest.mark.parametrize("hides", [{2, 4}, {3, 5}, {2, 5}], ids=str)
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_run_whose_last_look_settles_a_spec_says_that_its_key_is_not_made(
+    hides: set[int], count: int, case: Case, path: Path
+) -> None:
+    looks = 0
+
+    def unsteady(keys: list[Record], offset: int) -> list[Record]:
+        nonlocal looks
+        looks += offset == 0
+        return [] if looks in hides else page(keys, offset)
+
+    case.service.page = unsteady
+    lost: list[Outcome] = ["lost"] * count
+    case.service.outcomes.extend(lost)
+    reports = [
+        await case.client.provision(specs(count), journal=path, quiet_period=2) for _ in range(2)
+    ]
+    for report in reports:
+        made = report.created + report.settled_before
+        assert made + report.in_doubt == count
+        assert report.ok == (made == count)
+    assert (reports[1].ok, len(case.service.keys)) == (True, count)
 
 
 # --- how names are written ---

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from attrs import define, field, frozen
+from yarl import URL
 
 from openrouter_keys._base.masking import hash_of
 
@@ -19,6 +20,7 @@ MOST: Final = 500_000
 #: Seconds for which the creates of other event loops are waited for, at most.
 ELSEWHERE: Final = 150.0
 _POLL = 0.05
+_LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
 @frozen
@@ -89,7 +91,7 @@ class MadeKeys:
     """
 
     def __init__(self, server_url: str) -> None:
-        self._server_url = server_url
+        self._server_url = _address(server_url)
         self._told = _Memory()
         self._elsewhere = _Memory()
         self._under_way: set[asyncio.Future[None]] = set()
@@ -167,6 +169,12 @@ class MadeKeys:
                 return False
             await asyncio.sleep(_POLL)
         return True
+
+
+def _address(server_url: str) -> str:
+    """Return a base URL as it is compared: one service may be written in several ways."""
+    url = URL(server_url)
+    return str(url.with_host("localhost") if url.host in _LOCAL else url).rstrip("/")
 
 
 def _everywhere() -> set["asyncio.Future[None]"]:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -74,6 +75,32 @@ def no_object(_: Record) -> Any:
 
 def null(_: Record) -> Any:
     return None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://127.0.0.1:8080/api/v1", "HTTP://127.0.0.1:8080/api/v1", True),
+        ("http://127.0.0.1:8080/api/v1", "http://localhost:8080/api/v1", True),
+        ("http://[::1]:8080/api/v1", "http://LocalHost:8080/api/v1/", True),
+        ("https://openrouter.ai/api/v1", "https://OpenRouter.ai:443/api/v1", True),
+        ("http://127.0.0.1:8080/api/v1", "http://127.0.0.1:8081/api/v1", False),
+        ("https://openrouter.ai/api/v1", "https://openrouter.ai.example/api/v1", False),
+        ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v2", False),
+    ],
+)
+def test_clients_know_each_others_keys_however_their_base_url_is_written(
+    one: str, other: str, *, same: bool
+) -> None:
+    made = MadeKey.of(*_pair())
+    MadeKeys(one).add(made)
+    assert (made.hash in MadeKeys(other)) == same
+    assert made.hash in MadeKeys(one)
+
+
+def _pair() -> tuple[str, str]:
+    secret = f"sk-or-v1-{uuid4().hex}"
+    return hash_of(secret), secret
 
 
 async def _nobody(_: str) -> bool:

@@ -11,8 +11,8 @@ SECRET = re.compile(
     r"|(?<=\\u[0-9A-Fa-f]{4}))sk-or-[A-Za-z0-9_-]{16,}|sk-or-v[0-9]+-[0-9A-Fa-f]{32}[A-Za-z0-9_-]*"
 )
 _SHORT = 20
-# A shorter one that is known is masked where no word goes on beside it, and as no JSON member's
-# name: it may be a part of any word.
+# A known secret of fewer characters is masked only as a whole word, and never as the name of a
+# JSON member: it may be a part of any word.
 _WORD = 8
 _HEAD, _TAIL = 12, 4
 

@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from openrouter_keys.errors import IncompleteListingError
 from openrouter_keys.models import Key
 
-#: How many keys the next page repeats; so many may be deleted meanwhile without a second look. A
-#: service that cuts a page to just so many keys passes for one at its end: no round number.
+#: How many keys the next page repeats; so many may be deleted meanwhile without a second look.
+#: Not a round number: a service that cuts its pages to this size would look finished.
 OVERLAP = 9
 #: How often in a row the same page may come back before a page far away is asked for: only
 #: somebody who knows no offset, such as a stand-in for the service, gives the same one there too.
 ENOUGH_REPEATS = 3
 FAR = 1_000_000
-#: How many keys a page holds, as the service documents it. Fewer are all that somebody has who
-#: gives them whatever the offset.
+#: How many keys a page holds, as the service documents it. A server that ignores the offset and
+#: returns fewer has returned all its keys.
 FULL_PAGE = 100
 #: How many pages in a row may bring nothing where something new, or the end, had to come.
 MOST_BARREN = 20

@@ -108,7 +108,7 @@ class Attempts(NeverPickled):
         call.attempt += 1
         is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
         if operation.effect is Effect.CREATE and not call.maybe_applied:
-            # The ones before made no key: what they waited for is not part of its time.
+            # Earlier attempts made no key, so the time window of the key begins here.
             call.sent = self._clockwork.moment()
         reply = await self._wire.send(
             operation.method,
@@ -229,7 +229,7 @@ class Attempts(NeverPickled):
     def _refused(self, call: Call[Any], answer: Answer, reply: Reply) -> Failure:
         """Judge an error under a success's status by its own `code`, if that is a status."""
         effect = call.operation.effect
-        # A status of the two is wrong: what was sent may have been applied.
+        # The HTTP status and the code of the body contradict each other: it may have been applied.
         call.maybe_applied = call.maybe_applied or effect is not Effect.READ
         error = self._refusal(call, answer, reply)
         code = error.data.error.code
@@ -282,7 +282,7 @@ class Attempts(NeverPickled):
             self._pause(error.retry_after)
         if what is Outcome.UNAUTHORIZED and await self._has_another_key(call, error):
             return
-        call.rejections += what is Outcome.RATE_LIMITED
+        call.rate_limited += what is Outcome.RATE_LIMITED
         wait = decide(
             what,
             call.operation.effect,

@@ -33,9 +33,9 @@ class Call(NeverPickled, Generic[R]):
         operation: the request, and what its answers mean.
         options: the caller's options.
         started: when its first attempt began, by the monotonic clock.
-        sent: when its create without an answer was sent; None: none was.
+        sent: when the first attempt that may have made the key was sent; None: none was.
         attempt: how many attempts began.
-        rejections: how many of them were answered with 429.
+        rate_limited: how many of them were answered with 429.
         maybe_applied: whether the service may have applied the request.
         abandoned: whether its caller was cancelled: then nothing new is sent for it.
         is_cleanup: whether it deletes what another call left: a closing client sends it too.
@@ -53,7 +53,7 @@ class Call(NeverPickled, Generic[R]):
     attempt: int = 0
     maybe_applied: bool = False
     abandoned: bool = False
-    rejections: int = 0
+    rate_limited: int = 0
     is_cleanup: bool = False
     asked_anew: bool = False
     api_key: str = field(default="", repr=False)
@@ -64,7 +64,7 @@ class Call(NeverPickled, Generic[R]):
     def counted(self, what: Outcome) -> int:
         """Return how many attempts count for an outcome: a 429 uses up none of the others."""
         limited = what is Outcome.RATE_LIMITED
-        return self.rejections if limited else self.attempt - self.rejections
+        return self.rate_limited if limited else self.attempt - self.rate_limited
 
     @property
     def in_flight(self) -> bool:

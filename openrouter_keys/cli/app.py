@@ -126,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
     if not streams.ready():
         return _failed("standard output is closed: there is nowhere to write to", FAILED)
     try:
-        code = _ended(arguments)
+        code = _run_command(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter would try to flush once more, without a reader.
@@ -139,7 +139,7 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _ended(arguments: Sequence[str]) -> int:
+def _run_command(arguments: Sequence[str]) -> int:
     try:
         _explain(arguments[:2])
         command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)

@@ -42,7 +42,7 @@ class OldKey(enum.StrEnum):
     DELETED = "deleted"
 
 
-#: A key may have been made, and its secret is lost.
+#: A key may exist, and the journal has no secret of it.
 DOUBTFUL = (State.INTENT, State.DOUBT)
 
 

@@ -36,10 +36,10 @@ class Store:
         self.connection = connection
 
     def count(self) -> None:
-        """Something was changed, in a transaction that is about to be committed."""
+        """Called in a transaction with changes, before its commit."""
 
     def committed(self) -> None:
-        """It was."""
+        """Called after the commit."""
 
     def check(self) -> None:
         """See whether what is committed will be there tomorrow.

@@ -93,7 +93,7 @@ def context_of(
 
 def clock_of(transport: Transport) -> ServiceClock:
     """Return a clock that has yet to learn the service's time."""
-    return ServiceClock(transport.clockwork.now, transport.clockwork.monotonic)
+    return ServiceClock(transport.clockwork.now, transport.clockwork.steady)
 
 
 def limiter_of(transport: Transport, pace: Pace) -> RateLimiter:

@@ -117,7 +117,7 @@ class Delivery:
 
     async def salvage(self) -> None:
         """Take from a journal that is lost the secrets that nobody took, for the report."""
-        # What shows a key without its secret, as the command does, leaves that to the journal.
+        # A callback with `takes_secrets = False` never gets a secret: settled rows have them too.
         on_result = self._settings.on_result
         taken = on_result is not None and getattr(on_result, "takes_secrets", True)
         states = (State.MADE,) if taken else (State.MADE, State.SETTLED)

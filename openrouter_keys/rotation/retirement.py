@@ -1,4 +1,4 @@
-"""The last phase of a rotation: an old key is disabled, its rest settled, and then deleted."""
+"""The last phase of a rotation: it disables an old key, settles its budget, deletes it."""
 
 import asyncio
 import copy

@@ -113,7 +113,10 @@ def test_keys_of_the_same_name_are_told(command: Command) -> None:
     assert {row["ref"]: row["same_name"] for row in json.loads(ran.out)["data"]} == {
         "a": 0, "b": 2, "c": 1, "d": 0, "e": 0, "f": 0,
     }  # fmt: skip
-    assert "2 names (as 'Bo'): there are keys called so that the journal does not know\n" in ran.err
+    assert (
+        "2 names (such as 'Bo'): there are keys called so that the journal does not know\n"
+        in ran.err
+    )
     assert command.emulator.count("list") == 2  # its one page, and the end
 
 

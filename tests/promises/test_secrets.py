@@ -129,7 +129,7 @@ async def test_a_created_secret_is_shown_by_nothing_but_key(
 
     assert_no_secret(repr(created) + str(created) + f"{created}" + caplog.text, created.key)
     assert_no_secret(repr(created.data.extra) + repr(created.extra), created.key)
-    with pytest.raises(TypeError, match="holds a secret"):
+    with pytest.raises(TypeError, match="contains a secret"):
         pickle.dumps(created)
     assert copy.deepcopy(created).key == copy.copy(created).key == created.key
     assert pickle.loads(pickle.dumps(created.data)) == created.data
@@ -168,7 +168,7 @@ def test_external_is_masked_and_never_pickled() -> None:
     request = CreateKeysRequest(name="new", external=external)
 
     assert_no_secret(repr(external) + repr(request))
-    with pytest.raises(TypeError, match="holds a secret"):
+    with pytest.raises(TypeError, match="contains a secret"):
         pickle.dumps(request)
     assert PARTNER in str(unstructure(request))  # on the wire, and nowhere else
 

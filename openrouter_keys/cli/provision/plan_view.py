@@ -96,7 +96,7 @@ def _same_names_line(there: Counter[_Name]) -> list[str]:
     if not there:
         return []
     ((_, name), _), count = there.most_common(1)[0], len(there)
-    are = f"{counted(count, 'name')} (as {name!r}): there are keys"
+    are = f"{counted(count, 'name')} (such as {name!r}): there are keys"
     return [f"{are} called so that the journal does not know"]
 
 

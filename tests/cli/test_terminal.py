@@ -195,30 +195,66 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
 
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-TAKES_LONG = "sh -c 'touch begun; exec sleep 60'"
+# A program that takes a secret once the test says so, or fails.
+TAKES = "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; cat > taken'"
+FAILS = "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; exit 1'"
 
 
-def wait_until_begun(command: Command, taker: str) -> None:
+def wait_until_begun(command: Command, taker: str = "false") -> None:
     """Wait until a hand-over goes on, or the delete that follows one that failed."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and not (
-        (command.folder / "begun").exists()
-        if taker == TAKES_LONG
-        else command.emulator.count("delete")
+        command.emulator.count("delete")
+        if taker == "false"
+        else (command.folder / "begun").exists()
     ):
         time.sleep(0.01)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "taker"), [*zip(STOPPING, ["false"] * 3, strict=True), (signal.SIGINT, TAKES_LONG)]
-)
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_waits_for_the_program_that_takes_a_secret(
+    command: Command, number: signal.Signals
+) -> None:
+    with command.process("create", "a", "--to-command", TAKES) as process:
+        assert process.stderr is not None
+        wait_until_begun(command, TAKES)
+        process.send_signal(number)
+        assert "waiting until the secret of the key" in process.stderr.readline()
+        (command.folder / "go").touch()
+        process.communicate(timeout=PATIENCE)
+    (key,) = command.emulator.account.keys.values()
+    assert (command.folder / "taken").read_text() == f"{key.secret}\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_second_signal_says_that_the_program_may_have_the_secret(
+    command: Command, number: signal.Signals
+) -> None:
+    with command.process("create", "a", "--to-command", TAKES) as process:
+        assert process.stderr is not None
+        wait_until_begun(command, TAKES)
+        process.send_signal(number)
+        assert "Ctrl-C again stops at once" in process.stderr.readline()
+        process.send_signal(number)
+        process.wait(PATIENCE)
+        (command.folder / "go").touch()  # the program has standard error, too
+        _, err = process.communicate(timeout=PATIENCE)
+    (hash,) = command.emulator.account.keys
+    assert f"keep the key {hash} if its secret was taken, or delete it" in err
+    assert process.returncode == 128 + number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_key_that_nobody_took_is_deleted_although_its_delete_is_interrupted(
-    command: Command, number: signal.Signals, taker: str
+    command: Command, number: signal.Signals
 ) -> None:
     command.emulator.faults.append(Fault("delete", "slow", delay=1.0))
-    with command.process("create", "a", "--to-command", taker) as process:
-        wait_until_begun(command, taker)
+    with command.process("create", "a", "--to-command", "false") as process:
+        wait_until_begun(command)
         (hash,) = command.emulator.account.keys
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
@@ -235,10 +271,11 @@ def test_an_interrupted_hand_over_ends_in_doubt_if_its_key_may_live(
     command: Command, number: signal.Signals, answer: int
 ) -> None:
     command.emulator.faults.append(Fault("delete", status=answer, times=None))
-    words = ("create", "a", "--to-command", TAKES_LONG, "--timeout", "1")
+    words = ("create", "a", "--to-command", FAILS, "--timeout", "1")
     with command.process(*words) as process:
-        wait_until_begun(command, TAKES_LONG)
+        wait_until_begun(command, FAILS)
         process.send_signal(number)
+        (command.folder / "go").touch()
         _, err = process.communicate(timeout=PATIENCE)
     (hash,) = command.emulator.account.keys
     assert f"delete the key {hash}, whose secret is lost" in err.splitlines()[-1]
@@ -246,16 +283,14 @@ def test_an_interrupted_hand_over_ends_in_doubt_if_its_key_may_live(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "taker"), [*zip(STOPPING, ["false", TAKES_LONG, "false"], strict=True)]
-)
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_delete_that_is_stopped_at_once_says_which_key_is_left(
-    command: Command, number: signal.Signals, taker: str
+    command: Command, number: signal.Signals
 ) -> None:
     command.emulator.faults.append(Fault("delete", "stalled"))
-    with command.process("create", "a", "--to-command", taker) as process:
+    with command.process("create", "a", "--to-command", "false") as process:
         assert process.stderr is not None
-        wait_until_begun(command, taker)
+        wait_until_begun(command)
         process.send_signal(number)
         assert "Ctrl-C again stops at once" in process.stderr.readline()
         process.send_signal(number)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 from attrs import asdict, frozen
 from cyclopts import Parameter
@@ -31,6 +31,8 @@ from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError
 from openrouter_keys.models import CreateKeysRequest, External
 from openrouter_keys.results import Err, Ok, attempt
+
+T = TypeVar("T")
 
 
 async def create(
@@ -162,14 +164,16 @@ class _Creation:
     async def _hand_over(self, made: _Made, sink: Sink | None, out: Output) -> None:
         """Hand the secret over; if that fails, delete the key again."""
         key = MadeKey.of(made.handed.hash, made.handed.key)
-        self._left = _to_delete(key)
-        self._does = f"deleting the key {key.hash}, whose secret is lost" if key.proven else ""
+        self._does = f"waiting until the secret of the key {key.hash} is taken"
+        self._left = f"keep the key {key.hash} if its secret was taken, or delete it"
         try:
             if sink is None:
                 _print_secret(made, out)
             else:
-                await sink.take(made.handed)
+                await _uninterrupted(sink.take(made.handed))
         except (Exception, asyncio.CancelledError) as error:  # whatever it is, it was not taken
+            self._left = _to_delete(key)
+            self._does = f"deleting the key {key.hash}, whose secret is lost" if key.proven else ""
             why = f"the secret could not be handed over ({_why(error)})"
             if (left := await _uninterrupted(self._undo(key))) is not None:
                 raise CommandError(f"{why}: {left}", IN_DOUBT) from error
@@ -218,7 +222,7 @@ def _to_delete(made: MadeKey) -> str:
     return f"delete the key, whose secret is lost: {hashes}"
 
 
-async def _uninterrupted(ends: Coroutine[object, object, str | None]) -> str | None:
+async def _uninterrupted(ends: Coroutine[object, object, T]) -> T:
     """Wait until a coroutine has ended, although this task is cancelled meanwhile."""
     task = asyncio.create_task(ends)
     while not task.done():

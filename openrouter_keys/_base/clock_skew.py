@@ -14,8 +14,6 @@ UNSEEN_HERE: Final = timedelta(hours=1)
 _MINUTE: Final = timedelta(minutes=1)
 # Whatever a time is cut to.
 _UNITS: Final = (timedelta(hours=1), _MINUTE, timedelta(seconds=1))
-# Two stamps may differ by so much because each `Date` and each of them is in whole seconds.
-_COARSE: Final = timedelta(seconds=2)
 _NONE: Final = timedelta(0)
 
 
@@ -90,7 +88,7 @@ def skew_of(stamps: Sequence[Stamp], unseen: timedelta | None) -> Skew:
         low=skew - _MARGIN,
         high=skew + _MARGIN,
         earliest=min(lowest, -(UNSEEN_HERE if unseen is None else unseen)),
-        certain=low - high <= _COARSE,
+        certain=low - high <= _MARGIN,
         may_be_cut=all(_is_whole(stamp.made_at, _MINUTE) for stamp in stamps),
     )
 

@@ -433,11 +433,13 @@ def test_stamps_show_how_far_a_key_may_be_off(
         ([stamp(0), stamp(-60)], UNSEEN, 3600, False),
         ([stamp(0)], UNSEEN, 61, True),
         ([stamp(0), stamp(1)], UNSEEN, 60, True),
-        # Two clocks stamp.
+        # Two clocks stamp: within the margin, or not.
+        ([stamp(-3), stamp(0.5)], UNSEEN, 7, True),
+        ([stamp(4.5), stamp(0.5)], UNSEEN, 7, True),
         ([stamp(-60), stamp(0.5)], UNSEEN, 7, False),
         ([stamp(0.5), stamp(-99.5)], UNSEEN, 7, False),
         ([stamp(0.5), stamp(3600.5)], UNSEEN_HERE, 7, False),
-        ([stamp(0.5), stamp(4.5)], UNSEEN, 7, False),
+        ([stamp(0.5), stamp(8.5)], UNSEEN, 7, False),
         ([stamp(0.5, 0.4, 0.6), stamp(-1.2, 0.4, 0.6)], UNSEEN, 7, True),
     ],
 )

@@ -18,8 +18,8 @@ from openrouter_keys.converter import structure
 from openrouter_keys.errors import JSON, InvalidArgumentError
 from openrouter_keys.models import CreateKeysRequest, External, Key
 
-# Bytes of a character in UTF-8, but one.
-_CUT_THROUGH: Final = 3
+# Bytes of a character in UTF-8, at most.
+_CHARACTER: Final = 4
 _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -138,12 +138,18 @@ class Names:
         plain = _plain(name)
         if plain in self._plain:
             return self._plain[plain]
-        # A cut may go through a character.
-        if not plain or _size(name) < self._longest - _CUT_THROUGH:
+        if not plain:
             return ()
         start = bisect_left(self._sorted, plain)
-        cut = takewhile(lambda one: one.startswith(plain), islice(self._sorted, start, None))
-        return [asked for one in cut for asked in self._plain[one]]
+        longer = takewhile(lambda one: one.startswith(plain), islice(self._sorted, start, None))
+        size = _size(name)
+        return [
+            asked
+            for one in longer
+            for asked in self._plain[one]
+            # One character more is in no listed name; a cut may go through a character.
+            if size + (1 if asked.isascii() else _CHARACTER) > self._longest
+        ]
 
 
 def _size(name: str) -> int:

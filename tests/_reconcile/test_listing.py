@@ -485,11 +485,22 @@ async def test_a_single_key_whose_name_was_written_otherwise_is_told(name: str, 
 
 
 @pytest.mark.parametrize("other", ["customer-7", "customer-", "a", "customer-700"])
+@pytest.mark.parametrize("longer", ["somebody's key with a long name", "customer-8000"])
 async def test_a_shorter_name_is_another_one_where_longer_ones_are_not_cut(
-    other: str, case: Case, path: Path
+    other: str, longer: str, case: Case, path: Path
 ) -> None:
-    case.service.add("somebody's key with a long name")
+    case.service.add(longer)
     case.service.add(other)
+    case.service.outcomes.append("lost")
+    report = await case.client.provision([spec("70")], journal=path)
+    assert (report.created, report.deleted, report.ok) == (1, 1, True)
+
+
+async def test_a_name_is_no_cut_of_one_that_is_a_character_longer_than_the_longest(
+    case: Case, path: Path
+) -> None:
+    for name in ("customer-7", "customer-80"):
+        case.service.add(name)
     case.service.outcomes.append("lost")
     report = await case.client.provision([spec("70")], journal=path)
     assert (report.created, report.deleted, report.ok) == (1, 1, True)

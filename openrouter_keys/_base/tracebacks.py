@@ -13,7 +13,8 @@ _HOLD_SECRETS = {
     for name in (
         *("_base.fast_reader", "_base.made_keys", "_base.masking", "_base.scrubbing"),
         *("_inputs.credentials", "_inputs.proxies"),
-        *("_protocol.answers", "_protocol.salvage", "_transport.bodies", "_transport.wire"),
+        *("_protocol.answers", "_protocol.quota", "_protocol.retries", "_protocol.salvage"),
+        *("_transport.bodies", "_transport.wire"),
         *("converter", "journal.encryption", "journal.entries"),
     )
 }

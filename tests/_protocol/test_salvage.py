@@ -56,6 +56,8 @@ FOUND: dict[str, bytes] = {
     "cut, its name escaped": rb'{"\u006bey": "' + SECRET.encode() + b'", "da',
     "cut, itself escaped": b'{"data": {"key": "x"}, "key": "\\u0073' + SECRET[1:].encode() + b'", ',
     "cut, in another encoding": cut(TAGGED, SECRET + '"').decode().encode("utf-16"),
+    "cut, behind a zero": b"\0" + cut(TAGGED, SECRET + '"'),
+    "cut, behind three zeros": b"\0\0\0" + cut(TAGGED, SECRET + '"'),
     "cut, a byte order mark first": b"\xef\xbb\xbf" + cut(TAGGED, SECRET + '"'),
     "beside another text, proven by its hash": text(
         {"data": key_json(), "key": "env", "s": SECRET}

@@ -121,8 +121,9 @@ def tests(session: nox.Session) -> None:
     chosen = [] if whole else ["-m", "not slow", "--hypothesis-profile=few"]
     # Counted once: that costs time, least of all on 3.14 and later.
     counted = ["--cov", "--cov-report="] if session.python == FOUND[-1] else []
+    # The slow tests of a folder lie side by side: a worker that is done takes some of the others'.
     session.run(
-        "pytest", "-n", "auto", *chosen, *counted, *session.posargs,
+        "pytest", "-n", "auto", "--dist=worksteal", *chosen, *counted, *session.posargs,
         env={"COVERAGE_FILE": counts(session)},
     )  # fmt: skip
 

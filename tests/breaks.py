@@ -347,7 +347,7 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "_transport/attempts.py",
-        "call.rejections += what is Outcome.RATE_LIMITED",
+        "call.rate_limited += what is Outcome.RATE_LIMITED",
         "pass",
         "_transport/test_transport.py::test_429s_use_up_no_other_attempts",
     ),

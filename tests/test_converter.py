@@ -3,7 +3,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from types import NoneType, UnionType
@@ -706,3 +706,20 @@ def test_of_all_that_is_wrong_with_a_record_five_things_are_told() -> None:
     with pytest.raises(ResponseValidationError, match=r"; and 1?[0-9] more$") as raised:
         decode(b'{"data": {}}', GetKeyResponse)
     assert str(raised.value).count(";") == 5
+
+
+def test_new_names_come_and_go_and_no_more_than_a_few_are_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(converter, "_answer_readers", {})
+    names = [f"new_{number}" for number in range(40)]
+    for name in [*names, *names[::-1]]:
+        pages = [
+            decode(page({name: [1]}, beside), ListResponse) for beside in ({}, {"other": None})
+        ]
+        assert [each.data[0].extra for each in pages] == [{name: [1]}, {name: [1]}]
+        assert [each.data[1].extra for each in pages] == [{}, {"other": None}]
+
+
+def page(*beside: Mapping[str, JSON]) -> bytes:
+    return json.dumps({"data": [key_json(**each) for each in beside]}).encode()

@@ -3,6 +3,7 @@
 The converter reads what is odd: it is slower and knows everything. Tests compare their results.
 """
 
+import re
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,10 @@ _BOUNDED: Mapping[Any, Any] = {
     datetime: Annotated[datetime, msgspec.Meta(tz=True)],
     float: Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)],
 }
+# What msgspec says of a name that a struct does not have.
+_NEW_NAME = re.compile(r"Object contains unknown field `(\w{1,64})` - at `\$\.data")
+# So many new names of a record are learned: the service adds one now and then.
+_MOST_NEW = 16
 
 
 def is_flat(cls: type[attrs.AttrsInstance]) -> bool:
@@ -43,8 +48,6 @@ class FlatReader(Generic[R]):
     Args:
         cls: the class; its field `extra` gets the fields that it does not know.
 
-    Attributes:
-        strict: a struct that refuses unknown names.
     """
 
     def __init__(self, cls: type[R]) -> None:
@@ -57,11 +60,8 @@ class FlatReader(Generic[R]):
         bases = (cls,)
         self._thawed: Any = new_class(cls.__name__, bases, {}, lambda names: names.update(members))
         self._cls = cls
-        struct = _struct(cls)
+        self._struct = struct = _struct(cls)
         self._structs: Any = list[struct]  # type: ignore[valid-type]  # made at run time
-        self.strict = msgspec.defstruct(
-            cls.__name__, [], bases=(struct,), gc=False, forbid_unknown_fields=True
-        )
 
     def read(self, values: Sequence[Any]) -> list[R] | None:
         """Read records from plain values; None: the converter has to read them."""
@@ -69,15 +69,36 @@ class FlatReader(Generic[R]):
             found = msgspec.convert(values, self._structs)
             unknown = frozenset[str]().union(*values) - self._names
             return [
-                self.record(each, {name: value[name] for name in unknown if name in value})
+                self.record(astuple(each), {name: value[name] for name in unknown if name in value})
                 for each, value in zip(found, values, strict=True)
             ]
         except Exception:  # noqa: BLE001 - the converter says better what is wrong
             return None
 
-    def record(self, found: msgspec.Struct, extra: dict[str, Any]) -> R:
-        """Return the record of what msgspec found."""
+    def strict(self, new: Sequence[str]) -> type[msgspec.Struct]:
+        """Return a struct that refuses names other than the record's and these, which come last."""
+        fields = [(f"new_{place}", Any, msgspec.UNSET) for place in range(len(new))]
+        return msgspec.defstruct(
+            self._cls.__name__, fields, bases=(self._struct,), kw_only=True, gc=False,
+            rename={f"new_{place}": name for place, name in enumerate(new)},
+            forbid_unknown_fields=True,
+        )  # fmt: skip
+
+    def record_of(self, found: msgspec.Struct, new: Sequence[str]) -> R:
+        """Return the record of what msgspec found in a struct with new names."""
         values: tuple[object, ...] = astuple(found)
+        if not new:
+            return self.record(values, {})
+        known = len(values) - len(new)
+        extra = {
+            name: value
+            for name, value in zip(new, values[known:], strict=True)
+            if value is not msgspec.UNSET
+        }
+        return self.record(values[:known], extra)
+
+    def record(self, values: tuple[object, ...], extra: dict[str, Any]) -> R:
+        """Return the record of its fields' values, in their order."""
         for place in self._times:
             time = values[place]
             if type(time) is datetime and time.tzinfo is not UTC:
@@ -89,7 +110,7 @@ class FlatReader(Generic[R]):
 
 
 class AnswerReader(Generic[A]):
-    """Reads answers of one class from their bytes, if it knows all names in them.
+    """Reads answers of one class from their bytes; names that are new in records it learns.
 
     Args:
         cls: the answer's class; its `data` is a record, or a list of them.
@@ -99,13 +120,27 @@ class AnswerReader(Generic[A]):
     def __init__(self, cls: type[A], record: type[attrs.AttrsInstance]) -> None:
         self._cls = cls
         self._records = FlatReader(record)
-        kinds: dict[str, Any] = {f.name: f.type for f in _on_wire(cls) if f.name != "http"}
-        self._many = get_origin(kinds["data"]) is list
-        strict: Any = self._records.strict
-        kinds["data"] = list[strict] if self._many else strict
-        self._others = [name for name in kinds if name != "data"]
-        whole = msgspec.defstruct(cls.__name__, kinds.items(), forbid_unknown_fields=True)
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(whole)
+        self._kinds: dict[str, Any] = {f.name: f.type for f in _on_wire(cls) if f.name != "http"}
+        self._many = get_origin(self._kinds["data"]) is list
+        self._others = [name for name in self._kinds if name != "data"]
+        self._knows = self._knowing(())
+
+    def _knowing(self, new: tuple[str, ...]) -> tuple["msgspec.json.Decoder[Any]", tuple[str, ...]]:
+        record: Any = self._records.strict(new)
+        kinds = {**self._kinds, "data": list[record] if self._many else record}
+        whole = msgspec.defstruct(self._cls.__name__, kinds.items(), forbid_unknown_fields=True)
+        return msgspec.json.Decoder(whole), new
+
+    def _decoded(self, body: bytes) -> tuple[Any, tuple[str, ...]]:
+        while True:
+            decoder, new = self._knows
+            try:
+                return decoder.decode(body), new
+            except msgspec.ValidationError as error:
+                named = _NEW_NAME.match(str(error))
+                if named is None or named[1] in new or len(new) == _MOST_NEW:
+                    raise
+            self._knows = self._knowing((*new, named[1]))
 
     def read(self, body: bytes, ours: Mapping[str, object]) -> A | None:
         """Read an answer; None: the converter has to read it.
@@ -115,10 +150,12 @@ class AnswerReader(Generic[A]):
             ours: values of fields that are not the wire's.
         """
         try:
-            found = self._decoder.decode(body)
+            found, new = self._decoded(body)
             fields = {name: getattr(found, name) for name in self._others}
-            data, record = found.data, self._records.record
-            fields["data"] = [record(each, {}) for each in data] if self._many else record(data, {})
+            data, record = found.data, self._records.record_of
+            fields["data"] = (
+                [record(each, new) for each in data] if self._many else record(data, new)
+            )
             return self._cls(**fields, **ours)
         except Exception:  # noqa: BLE001 - the converter says better what is wrong
             return None

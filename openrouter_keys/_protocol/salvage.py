@@ -71,7 +71,16 @@ def salvage(body: bytes) -> Salvage:
     Args:
         body: the answer, as far as it came.
     """
-    whole, text = _is_json(body), text_of(body)[:MOST]
+    whole = _is_json(body)
+    found = _salvaged(text_of(body)[:MOST], whole=whole)
+    if found.secret is None and not whole and body.startswith(b"\0"):
+        # Zeros before a plain answer make it pass for UTF-16.
+        behind = _salvaged(text_of(body.lstrip(b"\0"))[:MOST], whole=False)
+        return found if behind.secret is None else behind
+    return found
+
+
+def _salvaged(text: str, *, whole: bool) -> Salvage:
     scan = _Scan()
     strings = [*scan.strings(text)]
     hashes = {each.value.lower() for each in strings if _HASH.fullmatch(each.value)}

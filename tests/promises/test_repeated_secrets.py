@@ -223,6 +223,13 @@ def test_all_but_the_secret_stays_as_it_is() -> None:
     assert told == body % b"..."
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["customer", "\u65e5\u672c" * 200])
+def test_no_encoding_hides_a_secret_among_other_letters(encoding: str, name: str) -> None:
+    body = json.dumps({"note": MANAGEMENT, "name": name}, ensure_ascii=False).encode(encoding)
+    assert parse(masked(body, [MANAGEMENT])) == {"note": "...", "name": name}
+
+
 VALUES: st.SearchStrategy[JSON] = st.recursive(
     st.none() | st.text(max_size=9) | st.sampled_from([SECRET, f"x{SECRET}", f'"{SECRET}\\']),
     lambda inner: (

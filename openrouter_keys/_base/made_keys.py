@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, field, frozen
 from yarl import URL
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.masking import hash_of
 
 #: So many keys are remembered at least: the last ones, of all clients together.
@@ -42,7 +43,7 @@ class MadeKey:
             own = hash_of(secret)
         finally:
             del secret  # crash reporters send local variables home
-        return cls(own if hash.lower() == own else hash, own)
+        return cls(own if canonical(hash) == own else hash, own)
 
     @property
     def proven(self) -> bool:

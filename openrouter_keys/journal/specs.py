@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from typing import cast
 
@@ -97,3 +98,8 @@ def changed(old: str, new: str) -> tuple[str, ...]:
         for name in sorted(before.keys() | after.keys())
         if before.get(name, missing) != after.get(name, missing)
     )
+
+
+def exact(limit: float) -> Decimal:
+    """Return the limit that was written, and not the nearest binary fraction, to add it up."""
+    return Decimal(repr(float(limit)))

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from openrouter_keys._inputs import checks
 from openrouter_keys.errors import AllowanceExceededError
-from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.journal.specs import KeySpec, exact
 
 Specs: TypeAlias = Iterable[KeySpec] | AsyncIterable[KeySpec]
 
@@ -89,7 +89,7 @@ class Allowance:
     """
 
     def __init__(self, most: float | None) -> None:
-        self._most = None if most is None else _exact(most)
+        self._most = None if most is None else exact(most)
         self._taken = Decimal(0)
 
     def take(self, spec: KeySpec) -> None:
@@ -102,11 +102,7 @@ class Allowance:
             return
         if not isinstance(spec.limit, int | float):
             raise AllowanceExceededError(spec.ref, "has no limit, and max_total_limit needs one")
-        self._taken += _exact(spec.limit)
+        self._taken += exact(spec.limit)
         if self._taken > self._most:
             problem = f"brings the limits to {self._taken} US dollars, beyond {self._most}"
             raise AllowanceExceededError(spec.ref, problem)
-
-
-def _exact(amount: float) -> Decimal:
-    return Decimal(repr(float(amount)))  # what was written, and not the nearest binary fraction

@@ -6,7 +6,7 @@ from typing import Final
 from attrs import Factory, define
 
 from openrouter_keys.cli.terminal.messages import keys
-from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.journal.specs import KeySpec, exact
 
 #: Of a limit that never resets.
 ONCE: Final = "once"
@@ -51,11 +51,6 @@ class Totals:
         if self.without_limit:
             parts.append(f"{self.without_limit:,} WITHOUT A LIMIT")
         return f"{keys(self.count)}{': ' if parts else ''}{', '.join(parts)}"
-
-
-def exact(amount: float) -> Decimal:
-    """Return the amount that was written, and not the nearest binary fraction."""
-    return Decimal(repr(float(amount)))
 
 
 def dollars(amount: Decimal) -> str:

@@ -37,7 +37,7 @@ _AUDIT = """
 CREATE TABLE intents (ref TEXT NOT NULL);
 CREATE TRIGGER intended AFTER INSERT ON keys
 BEGIN INSERT INTO intents VALUES (new.ref); END;
-CREATE TRIGGER intended_again AFTER UPDATE OF last_attempt_at ON keys
+CREATE TRIGGER intended_again AFTER UPDATE OF last_attempt_at ON keys WHEN new.state = 'intent'
 BEGIN INSERT INTO intents VALUES (new.ref); END;
 """
 

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -16,6 +16,8 @@ from openrouter_keys.journal.transitions import INTEND, KEEP, KEEP_SETTLED, Tran
 from openrouter_keys.models import HoldsSecret
 
 E = TypeVar("E")
+#: When a create was sent, and when its exchange ended; None: not known.
+Exchange: TypeAlias = tuple[datetime, datetime | None]
 
 #: How many refs are looked up, or rows are read, at once.
 CHUNK = 500
@@ -97,6 +99,7 @@ class Entry(HoldsSecret):
         last_attempt_at: when the last one was.
         ended_at: when that one's exchange ended; None: not known, it may have been under way
             when its run ended.
+        earlier: the same two times of each create that was written off.
         hash: the key's hash, as the answer has it; None: not made. In doubt: that of an answer
             that lost the secret.
         proven: whether that is the SHA-256 of its secret, and so cannot be another key's.
@@ -116,6 +119,7 @@ class Entry(HoldsSecret):
     first_attempt_at: datetime
     last_attempt_at: datetime
     ended_at: datetime | None
+    earlier: tuple[Exchange, ...]
     hash: str | None
     proven: bool
     secret_hash: str | None
@@ -257,7 +261,9 @@ def _entry(row: sqlite3.Row) -> Entry:
         written_off=row["written_off"],
         first_attempt_at=datetime.fromisoformat(row["first_attempt_at"]),
         last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
-        ended_at=datetime.fromisoformat(ended_at) if ended_at else None,
+        ended_at=_time(ended_at),
+        # A reader leaves an older version's file as it is.
+        earlier=_exchanges(row["earlier"]) if "earlier" in row.keys() else (),  # noqa: SIM118 - rows
         hash=row["hash"],
         proven=bool(row["proven"]),
         secret_hash=row["secret_hash"],
@@ -273,6 +279,15 @@ def _object(text: str) -> dict[str, JSON]:
     if not isinstance(found, dict) or "name" not in found:
         raise ValueError("no plan")
     return found
+
+
+def _exchanges(text: str | None) -> tuple[Exchange, ...]:
+    pairs: list[tuple[str, str | None]] = [] if text is None else json.loads(text)
+    return tuple((datetime.fromisoformat(sent), _time(ended)) for sent, ended in pairs)
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 KEYS = Table("keys", "ref", _entry)

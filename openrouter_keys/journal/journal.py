@@ -286,6 +286,8 @@ class Journal(NeverPickled):
         self,
         ref: str,
         reason: str,
+        *,
+        sent_at: datetime | None = None,
         ended_at: datetime | None = None,
         told_hash: str | None = None,
     ) -> None:
@@ -294,11 +296,15 @@ class Journal(NeverPickled):
         Args:
             ref: the caller's own id for it.
             reason: why.
-            ended_at: when its exchange ended, by the service's clock; None: not now.
+            sent_at: when it was sent, by the service's clock; None: as it was intended.
+            ended_at: when its exchange ended, by the same clock; None: not now.
             told_hash: the hash in an answer that lost the secret; None: it had none.
         """
-        ended = None if ended_at is None else write_time(ended_at)
-        values = {"reason": scrub(reason), "ended_at": ended, "told_hash": told_hash}
+        times = {
+            name: None if time is None else write_time(time)
+            for name, time in (("sent_at", sent_at), ("ended_at", ended_at))
+        }
+        values = {"reason": scrub(reason), "told_hash": told_hash, **times}
         await self._change(transitions.DOUBT, ref=ref, **values)
 
     async def fail(self, ref: str, reason: str) -> None:

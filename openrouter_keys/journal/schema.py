@@ -1,4 +1,4 @@
-"""What a journal holds, in version 3: its states and its tables. No I/O.
+"""What a journal holds, in version 4: its states and its tables. No I/O.
 
 A row is a ref that was planned and at least intended once. Its states::
 
@@ -17,9 +17,9 @@ goes back to `doubt` where an earlier create of it was written off. `transitions
 
 import enum
 
-VERSION = 3
+VERSION = 4
 #: What can be read: an older one is brought up to date by the first run that goes on with it.
-READABLE = (2, VERSION)
+READABLE = (2, 3, VERSION)
 #: `PRAGMA application_id`, by which a journal is known from other databases: "ORKJ".
 APPLICATION = 0x4F524B4A
 
@@ -52,9 +52,11 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # `run` is the run that first met the ref: met again in the same run, it is a duplicate. Those that
 # an earlier run met are in `seen`, a table of the run's own.
 # `longest_timeout` is how many seconds a create of any run could be under way.
-# `ended_at` is when the exchange of the last create that was never answered ended: NULL: it may
-# have been under way when its run ended. `proven` is whether the hash is the SHA-256 of the secret;
-# NULL: no key was made. Where it is not, `secret_hash` is.
+# `ended_at` is when the exchange of the last create ended; NULL: it may have been under way when
+# its run ended. `earlier` has the times of each create that was written off, as JSON: when it was
+# sent, and when it ended. A key that was made between two creates is neither's.
+# `proven` is whether the hash is the SHA-256 of the secret; NULL: no key was made. Where it is
+# not, `secret_hash` is.
 # A CHECK of the state would cost a third of all that a key costs here.
 # `unfinished` lets a resume over a million settled rows read none of them, and so does `unretired`.
 # `rotations` has a row for each key that is replaced by a twin, whose ref in `keys` is the old
@@ -69,7 +71,7 @@ CREATE TABLE meta (
     runs INTEGER NOT NULL,
     longest_timeout REAL NOT NULL
 );
-INSERT INTO meta VALUES (3, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
+INSERT INTO meta VALUES (4, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY,
     ref TEXT NOT NULL UNIQUE,
@@ -85,7 +87,8 @@ CREATE TABLE keys (
     reason TEXT,
     ended_at TEXT,
     proven INTEGER,
-    secret_hash TEXT
+    secret_hash TEXT,
+    earlier TEXT
 );
 CREATE INDEX secret_hashes ON keys (secret_hash) WHERE secret_hash IS NOT NULL;
 CREATE INDEX unfinished ON keys (id) WHERE state <> 'settled';
@@ -105,8 +108,22 @@ CREATE INDEX unretired ON rotations (handed_over_at, id) WHERE state <> 'deleted
 PRAGMA application_id = 0x4F524B4A;
 """
 
-FROM_2 = """
+#: How a journal of an older version is brought to the next one.
+UPGRADES = {
+    2: """
 DROP INDEX twins;
 ALTER TABLE rotations DROP COLUMN twin;
 UPDATE meta SET version = 3
-"""
+""",
+    # Version 3 had one window for all creates of a ref that were written off: each gets that one.
+    3: """
+ALTER TABLE keys ADD COLUMN earlier TEXT;
+UPDATE keys SET
+    earlier = '[' || substr(replace(hex(zeroblob(written_off)), '00', ',' || json_array(
+        first_attempt_at, coalesce(iif(state = 'intent', ended_at, NULL), last_attempt_at)
+    )), 2) || ']',
+    ended_at = iif(state = 'intent', NULL, ended_at)
+WHERE written_off > 0;
+UPDATE meta SET version = 4
+""",
+}

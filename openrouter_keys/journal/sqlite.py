@@ -10,7 +10,7 @@ from openrouter_keys.errors import JournalError, JournalMismatchError
 from openrouter_keys.journal import copies
 from openrouter_keys.journal.copies import Copy, misfit, refuse_misfit, refuse_outdated
 from openrouter_keys.journal.files import Held, held, remove, remove_lock
-from openrouter_keys.journal.schema import APPLICATION, FROM_2, READABLE, TABLES, VERSION
+from openrouter_keys.journal.schema import APPLICATION, READABLE, TABLES, UPGRADES, VERSION
 from openrouter_keys.journal.writer import Store
 
 # Failed with a secret: made, and not as asked for. It is never handed over.
@@ -230,8 +230,8 @@ def _begin_run(connection: sqlite3.Connection, path: str, server_url: str | None
     (version,) = connection.execute("SELECT version FROM meta").fetchone()
     if version not in READABLE:
         raise JournalMismatchError(path, _unreadable(version))
-    if version != VERSION:
-        for statement in FROM_2.split(";\n"):
+    for older in range(version, VERSION):
+        for statement in UPGRADES[older].split(";\n"):
             connection.execute(statement)
     (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
     if server_url is not None and known not in (None, server_url):

@@ -57,6 +57,7 @@ _REASON: Final = {"reason": ":reason"}
 # What a create's answer brings.
 _ANSWER: Final = ("hash", "record", "proven", "secret_hash", "ended_at")
 _NOTHING: Final = dict.fromkeys((*_ANSWER, "reason"), "NULL")
+_ALL_CLEAR: Final = {"written_off": "0", "earlier": "NULL"}
 
 # --- of a key ---
 
@@ -70,21 +71,30 @@ KEEP_SETTLED: Final = evolve(KEEP, target=State.SETTLED)
 ACKNOWLEDGE: Final = Transition("acknowledge", _MADE, State.SETTLED, {})
 REJECT: Final = Transition("reject", _MADE, State.FAILED, _REASON)
 FAIL: Final = Transition("fail", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL"})
-# An intent has that of the creates before it.
-_ENDED: Final = "CASE state WHEN 'doubt' THEN ended_at END"
 DOUBT: Final = Transition(
     "doubt",
     _DOUBTFUL,
     State.DOUBT,
-    _REASON | {"ended_at": f"coalesce(:ended_at, {_ENDED})", "hash": "coalesce(:told_hash, hash)"},
+    _REASON
+    | {
+        # Later than the intent, if the create had to wait for its turn.
+        "last_attempt_at": "coalesce(:sent_at, last_attempt_at)",
+        "ended_at": "coalesce(:ended_at, ended_at)",
+        "hash": "coalesce(:told_hash, hash)",
+    },
 )
-# The window in which its keys can have been made begins with the first create that was never
-# answered; one that was refused made none.
+# The last create's times stay as those of an earlier one: its key may still turn up.
 AGAIN_IN_DOUBT: Final = Transition(
     "again",
     _DOUBTFUL,
     State.INTENT,
-    _NOTHING | {"last_attempt_at": ":at", "written_off": "written_off + 1", "ended_at": _ENDED},
+    _NOTHING
+    | {
+        "last_attempt_at": ":at",
+        "written_off": "written_off + 1",
+        "earlier": "json_insert(coalesce(earlier, '[]'), '$[#]', "
+        "json_array(last_attempt_at, ended_at))",
+    },
 )
 # A secret that is here must never be written over.
 AGAIN: Final = Transition(
@@ -101,14 +111,19 @@ BACK_TO_DOUBT: Final = Transition(
     "forget_intent",
     _from(State.INTENT, so="written_off > 0"),
     State.DOUBT,
-    # The last one was refused: the window ends with the creates before it.
-    {"written_off": "written_off - 1", "ended_at": "coalesce(ended_at, last_attempt_at)"},
+    # The last one was refused and made no key: the one before is the last one again.
+    {
+        "written_off": "written_off - 1",
+        "last_attempt_at": "json_extract(earlier, '$[#-1][0]')",
+        "ended_at": "json_extract(earlier, '$[#-1][1]')",
+        "earlier": "json_remove(earlier, '$[#-1]')",
+    },
 )
 FORGET: Final = Transition(
     "forget_intent", _from(State.INTENT, so="written_off = 0"), None, {}, removes=True
 )
 RESOLVE: Final = Transition(
-    "resolve", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL", "written_off": "0"}
+    "resolve", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL"} | _ALL_CLEAR
 )
 # The key of this secret is proven to be gone.
 DISCARD: Final = Transition(
@@ -117,7 +132,7 @@ DISCARD: Final = Transition(
     State.FAILED,
     _NOTHING | {"secret": "NULL"} | _REASON,
 )
-CLEAR: Final = Transition("clear", _from(*State), None, {"written_off": "0"})
+CLEAR: Final = Transition("clear", _from(*State), None, _ALL_CLEAR)
 
 # --- of a rotation ---
 

@@ -1,6 +1,6 @@
 """One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
@@ -235,13 +235,24 @@ class Creator:
         if what is Verdict.DOUBT:
             self._reconciler.given_up(spec.ref)
             hash = hash_in(error.hash) if isinstance(error, SecretLostError) else None
-            await self._journal.doubt(spec.ref, str(error), self._clock.now(), hash)
+            sent_at, ended_at = self._exchange(error)
+            await self._journal.doubt(
+                spec.ref, str(error), sent_at=sent_at, ended_at=ended_at, told_hash=hash
+            )
             return Job(spec, State.DOUBT)
         if what is Verdict.FAILED:
             await self._journal.fail(spec.ref, str(error))
             self._counters.failures.add(ProvisionProblem(ref=spec.ref, reason=scrub(str(error))))
             return None
         return Job(spec, await self._not_processed(spec))
+
+    def _exchange(self, error: OpenRouterError) -> tuple[datetime | None, datetime]:
+        """Return when a create was sent, after its wait for a turn, and when it was given up."""
+        now = self._clock.now()
+        if not isinstance(error, CreateOutcomeUnknownError | SecretLostError) or not error.steady:
+            return None, now
+        passed = self._transport.clockwork.steady() - error.steady[0]
+        return now - timedelta(seconds=passed), now
 
     async def _not_processed(self, spec: KeySpec) -> State | None:
         """Take back an intent of which nothing came; return what is left of its row."""

@@ -1,7 +1,7 @@
 """Reconciles with the service what the journal is in doubt about, all of it in one pass."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -73,7 +73,7 @@ class Reconciler:
         self._quiet = context.settings.quiet_period
         self._begin = self._now()
         self._last: datetime | None = None
-        self._own: dict[str, datetime] = {}
+        self._own: set[str] = set()
         # By the monotonic clock.
         self._given_up: float | None = None
 
@@ -87,7 +87,7 @@ class Reconciler:
     def given_up(self, ref: str) -> None:
         """Note that a create of a ref was given up just now."""
         self._last, self._given_up = self._now()
-        self._own[ref] = self._last
+        self._own.add(ref)
 
     async def due(self, quiet_periods: int) -> float | None:
         """Return the seconds until `look` makes sense; None: there is nothing to look for.
@@ -127,7 +127,7 @@ class Reconciler:
         _, began = self._now()
         found = await reconcile(
             self._transport,
-            map(self._doubt, entries),
+            [doubt for entry in entries for doubt in self._doubts(entry)],
             self._clock,
             knows=self._journal.holds,
             stamps=await self._journal.stamps(),
@@ -141,15 +141,18 @@ class Reconciler:
         await self._clear(entries, settled, began)
         return findings
 
-    def _doubt(self, entry: Entry) -> Doubt:
+    def _doubts(self, entry: Entry) -> Iterator[Doubt]:
+        """Go through the creates of a ref that were never answered, each with its own window."""
+        request, quiet = request_of(entry.plan), timedelta(seconds=self._quiet)
         believed = self._is_believed(entry)
-        return Doubt(
-            request=request_of(entry.plan),
-            since=min(entry.first_attempt_at, entry.last_attempt_at) if believed else _NEVER,
-            until=self._until(entry) + timedelta(seconds=self._quiet) if believed else _NEVER,
-            creates=entry.written_off + (entry.state in DOUBTFUL),
-            given=entry.hash if entry.state is State.DOUBT else None,
-        )
+        for sent, ended in self._exchanges(entry):
+            last = entry.state is State.DOUBT and sent == entry.last_attempt_at
+            yield Doubt(
+                request=request,
+                since=sent if believed else _NEVER,
+                until=ended + quiet if believed else _NEVER,
+                given=entry.hash if last else None,
+            )
 
     async def _resolve(self, entries: Sequence[Entry], found: Reconciliation) -> frozenset[str]:
         """Settle what can land no more, and return its refs: each of its creates had a key."""
@@ -166,20 +169,34 @@ class Reconciler:
             await self._journal.resolve(ref, _RESOLVED)
         return frozenset(resolved)
 
+    def _exchanges(self, entry: Entry) -> list[tuple[datetime, datetime]]:
+        """Return when each create without an answer was sent, and was given up at the latest."""
+        found = [
+            # One that was written off had been given up before the next one was sent.
+            (sent, ended or min(self._given_up_by(sent), following))
+            for (sent, ended), following in zip(
+                entry.earlier,
+                [*(sent for sent, _ in entry.earlier[1:]), entry.last_attempt_at],
+                strict=False,
+            )
+        ]
+        if entry.state in DOUBTFUL:
+            sent = entry.last_attempt_at
+            found.append((sent, entry.ended_at or self._given_up_by(sent)))
+        return found
+
+    def _given_up_by(self, sent: datetime) -> datetime:
+        longest = sent + timedelta(seconds=self._journal.longest_timeout)
+        if self._last is None or sent < self._begin[0]:
+            return longest
+        # It may have waited for a connection longer than it could then be under way.
+        return max(longest, self._last)
+
     def _until(self, entry: Entry) -> datetime:
         """When its last create without an answer was given up at the latest."""
         if not self._is_believed(entry):
             return self._begin[0]
-        if entry.state not in DOUBTFUL:
-            # Its last create was answered, and was sent after that.
-            return min(entry.last_attempt_at, self._own.get(entry.ref, entry.last_attempt_at))
-        if entry.state is State.DOUBT and entry.ended_at is not None:
-            return entry.ended_at
-        longest = entry.last_attempt_at + timedelta(seconds=self._journal.longest_timeout)
-        if self._last is None or entry.last_attempt_at < self._begin[0]:
-            return longest
-        # It may have waited for a connection longer than it could then be under way.
-        return max(longest, self._last)
+        return max(ended for _, ended in self._exchanges(entry))
 
     async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
         """Forget creates that ended so long ago that nothing of them can land."""

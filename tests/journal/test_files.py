@@ -171,11 +171,11 @@ async def test_a_newer_versions_journal_is_refused(path: Path) -> None:
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("UPDATE meta SET version = 4")
+        connection.execute("UPDATE meta SET version = 5")
         connection.execute("ALTER TABLE meta RENAME COLUMN server_url TO something_else")
         connection.commit()
         connection.execute("PRAGMA journal_mode = WAL")
-    assert "has version 4" in str(await refused(path))
+    assert "has version 5" in str(await refused(path))
 
 
 async def test_another_programs_database_is_refused(path: Path) -> None:

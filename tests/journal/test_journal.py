@@ -299,7 +299,7 @@ async def test_reading_makes_no_journal(path: Path) -> None:
 
 def other_version(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
-    connection.executescript("CREATE TABLE meta (version); INSERT INTO meta VALUES (4);")
+    connection.executescript("CREATE TABLE meta (version); INSERT INTO meta VALUES (5);")
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "database", "version"])

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,43 @@ async def test_a_brought_up_journal_has_the_columns_of_a_new_one(
             ]
             columns.append({*map(str, found), *map(str, names)})
     assert columns[0] == columns[1]
+
+
+VERSION_3 = [*schema.UPGRADES[2].split(";\n"), "DELETE FROM keys", "DELETE FROM rotations"]
+_WRITTEN_OFF = """
+INSERT INTO keys (
+    ref, plan, state, run, first_attempt_at, last_attempt_at, ended_at, written_off, proven
+) VALUES (?, ?, ?, 0, ?, ?, ?, ?, TRUE)
+"""
+FIRST, LAST, ENDED = (datetime(2026, 11, 21, hour, tzinfo=UTC) for hour in (12, 14, 15))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("ended", [None, ENDED])
+@pytest.mark.parametrize("state", State)
+async def test_creates_that_version_3_wrote_off_keep_their_one_window(
+    state: State, ended: datetime | None, count: int, path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in VERSION_3:
+            connection.execute(statement)
+        times = (FIRST.isoformat(), LAST.isoformat(), ended and ended.isoformat())
+        row = ("r", spec("r").plan, state, *times, count)
+        connection.execute(_WRITTEN_OFF, row)
+        connection.commit()
+    async with Journal.open(path) as journal:
+        entry = await journal.find("r")
+        assert entry is not None
+        # An intent had the end of the creates before it.
+        end = ended if ended is not None and state is State.INTENT else LAST
+        assert entry.earlier == ((FIRST, end),) * count
+        assert entry.ended_at == (None if state is State.INTENT else ended)
+        if state is State.INTENT:
+            assert await journal.forget_intent("r")
+            entry = await journal.find("r")
+            assert entry is not None
+            assert (entry.written_off, entry.last_attempt_at) == (count - 1, FIRST)
+            assert entry.ended_at == end
 
 
 async def run(path: Path) -> None:

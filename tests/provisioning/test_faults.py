@@ -389,6 +389,29 @@ async def test_creates_that_wait_long_for_a_connection_are_reconciled(
 
 
 @in_virtual_time
+async def test_a_key_made_by_hand_while_a_create_waits_for_its_turn_is_not_deleted() -> None:
+    async with Emulator(faults=[Fault("create", status=502)]) as emulator:
+        account = emulator.account
+        account.clock = now
+        by_hand: list[str] = []
+
+        async def api_key() -> str:
+            if emulator.count("list") and not by_hand:
+                await asyncio.sleep(300)
+                by_hand.append(account.add("customer-0").hash)
+                await asyncio.sleep(300)
+            return emulator.api_key
+
+        async with AsyncOpenRouter(api_key, server_url=emulator.base_url, timeout_ms=1e6) as client:
+            client._transport.clockwork = clockwork()
+            report = await client.provision(
+                [KeySpec(ref="0", name="customer-0")], on_result=lambda _: None, quiet_period=QUIET
+            )
+        assert report.created == 1
+        assert by_hand[0] in account.keys
+
+
+@in_virtual_time
 async def test_a_key_whose_record_cannot_be_read_back_is_handed_over_by_the_next_run(
     path: Path,
 ) -> None:

@@ -1,7 +1,7 @@
 """What a journal is in doubt about, brought before the service: when, how, and what comes of it."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
@@ -556,12 +556,12 @@ async def _sent_only(case: Case) -> None:
 
 async def _answered_at_once(case: Case) -> None:
     await case.sent(seconds=-HOUR)
-    await case.journal.doubt("r", "answered 502", case.at(-HOUR))
+    await case.journal.doubt("r", "answered 502", ended_at=case.at(-HOUR))
 
 
 async def _given_up_late(case: Case) -> None:
     await case.sent(seconds=-HOUR)
-    await case.journal.doubt("r", "no answer", case.at(TIMEOUT - HOUR))
+    await case.journal.doubt("r", "no answer", ended_at=case.at(TIMEOUT - HOUR))
 
 
 async def _told_again(case: Case) -> None:
@@ -571,7 +571,7 @@ async def _told_again(case: Case) -> None:
 
 async def _sent_again(case: Case) -> None:
     await case.sent(seconds=-HOUR - 1)
-    await case.journal.doubt("r", "answered 502", case.at(-HOUR - 1))
+    await case.journal.doubt("r", "answered 502", ended_at=case.at(-HOUR - 1))
     await case.journal.again("r", case.at(-HOUR))
 
 
@@ -597,9 +597,10 @@ ENDS = {
     "it was given up late": (_given_up_late, UNKNOWN),
     "it was looked for in vain": (_told_again, AT_ONCE),
     "another one may be under way": (_sent_again, UNKNOWN),
-    "another one was refused": (_refused_then, AT_ONCE),
-    "another one was not processed": (_not_processed_then, AT_ONCE - 1),  # it says nothing
-    "another one made the key": (_made_then, AT_ONCE),
+    # The window is that of the first one, which was sent a second earlier.
+    "another one was refused": (_refused_then, AT_ONCE - 1),
+    "another one was not processed": (_not_processed_then, AT_ONCE - 1),
+    "another one made the key": (_made_then, AT_ONCE - 1),
 }
 
 
@@ -619,10 +620,84 @@ async def test_the_window_ends_a_quiet_period_after_the_create_did(
     assert [problem.hashes for problem in told] == [(key.hash,)] * late
 
 
+async def _twice(case: Case) -> None:
+    """Two creates without an answer, an hour apart; both ended at once."""
+    await _answered_at_once(case)
+    await case.journal.again("r", case.at(0))
+    await case.journal.doubt("r", "answered 502", ended_at=case.at(0))
+
+
+async def _twice_and_under_way(case: Case) -> None:
+    await _answered_at_once(case)
+    await case.journal.again("r", case.at(0))
+
+
+async def _twice_and_made(case: Case) -> None:
+    await _twice_and_under_way(case)
+    await case.journal.keep("r", secret=SECRET, hash="ab", settled=True, ended_at=case.at(0))
+
+
+async def _twice_and_refused(case: Case) -> None:
+    await _twice_and_under_way(case)
+    await case.journal.fail("r", "answered 400")
+
+
+async def _twice_and_not_processed(case: Case) -> None:
+    await _twice_and_under_way(case)
+    await case.journal.forget_intent("r")
+
+
+async def _thrice(case: Case) -> None:
+    await _twice(case)
+    await case.journal.again("r", case.at(0))
+
+
+async def _waited_for_its_turn(case: Case) -> None:
+    await case.sent(seconds=-HOUR)
+    await case.journal.doubt("r", "answered 502", sent_at=case.at(0), ended_at=case.at(0))
+
+
+@pytest.mark.parametrize(
+    "set_up",
+    [
+        _twice,
+        _twice_and_under_way,
+        _twice_and_made,
+        _twice_and_refused,
+        _twice_and_not_processed,
+        _thrice,
+        _waited_for_its_turn,
+    ],
+)
+async def test_a_key_that_was_made_by_hand_while_no_create_was_under_way_is_not_deleted(
+    set_up: Callable[[Case], Awaitable[None]], case: Case
+) -> None:
+    await set_up(case)
+    key = case.key(seconds=-HOUR / 2)
+
+    findings = await case.look()
+
+    assert (findings.deleted, case.hashes) == (0, {key.hash})
+    if set_up is not _waited_for_its_turn:  # that key is older than all of its creates
+        told = [*findings.unproven, *findings.beside]
+        assert [problem.hashes for problem in told] == [(key.hash,)]
+
+
+@pytest.mark.parametrize("set_up", [_twice, _twice_and_under_way, _thrice])
+async def test_each_create_without_an_answer_has_a_window_of_its_own(
+    set_up: Callable[[Case], Awaitable[None]], case: Case
+) -> None:
+    await set_up(case)
+    case.key(seconds=-HOUR)
+    case.key(seconds=0)
+    assert (await case.look()).deleted == 2
+    assert case.hashes == set()
+
+
 async def test_a_key_made_by_hand_between_two_runs_is_nobodys(case: Case) -> None:
     day = 24 * HOUR
     await case.sent(seconds=-3 * day)
-    await case.journal.doubt("r", "answered 502", case.at(-3 * day))
+    await case.journal.doubt("r", "answered 502", ended_at=case.at(-3 * day))
     by_hand = case.key(seconds=-2 * day)
     # In doubt, since it could be a very late commit; and gone by the next run.
     assert [problem.hashes for problem in (await case.look()).unproven] == [(by_hand.hash,)]

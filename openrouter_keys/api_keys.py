@@ -11,6 +11,7 @@ from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.arguments import HiddenArguments, hides_arguments
 from openrouter_keys._inputs.options import RequestOptions, refuse_unknown
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.reconcile import Reconciliation
@@ -63,6 +64,7 @@ class AsyncAPIKeys(NeverPickled):
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    @hides_arguments
     async def get_current_key_metadata(
         self, **options: Unpack[RequestOptions]
     ) -> GetCurrentKeyResponse:
@@ -73,6 +75,7 @@ class AsyncAPIKeys(NeverPickled):
         """
         return await self._transport.perform(operations.current(), options)
 
+    @hides_arguments
     async def list(
         self,
         *,
@@ -130,11 +133,13 @@ class AsyncAPIKeys(NeverPickled):
             workspace_id=workspace_id,
             **options,
         )
-        async with aclosing(found):
-            async for page in found:
-                for key in page:
-                    yield key
+        with HiddenArguments():
+            async with aclosing(found):
+                async for page in found:
+                    for key in page:
+                        yield key
 
+    @hides_arguments
     async def create(
         self,
         *,
@@ -200,6 +205,7 @@ class AsyncAPIKeys(NeverPickled):
             checks.refuse("on_unknown", f'must be "raise" or "reconcile", not {on_unknown!r}')
         return await Settler(self._transport, options, quiet_period).create(request)
 
+    @hides_arguments
     async def reconcile(
         self,
         error: CreateOutcomeUnknownError | SecretLostError,
@@ -222,6 +228,7 @@ class AsyncAPIKeys(NeverPickled):
         """
         return await Settler(self._transport, options, quiet_period).settle(error)
 
+    @hides_arguments
     async def get(self, hash: str, **options: Unpack[RequestOptions]) -> GetKeyResponse:
         """Get one key.
 
@@ -231,6 +238,7 @@ class AsyncAPIKeys(NeverPickled):
         """
         return await self._transport.perform(operations.get(hash), options)
 
+    @hides_arguments
     async def update(
         self,
         hash: str,
@@ -268,6 +276,7 @@ class AsyncAPIKeys(NeverPickled):
         )
         return await self._transport.perform(operations.update(hash, request), options)
 
+    @hides_arguments
     async def delete(self, hash: str, **options: Unpack[RequestOptions]) -> DeleteKeysResponse:
         """Delete a key for good.
 
@@ -289,17 +298,18 @@ async def pages(
     """Yield all keys by pages; the arguments are those of `AsyncAPIKeys.iterate`."""
     clockwork = api_keys._transport.clockwork  # pyright: ignore[reportPrivateUsage]  # the same module
     pager = Pager()
-    while not pager.done:
-        if pager.wait:
-            await clockwork.sleep(pager.wait)
-        page = await api_keys.list(
-            include_disabled=include_disabled,
-            include_expired=include_expired,
-            offset=pager.offset,
-            workspace_id=workspace_id,
-            **options,
-        )
-        yield pager.take(page.data)
+    with HiddenArguments():
+        while not pager.done:
+            if pager.wait:
+                await clockwork.sleep(pager.wait)
+            page = await api_keys.list(
+                include_disabled=include_disabled,
+                include_expired=include_expired,
+                offset=pager.offset,
+                workspace_id=workspace_id,
+                **options,
+            )
+            yield pager.take(page.data)
 
 
 async def take_back(api_keys: AsyncAPIKeys, came: CreateKeysResponse | BaseException) -> None:

@@ -12,6 +12,7 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.unset import left_out
 from openrouter_keys._base.version import __version__
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys._inputs.credentials import APIKey, Credentials
 from openrouter_keys._inputs.options import (
     ATTRIBUTION,
@@ -81,6 +82,7 @@ class AsyncOpenRouter(NeverPickled):
         InvalidArgumentError: an argument is invalid, or there is no API key.
     """
 
+    @hides_arguments
     def __init__(
         self,
         api_key: APIKey | None = None,
@@ -143,6 +145,7 @@ class AsyncOpenRouter(NeverPickled):
     ) -> None:
         await self.close()
 
+    @hides_arguments
     async def provision(
         self,
         specs: Specs,
@@ -217,6 +220,7 @@ class AsyncOpenRouter(NeverPickled):
         )
         return await provision(self._transport, specs, settings)
 
+    @hides_arguments
     async def rotate(
         self,
         hashes: Hashes,
@@ -288,6 +292,7 @@ class AsyncOpenRouter(NeverPickled):
         )
         return await rotate(self._transport, hashes, settings)
 
+    @hides_arguments
     async def plan_rotation(
         self,
         hashes: Hashes,

@@ -14,6 +14,7 @@ from attrs import Attribute, evolve, field, fields_dict, frozen
 from openrouter_keys._base.masking import mask
 from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.arguments import hides_fields
 from openrouter_keys.errors import JSON, InvalidArgumentError
 
 LimitReset: TypeAlias = Literal["daily", "weekly", "monthly"]
@@ -49,6 +50,7 @@ class ExternalTypedDict(TypedDict):
     api_key: NotRequired[str]
 
 
+@hides_fields
 @frozen
 class External(HoldsSecret):
     """A partner's identity for a key.
@@ -92,6 +94,7 @@ def external_of(value: External | ExternalTypedDict | Unset | None) -> External 
     raise refused
 
 
+@hides_fields
 @frozen(kw_only=True)
 class CreateKeysRequest:
     """The body of a create; its fields are the arguments of `AsyncAPIKeys.create`."""
@@ -116,6 +119,7 @@ class CreateKeysRequest:
     external: External | None = field(default=None, converter=external_of)
 
 
+@hides_fields
 @frozen(kw_only=True)
 class UpdateKeysRequest:
     """The body of an update; its fields are the arguments of `AsyncAPIKeys.update`."""

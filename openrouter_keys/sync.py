@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from openrouter_keys._blocking.facade import Facade, blocking, hosting, iterating
 from openrouter_keys._blocking.loop_thread import LoopThread
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys._inputs.credentials import APIKey
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys.api_keys import AsyncAPIKeys, pages, take_back
@@ -48,6 +49,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
             session. None: a session of the client's own.
     """
 
+    @hides_arguments
     def __init__(
         self,
         api_key: APIKey | None = None,

@@ -3,7 +3,8 @@
 Crash reporters send local variables home, of each frame and of the whole chain of exceptions.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from types import FrameType, TracebackType
 
 _PACKAGE = "openrouter_keys"
@@ -12,7 +13,7 @@ _HOLD_SECRETS = {
     f"{_PACKAGE}.{name}"
     for name in (
         *("_base.fast_reader", "_base.made_keys", "_base.masking", "_base.scrubbing"),
-        *("_inputs.credentials", "_inputs.proxies"),
+        *("_inputs.arguments", "_inputs.credentials", "_inputs.proxies"),
         *("_protocol.answers", "_protocol.quota", "_protocol.retries", "_protocol.salvage"),
         *("_transport.bodies", "_transport.wire"),
         *("converter", "journal.encryption", "journal.entries"),
@@ -27,6 +28,16 @@ _HOLD_SECRETS_TOO = {
         ("operations", "_salvaged"),
     )
 }
+# Where a caller's arguments are, whatever fails below: the functions that it calls.
+_HOLD_ARGUMENTS = {
+    f"{_PACKAGE}.{name}"
+    for name in (
+        *("_blocking.facade", "_inputs.arguments", "api_keys", "client", "sync"),
+        *("journal.specs", "models"),
+    )
+}
+# What raises here refuses an argument, which each of its callers may hold.
+_CHECK_ARGUMENTS = f"{_PACKAGE}._inputs."
 # Functions that call one of the user's, which sees no secret but its own.
 _CALL_THE_USER = {
     (f"{_PACKAGE}._inputs.credentials", "_called"),
@@ -44,6 +55,31 @@ def strip(error: BaseException, handled: BaseException | None) -> None:
         error: the exception, as the function that calls this caught it.
         handled: what its caller was handling already, which is the caller's own; None: nothing.
     """
+    for one, of_user in _chain(error, handled):
+        one.__traceback__ = _kept(one.__traceback__, partial(_stays, of_user=of_user))
+
+
+def hide_ours(error: BaseException, handled: BaseException | None, *, wholly: bool) -> None:
+    """Take the frames of this package that hold a caller's arguments out of an exception.
+
+    Others' frames stay, and so do those of ours below the functions that a user calls, unless it
+    was an argument that was refused.
+
+    Args:
+        error: as `strip` has it.
+        handled: as `strip` has it.
+        wholly: whether all frames of ours go: an argument may be a secret.
+    """
+    for one, _ in _chain(error, handled):
+        *_, deepest = ("", *(_module(entry.tb_frame) for entry in _entries(one.__traceback__)))
+        stays = partial(_is_harmless, refused=wholly or deepest.startswith(_CHECK_ARGUMENTS))
+        one.__traceback__ = _kept(one.__traceback__, stays)
+
+
+def _chain(
+    error: BaseException, handled: BaseException | None
+) -> Generator[tuple[BaseException, bool]]:
+    """Go through an exception and all that it came of, and whether each is a user's function's."""
     seen: set[int] = set()
     unseen: list[tuple[BaseException | None, bool]] = [(error, False)]
     while unseen:
@@ -52,9 +88,9 @@ def strip(error: BaseException, handled: BaseException | None) -> None:
             continue
         seen.add(id(one))
         of_user = of_user or _is_of_user(one)
-        one.__traceback__ = _stripped(one.__traceback__, of_user=of_user)
         come_of = (one.__cause__, one.__context__, *getattr(one, "exceptions", ()))  # of a group
         unseen += [(each, of_user) for each in come_of]
+        yield one, of_user
 
 
 def _is_of_user(error: BaseException) -> bool:
@@ -64,10 +100,12 @@ def _is_of_user(error: BaseException) -> bool:
     return isinstance(error, Exception) and not places.isdisjoint(_CALL_THE_USER)
 
 
-def _stripped(traceback: TracebackType | None, *, of_user: bool) -> TracebackType | None:
+def _kept(
+    traceback: TracebackType | None, stays: Callable[[FrameType], bool]
+) -> TracebackType | None:
     kept: TracebackType | None = None
     for entry in reversed([*_entries(traceback)]):
-        if _stays(entry.tb_frame, of_user=of_user):
+        if stays(entry.tb_frame):
             kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return kept
 
@@ -89,5 +127,12 @@ def holds_secrets(frame: FrameType) -> bool:
 
 
 def _stays(frame: FrameType, *, of_user: bool) -> bool:
-    ours = _module(frame).startswith(f"{_PACKAGE}.")
-    return not holds_secrets(frame) if ours else of_user
+    return not holds_secrets(frame) if _is_ours(frame) else of_user
+
+
+def _is_harmless(frame: FrameType, *, refused: bool) -> bool:
+    return not _is_ours(frame) or not (refused or _module(frame) in _HOLD_ARGUMENTS)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return _module(frame).startswith(f"{_PACKAGE}.")

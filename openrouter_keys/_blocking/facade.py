@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, over
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._blocking.caller_thread import CallerThread
 from openrouter_keys._blocking.loop_thread import LoopThread
+from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys.errors import ClientStateError
 
 C = TypeVar("C")
@@ -100,7 +101,7 @@ class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
             result: R = thread.call(bound, undo)
             return result
 
-        self._function = call
+        self._function = hides_arguments(call)
 
     @overload
     def __get__(
@@ -131,14 +132,22 @@ class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
         @functools.wraps(method)
         def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
             twin, thread = _parts(facade)
-            given = signature.bind(twin, *args, **kwargs)
+            given = _given(signature, twin, *args, **kwargs)
             caller = CallerThread()
             for name in given.arguments.keys() & here:
                 given.arguments[name] = caller.here(given.arguments[name])
             hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), caller)
             return hosted
 
-        self._function = call
+        self._function = hides_arguments(call)
+
+
+def _given(signature: inspect.Signature, *args: object, **kwargs: object) -> inspect.BoundArguments:
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        problem = str(error)
+    raise TypeError(problem)  # frames of `inspect` hold the arguments
 
 
 class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
@@ -163,8 +172,8 @@ class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
             twin, thread = _parts(facade)
             return _drive(thread, batches(twin, *args, **kwargs))
 
-        self._function = iterate
-        _return_an_iterator(iterate, method)
+        self._function = hides_arguments(iterate)
+        _return_an_iterator(self._function, method)
 
     @overload
     def __get__(

@@ -11,6 +11,7 @@ from attrs import Attribute, Factory, evolve, field, fields_dict, frozen
 from openrouter_keys._base.masking import hash_of
 from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.arguments import hides_fields
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON
 from openrouter_keys.models import (
@@ -37,6 +38,7 @@ def _request_of(spec: "KeySpec") -> CreateKeysRequest:
     return CreateKeysRequest(**{name: getattr(spec, name) for name in _FIELDS})
 
 
+@hides_fields
 @frozen(kw_only=True)
 class KeySpec:
     """A key to be made, once.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         JournalLostError,
         JournalMismatchError,
         JournalOutdatedError,
+        LeaseEndedError,
+        LeaseMismatchError,
         OpenRouterError,
         PlanChangedError,
         QuotaExhaustedError,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from openrouter_keys.journal.specs import (
         KeySpec,
     )
+    from openrouter_keys.lease import Lease
     from openrouter_keys.models import (
         Budget,
         CreateKeysResponse,
@@ -102,6 +105,9 @@ __all__ = [
     "JournalOutdatedError",
     "Key",
     "KeySpec",
+    "Lease",
+    "LeaseEndedError",
+    "LeaseMismatchError",
     "LimitReset",
     "ListResponse",
     "Ok",
@@ -153,6 +159,8 @@ _MODULES = {
         "JournalLostError",
         "JournalMismatchError",
         "JournalOutdatedError",
+        "LeaseEndedError",
+        "LeaseMismatchError",
         "OpenRouterError",
         "PlanChangedError",
         "QuotaExhaustedError",
@@ -186,6 +194,7 @@ _MODULES = {
         "ProvisioningStoppedError",
         "UndeliveredKey",
     ),
+    "lease": ("Lease",),
     "journal.journal": ("Journal",),
     "journal.specs": ("KeySpec",),
     "_reconcile.reconcile": ("Reconciliation",),

@@ -201,8 +201,7 @@ class AsyncAPIKeys(NeverPickled):
         )
         if on_unknown == "raise":
             return await self._transport.perform(operations.create(request), options)
-        if on_unknown != "reconcile":
-            checks.refuse("on_unknown", f'must be "raise" or "reconcile", not {on_unknown!r}')
+        checks.on_unknown(on_unknown)
         return await Settler(self._transport, options, quiet_period).create(request)
 
     @hides_arguments

@@ -4,12 +4,13 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from ssl import SSLContext
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Literal, NoReturn, Self, Unpack
 
 from openrouter_keys._base.pickling import NeverPickled
-from openrouter_keys._base.unset import left_out
+from openrouter_keys._base.unset import UNSET, OptionalNullable, left_out
 from openrouter_keys._base.version import __version__
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import hides_arguments
@@ -17,6 +18,7 @@ from openrouter_keys._inputs.credentials import APIKey, Credentials
 from openrouter_keys._inputs.options import (
     ATTRIBUTION,
     CallOptions,
+    RequestOptions,
     check_retries,
     warn_unencrypted,
 )
@@ -26,6 +28,14 @@ from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
 from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.lease import Lease, Leasing
+from openrouter_keys.models import (
+    CreateKeysLimitReset,
+    CreateKeysRequest,
+    External,
+    ExternalTypedDict,
+    external_of,
+)
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
 from openrouter_keys.provisioning.settings import CONCURRENCY, RunSettings
 from openrouter_keys.provisioning.spec_source import Specs
@@ -52,7 +62,7 @@ class AsyncOpenRouter(NeverPickled):
 
     Use it with `async with`, or `close` it. `api_keys` has the operations: list, iterate, create,
     reconcile, get, update, delete and get_current_key_metadata. `provision` creates many keys,
-    `rotate` replaces many.
+    `rotate` replaces many; `lease` makes a key for the time of a block.
 
     Args:
         api_key: the management key, or a callable, sync or async, that returns it; it is called in
@@ -144,6 +154,74 @@ class AsyncOpenRouter(NeverPickled):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @hides_arguments
+    def lease(
+        self,
+        *,
+        name: str,
+        limit: float | None,
+        expires_in: float,
+        limit_reset: OptionalNullable[CreateKeysLimitReset] = UNSET,
+        include_byok_in_limit: bool | None = None,
+        creator_user_id: OptionalNullable[str] = UNSET,
+        workspace_id: str | None = None,
+        external: External | ExternalTypedDict | None = None,
+        on_unknown: Literal["raise", "reconcile"] = "raise",
+        quiet_period: float = QUIET_PERIOD,
+        **options: Unpack[RequestOptions],
+    ) -> AbstractAsyncContextManager[Lease, None]:
+        """Make a key for the time of a `with` block, and delete it at the block's end.
+
+        The service ends the key at `expires_at` in any case: if the process is killed, or if the
+        key cannot be deleted. The expiry counts by the service's clock, which a request before the
+        create asks for. A key that comes back without its expiry or its limit, or otherwise not as
+        asked for, is deleted at once.
+
+        The block's own error is never hidden. If the deletion is not confirmed, a warning in the
+        log has the key's hash and when it expires, and so does a note of the block's error;
+        `Lease.ended` is False then. A block that is cancelled or interrupted waits for the end of
+        its key, for the client's `grace` for each request.
+
+        Args:
+            name: the key's name, at least 1 character.
+            limit: how much the key may spend, in US dollars, at least 0. None: no limit.
+            expires_in: seconds after which the service ends the key, counted from the create, more
+                than 0 and at most 366 days.
+            limit_reset: see `AsyncAPIKeys.create`, and so the following ones.
+            include_byok_in_limit: whether spending through own provider keys counts.
+            creator_user_id: the creating member of an organization.
+            workspace_id: the workspace.
+            external: a partner's identity for the key.
+            on_unknown: what to do if the create has no answer; the key expires all the same.
+            quiet_period: seconds to wait for late commits before a reconcile.
+            **options: see `RequestOptions`; they apply to each request.
+
+        Returns:
+            What makes the key in `async with`, once, and gives a `Lease`.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            LeaseMismatchError: the key was not as asked for.
+            OpenRouterError: the create's, as of `AsyncAPIKeys.create`.
+        """
+        request = CreateKeysRequest(
+            name=name,
+            limit=limit,
+            limit_reset=limit_reset,
+            include_byok_in_limit=include_byok_in_limit,
+            creator_user_id=creator_user_id,
+            workspace_id=workspace_id,
+            external=external_of(external),
+        )
+        return Leasing(
+            self._transport,
+            request,
+            expires_in=expires_in,
+            on_unknown=on_unknown,
+            quiet_period=quiet_period,
+            options=options,
+        )
 
     @hides_arguments
     async def provision(

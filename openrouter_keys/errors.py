@@ -7,7 +7,8 @@
     ├── ClientStateError                the client cannot be used here (RuntimeError)
     │   ├── ClientClosedError           … after it was closed
     │   ├── WrongEventLoopError         … in a second event loop
-    │   └── ForkedClientError           … in a forked child
+    │   ├── ForkedClientError           … in a forked child
+    │   └── LeaseEndedError             a lease is used after its block, or for a second one
     ├── APIKeyError                     the `api_key` callable returned no usable key
     ├── NoResponseError                 no answer came
     │   ├── NotSentError                … and it is proven that no byte was sent
@@ -17,6 +18,7 @@
     │   ├── MalformedBodyError          … is cut short, or not JSON
     │   ├── AnotherKeyError             … is of another key than requested
     │   ├── IncompleteListingError      … pages do not make up a whole list
+    │   ├── LeaseMismatchError          … a leased key is not as asked for, and was deleted
     │   ├── SecretLostError             … a key was made, its secret cannot be read
     │   └── CreatedKeyUnreadableError   … its secret can: `.key`
     ├── ResponseError                   the service refused; the status decides the class
@@ -138,6 +140,10 @@ class ForkedClientError(ClientStateError):
     """The client was used before `fork()`; make a new one in the child."""
 
 
+class LeaseEndedError(ClientStateError):
+    """A lease is used after its block, or for a second one; make another lease."""
+
+
 class APIKeyError(OpenRouterError):
     """The `api_key` callable raised, or returned something that is not a key."""
 
@@ -217,6 +223,22 @@ class IncompleteListingError(ResponseValidationError):
     pages: int = 0
     offset: int = 0
     why: str = ""
+
+
+class LeaseMismatchError(ResponseValidationError):
+    """A key was made for a lease, and is not as asked for: its end or its limit is not certain.
+
+    It was deleted again, unless the message says otherwise.
+
+    Attributes:
+        hash: the key's hash.
+        fields: the fields that are not as asked for; `hash`: it is not that of the secret.
+        deleted: whether the key is gone.
+    """
+
+    hash: str = ""
+    fields: tuple[str, ...] = ()
+    deleted: bool = False
 
 
 class SecretLostError(ResponseValidationError):

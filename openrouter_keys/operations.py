@@ -8,6 +8,7 @@ The rules are those of https://openrouter.ai/docs/api-reference (API keys).
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Generic, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -192,7 +193,8 @@ def create(
     def outcome_unknown(why: str) -> CreateOutcomeUnknownError:
         error = CreateOutcomeUnknownError(
             f"{why}outcome unknown: key {request.name!r} may exist, but its secret is lost. Not "
-            "retried, to avoid a duplicate. Run `reconcile(error)`, or delete the unused key first"
+            f"retried, to avoid a duplicate. {_end_of(request)}Run `reconcile(error)`, or delete "
+            "the unused key first"
         )
         error.name, error.workspace_id = request.name, request.workspace_id
         error.asked = _asked(request)
@@ -389,12 +391,18 @@ def _secret_lost(request: CreateKeysRequest, found: Salvage) -> SecretLostError:
     elif found.redacted:
         holds = "the text in its secret's place looks redacted or made up (docs/testing.md)"
     error = SecretLostError(
-        f"the key was created, but {holds}. Run `reconcile(error)`, or delete {which}, then create "
-        "it again"
+        f"the key was created, but {holds}. {_end_of(request)}Run `reconcile(error)`, or delete "
+        f"{which}, then create it again"
     )
     error.name, error.workspace_id, error.hash = request.name, request.workspace_id, hash
     error.asked = _asked(request)
     return error
+
+
+def _end_of(request: CreateKeysRequest) -> str:
+    if not isinstance(request.expires_at, datetime):
+        return ""
+    return f"It expires at {request.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC. "
 
 
 def _secrets(request: CreateKeysRequest) -> tuple[str, ...]:

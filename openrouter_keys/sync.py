@@ -5,7 +5,7 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from openrouter_keys._blocking.facade import Facade, blocking, hosting, iterating
+from openrouter_keys._blocking.facade import Facade, blocking, hosting, iterating, managing
 from openrouter_keys._blocking.loop_thread import LoopThread
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import hides_arguments
@@ -13,6 +13,7 @@ from openrouter_keys._inputs.credentials import APIKey
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys.api_keys import AsyncAPIKeys, pages, take_back
 from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.lease import drop
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -36,7 +37,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
 
     Use it with `with`, or `close` it. `api_keys` has the operations: list, iterate, create,
     reconcile, get, update, delete and get_current_key_metadata. `provision` creates many keys,
-    `rotate` replaces many.
+    `rotate` replaces many; `lease` makes a key for the time of a block.
 
     Ctrl-C is raised at once and leaves the client usable; the key of an interrupted create is
     deleted in the background, at `close` at the latest. `provision` and `rotate` first wait for
@@ -93,6 +94,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         #: The account's API keys.
         self.api_keys = APIKeys(client.api_keys, self._thread)
 
+    lease = managing(AsyncOpenRouter.lease, dropped=drop)
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
     rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))
     plan_rotation = hosting(AsyncOpenRouter.plan_rotation, here=("hashes",))

@@ -25,6 +25,7 @@ FLOORS = (
     "_reconcile",
     "_blocking",
     "api_keys",
+    "lease",
     "journal",
     "provisioning",
     "rotation",

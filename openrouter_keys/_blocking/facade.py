@@ -2,7 +2,7 @@
 
 `create = blocking(AsyncThings.create)` in a `Facade` makes a blocking twin of a coroutine, with its
 signature and its docstring; `hosting` does so for one that calls back, `iterating` for an async
-generator.
+generator, `managing` for a method that returns an async context manager.
 """
 
 import enum
@@ -10,7 +10,8 @@ import functools
 import inspect
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
 from openrouter_keys._base.pickling import NeverPickled
@@ -150,6 +151,71 @@ def _given(signature: inspect.Signature, *args: object, **kwargs: object) -> ins
     raise TypeError(problem)  # frames of `inspect` hold the arguments
 
 
+class managing(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
+    """A method of a `Facade` that returns a context manager: `lease = managing(A.lease)`.
+
+    Args:
+        method: a method that returns an async context manager, and waits for nothing.
+        dropped: awaited with that manager, and with what its entering returned, or raised, when
+            an interrupt kept that from the caller.
+    """
+
+    def __init__(
+        self,
+        method: Callable[Concatenate[C, P], AbstractAsyncContextManager[T, None]],
+        *,
+        dropped: Callable[
+            [AbstractAsyncContextManager[T, None], T | BaseException], Awaitable[object]
+        ],
+    ) -> None:
+        @functools.wraps(method)
+        def manage(
+            facade: Facade[C], *args: P.args, **kwargs: P.kwargs
+        ) -> AbstractContextManager[T, None]:
+            twin, thread = _parts(facade)
+            manager = method(twin, *args, **kwargs)
+            return _Managed(manager, thread, functools.partial(dropped, manager))
+
+        self._function = hides_arguments(manage)
+        _return(self._function, method, AbstractContextManager)
+
+    @overload
+    def __get__(
+        self, facade: None, owner: type[Facade[C]]
+    ) -> Callable[Concatenate[Facade[C], P], AbstractContextManager[T, None]]: ...
+    @overload
+    def __get__(
+        self, facade: Facade[C], owner: type[Facade[C]]
+    ) -> Callable[P, AbstractContextManager[T, None]]: ...
+    def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
+        return self._bound(facade)
+
+
+class _Managed(NeverPickled, AbstractContextManager[T, None]):
+    """Enters and leaves an async context manager in the loop."""
+
+    def __init__(
+        self,
+        manager: AbstractAsyncContextManager[T, None],
+        thread: LoopThread,
+        dropped: Callable[[T | BaseException], Awaitable[object]],
+    ) -> None:
+        self._manager, self._thread, self._dropped = manager, thread, dropped
+
+    def __enter__(self) -> T:
+        return self._thread.call(self._manager.__aenter__, self._dropped)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        leave = functools.partial(self._manager.__aexit__, exc_type, exc, traceback)
+        del exc_type, exc, traceback  # the call's frame may be held by an error of the loop
+        self._thread.call(leave)
+
+
 class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
     """A method of a `Facade` that iterates in the loop: `iterate = iterating(A.iterate, A.pages)`.
 
@@ -173,7 +239,7 @@ class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
             return _drive(thread, batches(twin, *args, **kwargs))
 
         self._function = hides_arguments(iterate)
-        _return_an_iterator(self._function, method)
+        _return(self._function, method, Iterator)
 
     @overload
     def __get__(
@@ -185,10 +251,12 @@ class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
         return self._bound(facade)
 
 
-def _return_an_iterator(function: Callable[..., object], method: Callable[..., object]) -> None:
+def _return(function: Callable[..., object], method: Callable[..., object], returned: type) -> None:
+    """Give a function the signature of a method, with another generic type as what it returns."""
     signature = inspect.signature(method)
-    returned = types.GenericAlias(Iterator, get_args(signature.return_annotation)[:1])
-    function.__dict__["__signature__"] = signature.replace(return_annotation=returned)
+    kept = get_args(signature.return_annotation)[:1]
+    annotation = types.GenericAlias(returned, kept)
+    function.__dict__["__signature__"] = signature.replace(return_annotation=annotation)
 
 
 def _drive(thread: LoopThread, generator: AsyncGenerator[Sequence[T], None]) -> Iterator[T]:

@@ -187,6 +187,12 @@ def _split(url: str) -> SplitResult | None:
     return None
 
 
+def on_unknown(value: object) -> None:
+    """Refuse what is no way to treat a create without an answer."""
+    if value not in ("raise", "reconcile"):
+        refuse("on_unknown", f'must be "raise" or "reconcile", not {value!r}')
+
+
 def count(argument: str, value: object) -> int:
     """Return an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

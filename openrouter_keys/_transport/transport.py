@@ -9,7 +9,7 @@ import os
 import ssl
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -228,10 +228,21 @@ class Transport(NeverPickled):
         return f"the key {hash} of a cancelled create may be left over, delete it: {removal.value}"
 
     async def _run_undoing(self, operation: Operation[R]) -> R:
-        options = self.options.with_({"timeout_ms": max(self.grace, 1) * 1000})
-        undo = self._begin(operation, options)
+        return await self.clean_up(operation, {})
+
+    async def clean_up(self, operation: Operation[R], options: RequestOptions) -> R:
+        """Send what ends something, within the grace, and also when the client is closing."""
+        checked = self.options.with_({**options, "timeout_ms": max(self.grace, 1) * 1000})
+        undo = self._begin(operation, checked)
         undo.is_cleanup = True
         return await self._run(undo)
+
+    async def see_through(self, work: Coroutine[Any, Any, R]) -> R:
+        """Await what must end, even if its caller is cancelled meanwhile; `close` waits for it."""
+        task = _held(self._settling, asyncio.create_task(work))
+        with anyio.CancelScope(shield=True):  # one more cancel of the task itself is heard
+            await asyncio.wait({task})
+        return task.result()
 
     async def close(self) -> None:
         """Wait for creates, and for the undoing of cancelled ones, then close a session of ours.

@@ -19,13 +19,14 @@ from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.wire import Reply
 from openrouter_keys.api_keys import AsyncAPIKeys, take_back
 from openrouter_keys.errors import JSON
+from openrouter_keys.lease import Leasing
 from openrouter_keys.models import CreateKeysRequest
 from openrouter_keys.provisioning.report import ProvisionProblem
 from tests.clients import FakeTime, api_keys
 from tests.promises.test_hostile_texts import HOSTILE
 from tests.provisions import JumpingTime
 from tests.raw_server import answer, raw_server
-from tests.records import HASH, SECRET, key_json
+from tests.records import HASH, SECRET, current_json, key_json
 
 PACKAGE = Path(__file__).parents[2] / "openrouter_keys"
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -104,6 +105,19 @@ async def _created(keys: AsyncAPIKeys) -> Shown:
     return []
 
 
+async def _leased(keys: AsyncAPIKeys) -> Shown:
+    request = CreateKeysRequest(name="customer-42", limit=None)
+    leasing = Leasing(
+        keys._transport, request, expires_in=60, on_unknown="raise", quiet_period=0, options={}
+    )
+    try:
+        async with leasing:
+            pass
+    except errors.LeaseMismatchError as error:
+        return [error]
+    return []
+
+
 async def _settled(keys: AsyncAPIKeys) -> Shown:
     with pytest.raises(errors.CreateOutcomeUnknownError) as caught:
         await keys.create(name="customer-42", on_unknown="reconcile")
@@ -112,6 +126,13 @@ async def _settled(keys: AsyncAPIKeys) -> Shown:
 
 MADE_BY_ANOTHER_HASH = answer({"data": key_json(hash=ODD), "key": SECRET}, status="201 Created")
 LOST = answer({"error": {"code": 502, "message": ODD}}, status="502 Bad Gateway")
+CURRENT = answer({"data": current_json()})
+_MADE = key_json(hash=HASH, **UNUSED) | {"created_at": datetime.now(UTC).isoformat()}
+_SOON = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+LEASED = answer({"data": _MADE | {"hash": ODD}, "key": SECRET}, status="201 Created")
+AS_ASKED = answer(
+    {"data": _MADE | {"expires_at": _SOON, "limit": None}, "key": SECRET}, status="201 Created"
+)
 CASES: dict[str, tuple[Respond, Callable[[AsyncAPIKeys], Awaitable[Shown]]]] = {
     "_transport.transport._undo": (service(), _taken_back),
     "_transport.transport._delete": (service(DELETE=REFUSED), _taken_back_proven),
@@ -126,6 +147,13 @@ CASES: dict[str, tuple[Respond, Callable[[AsyncAPIKeys], Awaitable[Shown]]]] = {
             GET=answer({"data": OURS}),
         ),
         _reconciled,
+    ),
+    "lease: refused": (
+        service(POST=LEASED, DELETE=REFUSED, LIST=CURRENT),
+        _leased,
+    ),
+    "lease: not deleted": (
+        service(GET=REFUSED, POST=AS_ASKED, DELETE=REFUSED, LIST=CURRENT), _leased,
     ),
     "_reconcile.single._told": (service(keys=[NEW | {"usage": 1}], POST=LOST), _settled),
     "_reconcile.single.Settler._look": (service(LIST=REFUSED, POST=LOST), _settled),
@@ -245,6 +273,9 @@ WRITING = {
     "_transport.attempts._log_attempt": "in test_hostile_texts",
     "_transport.attempts._wait_or_raise": "the library's own words",
     "rotation.planning._look": "sums, and a hash, which is escaped",
+    "lease._end": "",
+    "lease._end_soon": "a hash that is proven, and a time",
+    "lease._read_usage": "",
     "operations._compare": "",
     "operations._tell_mismatches": "names of fields, and a hash, which is escaped",
     "_inputs.options.warn_unencrypted": "what the user gave",

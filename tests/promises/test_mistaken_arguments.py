@@ -40,6 +40,10 @@ class Callers(list[Any]):
         raise AssertionError("asked for")
 
 
+def entered(leasing: Any) -> Any:
+    return leasing.__aenter__() if hasattr(leasing, "__aenter__") else leasing.__enter__()
+
+
 Call = Callable[[Any, Path], Any]
 CALLS: dict[str, Call] = {
     "get": lambda client, _: client.api_keys.get(SECRET),
@@ -66,6 +70,14 @@ CALLS: dict[str, Call] = {
         name="a", external={**RECORD["external"], "key": PARTNER}
     ),
     "create, else reconcile": lambda client, _: client.api_keys.create(name="a", on_unknown=SECRET),
+    "lease": lambda client, _: client.lease(name=SECRET, limit=-1, expires_in=1),
+    "lease a record": lambda client, _: client.lease(name=RECORD, limit=1, expires_in=1),
+    "lease for": lambda client, _: client.lease(name="a", limit=1, expires_in=SECRET),
+    "lease with an odd partner": lambda client, _: client.lease(
+        name="a", limit=1, expires_in=1, external={**RECORD["external"], "key": PARTNER}
+    ),
+    "lease by a wrong name": lambda client, _: client.lease(name="a", external_key=PARTNER),
+    "lease, unsent": lambda client, _: entered(client.lease(name=SECRET, limit=1, expires_in=1)),
     "reconcile": lambda client, _: client.api_keys.reconcile(SECRET),
     "reconcile for": lambda client, _: client.api_keys.reconcile(
         errors.CreateOutcomeUnknownError("?"), quiet_period=SECRET

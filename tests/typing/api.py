@@ -24,6 +24,7 @@ from openrouter_keys import (
     HTTPMeta,
     Key,
     KeySpec,
+    Lease,
     LimitReset,
     ListResponse,
     Ok,
@@ -104,6 +105,31 @@ async def many_keys_are_rotated(hashes: list[str]) -> None:
     with OpenRouter() as blocking:
         assert_type(blocking.plan_rotation(hashes), list[Rotation])
         assert_type(blocking.rotate((), journal="rotation.journal", retire_after=0), RotationReport)
+
+
+async def a_trial_leases_a_key() -> float | None:
+    async with AsyncOpenRouter() as client:
+        async with client.lease(name="trial 7", limit=0.50, expires_in=3600) as lease:
+            assert_type(lease, Lease)
+            assert_type(lease.key, str)
+            assert_type(lease.data, Key)
+            assert_type(lease.expires_at, datetime)
+        assert_type(lease.ended, bool)
+        return assert_type(lease.usage, float | None)
+
+
+def a_script_leases_a_key(client: OpenRouter) -> str:
+    with client.lease(
+        name="ci",
+        limit=None,
+        expires_in=60,
+        limit_reset="daily",
+        workspace_id="0df9e665-d932-5740-b2c7-b52af166bc11",
+        on_unknown="reconcile",
+        timeout_ms=500,
+    ) as lease:
+        assert_type(lease, Lease)
+        return assert_type(lease.key, str)
 
 
 async def a_create_is_reconciled(keys: AsyncAPIKeys) -> CreateKeysResponse:

@@ -102,6 +102,17 @@ def changed_in_place(key: Key, created: CreateKeysResponse) -> None:
     created.key = "another"  # mistake
 
 
+async def wrong_leases(client: AsyncOpenRouter, blocking: OpenRouter) -> None:
+    client.lease(name="no limit", expires_in=60)  # mistake
+    client.lease(name="no end", limit=1)  # mistake
+    blocking.lease(name="no limit", expires_in=60)  # mistake
+    blocking.lease(name="a text", limit="1", expires_in=60)  # mistake
+    with client.lease(name="not async", limit=1, expires_in=60):  # mistake
+        pass
+    async with blocking.lease(name="async", limit=1, expires_in=60):  # mistake
+        pass
+
+
 def wrong_clients() -> None:
     AsyncOpenRouter(b"key")  # mistake
     AsyncOpenRouter("key", timeout=5)  # mistake

@@ -15,6 +15,7 @@ from openrouter_keys import (
     ProvisionResult,
     RotationReport,
 )
+from tests.clients import begun, time_is_up, until
 from tests.journals import spec
 from tests.misbehaving import Answer, Asked, Misbehaving, hash_of, misbehaving, refused
 from tests.provisions import JumpingTime, specs
@@ -343,9 +344,9 @@ UNSURE: dict[str, Hook] = {
 
 
 @pytest.mark.parametrize("workspace_id", [None, HOME])
-@pytest.mark.parametrize("hook", UNSURE.values(), ids=UNSURE)
+@pytest.mark.parametrize("how", UNSURE)
 async def test_an_empty_list_proves_it_to_a_run_that_saw_the_only_key_before_its_delete(
-    hook: Hook,
+    how: str,
     workspace_id: str | None,
     service: Misbehaving,
     client: AsyncOpenRouter,
@@ -355,9 +356,18 @@ async def test_an_empty_list_proves_it_to_a_run_that_saw_the_only_key_before_its
     wanted = [spec(workspace_id=workspace_id)]
     with pytest.raises(ProvisioningStoppedError):
         await client.provision(wanted, on_result=die, **given)
-    service.answer = hook(service)
+    cut_short: list[Asked] = []
+
+    async def end_the_silence(asked: Asked) -> None:
+        if how == "half an answer" and asked.method == "DELETE" and not cut_short:
+            cut_short.append(asked)
+            await until(lambda: begun(client.api_keys))
+            await time_is_up(client.api_keys)
+
+    service.answer, service.dawdle = UNSURE[how](service), end_the_silence
     report = await client.provision(wanted, on_result=take, **given)
     assert (report.ok, report.created, len(service.keys)) == (True, 1, 1)
+    assert len(cut_short) == (how == "half an answer")
 
 
 @pytest.mark.parametrize("workspace_id", [None, HOME])

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientResponse
 from hypothesis import settings
 
+from openrouter_keys import AsyncOpenRouter
 from openrouter_keys._inputs.options import warn_unencrypted
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.provisioning import spec_source as sources
@@ -19,7 +20,7 @@ from tests.browsers import Tab, chromium, new_tab
 from tests.cases import Case, new_case
 from tests.clients import FakeTime
 from tests.commands import Command
-from tests.provisions import SMALL_BATCH
+from tests.provisions import SMALL_BATCH, JumpingTime, client_of
 
 # What a script starts by `pytest &` ignores Ctrl-C, and so does all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -79,6 +80,19 @@ async def tab(browser: str) -> AsyncIterator[Tab]:
 def fake_time() -> FakeTime:
     """A clock that only sleeping moves beyond the real one."""
     return FakeTime()
+
+
+@pytest.fixture
+def time() -> JumpingTime:
+    """A time of day and a clock that only sleeping moves beyond the real ones."""
+    return JumpingTime()
+
+
+@pytest.fixture
+async def client(emulator: Emulator, time: JumpingTime) -> AsyncIterator[AsyncOpenRouter]:
+    """A client of the emulator, in a time that both live by."""
+    async with client_of(emulator, time) as client:
+        yield client
 
 
 @pytest.fixture

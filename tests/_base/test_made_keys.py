@@ -41,11 +41,6 @@ async def client(service: Misbehaving) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
 # What a create's answer shows of a record.
 
 

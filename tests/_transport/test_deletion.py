@@ -1,7 +1,6 @@
 """What proves that a key is gone, wherever one is deleted; what does not, is told."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -326,17 +325,6 @@ async def test_a_key_whose_secret_was_not_stored_is_not_made_anew_while_it_may_b
 
 
 # --- rotation ---
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.journal"
 
 
 @define

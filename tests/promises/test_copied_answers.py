@@ -53,11 +53,6 @@ class Copies:
 
 
 @pytest.fixture
-def time() -> JumpingTime:
-    return JumpingTime()
-
-
-@pytest.fixture
 async def service(time: JumpingTime) -> AsyncIterator[Misbehaving]:
     async with misbehaving(now=time.now) as service:
         yield service

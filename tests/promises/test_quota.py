@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -356,22 +356,6 @@ async def test_at_the_reset_it_is_forgotten(emulator: Emulator) -> None:
 
 
 # --- provision ---
-
-
-@pytest.fixture
-def time() -> JumpingTime:
-    return JumpingTime()
-
-
-@pytest.fixture
-async def client(emulator: Emulator, time: JumpingTime) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, time) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
 
 
 async def tomorrow(time: JumpingTime) -> None:

@@ -1,7 +1,6 @@
 """What a twin may spend: the remaining budget is not silently renewed."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,7 @@ from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.rotation.replacement import stored_spec
 from tests.misbehaving import misbehaving
-from tests.provisions import JumpingTime, client_of
 from tests.rotations import Taker, hashes, old_keys, told, twin_of
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "rotation.journal"
-
-
-@pytest.fixture
-def taker(emulator: Emulator) -> Taker:
-    return Taker(emulator)
-
 
 MONTHLY = {"limit_reset": "monthly", "usage": 90, "usage_monthly": 3}
 BYOK = {"byok_usage": 2, "include_byok_in_limit": True}

@@ -1,7 +1,6 @@
 """Rotation of keys that others change, whose twins nobody has, or are in doubt."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,6 @@ from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.journal.journal import Journal
 from tests.journals import HASH, SECRET
-from tests.provisions import JumpingTime, client_of
 from tests.rotations import (
     Taker,
     assert_one_twin_each,
@@ -33,22 +31,6 @@ from tests.rotations import (
 )
 
 DAY_BEFORE = datetime.now(UTC) - timedelta(days=1)
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime(), grace=0.1) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "rotation.journal"
-
-
-@pytest.fixture
-def taker(emulator: Emulator) -> Taker:
-    return Taker(emulator)
 
 
 def refuse(_: ProvisionResult) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ from openrouter_keys import (
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.errors import JournalError
 from openrouter_keys.journal import entries
-from tests.provisions import JumpingTime, client_of
+from tests.provisions import client_of
 from tests.rotations import (
     Taker,
     assert_none_retired_too_early,
@@ -27,22 +27,6 @@ from tests.rotations import (
     old_keys,
     states,
 )
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime(), grace=0.1) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "rotation.journal"
-
-
-@pytest.fixture
-def taker(emulator: Emulator) -> Taker:
-    return Taker(emulator)
 
 
 def once(kind: Any, **given: Any) -> Callable[[Any], Fault]:

@@ -1,7 +1,6 @@
 """What `rotate` makes of keys, and what it tells of that, while nothing is amiss."""
 
 import threading
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault, Workspace
 from openrouter_keys.errors import ForbiddenResponseError, InvalidArgumentError
-from tests.provisions import JumpingTime, SetTime, client_of, specs
+from tests.provisions import JumpingTime, SetTime, specs
 from tests.rotations import (
     Taker,
     assert_none_retired_too_early,
@@ -33,27 +32,6 @@ from tests.rotations import (
 WORKSPACE = "e2e2e2e2-0000-4000-8000-000000000002"
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
-
-
-@pytest.fixture
-def time() -> JumpingTime:
-    return JumpingTime()
-
-
-@pytest.fixture
-async def client(emulator: Emulator, time: JumpingTime) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, time) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "rotation.journal"
-
-
-@pytest.fixture
-def taker(emulator: Emulator) -> Taker:
-    return Taker(emulator)
 
 
 # --- twins ---

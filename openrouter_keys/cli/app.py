@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
@@ -17,6 +17,7 @@ from openrouter_keys.cli.exit_codes import (
     FAILED,
     USAGE,
     CommandError,
+    UsageError,
     code_of,
 )
 from openrouter_keys.cli.terminal import streams
@@ -61,6 +62,7 @@ _COMMANDS: Final = (
         "Print the hash of a secret, read from standard input.",
     ),
     ("create", "keys.create:create", _KEYS, "Create a key; its secret is shown once."),
+    ("lease", "keys.lease:lease", _KEYS, "Run a program with a key of its own."),
     ("update", "keys.update:update", _KEYS, "Change a key."),
     ("delete", "keys.delete:delete", _KEYS, "Delete keys for good."),
     ("rotate", "rotate.command:rotate", _MANY, "Replace keys by new ones with the same settings."),
@@ -143,6 +145,7 @@ def _run_command(arguments: Sequence[str]) -> int:
     try:
         _explain(arguments[:2])
         command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+        _refuse_mixed_options(command, arguments)
         code: object = command(*bound.args, **bound.kwargs)
         if inspect.isawaitable(code):
             code = _waited_for(code)
@@ -162,6 +165,12 @@ def _run_command(arguments: Sequence[str]) -> int:
 
         return _failed("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), signal_code())
     return code if isinstance(code, int) else DONE
+
+
+def _refuse_mixed_options(command: Callable[..., object], arguments: Sequence[str]) -> None:
+    """Refuse a program whose options this command would take for its own, such as a limit."""
+    if command.__name__ == "lease" and "--" not in arguments:
+        raise UsageError("put -- before the program: its options would be taken for those of lease")
 
 
 def _explain(words: Sequence[str]) -> None:

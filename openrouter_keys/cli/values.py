@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
 
@@ -102,14 +102,14 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 #: The path of a file, or `-`.
 File: TypeAlias = Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)]
 Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
-Limit: TypeAlias = Annotated[
-    OptionalNullable[float],
-    _nullable(
-        read_amount,
-        metavar="USD|none",
-        help="How many US dollars the key may spend; none: no limit.",
-    ),
-]
+_LIMIT: Final = _nullable(
+    read_amount,
+    metavar="USD|none",
+    help="How many US dollars the key may spend; none: no limit.",
+)
+Limit: TypeAlias = Annotated[OptionalNullable[float], _LIMIT]
+#: A limit that has to be given.
+Amount: TypeAlias = Annotated[float | None, _LIMIT]
 Reset: TypeAlias = Annotated[
     OptionalNullable[LimitReset],
     _nullable(
@@ -117,6 +117,32 @@ Reset: TypeAlias = Annotated[
         metavar="daily|weekly|monthly|none",
         choices=(*LIMIT_RESETS, NONE),
         help="When its spending starts at zero again, at midnight UTC; none: never.",
+    ),
+]
+#: An expiry that has to be given, from now.
+Lasting: TypeAlias = Annotated[
+    float,
+    _value(
+        read_duration,
+        metavar="DURATION",
+        help="After how long it expires in any case: 90s, 30m, 1h30m, 7d.",
+    ),
+]
+Byok: TypeAlias = Annotated[
+    bool | None, Parameter(help="Count spending on your own provider keys.")
+]
+Creator: TypeAlias = Annotated[
+    str | None,
+    Parameter(metavar="ID", help="The user who creates it, in an organization's account."),
+]
+Workspace: TypeAlias = Annotated[
+    str | None, Parameter(metavar="UUID", help="The workspace of the key; else the default one.")
+]
+OnUnknown: TypeAlias = Annotated[
+    Literal["raise", "reconcile"],
+    Parameter(
+        help="After a create without an answer: end with exit code 5, or find and delete its key "
+        "and create another."
     ),
 ]
 Expiry: TypeAlias = Annotated[

@@ -17,7 +17,9 @@ from tests.terminals import Terminal
 
 pytestmark = pytest.mark.slow
 
-DOCUMENTS = ("README.md", "docs/command.md", "docs/provisioning.md", "docs/rotation.md")
+DOCUMENTS = (
+    *("README.md", "docs/command.md", "docs/lease.md", "docs/provisioning.md", "docs/rotation.md"),
+)
 CONSOLES = [
     block
     for document in DOCUMENTS
@@ -30,7 +32,7 @@ LINES = sorted({line[2:] for block in CONSOLES for line in block.splitlines() if
 BEGINNING = "3f9a1c07"
 LEAKED = "sk-or-v1-" + "5" * 64
 # Programs of other people, which take a secret as theirs would.
-STAND_INS = {"vault": "cat > taken"}
+STAND_INS = {"vault": "cat > taken", "pytest": 'test "$OPENROUTER_KEY_NAME" = "ci 7"'}
 SHELL = "import os, sys; os.execvp('bash', ['bash', '-o', 'pipefail', '-c', sys.argv[1]])"
 
 
@@ -74,7 +76,9 @@ def runs(line: str) -> list[tuple[str, ...]]:
 def test_a_command_line_of_the_documents_works(command: Command, folder: Path, line: str) -> None:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     for words in runs(line):
-        shown = Terminal(*words, folder=folder, environment=command.environment(PATH=path))
+        shown = Terminal(
+            *words, folder=folder, environment=command.environment(PATH=path, RUN_ID="7")
+        )
         while shown.expect([r"\[y/N\] ", EOF]) == 0:
             shown.sendline("y")
         assert shown.wait() == 0, shown.before

@@ -21,12 +21,21 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.formats import Handed
 from openrouter_keys.cli.secrets.sinks import Sink
 from openrouter_keys.cli.secrets.sources import read_secret
-from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
+from openrouter_keys.cli.terminal.interrupts import interrupted, interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import command, say, write
 from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.terminal.text import Record
-from openrouter_keys.cli.values import Expiry, File, Limit, Reset
+from openrouter_keys.cli.values import (
+    Byok,
+    Creator,
+    Expiry,
+    File,
+    Limit,
+    OnUnknown,
+    Reset,
+    Workspace,
+)
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError
 from openrouter_keys.models import CreateKeysRequest, External
@@ -42,17 +51,9 @@ async def create(
     limit: Limit = UNSET,
     limit_reset: Reset = UNSET,
     expires_at: Expiry = UNSET,
-    include_byok_in_limit: Annotated[
-        bool | None, Parameter(help="Count spending on your own provider keys.")
-    ] = None,
-    creator_user_id: Annotated[
-        str | None,
-        Parameter(metavar="ID", help="The user who creates it, in an organization's account."),
-    ] = None,
-    workspace_id: Annotated[
-        str | None,
-        Parameter(metavar="UUID", help="The workspace of the key; else the default one."),
-    ] = None,
+    include_byok_in_limit: Byok = None,
+    creator_user_id: Creator = None,
+    workspace_id: Workspace = None,
     external_user: Annotated[
         str | None,
         Parameter(metavar="USER", help="For partners: your name for the key's end user."),
@@ -60,13 +61,7 @@ async def create(
     external_api_key_file: Annotated[
         File | None, Parameter(help="For partners: a file with your own key for that user.")
     ] = None,
-    on_unknown: Annotated[
-        Literal["raise", "reconcile"],
-        Parameter(
-            help="After a create without an answer: end with exit code 5, or find and delete its "
-            "key and create another."
-        ),
-    ] = "raise",
+    on_unknown: OnUnknown = "raise",
     dry_run: DryRun = False,
     to: Destination = Destination(),
     out: Output = Output(),
@@ -107,9 +102,18 @@ class _Made:
     problem: str = ""
 
 
-def _refuse_senseless(request: CreateKeysRequest) -> None:
-    if scrub(request.name) != request.name:
+def refuse_secret_name(name: str) -> None:
+    """Refuse a name that is a secret.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if scrub(name) != name:
         raise UsageError("the name is a secret, and names are shown: give another, replace the key")
+
+
+def _refuse_senseless(request: CreateKeysRequest) -> None:
+    refuse_secret_name(request.name)
     if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
         raise UsageError(f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over")
 
@@ -140,8 +144,7 @@ class _Creation:
             try:
                 made = await _made(self._api_keys, self._request, on_unknown)
             except asyncio.CancelledError as cancelled:
-                notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
-                raise CommandError("; ".join(["interrupted", *notes]), signal_code()) from cancelled
+                raise interrupted(cancelled) from cancelled
             await self._hand_over(made, sink, out)
         if sink is not None:
             _print(made, out)

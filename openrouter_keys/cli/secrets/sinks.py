@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shlex
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Generator
@@ -15,6 +14,7 @@ from attrs import define, field, frozen
 
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
 from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, encodable, writer
+from openrouter_keys.cli.secrets.programs import cannot_run, check_program, environment
 from openrouter_keys.cli.terminal.messages import counted
 from openrouter_keys.journal.files import sync_folder
 
@@ -134,9 +134,7 @@ class ProgramSink:
             raise UsageError(f"--to-command: {error}") from error
         if not words:
             raise UsageError("--to-command: give a program and its arguments")
-        if shutil.which(words[0]) is None:
-            problem = f"--to-command: there is no program {words[0]!r}"
-            raise UsageError(f"{problem}; no shell reads this: sh -c '...' has one")
+        check_program(words[0], "--to-command")
         return cls(words)
 
     async def take(self, handed: Handed, /) -> None:
@@ -155,26 +153,14 @@ class ProgramSink:
                 stdin=asyncio.subprocess.PIPE,
                 # What the program prints is no data of this command.
                 stdout=2,
-                env=_environment(handed),
+                env=environment(handed),
                 # Ctrl-C is for this command: the program finishes with the key that it has.
                 start_new_session=True,
             )
         except OSError as error:
-            raise UsageError(f"cannot run {self.words[0]}: {error.strerror}") from error
+            raise cannot_run(self.words[0], error) from error
         await process.communicate(line)
         return await process.wait()
-
-
-def _environment(handed: Handed) -> dict[str, str]:
-    known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
-    ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
-    return ours | {f"OPENROUTER_KEY_{name}": _held(value) for name, value in known.items()}
-
-
-def _held(text: str) -> str:
-    """Return a text as an environment can hold it: no NUL, escapes for what it cannot encode."""
-    encoding = sys.getfilesystemencoding()
-    return text.replace("\0", "").encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import define
 
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.terminal.text import printable
 
 # Windows has no SIGHUP: the terminal is closed, or its connection lost.
@@ -37,6 +38,68 @@ def signal_code() -> int:
     return 128 + _heard.number
 
 
+def interrupted(cancelled: asyncio.CancelledError) -> CommandError:
+    """Return the error of a command that a signal stopped, with what became of its create."""
+    notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
+    return CommandError("; ".join(["interrupted", *notes]), signal_code())
+
+
+@contextmanager
+def handed_on() -> Generator[Callable[[Callable[[int], object]], None]]:
+    """Pass signals to a program that runs in this process group; they stop nothing here.
+
+    The terminal sends Ctrl-C to the program by itself, if this process is in its foreground.
+
+    Yields:
+        What takes the function that sends a signal to the program; earlier ones are sent then.
+    """
+    early, senders = list[int](), list[Callable[[int], object]]()
+
+    def hear(number: int, _: object) -> None:
+        if number == signal.SIGINT and _is_in_the_foreground():
+            return
+        if senders:
+            senders[0](number)
+        else:
+            early.append(number)
+
+    def start(send: Callable[[int], object]) -> None:
+        senders.append(send)
+        for number in early:
+            send(number)
+
+    with _handling(hear, _STOPPING):
+        yield start
+
+
+def _is_in_the_foreground() -> bool:
+    """Whether there is a terminal that sends its signals to this process group."""
+    with suppress(OSError, AttributeError):  # Windows has neither
+        terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+        finally:
+            os.close(terminal)
+    return False
+
+
+@contextmanager
+def _handling(hear: Callable[[int, object], object], numbers: Collection[int]) -> Generator[None]:
+    """Call a function at these signals; a SIGHUP that is ignored, as `nohup` has it, stays so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other thread hears signals
+        return
+    # Not the loop's own handlers, which some platforms do not have.
+    ignored = _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN
+    heeded = [number for number in numbers if not (ignored and number == _HANGUP)]
+    before = {number: signal.signal(number, hear) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def interrupts(
     first: Callable[[], object],
@@ -52,9 +115,6 @@ def interrupts(
         last_words: returns what is said at the second signal, such as how to go on.
         numbers: the signals; a SIGHUP that is ignored, as `nohup` has it, stays so.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread hears signals
-        return
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     heard = False
     _heard.number = signal.SIGINT
@@ -74,15 +134,8 @@ def interrupts(
             _let_go_of_a_terminal_that_is_gone()
         loop.call_soon_threadsafe(cancel)
 
-    # Not the loop's own handlers, which some platforms do not have.
-    ignored = _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN
-    heeded = [number for number in numbers if not (ignored and number == _HANGUP)]
-    before = {number: signal.signal(number, hear) for number in heeded}
-    try:
+    with _handling(hear, numbers):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _let_go_of_a_terminal_that_is_gone() -> None:

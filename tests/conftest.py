@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientResponse
 from hypothesis import settings
 
-from openrouter_keys import AsyncOpenRouter
+from openrouter_keys import AsyncOpenRouter, ProvisionResult
 from openrouter_keys._inputs.options import warn_unencrypted
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.provisioning import spec_source as sources
@@ -106,6 +106,12 @@ async def case() -> AsyncIterator[Case]:
 def path(tmp_path: Path) -> Path:
     """Where a journal is to be."""
     return tmp_path / "customers.journal"
+
+
+@pytest.fixture
+def taken() -> list[ProvisionResult]:
+    """What a run hands over."""
+    return []
 
 
 @pytest.fixture

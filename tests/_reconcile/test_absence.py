@@ -42,11 +42,6 @@ async def client(service: Misbehaving) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 def take(_: ProvisionResult) -> None:
     pass
 

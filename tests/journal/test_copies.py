@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.commands import Command
 from tests.journals import AT, HASH, SECRET, child, spec, written
-from tests.provisions import JumpingTime, client_of, counts, specs
+from tests.provisions import counts, specs
 
 SUFFIXES = ("", "-wal", "-shm", ".lock")
 
@@ -41,21 +41,10 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
     folder = tmp_path / "elsewhere"
     folder.mkdir(mode=0o700)
     return folder / "customers.journal"
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
 
 
 def killed(path: Path, name: str = "killed") -> None:

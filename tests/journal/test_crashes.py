@@ -37,11 +37,6 @@ HEALTHY = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
 def pragmas(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Statements that each journal's connection is given when it is open."""
     given: list[str] = []

@@ -21,11 +21,6 @@ from tests.journals import AT, child, spec, state
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
 async def journal(path: Path) -> AsyncIterator[Journal]:
     async with Journal.open(path) as journal:
         yield journal

@@ -31,11 +31,6 @@ DURABLE = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1}
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
 async def journal(path: Path) -> AsyncIterator[Journal]:
     async with Journal.open(path) as journal:
         yield journal

@@ -28,11 +28,6 @@ from tests.provisions import JumpingTime, client_of, specs
 MANY = 400
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
 def secret(ref: str) -> str:
     return f"sk-or-v1-{sha256(ref.encode()).hexdigest()}"
 

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -23,17 +22,6 @@ from tests.commands import Command
 from tests.journals import HASH, SECRET, written
 from tests.provisions import JumpingTime, client_of, specs
 from tests.rotations import hashes, old_keys
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
 
 
 def change(path: Path, statement: str) -> None:

@@ -1,6 +1,6 @@
 """A journal that is gone on with by another account's management key."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,21 +11,10 @@ from openrouter_keys.journal.schema import State
 from tests.commands import Command
 from tests.journals import spec
 from tests.misbehaving import Record, misbehaving
-from tests.provisions import JumpingTime, client_of, counts, specs, stopped
+from tests.provisions import counts, specs, stopped
 from tests.rotations import old_keys, states
 
 CLOSED = Fault("create", kind="closed", phase="after")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
 
 
 def another(emulator: Emulator, keys: int = 1) -> None:

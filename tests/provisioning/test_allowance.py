@@ -22,11 +22,6 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
 # --- adding up ---
 
 

@@ -33,16 +33,6 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-def taken() -> list[ProvisionResult]:
-    return []
-
-
 class AwayError(Exception):
     """Something of the caller's does not work."""
 

@@ -1,7 +1,7 @@
 """A disk that is full: nothing more is sent, and no secret is lost."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,21 +19,9 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.journals import entries
 from tests.promises.test_secrets import printed
-from tests.provisions import JumpingTime, assert_whole, client_of, specs, stopped
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
-
+from tests.provisions import assert_whole, specs, stopped
 
 COUNT = 180
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.journal.journal import Journal
-from tests.provisions import JumpingTime, client_of, specs, stopped
+from tests.provisions import specs, stopped
 from tests.rotations import hashes, old_keys
 
 AFTER, COUNT, CONCURRENCY = 20, 60, 4
@@ -30,12 +30,6 @@ def path(tmp_path: Path) -> Path:
     folder = tmp_path / "folder"
     folder.mkdir()
     return folder / "customers.journal"
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
 
 
 def beside(path: Path, suffix: str) -> Path:

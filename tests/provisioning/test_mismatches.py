@@ -23,16 +23,6 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-def taken() -> list[ProvisionResult]:
-    return []
-
-
 # What was asked for, what the service shows instead, and which fields are told.
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "another name": ({}, {"name": "customer-8"}, "name"),

@@ -43,11 +43,6 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
 # --- specs become keys ---
 
 

@@ -752,16 +752,6 @@ async def test_a_workspace_that_is_gone_keeps_no_ref_of_another_in_doubt(case: C
 # --- in a run ---
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-def taken() -> list[ProvisionResult]:
-    return []
-
-
 def at_each_quiet_period(time: FakeTime, *acts: Callable[[], object]) -> None:
     left = [*acts]
 

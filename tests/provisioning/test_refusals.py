@@ -1,6 +1,5 @@
 """What a run with a journal refuses: changed specs, refs that come twice, journals not its own."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,12 @@ from openrouter_keys.journal.journal import Journal
 from tests.journals import AT, spec
 from tests.provisions import (
     SMALL_BATCH,
-    JumpingTime,
     assert_whole,
     client_of,
     counts,
     specs,
     stopped,
 )
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-def taken() -> list[ProvisionResult]:
-    return []
 
 
 def refuse(_: ProvisionResult) -> None:

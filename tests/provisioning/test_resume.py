@@ -1,7 +1,6 @@
 """The same call with the same journal: what it goes on with, and what it leaves as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,22 +23,6 @@ from tests.provisions import (
     specs,
     stopped,
 )
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, JumpingTime()) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-def taken() -> list[ProvisionResult]:
-    return []
 
 
 def refuse(_: ProvisionResult) -> None:

@@ -37,11 +37,6 @@ async def client(guarded: Emulator) -> AsyncIterator[AsyncOpenRouter]:
         yield client
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
 def refuse(_: ProvisionResult) -> None:
     raise ConnectionError("the customers' database is away")
 

@@ -86,11 +86,6 @@ def served() -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
 def until(happened: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not happened():

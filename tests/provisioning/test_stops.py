@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,6 @@ from openrouter_keys.provisioning.stop import StopSignal
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs, stopped
 
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def time() -> JumpingTime:
-    return JumpingTime()
-
-
-@pytest.fixture
-async def client(emulator: Emulator, time: JumpingTime) -> AsyncIterator[AsyncOpenRouter]:
-    async with client_of(emulator, time) as client:
-        yield client
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "customers.journal"
-
-
-@pytest.fixture
-def taken() -> list[ProvisionResult]:
-    return []
 
 
 # --- what the service answers ---

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from ssl import SSLContext
-from types import TracebackType
 from typing import Literal, NoReturn, Self, Unpack
 
 from openrouter_keys._base.pickling import NeverPickled
@@ -147,12 +146,7 @@ class AsyncOpenRouter(NeverPickled):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @hides_arguments

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NoReturn, NotRequired, Self, TypeAlias, TypedDict
 
-from attrs import Attribute, evolve, field, fields_dict, frozen
+from attrs import Attribute, field, fields_dict, frozen
 
 from openrouter_keys._base.masking import mask
 from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
@@ -302,11 +302,6 @@ class _Response:
 
     extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
     http: HTTPMeta = field(factory=HTTPMeta, eq=False)
-
-    def over(self, http: HTTPMeta) -> Self:
-        """Return the same answer, with what happened on the wire."""
-        changes: dict[str, Any] = {"http": http}
-        return evolve(self, **changes)
 
 
 @frozen(kw_only=True, field_transformer=_own_first)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from ssl import SSLContext
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from openrouter_keys._blocking.facade import Facade, blocking, hosting, iterating, managing
@@ -102,12 +101,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

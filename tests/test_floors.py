@@ -42,7 +42,6 @@ COMMANDS = (
     "cli.terminal",
     "cli.secrets",
     "cli.app",
-    "cli.completion",
     "cli.options",
     "cli.keys",
     "cli.specs",

@@ -6,7 +6,6 @@ and knows no silence.
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
 
 #: How often a silence is checked while it lasts: it is noticed a quarter late at most.
 _CHECKS = 4
@@ -117,17 +116,12 @@ class Deadline:
         self._cancelling = task.cancelling()
         self._deadlines.add(self)
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         self._deadlines.running.discard(self)  # the timer may fire for nothing
         # Another's cancellation goes on; ours ends here.
         if (
             self._over is not None
             and self._task.uncancel() <= self._cancelling
-            and exc_type is asyncio.CancelledError
+            and kind is asyncio.CancelledError
         ):
-            raise TimeoutError(self._over) from exc
+            raise TimeoutError(self._over) from error

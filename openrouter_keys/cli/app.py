@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
@@ -86,7 +86,7 @@ _COMMANDS: Final = (
     ),
     ("emulator", "emulator:emulator", _MORE, "Serve an emulated key API."),
     ("demo", "demo.command:demo", _MORE, "Take a tour against an emulator that checks each step."),
-    ("completion", "completion:completion", _MORE, "Print a shell's completion script."),
+    ("completion", "app:completion", _MORE, "Print a shell's completion script."),
 )
 
 
@@ -119,6 +119,15 @@ def _grammar() -> App:
 app: Final = _grammar()
 
 
+def completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
+    """Print the completion script of a shell: `source <(openrouter-keys completion bash)`.
+
+    Args:
+        shell: The shell.
+    """
+    sys.stdout.write(app.generate_completion(shell=shell))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return the exit code.
 
@@ -132,11 +141,11 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter would try to flush once more, without a reader.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard(sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
         # A full disk, say, below a redirection.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard(sys.stdout.fileno())
         return _failed(f"cannot write: {error.strerror or error}", FAILED)
     return code
 

@@ -6,8 +6,7 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Final, TextIO
 
@@ -16,6 +15,7 @@ from cyclopts.validators import Number
 
 from openrouter_keys._inputs import checks
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.terminal.interrupts import handled
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.emulator import Account, Emulator, StateError
 from openrouter_keys.emulator.contracts import CONTRACT_NAMES, ContractName
@@ -105,7 +105,7 @@ async def serve(emulator: Emulator, out: TextIO, *, as_json: bool) -> None:
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with _on_signals(lambda: loop.call_soon_threadsafe(stopped.set)):
+    with handled(lambda *_: loop.call_soon_threadsafe(stopped.set), _STOPPING):
         async with AsyncExitStack() as stack:
             await _listen(emulator, stack)
             out.write(_as_json(emulator) if as_json else _as_text(emulator))
@@ -122,20 +122,6 @@ async def _listen(emulator: Emulator, stack: AsyncExitStack) -> None:
         what = f"cannot open {error.filename}" if error.filename else "cannot listen"
         hint = "; --port 0 takes a free port" if error.errno == errno.EADDRINUSE else ""
         raise CommandError(f"{what}: {error.strerror or error}{hint}") from error
-
-
-@contextmanager
-def _on_signals(stop: Callable[[], object]) -> Generator[None, None, None]:
-    def handle(*_: object) -> None:
-        stop()
-
-    # Not the loop's own handlers, which some platforms do not have.
-    before = {number: signal.signal(number, handle) for number in _STOPPING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _as_json(emulator: Emulator) -> str:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from ipaddress import ip_address
-from types import TracebackType
 from typing import Self
 
 from anyio.from_thread import start_blocking_portal
@@ -158,12 +157,7 @@ class Emulator:
         await self._start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stop()
 
     def __enter__(self) -> Self:
@@ -174,12 +168,7 @@ class Emulator:
             self._background = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._background.close()
 
     async def _start(self) -> None:

@@ -90,23 +90,19 @@ def _nullable(check: Check) -> Check:
     return lambda field, value: None if value is None else check(field, value)
 
 
-_CREATE: Final[dict[str, Check]] = {
+_BOTH: Final[dict[str, Check]] = {
     "name": _text,
     "limit": _nullable(_amount),
     "limit_reset": _nullable(_interval),
     "include_byok_in_limit": _boolean,
+    "workspace_id": _uuid,
+}
+_CREATE: Final = {
+    **_BOTH,
     "expires_at": _nullable(_timestamp),
     "creator_user_id": _nullable(_text),
-    "workspace_id": _uuid,
 }
-_UPDATE: Final[dict[str, Check]] = {
-    "name": _text,
-    "disabled": _boolean,
-    "limit": _nullable(_amount),
-    "limit_reset": _nullable(_interval),
-    "include_byok_in_limit": _boolean,
-    "workspace_id": _uuid,
-}
+_UPDATE: Final = {**_BOTH, "disabled": _boolean}
 _EXTERNAL: Final[dict[str, tuple[str, Check]]] = {
     "user": ("external_user", _user),
     "api_key": ("external_key_hash", _hashed_key),

@@ -112,19 +112,10 @@ class StoredKey:
     @property
     def spent(self) -> float:
         """The US dollars that count towards the limit, as of ``counted_at``."""
-        own = {
-            "daily": self.usage_daily,
-            "weekly": self.usage_weekly,
-            "monthly": self.usage_monthly,
-        }
-        byok = {
-            "daily": self.byok_usage_daily,
-            "weekly": self.byok_usage_weekly,
-            "monthly": self.byok_usage_monthly,
-        }
-        period = self.limit_reset or "never"
-        counted = byok.get(period, self.byok_usage) if self.include_byok_in_limit else 0
-        return own.get(period, self.usage) + counted
+        period = f"_{self.limit_reset}" if self.limit_reset in PERIODS else ""
+        own: float = getattr(self, f"usage{period}")
+        byok: float = getattr(self, f"byok_usage{period}") if self.include_byok_in_limit else 0
+        return own + byok
 
     @property
     def budget(self) -> Budget | None:

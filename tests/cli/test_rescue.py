@@ -19,7 +19,7 @@ from openrouter_keys.__main__ import main
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.runs import rescue, results
 from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, writer
-from openrouter_keys.cli.secrets.sinks import TextSink, WholeLines, new_file
+from openrouter_keys.cli.secrets.sinks import TextSink, WholeLines, new_file, write_new
 from openrouter_keys.emulator import Fault
 from openrouter_keys.journal.encryption import unsealing
 from openrouter_keys.journal.journal import Journal
@@ -109,7 +109,7 @@ def _no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(rescue, "_write", full)
+    monkeypatch.setattr(rescue, "write_new", full)
 
 
 TAKES = f'{sys.executable} -c \'import sys; open("taken", "a").write(sys.stdin.read())\''
@@ -217,7 +217,7 @@ def test_lines_without_secrets_leave_a_sealed_secret_to_its_journal(
 
 
 def _save(file: Path) -> None:
-    rescue._write(str(file), b"a secret")
+    write_new(str(file), b"a secret")
 
 
 def _take_durably(file: Path) -> None:

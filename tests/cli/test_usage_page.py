@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from openrouter_keys.cli.exit_codes import CommandError
+from openrouter_keys.cli.secrets import sinks
 from openrouter_keys.cli.terminal.tables import SHORT_HASH
-from openrouter_keys.cli.usage import page_file
 from openrouter_keys.cli.usage.page_file import write_page
 from tests.browsers import Tab
 from tests.commands import Command
@@ -117,7 +117,7 @@ def test_a_page_that_cannot_be_written_whole_leaves_nothing_behind(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_file, "open", full, raising=False)
+    monkeypatch.setattr(sinks, "open", full, raising=False)
     with pytest.raises(CommandError, match="No space left"):
         write_page(str(file), "page", force=force)
     assert [each.read_text() for each in tmp_path.iterdir()] == (["mine"] if force else [])

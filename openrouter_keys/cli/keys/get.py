@@ -1,13 +1,13 @@
 """`get`, `current`, `find` and `hash`: one key, looked at."""
 
 import sys
-from hashlib import sha256
 from typing import Annotated, cast
 
 from cyclopts import Parameter
 
+from openrouter_keys._base.masking import hash_of
 from openrouter_keys._protocol.answers import is_api_404
-from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.sources import STANDARD, find_secret
@@ -48,9 +48,9 @@ async def find(
     The secret may be anywhere in the input: in a line of a log, in a file of settings. The command
     looks up its SHA-256, which is the key's hash; the secret itself is not sent.
     """
-    if file == STANDARD and connection.api_key_file == STANDARD:
-        raise UsageError("both keys cannot come from standard input: give one as a file")
-    hash = _hash_of(find_secret(file))
+    if file == STANDARD:
+        connection.refuse_two_from_standard_input("the secret")
+    hash = hash_of(find_secret(file))
     async with connection.client() as client:
         try:
             found = await client.api_keys.get(hash)
@@ -66,11 +66,7 @@ async def find(
 
 def hash_secret(*, file: SecretFile = STANDARD) -> None:
     """Print the hash of a secret: its SHA-256, the API's id of the key."""
-    sys.stdout.write(f"{_hash_of(find_secret(file))}\n")
-
-
-def _hash_of(secret: str) -> str:
-    return sha256(secret.encode()).hexdigest()
+    sys.stdout.write(f"{hash_of(find_secret(file))}\n")
 
 
 def data_of(answer: object) -> Record:

@@ -32,9 +32,7 @@ def hashes_given(given: Sequence[str], connection: Connection) -> list[str]:
     """
     if [*given] != [STANDARD]:
         return [*given]
-    if connection.api_key_file == STANDARD:
-        message = "hashes and the key cannot both come from standard input: give the key as a file"
-        raise UsageError(message)
+    connection.refuse_two_from_standard_input("the hashes")
     # The first word of each row, so that what `list` prints does as well, with `--csv` too.
     hashes = [words[0] for row in _rows(sys.stdin) if (words := row.split())]
     return [hash for hash in hashes if hash.lower() != "hash"]

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from openrouter_keys.cli.exit_codes import AUTHENTICATION, CommandError, UsageError
-from openrouter_keys.cli.secrets.sources import read_api_key
+from openrouter_keys.cli.secrets.sources import STANDARD, read_api_key
 from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.cli.values import NONE, File
@@ -56,6 +56,16 @@ class Connection:
             help="How long one request may take in all.",
         ),
     ] = 120.0
+
+    def refuse_two_from_standard_input(self, other: str) -> None:
+        """Refuse to read something else from standard input, if the management key comes from it.
+
+        Args:
+            other: what else comes from there, such as `the hashes`.
+        """
+        if self.api_key_file == STANDARD:
+            problem = f"{other} and the management key cannot both come from standard input"
+            raise UsageError(f"{problem}: give the key in a file: --api-key-file FILE")
 
     def client(self) -> AsyncOpenRouter:
         """Make a client; use it with `async with`.

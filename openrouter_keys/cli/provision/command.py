@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from attrs import frozen
+from cyclopts import Group, Parameter
 
 from openrouter_keys.cli.exit_codes import (
     AUTHENTICATION,
@@ -16,7 +17,6 @@ from openrouter_keys.cli.exit_codes import (
 )
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.provision.output import ProvisionOutput
 from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.cli.provision.plan_view import show
 from openrouter_keys.cli.runs.options import Bounds, Pace
@@ -29,7 +29,7 @@ from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
 from openrouter_keys.cli.specs.rows import FIELDS
 from openrouter_keys.cli.terminal.messages import can_ask, say
-from openrouter_keys.cli.terminal.output import print_json
+from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
 from openrouter_keys.cli.values import File, Flag
@@ -38,6 +38,20 @@ from openrouter_keys.provisioning.report import (
     ProvisionProgress,
     ProvisionReport,
 )
+
+
+@Parameter(name="*", group=Group("Output", sort_key=90))
+@frozen(kw_only=True)
+class ProvisionOutput(Output):
+    """What to print; without any of these, nothing but a plan."""
+
+    json: Annotated[Flag, Parameter(help="Print how it ended as JSON; with --plan, the plan.")] = (
+        False
+    )
+    jsonl: Annotated[
+        Flag, Parameter(help="Print a line of JSON for each key made; with --plan, for each row.")
+    ] = False
+    csv: Annotated[Flag, Parameter(help="With --plan only: print it as CSV.")] = False
 
 
 def provision(
@@ -81,9 +95,8 @@ def provision(
     At a terminal the command asks before it creates keys, unless --yes is given. In a script it
     starts without a question: use --plan first.
     """
-    if file == STANDARD and connection.api_key_file == STANDARD:
-        message = "the keys and the management key cannot both come from standard input"
-        raise UsageError(f"{message}: give one as a file")
+    if file == STANDARD:
+        connection.refuse_two_from_standard_input("the keys to create")
     path = _journal_of(file, journal)
     there = _there(path)
     with spec_file(file, format) as specs:

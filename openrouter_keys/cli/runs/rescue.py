@@ -1,6 +1,5 @@
 """Saves the secrets that neither a journal nor a sink has when a run stops."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +9,10 @@ from attrs import asdict, frozen
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.formats import Handed
-from openrouter_keys.cli.secrets.sinks import Sink, free_name
+from openrouter_keys.cli.secrets.sinks import Sink, free_name, write_new
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.cli.terminal.text import as_json
 from openrouter_keys.journal.encryption import sealing
-from openrouter_keys.journal.files import sync_folder
 from openrouter_keys.journal.schema import State
 from openrouter_keys.provisioning.report import UndeliveredKey
 
@@ -101,23 +99,9 @@ def _saved(handed: Sequence[Handed], keeping: Keeping) -> str | None:
     for folder in dict.fromkeys([*beside, Path()]):
         file = free_name(str(folder / f"{keeping.journal.name}.{ending}"))
         with suppress(OSError):
-            _write(file, content)
+            write_new(file, content)
             return file
     return None
-
-
-def _write(file: str, content: bytes) -> None:
-    """Make a private file with all of the content, or none."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(descriptor)
-        sync_folder(os.path.abspath(file))
-    except BaseException:
-        os.unlink(file)
-        raise
 
 
 async def _untaken(handed: Sequence[Handed], sink: Sink | None) -> Sequence[Handed]:

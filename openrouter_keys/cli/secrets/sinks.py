@@ -213,6 +213,29 @@ def new_file(
             os.unlink(path)
 
 
+def write_new(path: str, content: bytes, mode: int = 0o600) -> None:
+    """Make a file with all of the content, which survives a power cut, or no file.
+
+    Args:
+        path: a file that is not there yet.
+        content: all of it.
+        mode: who may read it; by default, only this user.
+
+    Raises:
+        OSError: it is there, or cannot be made or written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        sync_folder(os.path.abspath(path))
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
 def check_new(path: str) -> None:
     """Refuse a file that could not be made, before anything else is done.
 

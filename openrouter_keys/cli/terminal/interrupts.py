@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Final
 
 from attrs import define
 
 from openrouter_keys.cli.exit_codes import CommandError
+from openrouter_keys.cli.terminal.streams import discard
 from openrouter_keys.cli.terminal.text import printable
 
 # Windows has no SIGHUP: the terminal is closed, or its connection lost.
@@ -68,7 +70,7 @@ def handed_on() -> Generator[Callable[[Callable[[int], object]], None]]:
         for number in early:
             send(number)
 
-    with _handling(hear, _STOPPING):
+    with handled(hear, _STOPPING):
         yield start
 
 
@@ -84,7 +86,9 @@ def _is_in_the_foreground() -> bool:
 
 
 @contextmanager
-def _handling(hear: Callable[[int, object], object], numbers: Collection[int]) -> Generator[None]:
+def handled(
+    hear: Callable[[int, FrameType | None], object], numbers: Collection[int]
+) -> Generator[None]:
     """Call a function at these signals; a SIGHUP that is ignored, as `nohup` has it, stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield  # no other thread hears signals
@@ -134,7 +138,7 @@ def interrupts(
             _let_go_of_a_terminal_that_is_gone()
         loop.call_soon_threadsafe(cancel)
 
-    with _handling(hear, numbers):
+    with handled(hear, numbers):
         yield
 
 
@@ -143,9 +147,7 @@ def _let_go_of_a_terminal_that_is_gone() -> None:
     for number in (1, _STDERR):
         with suppress(OSError):
             if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+                discard(number)
 
 
 def _end(words: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from openrouter_keys._base.masking import scrub
+from openrouter_keys.cli.terminal.streams import discard
 from openrouter_keys.cli.terminal.text import printable
 
 _NAMED: Final = 3
@@ -31,9 +32,7 @@ def write(text: str) -> None:
     except OSError:
         # The interpreter flushes once more at its end, and would exit with 120.
         with suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stderr.fileno())
-            os.close(nowhere)
+            discard(sys.stderr.fileno())
 
 
 def rewrite(text: str) -> None:

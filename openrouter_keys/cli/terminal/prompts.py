@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.terminal.interrupts import handled
 from openrouter_keys.cli.terminal.messages import can_ask, write
 from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.values import Flag
@@ -39,9 +40,6 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def _answered(question: str) -> str:
     # A running event loop would see a Ctrl-C only after the answer.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with handled(signal.default_int_handler, [signal.SIGINT]):
         write(question)
         return sys.stdin.readline()
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -23,6 +23,13 @@ def ready() -> bool:
     return stdout is not None
 
 
+def discard(descriptor: int) -> None:
+    """Discard what is written to a descriptor from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def speaks_unicode() -> bool:
     """Whether standard output can be given any character."""
     return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8")

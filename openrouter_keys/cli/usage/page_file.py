@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.secrets.sinks import write_new
 
 _FOR_ALL: Final = 0o644
 _FOR_OWNER: Final = 0o600
@@ -50,23 +51,23 @@ def write_page(path: str, page: str, *, force: bool) -> None:
         # It holds no secret: who can list the folder may read it, unless the file before it was
         # more private.
         first = _FOR_ALL if mode is None else _FOR_OWNER
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, first)
-        try:
-            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(descriptor)
-            if mode is not None:
-                os.chmod(new, mode)
-            if force:
-                os.replace(new, path)
-        except BaseException:
-            os.unlink(new)
-            raise
+        write_new(new, page.encode(errors="backslashreplace"), first)
+        if force:
+            _put_in_place(new, path, mode)
     except FileExistsError as error:
         raise UsageError(f"{new} is there already: give another path, or --force") from error
     except OSError as error:
         raise CommandError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _put_in_place(new: str, path: str, mode: int | None) -> None:
+    try:
+        if mode is not None:
+            os.chmod(new, mode)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
 
 
 def _mode(path: str) -> int | None:

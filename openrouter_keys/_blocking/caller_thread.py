@@ -1,4 +1,4 @@
-"""What an event loop asks the thread to do that waits for it. Knows nothing of keys."""
+"""Runs the callbacks of an event loop in the thread that waits for it. Knows nothing of keys."""
 
 import asyncio
 import inspect
@@ -19,10 +19,10 @@ _BATCH = 200
 
 
 class CallerThread:
-    """A queue of functions: asked for in the loop, run in the thread that serves.
+    """A queue of functions that the loop adds to, and the thread that serves runs.
 
-    A caller's callbacks and iterables belong to its own thread: a database connection, say, may
-    refuse to be used in another one.
+    A caller's callbacks and iterables run in the caller's thread: a database connection, for
+    example, may refuse to be used in another one.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,13 @@ class CallerThread:
         self._over = False
 
     def serve(self, until: "Future[Any]") -> None:
-        """Run what is asked for in this thread, until something is done."""
+        """Run the queued functions in this thread, until a future is done."""
         until.add_done_callback(lambda _: self._queue.put(None))
         while (callback := self._queue.get()) is not None:
             callback.run()
 
     def close(self) -> None:
-        """Run nothing any more: what is asked for raises `InterruptedError` in the loop."""
+        """Run nothing any more: all further functions raise `InterruptedError` in the loop."""
         self._over = True
         with suppress(Empty):
             while True:
@@ -46,7 +46,7 @@ class CallerThread:
                     callback.refuse()
 
     async def run(self, function: Callable[[], R]) -> R:
-        """Have a function called in the serving thread, and return what it returns."""
+        """Call a function in the serving thread, and return its result."""
         callback = _Callback(function)
         self._queue.put(callback)
         if self._over:
@@ -54,10 +54,10 @@ class CallerThread:
         return await asyncio.wrap_future(callback.outcome)
 
     def here(self, given: object) -> object:
-        """Return a stand-in for a callable, or an iterable, that the loop can use.
+        """Return an async form of a callable or an iterable, which runs in the serving thread.
 
-        The callable's is a coroutine function, the iterable's an async iterable. Anything else is
-        returned as it is.
+        A callable becomes a coroutine function, an iterable an async iterable; anything else is
+        returned unchanged.
         """
         if callable(given):
             return self._calling(given)
@@ -81,13 +81,13 @@ class _Callback(Generic[R]):
 
     def run(self) -> None:
         if not self.outcome.set_running_or_notify_cancel():
-            return  # nobody waits any more
+            return  # the loop no longer waits for it
         try:
             result = self._function()
         except Exception as error:  # noqa: BLE001 - raised in the loop
             self.outcome.set_exception(error)
         except BaseException:
-            self._interrupt()  # it ends what the serving thread does, and must not end the loop
+            self._interrupt()  # this error ends the serving thread's call, not the loop
             raise
         else:
             self.outcome.set_result(result)
@@ -97,11 +97,13 @@ class _Callback(Generic[R]):
             self._interrupt()
 
     def _interrupt(self) -> None:
-        self.outcome.set_exception(InterruptedError("the thread that was to do it has gone on"))
+        self.outcome.set_exception(
+            InterruptedError("the caller's thread was interrupted before it ran the callback")
+        )
 
 
 class _Items(Generic[T]):
-    """An async iterable over what the serving thread takes from an iterable."""
+    """An async iterable whose items the serving thread takes from an iterable."""
 
     def __init__(self, caller: CallerThread, items: Iterable[T]) -> None:
         self._caller = caller

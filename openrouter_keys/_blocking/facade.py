@@ -1,8 +1,8 @@
-"""Blocking twins of coroutines: descriptors that call into a `LoopThread`. Knows nothing of keys.
+"""Blocking methods made from coroutines: descriptors that call a `LoopThread`. No keys.
 
-`create = blocking(AsyncThings.create)` in a `Facade` makes a blocking twin of a coroutine, with its
-signature and its docstring; `hosting` does so for one that calls back, `iterating` for an async
-generator, `managing` for a method that returns an async context manager.
+`create = blocking(AsyncThings.create)` in a `Facade` makes a blocking method from a coroutine, with
+the same signature and docstring; `hosting` does so for a coroutine with callbacks, `iterating` for
+an async generator, `managing` for a method that returns an async context manager.
 """
 
 import enum
@@ -31,11 +31,11 @@ class _End(enum.Enum):
 
 
 class Facade(NeverPickled, Generic[C]):
-    """A blocking twin: holds an async object and the loop that it lives in.
+    """A blocking twin: it holds an async object and that object's loop.
 
     Args:
         twin: the async object whose methods `blocking` and `iterating` call.
-        thread: its loop; facades of objects that belong together share one.
+        thread: its loop; the facades of one client share it.
     """
 
     def __init__(self, twin: C, thread: LoopThread) -> None:
@@ -48,7 +48,7 @@ def _parts(facade: Facade[C]) -> tuple[C, LoopThread]:
 
 
 class _Method:
-    """The function behind a descriptor, named for the class that it stands in."""
+    """A descriptor's function; its name is that of the class attribute."""
 
     _function: Callable[..., object]
 
@@ -62,7 +62,7 @@ class _Method:
 
 
 class _Bound(NeverPickled):
-    """A method and its arguments, as `functools.partial`, but with a `repr` that shows none."""
+    """Like `functools.partial`, but its `repr` shows no argument."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
 
     Args:
         method: the coroutine method; its signature and docstring are the blocking method's.
-        dropped: awaited with the async object and a result, or an error, that an interrupt kept
-            from its caller.
+        dropped: awaited with the async object and a result, or an error, that an interrupted
+            caller did not get.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
 
     Args:
         method: the coroutine method; its signature and docstring are the blocking method's.
-        here: names of arguments that are called, or gone through, in the caller's thread.
+        here: names of the arguments that are called, or iterated over, in the caller's thread.
     """
 
     def __init__(
@@ -223,9 +223,9 @@ class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
 
     Args:
         method: the async generator method.
-        batches: gives the same items, several at once, since each of its steps is a call into the
-            loop. It must not yield inside a time-out, a task group or a cancel scope: each step is
-            a task of its own.
+        batches: yields the same items in batches, since each step is a call into the loop. It
+            must not yield inside a time-out, a task group or a cancel scope: each step is a
+            separate task.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ def _drive(thread: LoopThread, generator: AsyncGenerator[Sequence[T], None]) -> 
     async def following() -> Sequence[T] | _End:
         return await anext(generator, _End.END)
 
-    # An interrupt while waiting ends the generator by itself: it is cancelled.
+    # An interrupt while waiting cancels the generator, which ends it.
     while (batch := thread.call(following)) is not _End.END:
         try:
             yield from batch

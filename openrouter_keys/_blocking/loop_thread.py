@@ -1,4 +1,8 @@
-"""An event loop in a background thread that other threads call into. Knows nothing of keys."""
+"""An event loop in a background thread that other threads call. Knows nothing of keys.
+
+anyio's blocking portal takes 83 µs for a call instead of 43 (docs/decisions/speed.md), loses the
+late result of an interrupted call, and does not detect forks.
+"""
 
 import asyncio
 import atexit
@@ -22,9 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: Seconds that the interpreter's end waits for a loop that nobody closed.
-PATIENCE_AT_EXIT = 15.0
-
+#: Seconds for which the end of the interpreter waits for loops that were not closed.
+EXIT_TIMEOUT = 15.0
 
 _TOO_LATE = (
     "the interpreter is ending: call the client before that, or close it in an atexit handler"
@@ -34,7 +37,7 @@ _running: "set[_Loop]" = set()
 
 
 class _Loop(NeverPickled):
-    """The loop itself; its thread holds this, and not the owner, which can then be collected."""
+    """The loop; its thread refers to this, and not to the `LoopThread`, which can be collected."""
 
     def __init__(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         self.pid = os.getpid()
@@ -44,7 +47,7 @@ class _Loop(NeverPickled):
         self._last = last
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # The calls whose outcome may be open: whoever takes one out of here settles it.
+        # The calls whose outcome may be open; the code that removes a call settles its outcome.
         self._calls: set[_Call[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,8 +65,7 @@ class _Loop(NeverPickled):
             raise ClientStateError(f"the client's thread could not be started: {error}") from None
 
     def run(self, call: "_Call[Any]") -> None:
-        """Start a call in the loop. Whatever happens on its way, its outcome is settled."""
-        # The portal of anyio waits for the loop twice: for the task to begin, and to end.
+        """Start a call in the loop. Its outcome is settled in every case."""
         self._calls.add(call)
         try:
             self.soon(functools.partial(self._begin, call))  # in a copy of the caller's context
@@ -72,10 +74,10 @@ class _Loop(NeverPickled):
             call.outcome.cancel()
             raise
         if self.ended.done():
-            self._refuse(call)  # which the loop may not have come to
+            self._refuse(call)  # the loop may have ended before it began the call
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a task of the loop's own, from any thread, that nothing cancels."""
+        """Start a task that `stop` does not cancel, from any thread."""
         self.soon(functools.partial(self._start, function, lambda _: None))
 
     def _begin(self, call: "_Call[Any]") -> None:
@@ -101,7 +103,7 @@ class _Loop(NeverPickled):
         function: Callable[[], Coroutine[Any, Any, None]],
         ended: Callable[[BaseException | None], None],
     ) -> "asyncio.Task[None] | None":
-        """Start a task, and tell how it ended, even if it never began."""
+        """Start a task, and call `ended` with its error, even if it never began."""
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
@@ -122,19 +124,19 @@ class _Loop(NeverPickled):
         return task
 
     def soon(self, function: Callable[[], object]) -> None:
-        """Call a function in the loop, from any thread, and wait for nothing."""
+        """Call a function in the loop, from any thread, without waiting for it."""
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(function)
 
-    def stop(self, *, hurry: bool) -> None:
-        """Ask the loop to end, from any thread; in a hurry, it cancels what is running."""
+    def stop(self, *, cancel: bool) -> None:
+        """Ask the loop to end, from any thread; `cancel`: it cancels the running calls."""
         if self.pid == os.getpid():
-            self.soon(functools.partial(self._stop, hurry=hurry))
+            self.soon(functools.partial(self._stop, cancel=cancel))
 
-    def _stop(self, *, hurry: bool) -> None:
+    def _stop(self, *, cancel: bool) -> None:
         self._stopping.set()
-        if hurry:
+        if cancel:
             for call in [*self._calls]:
                 call.cancel()
 
@@ -153,15 +155,15 @@ class _Loop(NeverPickled):
                 self._refuse(call)
 
     async def _live(self) -> None:
-        _tell_sniffio()
+        _set_sniffio()
         self._loop = asyncio.get_running_loop()
         if not self.ready.set_running_or_notify_cancel():
-            return  # the first call was interrupted, and the next one starts another loop
+            return  # the first call was interrupted; the next one starts another loop
         self.ready.set_result(None)
         await self._stopping.wait()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        # Only now has everything ended that was called, and what it left behind.
+        # All calls have ended, and the tasks that they started.
         await self._last()
 
     @property
@@ -176,8 +178,8 @@ class _Loop(NeverPickled):
 def _run_to_the_end(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine function in an event loop of this thread.
 
-    As `asyncio.run`, but it starts no thread in order to wait for those of the executor: none can
-    be started when the interpreter is ending.
+    Unlike `asyncio.run`, it starts no thread that waits for the executor's threads: no thread can
+    be started while the interpreter is ending.
     """
     loop = asyncio.new_event_loop()
     try:
@@ -199,10 +201,10 @@ async def _cancel_others() -> None:
 
 
 class _Executor(ThreadPoolExecutor):
-    """One that works while the interpreter is ending, too: in the loop itself.
+    """An executor that also works while the interpreter is ending: then in the loop's thread.
 
-    The names of hosts are looked up in it, and what an interrupted create left behind is settled
-    at the interpreter's end.
+    It looks up the names of hosts, also for the delete of an interrupted create's key at the
+    interpreter's end.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -219,24 +221,24 @@ class _Executor(ThreadPoolExecutor):
         return done
 
 
-def _tell_sniffio() -> None:
-    """Say that asyncio runs in this thread: sniffio finds no task in a callback of the loop.
+def _set_sniffio() -> None:
+    """Set asyncio as this thread's library: sniffio finds no task in a callback of the loop.
 
-    A caller's context may even name another library, such as trio; a thread's word goes first.
+    A caller's context may name another library, such as trio; the thread's setting has priority.
     """
-    sniffio = sys.modules.get("sniffio")  # anyio imports it, and asks it, where it is installed
+    sniffio = sys.modules.get("sniffio")  # anyio imports and asks it, where it is installed
     if sniffio is not None:
         sniffio.thread_local.name = "asyncio"
 
 
 @atexit.register
 def _stop_all() -> None:
-    """End the loops that nobody closed, and give each the time for its last coroutine."""
+    """End the loops that were not closed, once each has awaited its last coroutine."""
     ours = [loop for loop in _running if loop.pid == os.getpid()]
     for loop in ours:
-        loop.stop(hurry=True)
+        loop.stop(cancel=True)
     with waiting():
-        done, _ = concurrent.futures.wait([loop.ended for loop in ours], timeout=PATIENCE_AT_EXIT)
+        done, _ = concurrent.futures.wait([loop.ended for loop in ours], timeout=EXIT_TIMEOUT)
     for loop in ours:
         if loop.ended in done:
             loop.join()
@@ -244,14 +246,14 @@ def _stop_all() -> None:
 
 
 class LoopThread(NeverPickled):
-    """One event loop in a background thread: started by the first call, stopped by `close`.
+    """An event loop in a background thread: the first call starts it, `close` stops it.
 
-    Any number of threads may call at once, also those that run an event loop of their own. One
-    that nobody closes ends when it is collected, or with the interpreter.
+    Any number of threads may call at once, also threads that run another event loop. A loop that
+    is not closed ends when this object is collected, or with the interpreter.
 
     Args:
-        last: awaited in the loop before it ends. It must not refer to this object, which could
-            then never be collected.
+        last: awaited in the loop before it ends. It must not refer to this object, which then
+            could not be collected.
     """
 
     def __init__(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -268,14 +270,14 @@ class LoopThread(NeverPickled):
         function: Callable[[], Awaitable[R]],
         dropped: Callable[[R | BaseException], Awaitable[object]] | None = None,
     ) -> R:
-        """Await `function()` in the loop and return what it returns, or raise what it raises.
+        """Await `function()` in the loop; return its result, or raise its error.
 
-        An interrupt (Ctrl-C) is raised at once: what was awaited is cancelled, not waited for.
+        An interrupt (Ctrl-C) is raised at once; the function is cancelled, and not waited for.
 
         Args:
             function: called in the loop, in a copy of the caller's context.
-            dropped: awaited in the loop with a result, or an error, that came when the caller had
-                been interrupted.
+            dropped: awaited in the loop with a result, or an error, that comes after the caller
+                was interrupted.
 
         Raises:
             ClientStateError: the loop was closed, forked away from, or is the caller's own.
@@ -288,21 +290,21 @@ class LoopThread(NeverPickled):
             with waiting():
                 return call.outcome.result()
         except BaseException as error:
-            if not call.told(error):
-                call.interrupted(error)
+            if not call.ended_with(error):
+                call.take_back(error)
             raise
         finally:
             del call  # its outcome holds an error, whose traceback holds this frame
 
     def host(self, function: Callable[[], Awaitable[R]], caller: CallerThread) -> R:
-        """Await `function()` in the loop, and run what it asks of this thread meanwhile.
+        """Await `function()` in the loop; meanwhile, run its callbacks in this thread.
 
-        An interrupt (Ctrl-C) cancels what is awaited, and is raised once that has ended; another
-        one is raised at once.
+        An interrupt (Ctrl-C) cancels the function, and is raised when that has ended; a second
+        interrupt is raised at once.
 
         Args:
             function: called in the loop, in a copy of the caller's context.
-            caller: this thread, as the function sees it.
+            caller: runs the callbacks in this thread.
 
         Raises:
             ClientStateError: the loop was closed, forked away from, or is the caller's own.
@@ -328,7 +330,7 @@ class LoopThread(NeverPickled):
             raise
 
     def close(self) -> None:
-        """Let end what is still running, await `last` in the loop, then stop the thread."""
+        """Wait for running calls, await `last` in the loop, then stop the thread."""
         if not self._belongs_here():
             return
         self._refuse_inside()
@@ -336,7 +338,7 @@ class LoopThread(NeverPickled):
             first, self._closed = not self._closed, True
         if self._loop is not None and self._forgotten is not None:
             self._forgotten.detach()
-            self._loop.stop(hurry=False)
+            self._loop.stop(cancel=False)
             with waiting():
                 error = self._loop.ended.exception()
             self._loop.join()
@@ -344,13 +346,13 @@ class LoopThread(NeverPickled):
                 raise error
 
     def _belongs_here(self) -> bool:
-        """Whether the first call was made in this process, or can be."""
+        """Whether this process made the first call, or can still make it."""
         if self._pid is None:
             self._pid = os.getpid()
         return self._pid == os.getpid()
 
     def _started(self) -> _Loop:
-        # Before the lock, which a thread of the parent may have held when it was forked.
+        # Before the lock, which another thread may have held during the fork.
         if not self._closed and not self._belongs_here():
             raise ForkedClientError("the client was used before fork(); make one in the child")
         self._refuse_inside()
@@ -367,18 +369,18 @@ class LoopThread(NeverPickled):
                 loop.start_thread()
                 loop.ready.result()
         finally:
-            # Interrupted meanwhile, it either never comes to be ready, or is there for the next.
+            # After an interrupt, the loop either is never used, or serves the next call.
             if not loop.ready.cancel() and loop.ready.exception() is None:
                 self._adopt(loop)
         return loop
 
     def _adopt(self, loop: _Loop) -> None:
         self._loop = loop
-        # Not waited for: the collector runs in anybody's thread. The interpreter's end waits.
-        self._forgotten = weakref.finalize(self, loop.stop, hurry=True)
+        # The collector may run in any thread, so it waits for nothing; `_stop_all` waits.
+        self._forgotten = weakref.finalize(self, loop.stop, cancel=True)
         self._forgotten.atexit = False
         if self._closed:
-            loop.stop(hurry=True)
+            loop.stop(cancel=True)
 
     def _refuse_inside(self) -> None:
         if self._loop is not None and self._loop.is_here:
@@ -388,7 +390,7 @@ class LoopThread(NeverPickled):
 
 
 class _Call(NeverPickled, Generic[R]):
-    """One call on its way to the loop and back; its outcome reaches the caller, or is dropped."""
+    """A call from another thread; its outcome goes to the caller, or to `dropped`."""
 
     def __init__(
         self,
@@ -405,7 +407,6 @@ class _Call(NeverPickled, Generic[R]):
 
     async def run(self) -> None:
         """Await the function, in the loop."""
-        # The portal's own future would throw away a result whose caller was interrupted.
         try:
             result = await self._function()
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
@@ -419,28 +420,28 @@ class _Call(NeverPickled, Generic[R]):
             del self  # the outcome holds an error, whose traceback holds this frame
 
     def fail(self, error: BaseException) -> None:
-        """Tell the caller of an error, unless it was told of something else already."""
+        """End the call with an error, unless it has ended already."""
         if not self.outcome.done() and self.outcome.set_running_or_notify_cancel():
             self.outcome.set_exception(error)
         elif self.outcome.cancelled():
             self._drop(error)
 
     def cancel(self) -> None:
-        """Cancel the function, in the loop, once: what it does about that is not cancelled."""
+        """Cancel the function, in the loop, once: its cleanup is not cancelled."""
         if self.task is not None and not self._is_cancelled:
             self._is_cancelled = True
             self.task.cancel()
 
-    def told(self, error: BaseException) -> bool:
-        """Whether an error is the call's own."""
+    def ended_with(self, error: BaseException) -> bool:
+        """Whether the call itself raised this error."""
         return (
             self.outcome.done()
             and not self.outcome.cancelled()
             and self.outcome.exception() is error
         )
 
-    def interrupted(self, interrupt: BaseException) -> None:
-        """Take back the call of a caller that was interrupted, and maybe just told of its end."""
+    def take_back(self, interrupt: BaseException) -> None:
+        """Cancel the call of an interrupted caller; if it has ended, drop its outcome."""
         if self.outcome.cancel():
             self._loop.soon(self.cancel)
         else:
@@ -449,12 +450,12 @@ class _Call(NeverPickled, Generic[R]):
             self._drop(self.outcome.result() if error is None else error)
 
     def annotate(self, interrupt: BaseException) -> None:
-        """Tell with an interrupt what it keeps from the caller, or what its cancellation told."""
+        """Add the call's error, and its notes, to an interrupt that the caller gets instead."""
         error = None if self.outcome.cancelled() else self.outcome.exception()
         if error is None:
             return
-        told = [] if isinstance(error, asyncio.CancelledError) else [str(error)]
-        for note in [*told, *getattr(error, "__notes__", ())]:
+        texts = [] if isinstance(error, asyncio.CancelledError) else [str(error)]
+        for note in [*texts, *getattr(error, "__notes__", ())]:
             interrupt.add_note(note)
 
     def _drop(self, came: R | BaseException) -> None:
@@ -463,5 +464,5 @@ class _Call(NeverPickled, Generic[R]):
 
 
 async def _undo(dropped: Callable[[T], Awaitable[object]], came: T) -> None:
-    with suppress(Exception):  # nobody is left to tell of it
+    with suppress(Exception):  # the caller has gone on
         await dropped(came)

@@ -420,7 +420,7 @@ def test_a_call_that_comes_while_the_loop_ends_is_refused() -> None:
     things.add(1)
     inner = loop._loop
     assert inner is not None
-    inner.stop(hurry=False)
+    inner.stop(cancel=False)
     assert ending.wait(PATIENCE)
     with pytest.raises(ClientClosedError, match="make a new one"):
         things.add(1)
@@ -450,7 +450,7 @@ def test_an_error_of_undoing_a_result_ends_no_other_call(loop: LoopThread) -> No
         assert undoing.wait(PATIENCE)
         assert things.add(1) == 2
         assert not other.done()
-        loop._loop.stop(hurry=True)
+        loop._loop.stop(cancel=True)
         assert isinstance(other.exception(PATIENCE), asyncio.CancelledError)
 
 
@@ -851,7 +851,7 @@ def test_a_loop_that_cannot_start_says_why_and_the_next_call_tries_again() -> No
 @pytest.mark.slow
 def test_ctrl_c_while_closing_surfaces_at_once() -> None:
     script = Script("""
-        module.PATIENCE_AT_EXIT = 0.1
+        module.EXIT_TIMEOUT = 0.1
         loop = LoopThread(twin.wait)
         Things(twin, loop).add(1)
         try:
@@ -880,7 +880,7 @@ def test_an_exit_without_closing_is_quiet_and_runs_the_last_coroutine() -> None:
 @pytest.mark.slow
 def test_an_exit_does_not_wait_forever_for_the_last_coroutine() -> None:
     script = Script("""
-        module.PATIENCE_AT_EXIT = 0.1
+        module.EXIT_TIMEOUT = 0.1
         loop = LoopThread(twin.wait)
         say(Things(twin, loop).add(1))
     """)

@@ -1,4 +1,4 @@
-"""What the service sent back, and the error that it means when it is no success. Pure: no I/O."""
+"""An answer of the service, and the error that it means if it is no success. Pure: no I/O."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Answer:
     Attributes:
         body: the body.
         http: what happened on the wire.
-        proven: set by who reads it: the hash that it tells is that of the secret in it.
+        proven: whether the hash in it is that of the secret in it; `Operation.read` sets this.
     """
 
     body: bytes = field(repr=False)
@@ -40,17 +40,17 @@ class Answer:
 
 
 class ErrorInSuccessError(ResponseValidationError):
-    """A success's status over a body that is an error; `refusal` returns that error."""
+    """The status says success, and the body is an error; `refusal` returns that error."""
 
 
 def refusal(answer: Answer, secrets: Iterable[str] = ()) -> ResponseError:
-    """Return the error of an answer that says no; its status decides the class.
+    """Return the error of an answer that refuses or fails; its status decides the class.
 
-    The status of a success does not: there the error's own `code` does, if it is such a status.
+    Under the status of a success, the error's own `code` decides, if it is a status of an error.
 
     Args:
         answer: the answer.
-        secrets: what stood in the request and must not show in the error.
+        secrets: those of the request, which the error must not show.
     """
     status = answer.http.status
     text = _shown(answer.body, [*secrets])
@@ -63,49 +63,51 @@ def refusal(answer: Answer, secrets: Iterable[str] = ()) -> ResponseError:
 
 
 def refuse_error(body: bytes) -> None:
-    """Raise if the body of a success is an error all the same: `{"error": …}`.
+    """Raise if the body of a success is an error: `{"error": …}`.
 
     Raises:
         ErrorInSuccessError: it is one.
     """
-    if b'"error"' not in body:  # what nearly every answer ends with
+    if b'"error"' not in body:  # nearly always
         return
-    try:
-        told = parse(body)
-    except MalformedBodyError:
-        return
-    error = told.get("error") if isinstance(told, dict) else None
+    error = _object(_parsed(body)).get("error")
     if error and isinstance(error, dict | str):
         raise ErrorInSuccessError("the answer is an error, under the status of a success")
 
 
 def is_cached(headers: Mapping[str, str]) -> bool:
-    """Whether an answer is a cache's, and shows what was so a while ago.
+    """Whether an answer comes from a cache, and may be out of date.
 
-    Only a cache sends `Age` (https://www.rfc-editor.org/rfc/rfc9111#name-age). One that cannot be
-    read counts as well.
+    Only a cache sends `Age` (https://www.rfc-editor.org/rfc/rfc9111#name-age). An unreadable one
+    counts too.
     """
     return headers.get("Age", "").strip("0 ") != ""
 
 
 def is_api_404(error: OpenRouterError) -> bool:
-    """Whether an error is the API's own "there is no such key".
+    """Whether an error is the API's own 404: there is no such key.
 
-    A proxy's 404, a cached one, a login page or an unknown route proves nothing about a key.
+    A 404 of a proxy, a cache, a login page or an unknown route proves nothing about a key.
     """
     if not isinstance(error, NotFoundResponseError) or error.status_code != 404:
         return False
     if is_cached(error.headers):
         return False
+    detail = _object(_object(_parsed(error.body.encode(errors="replace"))).get("error"))
+    code = detail.get("code")
+    return type(code) is int and code == 404 and isinstance(detail.get("message"), str)
+
+
+def _parsed(body: bytes) -> JSON:
+    """Return the value of a body; None: it is no JSON."""
     try:
-        body = parse(error.body.encode(errors="replace"))
+        return parse(body)
     except MalformedBodyError:
-        return False
-    told = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(told, dict):
-        return False
-    code, message = told.get("code"), told.get("message")
-    return type(code) is int and code == 404 and isinstance(message, str)
+        return None
+
+
+def _object(value: JSON) -> Mapping[str, JSON]:
+    return value if isinstance(value, dict) else {}
 
 
 def _is_success(status: int) -> bool:
@@ -119,31 +121,25 @@ def _shown(body: bytes, secrets: Sequence[str]) -> str:
     text = scrub(text, *secrets)
     if "\\" not in text:
         return text
-    try:
-        plain = json.dumps(parse(text.encode(errors="replace")), ensure_ascii=False)
-    except MalformedBodyError:
-        plain = unescaped(text)
+    value = _parsed(text.encode(errors="replace"))
+    plain = unescaped(text) if value is None else json.dumps(value, ensure_ascii=False)
     masked = scrub(plain, *secrets)
     return text if masked == plain else _printable(masked)
 
 
 def _error_data(text: str, status: int) -> ErrorData:
-    try:
-        body = parse(text.encode(errors="replace"))
-    except MalformedBodyError:
-        body = None
-    told = body if isinstance(body, dict) else {}
-    user_id, metadata = told.get("user_id"), told.get("openrouter_metadata")
+    body = _object(_parsed(text.encode(errors="replace")))
+    user_id, metadata = body.get("user_id"), body.get("openrouter_metadata")
     return ErrorData(
-        error=_error_detail(told.get("error"), status),
+        error=_error_detail(body.get("error"), status),
         user_id=user_id if isinstance(user_id, str) else None,
         openrouter_metadata=metadata if isinstance(metadata, dict) else None,
     )
 
 
-def _error_detail(told: JSON, status: int) -> ErrorDetail:
+def _error_detail(error: JSON, status: int) -> ErrorDetail:
     """Read `{"code", "message", "metadata"}`, a bare text, or nothing that makes sense."""
-    detail: Mapping[str, JSON] = told if isinstance(told, dict) else {"message": told}
+    detail: Mapping[str, JSON] = error if isinstance(error, dict) else {"message": error}
     code, message, metadata = detail.get("code"), detail.get("message"), detail.get("metadata")
     code = code if isinstance(code, int | str) and not isinstance(code, bool) else status
     means = code if _is_success(status) else status

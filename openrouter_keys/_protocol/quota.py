@@ -1,6 +1,6 @@
-"""A daily quota: what a 429 tells of it, and for how long it is remembered. Pure: no clock, no I/O.
+"""A daily quota: what a 429 says about it, and how long a client remembers that. Pure.
 
-Nothing but the next midnight, UTC, brings requests back that a day had, so every retry is waste.
+No request is accepted again before the next midnight, UTC, so every retry is waste.
 """
 
 import copy
@@ -43,11 +43,11 @@ def exhausted(
     name = _limit_name(metadata.get("limit_name")) or _limit_name(error.data.error.message)
     if name is None:
         return None
-    told = {**_texts(metadata.get("headers")), **_texts(headers)}
+    shown = {**_texts(metadata.get("headers")), **_texts(headers)}
     found = QuotaExhaustedError(error.message)
     found.data, found.body = error.data, error.body
-    found.limit_name, found.limit = name, _limit(told)
-    found.resets_at, found.retry_after = _reset(told, now)
+    found.limit_name, found.limit = name, _limit(shown)
+    found.resets_at, found.retry_after = _reset(shown, now)
     return found
 
 
@@ -64,15 +64,15 @@ def _texts(headers: object) -> dict[str, str]:
     return {name.lower(): str(value) for name, value in named.items()}
 
 
-def _limit(told: Mapping[str, str]) -> int | None:
-    text = told.get("x-ratelimit-limit", "")
+def _limit(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("x-ratelimit-limit", "")
     return int(text) if re.fullmatch(r"[0-9]{1,12}", text) else None
 
 
-def _reset(told: Mapping[str, str], now: datetime) -> tuple[datetime, float]:
+def _reset(headers: Mapping[str, str], now: datetime) -> tuple[datetime, float]:
     """Return when the quota is full again, and in how many seconds."""
-    date = read_date(told.get("date"))
-    resets_at = _epoch(told.get("x-ratelimit-reset", ""))
+    date = read_date(headers.get("date"))
+    resets_at = _epoch(headers.get("x-ratelimit-reset", ""))
     if resets_at is not None:
         for since in (date, now):
             if since is not None and timedelta() < resets_at - since <= _LONGEST:

@@ -25,7 +25,7 @@ from openrouter_keys._protocol.retries import (
     outcome_of,
     read_retry_after,
 )
-from openrouter_keys._transport.call import Call, Failure, dated, with_facts
+from openrouter_keys._transport.call import Call, Failure, dated, unknown_outcome, with_facts
 from openrouter_keys._transport.wire import NoReply, Reply, SendTracker, Wire
 from openrouter_keys.errors import (
     ClientClosedError,
@@ -190,9 +190,9 @@ class Attempts(NeverPickled):
         spent = exhausted(error, reply.headers, self._clockwork.now())
         if spent is None:
             error.retry_after = read_retry_after(reply.headers, self._clockwork.now)
-        told = with_facts(error if spent is None else spent, call, answer)
-        told.headers = reply.shown_headers()
-        return told
+        refused = with_facts(error if spent is None else spent, call, answer)
+        refused.headers = reply.shown_headers()
+        return refused
 
     def _read(self, call: Call[R], answer: Answer, reply: Reply) -> R | Failure:
         try:
@@ -243,13 +243,9 @@ class Attempts(NeverPickled):
         elif reply.what is Outcome.NO_ANSWER:
             error = NoResponseError(f"no answer came ({reply.reason})")
         else:
-            proxy = call.options.proxy
-            by = (
-                call.options.server_url
-                if proxy is None
-                else f"{call.options.server_url} by {proxy}"
-            )
-            error = NotSentError(f"nothing could be sent to {by} ({reply.reason})")
+            url, proxy = call.options.server_url, call.options.proxy
+            to = url if proxy is None else f"{url} by {proxy}"
+            error = NotSentError(f"nothing could be sent to {to} ({reply.reason})")
         return Failure(reply.what, with_facts(error, call))
 
     def _is_over(self, call: Call[Any]) -> bool:
@@ -303,15 +299,14 @@ class Attempts(NeverPickled):
         return what is Outcome.RATE_LIMITED or self._quota.take()
 
     def _final(self, call: Call[Any], failure: Failure) -> OpenRouterError:
-        unknown = call.operation.outcome_unknown
-        if unknown is None or failure.what not in MAYBE_APPLIED:
-            return failure.error
-        error = unknown("")
-        error.__cause__ = failure.error
-        dated(error, call, self._clockwork.moment())
-        error.status_code, error.body = failure.error.status_code, failure.error.body
-        error.headers, error.retry_after = failure.error.headers, failure.error.retry_after
-        return with_facts(error, call)
+        cause = failure.error
+        if call.operation.outcome_unknown is None or failure.what not in MAYBE_APPLIED:
+            return cause
+        error = unknown_outcome(call, self._clockwork.moment())
+        error.__cause__ = cause
+        error.status_code, error.body = cause.status_code, cause.body
+        error.headers, error.retry_after = cause.headers, cause.retry_after
+        return error
 
     def _pause(self, seconds: float) -> None:
         until = self._clockwork.monotonic() + min(seconds, RETRY_AFTER_CAP)
@@ -343,10 +338,8 @@ class Attempts(NeverPickled):
             key, call.fresh_key = call.fresh_key, None
             return key
         left = call.options.timeout - self._elapsed(call)
-        try:
+        with suppress(TimeoutError):
             return await self._credentials.ask(left)
-        except TimeoutError:
-            pass
         raise with_facts(
             DeadlineExceededError(f"the api_key callable gave no key within {left:.1f} s"), call
         )

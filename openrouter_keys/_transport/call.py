@@ -79,6 +79,21 @@ def dated(error: CreateOutcomeUnknownError | SecretLostError, call: Call[Any], n
     error.steady = sent[1], now[1]
 
 
+def unknown_outcome(call: Call[Any], now: Moment, why: str = "") -> CreateOutcomeUnknownError:
+    """Return the error of a create that may have made a key, and that ended now.
+
+    Args:
+        call: the create.
+        now: the time.
+        why: how the message begins.
+    """
+    make = call.operation.outcome_unknown
+    error = CreateOutcomeUnknownError(why) if make is None else make(why)
+    error.maybe_applied = True
+    dated(error, call, now)
+    return with_facts(error, call)
+
+
 def with_facts(error: E, call: Call[Any], answer: Answer | None = None) -> E:
     """Return the error with the facts of its call."""
     error.operation, error.attempts = call.operation.name, call.attempt

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import functools
 import logging
 import os
 import ssl
@@ -26,14 +27,13 @@ from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys._inputs.options import CallOptions, RequestOptions
 from openrouter_keys._protocol.answers import is_cached
 from openrouter_keys._transport.attempts import Attempts
-from openrouter_keys._transport.call import Call, dated, with_facts
+from openrouter_keys._transport.call import Call, unknown_outcome
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.errors import (
     ClientClosedError,
     ClientStateError,
     CreatedKeyUnreadableError,
-    CreateOutcomeUnknownError,
     ForkedClientError,
     OpenRouterError,
     WrongEventLoopError,
@@ -101,12 +101,15 @@ class Transport(NeverPickled):
     ) -> None:
         self._credentials = credentials
         self.options = options
-        self._session = session
-        self._ssl_context = ssl_context
+        self._make_wire = functools.partial(
+            Wire,
+            session,
+            ssl_context=ssl_context,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+        )
         self.max_connections = max_connections
         self.grace = grace
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
         self.clockwork = Clockwork() if clockwork is None else clockwork
         self.made = MadeKeys(options.server_url)
         self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
@@ -120,8 +123,12 @@ class Transport(NeverPickled):
         self._turns: asyncio.Semaphore
         self._most: int
 
-    async def perform(self, operation: Operation[R], options: RequestOptions) -> R:
+    async def perform(self, operation: Operation[R], options: RequestOptions | None = None) -> R:
         """Send an operation, retry it where that is safe, and return its result.
+
+        Args:
+            operation: what to send.
+            options: the caller's. None: those of the client.
 
         Raises:
             OpenRouterError: see `errors`; it has the number of attempts, and whether the request
@@ -133,7 +140,7 @@ class Transport(NeverPickled):
             checked = self.options.with_(options) if options else self.options
             await self._turns.acquire()
             try:
-                call = self._begin(operation, checked)
+                call = Call(operation, checked, self.clockwork.monotonic())
                 if operation.made is None:
                     return await self._attempts.run(call)
                 return await self._make(call, operation.made)
@@ -181,14 +188,7 @@ class Transport(NeverPickled):
                 raise
         finally:
             self.made.end(ended)
-        raise self._unknown(call, _COPIED.format(copied.hash))
-
-    def _unknown(self, call: Call[Any], why: str = "") -> CreateOutcomeUnknownError:
-        unknown = call.operation.outcome_unknown
-        error = CreateOutcomeUnknownError(why) if unknown is None else unknown(why)
-        error.maybe_applied = True
-        dated(error, call, self.clockwork.moment())
-        return with_facts(error, call)
+        raise unknown_outcome(call, self.clockwork.moment(), _COPIED.format(copied.hash))
 
     def _sample(self, answer: CreateKeysResponse) -> None:
         # Until its headers came: the key had been made by then, and they have the `Date`.
@@ -219,7 +219,7 @@ class Transport(NeverPickled):
 
     async def _delete(self, hash: str) -> str:
         try:
-            removal = await remove(self._run_undoing, hash)
+            removal = await remove(self.clean_up, hash)
         except OpenRouterError as error:
             return f"the key {hash} of a cancelled create is left over, delete it: {error}"
         if removal is Removal.DELETED:
@@ -227,13 +227,12 @@ class Transport(NeverPickled):
         # It was there a moment ago: the servers that answer may lag behind.
         return f"the key {hash} of a cancelled create may be left over, delete it: {removal.value}"
 
-    async def _run_undoing(self, operation: Operation[R]) -> R:
-        return await self.clean_up(operation, {})
-
-    async def clean_up(self, operation: Operation[R], options: RequestOptions) -> R:
+    async def clean_up(
+        self, operation: Operation[R], options: RequestOptions | None = None
+    ) -> R:
         """Send what ends something, within the grace, and also when the client is closing."""
-        checked = self.options.with_({**options, "timeout_ms": max(self.grace, 1) * 1000})
-        undo = self._begin(operation, checked)
+        given = self.options.with_({**(options or {}), "timeout_ms": max(self.grace, 1) * 1000})
+        undo = Call(operation, given, self.clockwork.monotonic())
         undo.is_cleanup = True
         return await self._run(undo)
 
@@ -279,12 +278,7 @@ class Transport(NeverPickled):
             raise ClientClosedError("the client's session was closed; make a new client")
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        wire = Wire(
-            self._session,
-            ssl_context=self._ssl_context,
-            connect_timeout=self._connect_timeout,
-            read_timeout=self._read_timeout,
-        )
+        wire = self._make_wire()
         if not wire.lives_in(loop):
             raise WrongEventLoopError(
                 "the session belongs to another event loop; make one in this loop"
@@ -293,9 +287,6 @@ class Transport(NeverPickled):
         self._attempts = Attempts(wire, self._credentials, clockwork=self.clockwork)
         self._most = int(min(self.max_connections, self._wire.connections))
         self._turns = asyncio.Semaphore(self._most)
-
-    def _begin(self, operation: Operation[R], options: CallOptions) -> Call[R]:
-        return Call(operation, options, self.clockwork.monotonic())
 
     async def _run(self, call: Call[R]) -> R:
         """Make the attempts of a call in a task of its own, whose errors event loops may log."""
@@ -350,14 +341,14 @@ class Transport(NeverPickled):
     def _cut_off(self, call: Call[Any]) -> str:
         if not call.in_flight or call.operation.outcome_unknown is None:
             return f"{call.operation.name}: cancelled while no request was under way"
-        error = self._unknown(call)
+        error = unknown_outcome(call, self.clockwork.moment())
         _log.warning("%s", error)
         return str(error)
 
     async def _unless_copied(self, call: Call[Any], made: MadeKey) -> str:
         if not self.made.is_repeated(made):
             return await self._undo(made)
-        error = self._unknown(call, _COPIED.format(made.hash))
+        error = unknown_outcome(call, self.clockwork.moment(), _COPIED.format(made.hash))
         _log.warning("%s", error)
         return str(error)
 

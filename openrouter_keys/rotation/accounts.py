@@ -33,13 +33,13 @@ async def refuse_another_account(
     known = await context.journal.rotation_workspaces()
     if not known:
         return
-    page = await transport.perform(list_(), {})
+    page = await transport.perform(list_())
     context.clock.learn(page.http)
     found = _workspaces(page.data)
     if found & {*map(canonical, known)}:
         return
     for workspace_id in known:
-        outcome = await attempt(transport.perform(list_(workspace_id=workspace_id), {}))
+        outcome = await attempt(transport.perform(list_(workspace_id=workspace_id)))
         if isinstance(outcome, Err):
             if not isinstance(outcome.error, NotFoundResponseError):
                 raise outcome.error

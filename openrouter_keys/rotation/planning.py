@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from attrs import frozen
 
@@ -11,14 +11,12 @@ from openrouter_keys._base.masking import scrub
 from openrouter_keys._transport.deletion import unless_missing
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.journal.entries import CHUNK
-from openrouter_keys.operations import Operation, get
+from openrouter_keys.operations import get
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.replacement import contradiction, planned, refused
 from openrouter_keys.rotation.report import Rotation
 from openrouter_keys.rotation.settings import BudgetRule
-
-R = TypeVar("R")
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -48,7 +46,7 @@ class Planner:
 
     async def _look(self, hash: str) -> Rotation:
         async with self.limiter.turn():
-            looked = unless_missing(self._perform, get(hash), hash)
+            looked = unless_missing(self.transport.perform, get(hash), hash)
             outcome = await attempt(looked)
         if isinstance(outcome, Err):
             return refused(hash, scrub(str(outcome.error)))
@@ -60,6 +58,3 @@ class Planner:
         if (warning := contradiction(key)) is not None:
             _log.warning(warning)
         return planned(key, self.budget, self.transport.clockwork.now())
-
-    async def _perform(self, operation: Operation[R]) -> R:
-        return await self.transport.perform(operation, {})

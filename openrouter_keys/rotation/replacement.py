@@ -105,8 +105,8 @@ def left(key: Key) -> float | None:
         return None
     reckoned = key.limit - spent(key)
     # Whatever the service says: no replacement may spend more than its key could.
-    told = reckoned if key.limit_remaining is None else min(key.limit_remaining, reckoned)
-    return max(told, 0.0)
+    shown = reckoned if key.limit_remaining is None else min(key.limit_remaining, reckoned)
+    return max(shown, 0.0)
 
 
 def contradiction(key: Key) -> str | None:

@@ -102,7 +102,7 @@ class RotationReport(HoldsSecret):
         return whole and not (self.failed or self.in_doubt or self.pending)
 
     def __str__(self) -> str:
-        told = {
+        counts = {
             "rotated": self.rotated,
             "retired": self.retired,
             "waiting to be retired": self.waiting - self.pending,
@@ -111,4 +111,6 @@ class RotationReport(HoldsSecret):
             "in doubt": self.in_doubt,
             "skipped, as replacements of this journal": self.skipped,
         }
-        return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing"
+        return (
+            ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
+        )

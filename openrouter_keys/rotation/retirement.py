@@ -177,7 +177,7 @@ class Retirement:
             if self.exhausted is not None:
                 raise copy.copy(self.exhausted)
             try:
-                return await self._transport.perform(operation, {})
+                return await self._transport.perform(operation)
             except QuotaExhaustedError as error:
                 self.exhausted = error
                 raise

@@ -1,13 +1,14 @@
 """The one cattrs converter: record → JSON bytes, JSON bytes → record. No I/O.
 
 Primitives are strict (cattrs alone would turn null into the string "None"), times aware. A field
-that this version does not know, or that the service added later and that does not read, is kept in
-`extra` and written out again.
+that this version does not know, or a newer field with an unreadable value, is kept in `extra` and
+written out again.
 """
 
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
@@ -25,7 +26,7 @@ from openrouter_keys.errors import JSON, MalformedBodyError, ResponseValidationE
 R = TypeVar("R")
 Structure = Callable[[Any, Any], Any]
 
-# These are ours, not the wire's.
+# The service does not send these fields.
 _OURS = ("extra", "http")
 
 
@@ -91,23 +92,23 @@ def structure(value: JSON, cls: type[R], **ours: object) -> R:
     try:
         record = _converter.structure(value, cls)
         for name, given in ours.items():
-            object.__setattr__(record, name, given)  # frozen, but new: nobody else has it yet
+            object.__setattr__(record, name, given)  # frozen, but new: no other code has it yet
     except Exception as error:  # noqa: BLE001 - whatever a generated hook raises ends here
-        wrong = _told(error)
+        wrong = _described(error)
     else:
         return record
     raise ResponseValidationError(f"not a readable {cls.__name__}: {wrong}")
 
 
-#: Not more of what is wrong with an answer is told.
-_MOST_TOLD: Final = 5
+#: The most problems of an answer that an error lists.
+_MOST_LISTED: Final = 5
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     try:
-        told = transform_error(error, path="$", format_exception=_describe)
-        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        return "; ".join(told[:_MOST_TOLD]) + more
+        found = transform_error(error, path="$", format_exception=_describe)
+        more = f"; and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+        return "; ".join(found[:_MOST_LISTED]) + more
     except Exception:  # noqa: BLE001 - the record is as unreadable as before
         return type(error).__name__
 
@@ -131,7 +132,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _describe(error: BaseException, _: type | None) -> str:
-    # Never the value itself, which may be a secret, and which another's error may quote.
+    # Never the value, which may be a secret, nor another error's text, which may quote it.
     if isinstance(error, KeyError):
         return f"no field {error}"
     return str(error) if isinstance(error, ValueError) else type(error).__name__
@@ -167,16 +168,11 @@ def _number(value: object, _: object) -> float:
 def _time(value: object, _: object) -> datetime:
     if type(value) is not str:
         raise ValueError("is not a timestamp")
-    try:
+    with suppress(ValueError, OverflowError):
         time = datetime.fromisoformat(value)
-        aware = time.tzinfo is not None
-        return time.astimezone(UTC) if aware else _naive()
-    except (ValueError, OverflowError):
-        raise ValueError("is not a timestamp with a time zone") from None
-
-
-def _naive() -> NoReturn:
-    raise ValueError
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    raise ValueError("is not a timestamp with a time zone")
 
 
 def write_time(time: datetime) -> str:
@@ -280,7 +276,7 @@ class _RecordReader:
 
 
 def _answer_reader(cls: type[Any]) -> AnswerReader[Any] | None:
-    """Return what reads ordinary answers of a class; None: their records are not flat."""
+    """Return the reader of ordinary answers of a class; None: their records are not flat."""
     if cls not in _answer_readers:
         _answer_readers[cls] = _make_answer_reader(cls)
     return _answer_readers[cls]

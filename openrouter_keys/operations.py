@@ -1,8 +1,7 @@
-"""The six operations as values: what to send, what each answer means.
+"""The six operations as values: what to send, and what each answer means.
 
-Pure: no I/O but a warning in the log.
-
-The rules are those of https://openrouter.ai/docs/api-reference (API keys).
+Pure: no I/O but a warning in the log. The rules are those of
+https://openrouter.ai/docs/api-reference (API keys).
 """
 
 import logging
@@ -87,7 +86,7 @@ _log = logging.getLogger("openrouter_keys")
 _UNPROVEN = "nothing proves that the key was deleted: delete it again"
 
 
-@define(kw_only=True, eq=False)  # frozen, it would take twice as long to make
+@define(kw_only=True, eq=False)  # a frozen one takes twice as long to make
 class Operation(Generic[R]):
     """One request, and what its answers mean.
 
@@ -95,19 +94,19 @@ class Operation(Generic[R]):
         name: the operation's name, for errors and logs.
         method: the HTTP method.
         path: the path below the base URL, with its query.
-        effect: what it does to the account, which decides whether it may be repeated.
+        effect: its effect on the account, which decides whether it may be repeated.
         read: returns the result of a success, or raises a `ResponseValidationError`.
         body: JSON; None: no body.
-        secrets: what stands in the body and must never be shown.
+        secrets: the body's, which must never be shown.
         gone: returns the result of the API's own 404 after an attempt that may have been applied.
         read_back: the request to send when the answer of an applied request cannot be read.
         outcome_unknown: returns the error for an attempt that may have been applied and must not
             be repeated; its message begins with the argument.
         made: returns the key that a success made. None: the operation makes none.
-        workspace_id: where it is made, as asked for; None: in the default workspace.
+        workspace_id: the requested workspace of the key; None: the default one.
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
-        salvage: returns the error for a success that `read` failed on in an unforeseen way; it
-            contains the secret if the answer does.
+        salvage: returns the error for a success on which `read` failed unexpectedly; the error has
+            the secret if the answer does.
     """
 
     name: str
@@ -296,14 +295,14 @@ def _made(created: CreateKeysResponse) -> MadeKey:
 
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
-    """Return the key if the hash proves its secret; otherwise look for the secret in the bytes."""
+    """Return the key if the hash proves its secret; otherwise search the bytes for the secret."""
     with suppress(Exception):  # none may come between a key and its secret
         created = decode(answer.body, CreateKeysResponse, http=answer.http)
-        # Anywhere else, it would show in `extra`.
+        # A second copy would show in `extra`.
         once = count(answer.body, created.key) == 1 and "key" not in created.data.extra
         if once and created.data.hash == hash_of(created.key):
             answer.proven = True
-            _tell_mismatches(created, request)
+            _log_mismatches(created, request)
             return created
     found = _found(answer.body)
     if found.secret is None:
@@ -318,7 +317,7 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
         unreadable = _unreadable(error, found)
     else:
         _compare(created)
-        _tell_mismatches(created, request)
+        _log_mismatches(created, request)
         return created
     finally:
         del found  # crash reporters send local variables home
@@ -333,7 +332,7 @@ def _found(body: bytes) -> Salvage:
 
 
 def _record(rest: bytes | None) -> JSON:
-    """Return an answer without what stands where a secret does."""
+    """Return an answer without the values in a secret's place."""
     if rest is None:
         return None
     whole = _object(parse(rest))
@@ -350,8 +349,8 @@ def _compare(created: CreateKeysResponse) -> None:
             _log.warning(message, escaped(created.data.hash))
 
 
-def _tell_mismatches(created: CreateKeysResponse, request: CreateKeysRequest) -> None:
-    """Log a warning if the key is not as requested; the caller gets it all the same."""
+def _log_mismatches(created: CreateKeysResponse, request: CreateKeysRequest) -> None:
+    """Log a warning if the key is not as requested; the caller gets it anyway."""
     with suppress(Exception):  # as above
         if wrong := mismatches(request, created.data):
             message = "create: the key %s is not as it was asked for: %s"
@@ -359,7 +358,7 @@ def _tell_mismatches(created: CreateKeysResponse, request: CreateKeysRequest) ->
 
 
 def _salvaged(body: bytes, request: CreateKeysRequest, error: Exception) -> ResponseValidationError:
-    """Return the error, with the secret if found, for an answer that could not be read at all."""
+    """Return the error for an unreadable answer, with the secret if it is found."""
     found = _found(body)
     return _secret_lost(request, found) if found.secret is None else _unreadable(error, found)
 
@@ -412,7 +411,7 @@ def _secrets(request: CreateKeysRequest) -> tuple[str, ...]:
 
 
 def _asked(request: CreateKeysRequest) -> dict[str, JSON]:
-    """Return a request's fields for an error: all but the partner's key, which is a secret."""
+    """Return a request's fields for an error, without the partner's key, which is a secret."""
     asked = _object(parse(encode(request)))
     if request.external is not None:
         asked["external"] = {"user": request.external.user}

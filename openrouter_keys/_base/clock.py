@@ -1,48 +1,46 @@
-"""Time and chance, handed in, so that tests need not wait."""
+"""Time and chance, which tests replace, so that they need not wait."""
 
 import random
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeAlias
 
 import anyio
 from attrs import Factory, field, frozen
 
-#: A time by the clock that somebody may set, and by `Clockwork.steady`.
+#: A time by the clock of the day, which can be set, and by `Clockwork.steady`.
 Moment: TypeAlias = tuple[datetime, float]
 
 
-def _boot_time() -> float:
-    return time.clock_gettime(_BOOT_TIME)
-
-
 def _sleepless() -> Callable[[], float]:
-    """Return a clock that goes on while the machine sleeps, where the system has one."""
+    """Return a clock that runs while the machine sleeps, where the system has one."""
+    # macOS has no CLOCK_BOOTTIME: its CLOCK_MONOTONIC runs; `time.monotonic` is another clock.
+    name = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
     try:
-        _boot_time()
+        clock = partial(time.clock_gettime, getattr(time, name))
+        clock()
     except (AttributeError, OSError, TypeError, ValueError):
-        return time.monotonic  # on Windows it goes on
-    return _boot_time
+        return time.monotonic  # on Windows it runs
+    return clock
 
 
-# macOS has no CLOCK_BOOTTIME: its CLOCK_MONOTONIC goes on, and `time.monotonic` is another clock.
-_BOOT_TIME = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME", -1)
 _SLEEPLESS = _sleepless()
 
 
 @frozen
 class Clockwork:
-    """The real ones, unless told otherwise.
+    """The clocks, the sleep and the random numbers of a client; by default, the real ones.
 
     Args:
         monotonic: seconds that never go back.
         now: the time of day, in UTC.
         sleep: waits for so many seconds.
         random: a number from 0 to 1.
-        steady: seconds that never go back, and go on while the machine sleeps, where the system
-            can tell; where another `monotonic` is handed in, that one.
+        steady: seconds that never go back, and that pass while the machine sleeps, where the system
+            has such a clock. With another `monotonic`, that one.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -57,5 +55,5 @@ class Clockwork:
     )
 
     def moment(self) -> Moment:
-        """Return the time by both clocks that go on."""
+        """Return the time by `now` and `steady`."""
         return self.now(), self.steady()

@@ -1,4 +1,4 @@
-"""How the service's `created_at` lies against the clock that we tell its time by. Pure."""
+"""How far the service's `created_at` differs from the clock that the client uses. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,23 +9,23 @@ from attrs import define, frozen
 #: Seconds by which the clocks inside the service may differ from its `Date`, which has whole ones.
 MARGIN: Final = 5.0
 _MARGIN: Final = timedelta(seconds=MARGIN)
-#: By how much earlier than its create a key may be stamped, against this machine's clock.
+#: How much earlier than its create a key's `created_at` may be, by this machine's clock.
 UNSEEN_HERE: Final = timedelta(hours=1)
 _MINUTE: Final = timedelta(minutes=1)
-# Whatever a time is cut to.
+# The units to which a service may cut its times.
 _UNITS: Final = (timedelta(hours=1), _MINUTE, timedelta(seconds=1))
 _NONE: Final = timedelta(0)
 
 
 @define  # frozen, it would take three times as long to make
 class Sample:
-    """A create that was answered, as its client saw it.
+    """The times of an answered create.
 
     Attributes:
         made_at: the key's `created_at`.
         date: the answer's `Date`; None: it had none.
         ended: when the answer came, by this machine's clock.
-        seconds: since the create was sent.
+        seconds: how long the answer took.
     """
 
     made_at: datetime
@@ -36,7 +36,7 @@ class Sample:
 
 @frozen
 class Stamp:
-    """A key's `created_at`, and between which times it was made, by the clock that we go by."""
+    """A key's `created_at`, and when its create was sent and ended by the client's clock."""
 
     made_at: datetime
     sent: datetime
@@ -45,14 +45,14 @@ class Stamp:
 
 @frozen(kw_only=True)
 class Skew:
-    """How the `created_at` of a key may differ from when its create was carried out.
+    """How far the `created_at` of a key may differ from the time of its create.
 
     Attributes:
-        low: a key that is stamped earlier than by this is not proven to be its create's own.
-        high: nor is one that is stamped later.
-        earliest: one that is stamped earlier than by this cannot be its own; None: any may.
-        certain: whether a stamp proves anything.
-        may_be_cut: whether all stamps seen are whole minutes, so that others may be cut to them.
+        low: the smallest difference that proves a key to be the create's.
+        high: the largest one.
+        earliest: with a smaller difference, a key cannot be the create's; None: it always can.
+        certain: whether a difference proves anything.
+        may_be_cut: whether all known `created_at` are whole minutes, so that others may be cut.
     """
 
     low: timedelta
@@ -62,20 +62,20 @@ class Skew:
     may_be_cut: bool = False
 
     def dates(self, made_at: datetime) -> bool:
-        """Whether a stamp shows when its key was made."""
+        """Whether a `created_at` shows when its key was made."""
         return self.certain and not (self.may_be_cut and _is_whole(made_at, _MINUTE))
 
 
 def skew_of(stamps: Sequence[Stamp], unseen: timedelta | None) -> Skew:
-    """Return what keys that are known to be made show.
+    """Return the skew that the times of known keys show.
 
-    What a key is proven by is the one skew that fits all of them, and none if one fits; what it is
-    reported by is the union of all that any stamp allows.
+    A key is proven by the one difference that fits all stamps, and by none if no difference fits
+    all; it is reported as possible by the union of the differences that any stamp allows.
 
     Args:
         stamps: of some keys.
-        unseen: by how much earlier a key may be stamped than they show; None: this machine's clock
-            may be wrong by days, and nothing but stamps shows it.
+        unseen: how much earlier a `created_at` may be than the stamps show; None: this machine's
+            clock may be wrong by days, and only stamps show it.
     """
     if not stamps:
         return _unstamped(unseen)
@@ -99,7 +99,7 @@ def _unstamped(unseen: timedelta | None) -> Skew:
 
 
 def _unit(stamps: Sequence[Stamp]) -> timedelta:
-    """What all stamps may be cut to."""
+    """Return the unit to which all stamps may be cut."""
     whole = (unit for unit in _UNITS if all(_is_whole(stamp.made_at, unit) for stamp in stamps))
     return next(whole, _NONE)
 

@@ -1,7 +1,7 @@
-"""gevent, after its `monkey.patch_all()`: how threads are started there, and waited for.
+"""Starts threads, and waits for them, after gevent's `monkey.patch_all()`.
 
-gevent puts its greenlets in the place of Python's threads. They share one thread of the system,
-which can run one event loop, and gevent knows of no other.
+gevent replaces Python's threads by greenlets. These share one thread of the system, which can run
+one event loop, and gevent knows no other threads.
 """
 
 import queue
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def replace_threads() -> bool:
-    """Whether threads are greenlets here."""
+    """Whether Python's threads are greenlets."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
@@ -23,9 +23,9 @@ def replace_threads() -> bool:
 def make_thread(
     function: Callable[[], None], name: str
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return what starts a thread of the system that runs a function, and what waits for its end.
+    """Return functions that start a thread of the system, and that wait for its end.
 
-    The second is there before the first is called: an interrupt may come while a thread starts.
+    Both exist before the start: an interrupt may come while a thread starts.
     """
     if replace_threads():
         start = _original("_thread", "start_new_thread")
@@ -49,10 +49,10 @@ def _run_beside_greenlets(function: Callable[[], None], ended: Callable[[], obje
 
 @contextmanager
 def waiting() -> Generator[None, None, None]:
-    """Let this thread start another one of the system, or wait for it.
+    """Enclose the start of a thread of the system, or a wait for it.
 
-    With nothing else to do, gevent would say that such a wait has no end. And it must know its own
-    settings before the other thread asks for them: the two would wait for each other's imports.
+    Otherwise, gevent may report a wait without an end. It must also load its settings before the
+    other thread does: the two would wait for each other's imports.
     """
     if not replace_threads():
         yield
@@ -67,21 +67,21 @@ def waiting() -> Generator[None, None, None]:
 
 
 def simple_queue() -> "queue.SimpleQueue[Any]":
-    """Return a queue whose waits stop this thread of the system, and its greenlets with it."""
+    """Return a queue whose waits block this thread of the system, with its greenlets."""
     made: queue.SimpleQueue[Any] = _original("queue", "SimpleQueue")()
     return made
 
 
 def callers_queue() -> "queue.SimpleQueue[T] | queue.Queue[T]":
-    """Return a queue that other threads of the system fill while a caller's greenlets go on."""
+    """Return a queue that other threads of the system fill while this one's greenlets run."""
     if replace_threads():
         made: queue.Queue[T] = _original("queue", "Queue")()
         return made
-    return queue.SimpleQueue()  # no interrupt can come between it and who takes from it
+    return queue.SimpleQueue()  # in C, so that no interrupt loses an item
 
 
 def _original(module: str, name: str) -> Any:
-    """Return what gevent may have replaced by something for greenlets of one thread only."""
+    """Return Python's own object, which gevent may have replaced."""
     if replace_threads():
         return sys.modules["gevent.monkey"].get_original(module, name)
     return getattr(sys.modules[module], name)

@@ -1,6 +1,6 @@
-"""How hashes of keys and ids of workspaces are compared: a service may write them in capitals."""
+"""Compares hashes of keys and ids of workspaces, which a service may write in capitals."""
 
 
 def canonical(identifier: str) -> str:
-    """Return the spelling to compare by; requests keep the one that an answer has."""
+    """Return the form to compare by; requests use the form of the answer."""
     return identifier.casefold()

@@ -1,7 +1,7 @@
 """Which keys this process has made, and which creates are under way in it. No network.
 
-Clients of one process know of each other's keys, if they have the same base URL: a hash is one
-key's in the whole world, but stand-ins for the service may make the same keys again.
+The clients of one process share them, if they have the same base URL: a hash is unique, but test
+servers may make the same keys again.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from yarl import URL
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.masking import hash_of
 
-#: So many keys are remembered at least: the last ones, of all clients together.
+#: At least this many keys are remembered: the newest ones of all clients together.
 MOST: Final = 500_000
-#: Seconds for which the creates of other event loops are waited for, at most.
+#: The most seconds of waiting for the creates of other event loops.
 ELSEWHERE: Final = 150.0
 _POLL = 0.05
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
@@ -26,11 +26,11 @@ _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 @frozen
 class MadeKey:
-    """A key that an answer tells to have been made, and what proves which it is.
+    """A key that a create's answer holds.
 
     Attributes:
-        hash: the key's hash, as the answer tells it.
-        secret_hash: the SHA-256 of its secret, which its hash should be.
+        hash: the key's hash in the answer.
+        secret_hash: the SHA-256 of its secret, which should be the same.
     """
 
     hash: str
@@ -38,7 +38,7 @@ class MadeKey:
 
     @classmethod
     def of(cls, hash: str, secret: str) -> "MadeKey":
-        """Return what is known of a key whose secret came; a hash may be told in capitals."""
+        """Return the key of an answer, whose hash may be in capitals."""
         try:
             own = hash_of(secret)
         finally:
@@ -47,20 +47,20 @@ class MadeKey:
 
     @property
     def proven(self) -> bool:
-        """Whether the hash is that of the secret: otherwise it may be another key's."""
+        """Whether the hash is the secret's; otherwise, it may be another key's."""
         return self.hash == self.secret_hash
 
     @property
     def hashes(self) -> tuple[str, ...]:
-        """What its hash can be."""
+        """The hashes that the key can have."""
         return (self.hash,) if self.proven else (self.hash, self.secret_hash)
 
 
 @define(eq=False)
 class _Memory:
-    """The last keys that were made, in two halves: a full one replaces the older one.
+    """The newest keys, in two sets: a full set replaces the older one.
 
-    Each takes 64 bits of its hash: that two of a million are the same is one in 30 million.
+    A key takes 64 bits of a hash; the chance that two of a million are equal is 1 in 30 million.
     """
 
     young: set[int] = field(factory=set[int])
@@ -80,12 +80,14 @@ class _Memory:
 
 
 _MEMORY = _Memory()
-# By process: those of a parent never end in a forked child.
+# By process: in a forked child, the parent's creates never end.
 _UNDER_WAY: dict[int, set["asyncio.Future[None]"]] = defaultdict(set)
 
 
 class MadeKeys:
-    """What one client makes, told to all clients of the process: nobody takes it for lost.
+    """The keys that one client makes, shared with all clients of the process.
+
+    No reconcile of another client then takes such a key for a lost one.
 
     Args:
         server_url: its base URL.
@@ -93,7 +95,7 @@ class MadeKeys:
 
     def __init__(self, server_url: str) -> None:
         self._server_url = _address(server_url)
-        self._told = _Memory()
+        self._answered = _Memory()
         self._elsewhere = _Memory()
         self._under_way: set[asyncio.Future[None]] = set()
 
@@ -101,48 +103,48 @@ class MadeKeys:
         return (self._server_url, hash) in _MEMORY
 
     def is_repeated(self, made: MadeKey) -> bool:
-        """Whether an answer told this client this key before; it is remembered from now on.
+        """Whether an earlier answer had this key; it is remembered from now on.
 
-        Each create makes a key of its own, so that such an answer is a copy of another create's.
-        Where the hash is not the secret's own, nothing is said: the answers that tests make up are
-        often so, and nothing is ever deleted by them.
+        Each create makes a new key, so a repeated key means a copy of another create's answer.
+        False if the hash is not the secret's: answers that tests make up are often so, and no key
+        is deleted because of them.
         """
         key = (self._server_url, made.secret_hash)
-        if not made.proven or key in self._told:
+        if not made.proven or key in self._answered:
             return made.proven
-        self._told.add(key)
+        self._answered.add(key)
         if key in _MEMORY:
             self._elsewhere.add(key)
         return False
 
     def is_of_another_client(self, made: MadeKey) -> bool:
-        """Whether another client of this process had made a key before this one was told it."""
+        """Whether another client of this process made a key before this client's answer came."""
         return (self._server_url, made.secret_hash) in self._elsewhere
 
     def remember(self, hashes: Iterable[str]) -> None:
-        """Remember keys that earlier runs were told, as `is_repeated` does."""
+        """Remember the keys of earlier runs, as `is_repeated` does."""
         for hash in hashes:
-            self._told.add((self._server_url, hash))
+            self._answered.add((self._server_url, hash))
 
     def add(self, made: MadeKey) -> None:
-        """Remember a key, before its create has ended; an answer may tell another key's hash."""
+        """Remember a key, before its create has ended; the answer may have another key's hash."""
         for hash in made.hashes:
             _MEMORY.add((self._server_url, hash))
 
     def discard(self, made: MadeKey) -> None:
         """Forget a key whose secret could not be kept."""
-        # And not the hash that was told, which may be another key's.
+        # Not the answer's hash, which may be another key's.
         _MEMORY.discard((self._server_url, made.secret_hash))
 
     def begin(self) -> "asyncio.Future[None]":
-        """A create is under way, until `end` gets what this returns."""
+        """Note that a create is under way; `end` takes the returned future."""
         ended = asyncio.get_running_loop().create_future()
         self._under_way.add(ended)
         _everywhere().add(ended)
         return ended
 
     def end(self, ended: "asyncio.Future[None]") -> None:
-        """A create is under way no longer."""
+        """Note that a create has ended."""
         self._under_way.discard(ended)
         _everywhere().discard(ended)
         ended.set_result(None)
@@ -156,7 +158,7 @@ class MadeKeys:
         """Wait until all creates that are under way now in this process have ended.
 
         Returns:
-            False: one of another event loop goes on for too long.
+            False: a create of another event loop takes too long.
         """
         loop = asyncio.get_running_loop()
         everywhere = [*_everywhere()]
@@ -173,7 +175,7 @@ class MadeKeys:
 
 
 def _address(server_url: str) -> str:
-    """Return a base URL as it is compared: one service may be written in several ways."""
+    """Return the form of a base URL to compare by: a URL can be written in several ways."""
     url = URL(server_url)
     return str(url.with_host("localhost") if url.host in _LOCAL else url).rstrip("/")
 
@@ -183,5 +185,5 @@ def _everywhere() -> set["asyncio.Future[None]"]:
 
 
 def _goes_on(ended: "asyncio.Future[None]") -> bool:
-    """Whether a create of another loop can still be answered; nothing ends in a closed loop."""
+    """Whether a create of another loop can still end; in a closed loop, none does."""
     return not ended.done() and not ended.get_loop().is_closed()

@@ -1,4 +1,4 @@
-"""How secrets look wherever people may read them. No storage, no encryption."""
+"""How secrets are shown to people. No storage, no encryption."""
 
 import re
 from hashlib import sha256
@@ -16,18 +16,18 @@ _SHORT = 20
 _WORD = 8
 _HEAD, _TAIL = 12, 4
 
-# What steers a terminal, forges a line of a log, or turns a line's order around: C0, DEL, C1, the
-# separators of lines, marks of direction, half a surrogate pair.
+# Characters that control a terminal, forge a line of a log, or reverse a line's order: C0, DEL, C1,
+# line separators, direction marks, half of a surrogate pair.
 _STEERING = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def escaped(text: str) -> str:
-    """Return a text from elsewhere as it may stand in an error or a line of a log.
+    """Return a text that is safe in an error or a line of a log.
 
     Args:
-        text: what a server or a library said; what steers is escaped as in Python's `repr`.
+        text: a server's or a library's; control characters are escaped as in Python's `repr`.
     """
     return _STEERING.sub(lambda found: repr(found.group())[1:-1], text)
 
@@ -46,9 +46,9 @@ def mask(secret: str | None) -> str:
 
 
 def known_mask(secret: str) -> str:
-    """Show a secret that was sent, and need not be an OpenRouter key.
+    """Show a secret that was sent, which may be no OpenRouter key.
 
-    Of a partner's key, or a proxy's password, even the end would tell.
+    Even the end of a partner's key or a proxy's password would reveal too much.
     """
     return mask(secret) if secret.startswith("sk-or-") else "..."
 
@@ -68,14 +68,14 @@ def _known(secret: str) -> str:
 
 
 def scrub(text: str, *known: str) -> str:
-    """Mask every secret in a text that came from elsewhere.
+    """Mask every secret in a text.
 
     Args:
-        text: what a server or a library said.
-        known: secrets that may stand in it and need not look like an OpenRouter key.
+        text: a server's or a library's.
+        known: secrets that may be in it, and may not look like an OpenRouter key.
     """
     if found := {each for each in known if each in text and each}:
-        # In one go, and the longest first: no mask is masked again, and no rest is left.
+        # In one pass, the longest first: no mask is masked again, and no part is left.
         each_one = "|".join(map(_known, sorted(found, key=len, reverse=True)))
         text = re.sub(each_one, lambda one: known_mask(one[0]), text)
     return SECRET.sub(lambda found: mask(found.group()), text)

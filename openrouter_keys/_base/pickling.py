@@ -1,4 +1,4 @@
-"""What may leave a process in a pickle, and what never does. No file, no secret."""
+"""Objects that are never pickled, and errors that can be. No file, no secret."""
 
 import pickle
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ E = TypeVar("E", bound=Exception)
 
 
 class NeverPickled:
-    """What holds a secret, or lives in one process: it refuses to be pickled or copied.
+    """Refuses to be pickled or copied: it holds a secret, or belongs to one process.
 
-    Every pickler asks `__reduce__`: also `cloudpickle` and `dill`, which take functions with all
-    that they refer to, and `copy`.
+    Every pickler calls `__reduce__`, also `copy`, `cloudpickle` and `dill`; the last two pickle
+    functions with everything that they refer to.
     """
 
     __slots__ = ()
 
     def __reduce__(self) -> NoReturn:
         message = (
-            f"{type(self).__name__} objects hold a secret, or what belongs to one process, and are "
-            "never pickled or copied: make another one where it is needed"
+            f"{type(self).__name__} objects hold a secret, or belong to one process, and are never "
+            "pickled or copied: make another one where it is needed"
         )
         raise TypeError(message)
 
@@ -40,11 +40,11 @@ def restored(
 
 
 def pickled(error: BaseException) -> bytes | None:
-    """Return an error as a pickle; None: something in it cannot be pickled.
+    """Return an error as a pickle; None: it cannot be pickled.
 
-    In bytes, a cause is pickled once; as an object it would be for each error that it caused.
+    Errors with the same cause share its bytes; a cause object would be pickled for each of them.
     """
     try:
         return pickle.dumps(error)
-    except Exception:  # noqa: BLE001 - what others added to it raises what it likes
+    except Exception:  # noqa: BLE001 - attributes of other code may raise anything
         return None

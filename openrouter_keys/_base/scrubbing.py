@@ -1,4 +1,4 @@
-"""Answers without the secrets that they repeat, before a record is made of them. Pure: no I/O."""
+"""Removes the secrets that an answer repeats, before it becomes a record. Pure: no I/O."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Final
 
 from openrouter_keys._base.masking import known_mask
 
-#: A shorter text than this is no secret; it may be a word that stands anywhere.
+#: A shorter text is no secret: it may be any word.
 LEAST: Final = 16
 
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -16,11 +16,11 @@ _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
 
 
 def masked(body: bytes, secrets: Collection[str]) -> bytes:
-    """Return an answer's body in which no string holds a secret; nearly always it is the same one.
+    """Return an answer's body with secrets masked; nearly always, the same body.
 
     Args:
         body: the body, maybe cut short or no JSON.
-        secrets: what was sent. One that the answer has in another form, such as base64, stays.
+        secrets: those that were sent. Another form of a secret, such as base64, stays.
     """
     if _is_plain(body) and not any(each.encode(errors="surrogatepass") in body for each in secrets):
         return body
@@ -31,11 +31,11 @@ def masked(body: bytes, secrets: Collection[str]) -> bytes:
 
 
 def without(text: str, secrets: Collection[str]) -> bytes:
-    """Return JSON with secrets masked: in names and in longer texts, too.
+    """Return JSON with secrets masked, also in names and within longer texts.
 
     Args:
         text: the JSON.
-        secrets: what must not stand in it; a short one is only masked where it stands alone.
+        secrets: the secrets; a short one is only masked where it is the whole string.
     """
 
     def shown(found: re.Match[str]) -> str:
@@ -43,12 +43,12 @@ def without(text: str, secrets: Collection[str]) -> bytes:
         try:
             value = json.loads(token, strict=False) if "\\" in token else token[1:-1]
         except ValueError:
-            return token  # so the body is no JSON, and no record is made of it
-        told = value
+            return token  # the body is no JSON, so it becomes no record
+        text = value
         for secret in secrets:
-            if len(secret) >= LEAST or secret == told:
-                told = told.replace(secret, known_mask(secret))
-        return token if told == value else json.dumps(told)
+            if len(secret) >= LEAST or secret == text:
+                text = text.replace(secret, known_mask(secret))
+        return token if text == value else json.dumps(text)
 
     return _STRING.sub(shown, text).encode(errors="surrogatepass")
 
@@ -61,7 +61,7 @@ def count(body: bytes, secret: str) -> int:
 
 
 def text_of(body: bytes) -> str:
-    """Return a body's text, in whichever of JSON's encodings it is."""
+    """Return a body's text, decoded from any of JSON's encodings."""
     encoding = json.detect_encoding(body)
     try:
         return body.decode(encoding, "surrogatepass")
@@ -70,12 +70,12 @@ def text_of(body: bytes) -> str:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether no escape, and no encoding of two or four bytes, can hide a text."""
+    """Whether no escape and no two- or four-byte encoding can hide a text."""
     return b"\\" not in body and b"\0" not in body
 
 
 def unescaped(text: str) -> str:
-    """Return a text in which JSON's escapes are what they stand for, also where it is no JSON."""
+    """Return a text with JSON's escapes decoded, also if it is no JSON."""
     plain = _ESCAPE.sub(_character, text)
     if _SURROGATE.search(plain):  # two escapes stand for one character
         plain = plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

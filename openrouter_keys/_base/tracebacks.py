@@ -1,4 +1,4 @@
-"""Tracebacks without the frames whose local variables hold secrets. Knows no key.
+"""Removes the frames whose local variables hold secrets from tracebacks. Knows no key.
 
 Crash reporters send local variables home, of each frame and of the whole chain of exceptions.
 """
@@ -19,7 +19,7 @@ _HOLD_SECRETS = {
         *("converter", "journal.encryption", "journal.entries"),
     )
 }
-# Functions that do so, in files that do not otherwise.
+# Functions that hold secrets, in files whose other functions hold none.
 _HOLD_SECRETS_TOO = {
     (f"{_PACKAGE}.{module}", function)
     for module, function in (
@@ -38,7 +38,7 @@ _HOLD_ARGUMENTS = {
 }
 # What raises here refuses an argument, which each of its callers may hold.
 _CHECK_ARGUMENTS = f"{_PACKAGE}._inputs."
-# Functions that call one of the user's, which sees no secret but its own.
+# Functions that call a user's function, whose frames hold no secret of the package.
 _CALL_THE_USER = {
     (f"{_PACKAGE}._inputs.credentials", "_called"),
     (f"{_PACKAGE}._transport.wire", "__init__"),
@@ -46,14 +46,15 @@ _CALL_THE_USER = {
 
 
 def strip(error: BaseException, handled: BaseException | None) -> None:
-    """Take frames that may hold secrets out of an exception, and of all that it came of.
+    """Remove frames that may hold secrets from an exception, its causes and its contexts.
 
-    Frames of this package that hold none stay, so that an error of its own can be found, and so do
-    those of a user's function that failed.
+    Frames of this package without secrets stay, to locate its own errors, and so do those of a
+    user's function that failed.
 
     Args:
-        error: the exception, as the function that calls this caught it.
-        handled: what its caller was handling already, which is the caller's own; None: nothing.
+        error: the exception that the calling function caught.
+        handled: the exception that the caller was already handling, which is left alone; None:
+            there is none.
     """
     for one, of_user in _chain(error, handled):
         one.__traceback__ = _kept(one.__traceback__, partial(_stays, of_user=of_user))
@@ -94,7 +95,7 @@ def _chain(
 
 
 def _is_of_user(error: BaseException) -> bool:
-    """Whether a user's function failed by itself, and was not cancelled by whoever called us."""
+    """Whether a user's function failed by itself, and was not cancelled by our caller."""
     frames = (entry.tb_frame for entry in _entries(error.__traceback__))
     places = {(_module(frame), frame.f_code.co_name) for frame in frames}
     return isinstance(error, Exception) and not places.isdisjoint(_CALL_THE_USER)

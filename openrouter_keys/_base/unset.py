@@ -1,4 +1,4 @@
-"""`UNSET`, the value of a field that was left out, as against `None`, which is sent as null."""
+"""`UNSET`, the value of a field that is left out; `None` is sent as null."""
 
 import enum
 from typing import Final, NoReturn, TypeAlias, TypeVar
@@ -25,7 +25,7 @@ UNSET: Final = Unset.UNSET
 
 
 def left_out(value: T | Unset) -> T | None:
-    """Return None for `UNSET`: where the API takes no null, both say that nothing was given."""
+    """Return None for `UNSET`: where the API takes no null, both mean that it is not given."""
     return None if value is UNSET else value
 
 

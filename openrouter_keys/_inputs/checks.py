@@ -24,7 +24,7 @@ EXTERNAL_API_KEY_MIN = 32
 
 # RFC 3986's unreserved characters: a hash made of them is one path segment as it stands.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
-# As many digits as any list could need, and few enough for int() to take.
+# Enough digits for any list, and few enough for int().
 _DECIMAL = re.compile(r"[0-9]{1,18}")
 # RFC 9110: a field value holds no control characters but tabs; a name is a token.
 # Half a surrogate pair is no character, and cannot be sent.
@@ -234,7 +234,7 @@ class _Name:
 
 
 def api_key_problem(key: object) -> str | None:
-    """Return what is wrong with a key, in words that do not show it; None: nothing."""
+    """Return what is wrong with a key, without showing it; None: nothing."""
     if not isinstance(key, str):
         return f"is not a string but {_kind(key)}"
     if not key:

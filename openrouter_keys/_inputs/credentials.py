@@ -15,7 +15,7 @@ APIKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
 class Credentials(NeverPickled):
-    """Where the key comes from; neither `repr` nor an attribute shows it.
+    """Returns a client's API key; neither `repr` nor an attribute shows it.
 
     Args:
         key: the key, or a callable, sync or async, that returns it.
@@ -37,7 +37,7 @@ class Credentials(NeverPickled):
             seconds: how long an async callable may take.
 
         Raises:
-            APIKeyError: the callable failed, or gave no usable key.
+            APIKeyError: the callable failed, or returned no usable key.
             TimeoutError: it took too long.
         """
         if self._callable is None:
@@ -46,7 +46,7 @@ class Credentials(NeverPickled):
         problem = checks.api_key_problem(asked)
         if problem is not None:
             del asked  # crash reporters send local variables home
-            raise APIKeyError(f"the api_key callable gave a key that {problem}")
+            raise APIKeyError(f"the api_key callable returned a key that {problem}")
         return asked
 
     async def _called(self, callable: Callable[[], str | Awaitable[str]], seconds: float) -> str:
@@ -59,7 +59,7 @@ class Credentials(NeverPickled):
         return await self._awaited(key, seconds) if isawaitable(key) else key
 
     async def _awaited(self, key: Awaitable[str], seconds: float) -> str:
-        # A task of its own: one that does not let itself be cancelled must not hold the call up.
+        # A separate task: one that ignores its cancellation must not delay the call.
         asking = asyncio.create_task(_outcome(key))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)

@@ -56,7 +56,7 @@ _NOT_YOURS: Mapping[str, str] = {
 }
 
 
-@lru_cache  # once for each server, and not for each call
+@lru_cache  # once for each server, not for each call
 def warn_unencrypted(server_url: str) -> None:
     """Log a warning if the key goes to another machine unencrypted."""
     address = urlsplit(server_url)
@@ -127,7 +127,7 @@ def _own_headers(given: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def merge_headers(headers: Mapping[str, str], winning: Mapping[str, str]) -> dict[str, str]:
-    """Return both; the second replace the first, whatever the case of their names."""
+    """Return both; the second replace the first, ignoring the case of their names."""
     replaced = {name.lower() for name in winning}
     kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
     return {**kept, **winning}

@@ -1,4 +1,4 @@
-"""Which proxy leads to a server: the one that was given, or the environment's. No I/O."""
+"""Chooses the proxy to a server: the given one, or the environment's. No I/O."""
 
 import base64
 import os
@@ -14,9 +14,9 @@ from yarl import URL
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs import checks
 
-#: The header that only a proxy reads.
+#: The header for a proxy.
 TO_PROXY = "Proxy-Authorization"
-# A shorter user or password is no secret by itself: it may be any word, or number.
+# A shorter user or password is no secret: it may be any word, or number.
 _LEAST, _LEAST_DIGITS = 4, 8
 # What `Basic` is written in: by RFC 7617, and by aiohttp.
 _BASIC_CODES = ("utf-8", "latin-1")
@@ -36,7 +36,7 @@ class Proxy(NeverPickled):
 
     Attributes:
         url: where it is, without credentials.
-        headers: what it alone is told: `Proxy-Authorization`, if there are credentials.
+        headers: those for the proxy alone: `Proxy-Authorization`, if there are credentials.
     """
 
     url: URL
@@ -55,11 +55,10 @@ def no_proxy(_: str) -> None:
 
 
 def proxy_finder(given: str | None) -> FindProxy:
-    """Return how the proxy to a server is found.
+    """Return a function that finds the proxy to a server.
 
     Args:
-        given: the proxy's URL; empty: there is none, whatever the environment says; None: as the
-            environment says.
+        given: the proxy's URL; empty: no proxy; None: the environment's.
 
     Raises:
         InvalidArgumentError: it is no URL of a proxy that can be used.
@@ -99,18 +98,18 @@ def proxy_of_environment(server_url: str) -> Proxy | None:
 
 
 def _variable(scheme: str) -> str:
-    """Return the name of the variable that counts: the one in small letters, if there are two."""
+    """Return the name of the variable that counts: of two, the one in small letters."""
     names = [name for name in os.environ if name.lower() == f"{scheme}_proxy"]
     return max(names, default="the system's proxy settings")
 
 
 def _parsed(text: object) -> Proxy | str:
-    """Return a proxy, or what is wrong with its URL, in words that do not show it."""
+    """Return a proxy, or what is wrong with its URL, without showing that."""
     if not isinstance(text, str):
         return f"must be a string, not {type(text).__name__}"
     if not text.isprintable() or " " in text:
         return _FORM
-    # No `from` and no text of these errors: they may show a password.
+    # These errors may show a password, so they are neither chained nor quoted.
     with suppress(ValueError):
         parts = urlsplit(text if "://" in text else f"http://{text}")
         if parts.scheme.startswith("socks"):
@@ -130,7 +129,7 @@ def _headers(user: str | None, password: str | None) -> Mapping[str, str]:
 
 
 def shown_forms(url: URL, headers: Iterable[str]) -> tuple[str, ...]:
-    """Return how a proxy's credentials may stand in a text.
+    """Return the forms in which a proxy's credentials may appear in a text.
 
     Args:
         url: the proxy's URL, as a request has it.
@@ -164,7 +163,7 @@ def _forms(user: str, password: str) -> tuple[str, ...]:
         return ()
     forms = [pair]
     for code in _BASIC_CODES:
-        # What is behind them, `=`, `%3D` or `\\u003d`, tells nothing.
+        # The padding behind them, `=`, `%3D` or `\\u003d`, is no secret.
         padded = base64.b64encode(pair.encode(code, "replace")).decode()
         basic = padded.rstrip("=")
         safe = basic.replace("+", "-").replace("/", "_")
@@ -172,8 +171,8 @@ def _forms(user: str, password: str) -> tuple[str, ...]:
     for text in filter(_is_secret, (password, user)):
         forms += [text, quote(text, safe="")]
         for code in _BASIC_CODES:
-            told = text.encode(code, "replace")
+            encoded = text.encode(code, "replace")
             # As aiohttp shows a head, or what it cannot parse; and as a body is shown.
-            forms += [told.decode(errors="surrogateescape"), repr(told)[2:-1]]
-            forms.append(told.decode(errors="replace"))
+            forms += [encoded.decode(errors="surrogateescape"), repr(encoded)[2:-1]]
+            forms.append(encoded.decode(errors="replace"))
     return tuple(forms)

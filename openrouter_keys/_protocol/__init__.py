@@ -1,1 +1,1 @@
-"""What the service means, decided by pure functions. No I/O."""
+"""The meaning of the service's answers, decided by pure functions. No I/O."""

@@ -1,4 +1,4 @@
-"""Whether a key is as it was asked for. Pure."""
+"""Compares a key with the request for it. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _CHANGED = timedelta(seconds=120)
 
 
 def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
-    """Return the fields in which a key differs from what was asked for.
+    """Return the fields in which a key differs from its request.
 
     A field that the request leaves out, or that the record does not show, cannot differ.
 
@@ -32,23 +32,23 @@ def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
 
 
 def mismatches(asked: CreateKeysRequest, made: Key) -> tuple[str, ...]:
-    """Return the fields in which a new key is not as asked for, a dead one included.
+    """Return the fields in which a new key differs from its request, or that make it useless.
 
     Args:
         asked: the create's body.
-        made: the record that the create was answered with.
+        made: the record in the create's answer.
     """
     dead = {"disabled": made.disabled, "expires_at": asked.expires_at is UNSET and _is_over(made)}
     return (*disagreements(asked, made), *(name for name, is_so in dead.items() if is_so))
 
 
 def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
-    """Return why an update cannot be taken for done; None: the key's record shows it.
+    """Return why an update counts as not done; None: the key's record shows the change.
 
     Args:
-        hash: the key that was to be changed.
+        hash: the key to change.
         asked: the update's body.
-        key: the record that the service answered with.
+        key: the record in the answer.
     """
     if canonical(key.hash) != canonical(hash):
         return f"the update of the key {hash} was answered with another key"

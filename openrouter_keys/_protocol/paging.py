@@ -1,12 +1,12 @@
-"""Which page to ask for next, so that no key is lost while others create and delete. No I/O.
+"""Chooses the next page, so that no key is lost while others create and delete. No I/O.
 
-A list is skipped into by a number of keys, newest first. A key that somebody deletes moves all
-older ones up by one, so that the next page would begin too late; a key that somebody creates moves
-them down, so that it begins too early. Hence pages overlap, and a page counts only if it shares a
-key with what was seen before: then nothing can lie between them.
+A page's offset is a number of keys, newest first. A deleted key moves all older ones up by one, so
+that the next page begins too late; a new key moves them down, so that it begins too early. Hence
+pages overlap, and a page counts only if it shares a key with earlier ones: then no key can lie
+between them.
 
-Every walk comes to an end: whatever a service answers, the pages that bring nothing new are few,
-and so are all of them together. Where the end was not seen, it is an `IncompleteListingError`.
+Every walk ends: the number of pages is bounded, and so is that of pages without a new key. If the
+end of the list was not seen, `IncompleteListingError` is raised.
 """
 
 from collections.abc import Sequence
@@ -14,36 +14,36 @@ from collections.abc import Sequence
 from openrouter_keys.errors import IncompleteListingError
 from openrouter_keys.models import Key
 
-#: How many keys the next page repeats; so many may be deleted meanwhile without a second look.
-#: Not a round number: a service that cuts its pages to this size would look finished.
+#: How many keys the next page repeats; as many may be deleted meanwhile without a repeated page.
+#: Not a round number: a service that limits its pages to this size would seem to be at the end.
 OVERLAP = 9
-#: How often in a row the same page may come back before a page far away is asked for: only
-#: somebody who knows no offset, such as a stand-in for the service, gives the same one there too.
+#: How often in a row the same page may come back before a page far away is requested: only a
+#: server that ignores the offset, such as a test's, returns the same page there too.
 ENOUGH_REPEATS = 3
 FAR = 1_000_000
-#: How many keys a page holds, as the service documents it. A server that ignores the offset and
-#: returns fewer has returned all its keys.
+#: How many keys a page holds, by the service's documents. A server that ignores the offset and
+#: returns fewer keys has returned all of them.
 FULL_PAGE = 100
-#: How many pages in a row may bring nothing where something new, or the end, had to come.
+#: How many pages in a row may have neither a new key nor the end.
 MOST_BARREN = 20
-#: So many of them are asked for at once; before each further one is a wait, twice as long each
-#: time, in seconds.
+#: This many of them are requested without a wait; before each further one, the wait doubles, in
+#: seconds.
 BARREN_AT_ONCE = 5
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
-#: How many pages a walk may take in all: some 900,000 keys of a service that gives 100 a page.
+#: The most pages of a walk: some 900,000 keys of a service with 100 a page.
 MOST_PAGES = 10_000
-#: How often the end is looked at once more in a list that was not always consistent.
+#: How often the end is requested again in a list that was inconsistent.
 _LOOKS = 2
-#: How often an empty list is asked for, where there were keys before.
+#: How often an empty list is requested, if there were keys before.
 _EMPTIES = 2
 
 
 class Pager:
-    """Walks through all pages of a list; its size of a page is learned, not assumed.
+    """Walks through all pages of a list; it learns the size of a page.
 
     Attributes:
-        offset: how many keys the page to ask for next skips.
-        wait: the seconds to wait before it is asked for.
+        offset: how many keys the next page skips.
+        wait: the seconds to wait before its request.
         done: whether everything was seen.
     """
 
@@ -75,7 +75,7 @@ class Pager:
             page: what the service answered.
 
         Raises:
-            IncompleteListingError: the end was not seen, and is not looked for any longer.
+            IncompleteListingError: the walk ends without the end of the list.
         """
         self._pages += 1
         self.wait = 0.0
@@ -100,15 +100,15 @@ class Pager:
 
     def _joins(self, hashes: list[str], fresh: list[Key]) -> bool:
         if self._looks == _LOOKS:
-            return not fresh  # what follows the end, by itself, joins nothing
-        # A page of one key leaves no room for an overlap: then there is nothing to prove it by.
+            return not fresh  # a page behind the end has no overlap
+        # A page of one key has no room for an overlap.
         return self.offset == 0 or len(fresh) < len(hashes) or self._overlap == 0
 
     def _move_on(self, hashes: list[str], fresh: list[Key]) -> None:
         self._back, self._empties = OVERLAP, 0
         self._largest = max(self._largest, len(hashes))
         if fresh and fresh[-1].hash == hashes[-1]:
-            # Keys after a page that had room for more: this service cuts pages short.
+            # Keys follow a page that was not full: this service shortens pages.
             self._doubted = self._doubted or 0 < self._size_at_end < self._largest
             self._oldest, self._size_at_end, self._barren = hashes[-1], len(hashes), 0
         elif self._is_stand_in() and self._doubted and hashes == self._first:
@@ -128,16 +128,16 @@ class Pager:
             self.offset += FAR
 
     def _end(self, hashes: list[str], *, repeated: bool) -> None:
-        """Nothing new on a page that had room for more: that is the end, if all else agrees."""
+        """Judge a page with room for more and no new key: it is the end, unless signs differ."""
         if repeated and (len(hashes) > 1 or self._looks == _LOOKS):
-            self._step_back()  # from another offset, the same page tells nothing
+            self._step_back()  # the same page from another offset proves nothing
             return
-        if hashes[-1] != self._oldest:  # deleted meanwhile, or the page is cut short
+        if hashes[-1] != self._oldest:  # deleted meanwhile, or a shortened page
             self._doubted, self._oldest, self._looks = True, hashes[-1], 0
         if not self._doubted or self._looks == _LOOKS:
             self.done = True
             return
-        # Once more at the last key, then at what follows it.
+        # Request the last key again, then what follows it.
         self._looks = self._looks % _LOOKS + 1
         self._overlap = 1
         self.offset += len(hashes) - (_LOOKS - self._looks)
@@ -154,7 +154,7 @@ class Pager:
             self._wait()
 
     def _probed(self, hashes: list[str], origin: int) -> None:
-        """Tell who knows no offset from others who create as fast as we go on."""
+        """Distinguish a server that ignores the offset from creates as fast as the walk."""
         if hashes == self._last:
             self._give_up("every offset is answered by the same page")
         self.offset, self._probed_from, self._repeats = origin, None, 0
@@ -163,11 +163,11 @@ class Pager:
         self._doubted, self._looks = True, 0
         self.offset = max(0, self.offset - self._back)
         self._back *= 2
-        self._last = []  # a page of its own: whoever answers knows the offset
+        self._last = []  # a different page: the server uses the offset
         self._wait()
 
     def _wait(self) -> None:
-        """Wait before the next page, longer each time, since this one brought nothing."""
+        """Wait before the next page, longer each time, since this one had no new key."""
         self._barren += 1
         if self._barren > MOST_BARREN:
             self._give_up(f"{MOST_BARREN} pages in a row did not go on where the ones before ended")
@@ -175,7 +175,7 @@ class Pager:
             self.wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self._barren - BARREN_AT_ONCE - 1))
 
     def _is_stand_in(self) -> bool:
-        """Whether all keys came on one page, with room for more, which is all that ever came."""
+        """Whether only one page ever came, with room for more: it holds all keys."""
         return self._one_page and self._largest < FULL_PAGE
 
     def _give_up(self, why: str) -> None:
@@ -184,7 +184,7 @@ class Pager:
         self.done = True
 
     def incomplete(self, why: str) -> IncompleteListingError:
-        """Return the error of a walk that is given up."""
+        """Return the error of a walk that ends early."""
         error = IncompleteListingError(
             f"the list of keys could not be completed: {why} "
             f"({len(self._seen):,} keys seen on {self._pages:,} pages, the last one from "

@@ -16,13 +16,13 @@ from openrouter_keys.errors import (
     TooManyRequestsResponseError,
 )
 
-#: Seconds for which a refusal is remembered: a quota may be raised before the day is over.
+#: For how many seconds a refusal is remembered: a quota may be raised during the day.
 REMEMBERED: Final = 60.0
-#: A reset that is further away is not believed; the clocks may differ by an hour.
+#: A reset that is further away is ignored; the clocks may differ by an hour.
 _LONGEST: Final = timedelta(hours=25)
-#: A `Date` that is further from this machine's clock is not believed.
+#: A `Date` that is further from this machine's clock is ignored.
 _PLAUSIBLE: Final = timedelta(days=1)
-# An epoch that is larger has milliseconds: in seconds, it would lie after the year 5000.
+# A larger epoch is in milliseconds: in seconds, it would be after the year 5000.
 _MILLISECONDS: Final = 1e11
 _PER_DAY: Final = "rpd"
 
@@ -30,7 +30,7 @@ _PER_DAY: Final = "rpd"
 def exhausted(
     error: ResponseError, headers: Mapping[str, str], now: datetime
 ) -> QuotaExhaustedError | None:
-    """Return the error of a 429 that names a limit of requests per day; None: it is another one.
+    """Return the error of a 429 that names a limit per day; None: it is another error.
 
     Args:
         error: the answer's error.
@@ -52,7 +52,7 @@ def exhausted(
 
 
 def _limit_name(text: object) -> str | None:
-    """Return the first name in a text that has `rpd` between its hyphens."""
+    """Return the first name in a text with `rpd` as a part between hyphens."""
     words: list[str] = re.findall(r"[\w-]+", text, re.ASCII) if isinstance(text, str) else []
     return next((word for word in words if _PER_DAY in word.lower().split("-")[1:]), None)
 
@@ -92,7 +92,7 @@ def _epoch(text: str) -> datetime | None:
 
 
 class SpentQuota:
-    """Remembers that a day's quota is used up, so that a client need not ask for it each time.
+    """Remembers that a day's quota is used up, so that a client sends no useless request.
 
     Attributes:
         error: the service's last refusal; None: there is none, or its day is over.
@@ -114,9 +114,9 @@ class SpentQuota:
         self._asks_again = now + REMEMBERED
 
     def refusal(self, now: float) -> QuotaExhaustedError | None:
-        """Return the error for a change that need not be sent; None: send it.
+        """Return the error for a change that is not sent; None: send it.
 
-        One change a minute is sent all the same: the quota may have been raised.
+        One change a minute is sent: the quota may have been raised.
         """
         if self.error is None or now >= self._resets:
             self.error = None

@@ -8,9 +8,9 @@ from email.utils import parsedate_to_datetime
 
 from openrouter_keys._inputs.retry_config import RetryConfig
 
-#: The longest `Retry-After` that is waited for, in seconds; a longer one is raised at once.
+#: The longest `Retry-After` to wait for, in seconds; a longer one raises the error at once.
 RETRY_AFTER_CAP = 120.0
-#: A create is not sent again with fewer seconds left: cut off, its outcome would be unknown.
+#: With fewer seconds left, a create is not sent again: the deadline might make its outcome unknown.
 CREATE_MARGIN = 1.0
 #: As many attempts as the deadline allows.
 UNTIL_DEADLINE = 2**31
@@ -26,7 +26,7 @@ class Effect(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """What became of one attempt: the rows of the matrix."""
+    """The outcome of one attempt: the rows of the matrix."""
 
     DONE = "the service did it"
     NOT_SENT = "no byte was sent"
@@ -50,8 +50,8 @@ PAUSES_ALL = frozenset({Outcome.RATE_LIMITED, Outcome.OVERLOADED})
 _CONNECTION = frozenset({Outcome.NOT_SENT, Outcome.NO_ANSWER})
 
 # How many attempts a call may make in all, by what happened and (READ, CREATE, UPDATE, DELETE).
-# A create is never sent again once it may have been applied: it has no idempotency key, and a
-# second key would be one that nobody asked for.
+# A create is never sent again once it may have been applied: it has no idempotency key, so it might
+# make a second key.
 _ATTEMPTS: Mapping[Outcome, tuple[int, int, int, int]] = {
     Outcome.NOT_SENT: (3, 3, 3, 3),
     Outcome.CANNOT_SEND: (1, 1, 1, 1),
@@ -77,19 +77,14 @@ _BY_STATUS: Mapping[int, Outcome] = {
     **dict.fromkeys((521, 523, 525, 526, 530), Outcome.NOT_REACHED),
 }
 
-# These say that the request was not carried out (https://www.rfc-editor.org/rfc/rfc9110#section-15.5,
-# https://www.iana.org/assignments/http-status-codes). All that is left is unclear: a redirect may
-# follow a create that was carried out, 425 and 499 are said by something in between, and what
-# nobody has defined says nothing.
+# With these, the request was not applied (https://www.rfc-editor.org/rfc/rfc9110#section-15.5,
+# https://www.iana.org/assignments/http-status-codes). All others are unclear: a redirect may follow
+# an applied create, 425 and 499 come from intermediaries, and undefined statuses mean nothing.
 _REFUSALS = frozenset({*range(400, 419), *range(421, 425), 426, 428, 431, 451} - {408})
 
 
 def outcome_of(status: int) -> Outcome:
-    """Tell what an answer's status says about its request.
-
-    Args:
-        status: the HTTP status; its body plays no part.
-    """
+    """Return the outcome that an answer's HTTP status means."""
     if 200 <= status < 300:
         return Outcome.DONE
     if status in _BY_STATUS:
@@ -100,7 +95,7 @@ def outcome_of(status: int) -> Outcome:
 
 
 def attempts_allowed(what: Outcome, effect: Effect, config: RetryConfig) -> int:
-    """Return how many attempts a call may make in all, now that this happened."""
+    """Return how many attempts a call may make in all, after this outcome."""
     if config.strategy == "none":
         return 1
     if what in _CONNECTION and not config.retry_connection_errors:
@@ -122,34 +117,34 @@ def decide(
     """Return the seconds to wait before the next attempt; None: there is none.
 
     Args:
-        what: what became of the attempt.
+        what: the outcome of the attempt.
         effect: what the operation does to the account.
-        config: how the caller wants it.
+        config: the caller's.
         attempt: the number of the attempt, from 1.
         elapsed: seconds since the call began.
-        deadline: seconds after its beginning at which the call must be over.
-        retry_after: the seconds that the service asked to wait; None if it did not.
+        deadline: seconds after its beginning at which the call ends.
+        retry_after: the seconds that the service asked to wait; None: it did not ask.
         chance: a random number from 0 to 1.
     """
     if attempt >= attempts_allowed(what, effect, config):
         return None
-    # A `Retry-After: 0` must not turn into a hail of requests.
+    # The backoff also holds after `Retry-After: 0`.
     wait = max(config.backoff.wait(attempt, chance), retry_after or 0)
     ends = min(deadline, config.backoff.max_elapsed_time / 1000)
-    # Asked before the sleep: nobody should wait for an attempt that can no longer be made.
+    # Checked before the sleep, so that no caller waits for an attempt that cannot be made.
     margin = CREATE_MARGIN if effect is Effect.CREATE else 0
     return wait if wait <= RETRY_AFTER_CAP and elapsed + wait + margin < ends else None
 
 
 def read_retry_after(headers: Mapping[str, str], now: Callable[[], datetime]) -> float | None:
-    """Return the seconds that an answer asks to wait; None where it asks nothing that makes sense.
+    """Return the seconds that an answer asks to wait; None: it has no usable value.
 
     `retry-after-ms` goes first, as in the official SDK; then `Retry-After`, a number of seconds or
     an HTTP date (https://www.rfc-editor.org/rfc/rfc9110#name-retry-after).
 
     Args:
         headers: the answer's headers.
-        now: tells the time, to read a date by where the answer has no `Date` of its own.
+        now: returns the time, to compare a date with if the answer has no `Date`.
     """
     millis = _seconds(headers.get("retry-after-ms"))
     if millis is not None:
@@ -176,7 +171,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def read_date(text: str | None) -> datetime | None:
-    """Return the time that a header tells; None where it tells none.
+    """Return the time in a header; None: it has none.
 
     Args:
         text: an HTTP date (https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats).
@@ -190,7 +185,7 @@ def read_date(text: str | None) -> datetime | None:
 
 
 class RetryQuota:
-    """Tokens that a client's retries are paid with, so that they cannot amplify an outage.
+    """A budget of tokens for a client's retries, so that they cannot amplify an outage.
 
     The rule is that of the AWS SDKs
     (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html): each retry costs
@@ -204,12 +199,12 @@ class RetryQuota:
         self.tokens = self.capacity
 
     def take(self) -> bool:
-        """Pay for one retry; False: there is nothing left to pay with."""
+        """Take the tokens of one retry; False: too few are left."""
         if self.tokens < self.cost:
             return False
         self.tokens -= self.cost
         return True
 
     def refund(self) -> None:
-        """Give a token back, since a request was answered well."""
+        """Return a token after a success."""
         self.tokens = min(self.capacity, self.tokens + 1)

@@ -1,10 +1,10 @@
-"""The secret in a create's answer that is cut short, garbled, or of another shape. Pure: no I/O.
+"""Finds the secret in a create's answer that is cut short, garbled, or of another shape. Pure.
 
-A text counts as the secret only if something proves it: its SHA-256, which the answer has as
-the key's hash; or else its place, `key` or `data.key`, where no other text stands, and where the
-text is neither redacted nor the key's label. Beside a hash that is a SHA-256, and not the text's,
-only the documented form is taken: what redacts secrets writes anything. In an answer that is no
-JSON it must look like a secret, too.
+A text counts as the secret only with a proof. The proof is its SHA-256, if the answer has it as the
+key's hash; otherwise its place, `key` or `data.key`, if only one text is there, which is neither
+redacted nor the key's label. Beside another text's SHA-256, only the documented form counts: a tool
+that redacts secrets may write anything. In an answer that is no JSON, the text must also look like
+a secret.
 """
 
 import json
@@ -19,17 +19,17 @@ from openrouter_keys._base.scrubbing import text_of, without
 from openrouter_keys.converter import parse
 from openrouter_keys.errors import MalformedBodyError
 
-#: Not more characters of an answer are searched; an ordinary one has a thousand.
+#: The most characters of an answer that are searched; an ordinary one has a thousand.
 MOST: Final = 200_000
 
 _MARKS = frozenset("{}[]:,")
-# A string, maybe cut at its end; a mark; or anything else up to the next of them.
+# A string, maybe cut at its end; a mark; or anything else up to the next of these.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\]:,]|[^\s"{}\[\]:,]++', re.DOTALL)
 _HASH = re.compile(r"[0-9A-Fa-f]{64}")
-# A created secret as it is documented, and whatever a later one may look like.
+# A created secret in the documented form, and in any later form.
 _DOCUMENTED = re.compile(r"sk-or-v1-[0-9a-f]{64}")
 _PLAUSIBLE = re.compile(r"[!-~]{16,}")
-# What some proxy or tool put in a secret's place, or a label, which is no secret either.
+# Texts with which a proxy or a tool replaces a secret, or a label.
 _REDACTED = re.compile(
     r"\.\.|[*\u2022\u2026\u25cf\u2588<>\[\]]|(.)\1{7}|redact|filtered|masked|hidden|removed|omitted"
     r"|sha\d+[:-]|vault:|^[!-/:-@\[-`{-~]*$",
@@ -38,8 +38,7 @@ _REDACTED = re.compile(
 _FILLED = re.compile(r"(.)\1{63}")
 _MEMBER = re.compile(rf'"key"\s*:\s*"({_DOCUMENTED.pattern})"')
 
-#: The names of the members that something stands in, from the outside in; 0: a list; None: a name
-#: is missing.
+#: The names of the members around a value, from the outside in; 0: a list; None: a name is missing.
 _Path: TypeAlias = tuple[str | int | None, ...]
 _SECRETS: tuple[_Path, ...] = (("key",), ("data", "key"))
 _HASHES: tuple[_Path, ...] = (("data", "hash"),)
@@ -48,14 +47,14 @@ _LABEL: _Path = ("data", "label")
 
 @frozen
 class Salvage:
-    """What an answer holds.
+    """The contents of an answer.
 
     Attributes:
-        secret: the secret; None: there is none, or nothing proves which text it is.
-        hash: the key's hash, where the answer has one.
-        rest: the answer, the secret masked wherever it stands; None: it is no JSON.
-        doubtful: how many texts may be the secret, where nothing proves which.
-        redacted: whether a text in the secret's place was left out, since it looks redacted.
+        secret: the secret; None: there is none, or no proof which text it is.
+        hash: the key's hash; None: the answer has none.
+        rest: the answer with the secret masked everywhere; None: it is no JSON.
+        doubtful: how many texts may be the secret, without a proof which.
+        redacted: whether the text in the secret's place looks redacted.
     """
 
     secret: str | None = field(repr=False)
@@ -66,15 +65,15 @@ class Salvage:
 
 
 def salvage(body: bytes) -> Salvage:
-    """Look for the secret and the hash in a create's answer.
+    """Search a create's answer for the secret and the hash.
 
     Args:
-        body: the answer, as far as it came.
+        body: the received part of the answer.
     """
     whole = _is_json(body)
     found = _salvaged(text_of(body)[:MOST], whole=whole)
     if found.secret is None and not whole and body.startswith(b"\0"):
-        # Zeros before a plain answer make it pass for UTF-16.
+        # An answer with leading zeros looks like UTF-16.
         behind = _salvaged(text_of(body.lstrip(b"\0"))[:MOST], whole=False)
         return found if behind.secret is None else behind
     return found
@@ -98,7 +97,7 @@ def _salvaged(text: str, *, whole: bool) -> Salvage:
 
 
 def documented(body: bytes) -> Salvage:
-    """Look for nothing but a secret of the documented form, by itself after its name."""
+    """Search only for one secret of the documented form after its name."""
     found = {each[1] for each in _MEMBER.finditer(body[:MOST].decode(errors="replace"))}
     return Salvage(found.pop() if len(found) == 1 else None, None, None, len(found))
 
@@ -112,7 +111,7 @@ def _is_json(body: bytes) -> bool:
 
 
 def _placed(strings: Iterable["_String"], *, whole: bool) -> set[str]:
-    """Return what stands where a secret does, and looks like one where that may be chance."""
+    """Return the texts in a secret's place; in what is no JSON, they must look like secrets."""
     labels = {each.value for each in strings if each.path == _LABEL}
     found = {each.value for each in strings if _in_place(each)} - labels
     hashed = any(each.path in _HASHES and _HASH.fullmatch(each.value) for each in strings)
@@ -132,7 +131,7 @@ def _is_documented(value: str) -> bool:
 
 
 def _redacted(value: str, *, hashed: bool) -> bool:
-    """Whether a text is no secret; beside a hash that is not its own, another form is none."""
+    """Whether a text is no secret; beside another text's hash, only the documented form is one."""
     if _is_documented(value):
         return hashed and _FILLED.search(value) is not None
     return hashed or _REDACTED.search(value) is not None
@@ -152,10 +151,10 @@ class _String:
 
 @define
 class _Scan:
-    """Reads JSON that may end anywhere, and goes on where it is garbled.
+    """Reads JSON that may be cut anywhere, and continues after garbled parts.
 
     Attributes:
-        garbled: whether anything but a cut was wrong with it.
+        garbled: whether anything but a cut is wrong with it.
     """
 
     garbled: bool = False
@@ -164,7 +163,7 @@ class _Scan:
     _between: bool = True
 
     def strings(self, text: str) -> Generator[_String, None, None]:
-        """Yield each string that is closed, members' names too, with its place."""
+        """Yield each closed string with its path, members' names too."""
         for token in _TOKEN.finditer(text):
             mark = token[0]
             if mark in _MARKS:
@@ -194,13 +193,13 @@ class _Scan:
 
 
 def _string(token: str) -> str | None:
-    """Return a string's text; None: it is no string, or not closed."""
+    """Return a string's text; None: it is no string, or is not closed."""
     if token[0] != '"':
         return None
     if "\\" not in token:
         return token[1:-1] if len(token) > 1 and token[-1] == '"' else None
     try:
         value: str = json.loads(token, strict=False)
-    except Exception:  # noqa: BLE001 - it is none that can be read
+    except Exception:  # noqa: BLE001 - it is unreadable
         return None
     return value

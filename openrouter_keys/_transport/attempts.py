@@ -1,6 +1,6 @@
-"""The attempt loop: get the API key, send, judge the answer, and wait for the next attempt.
+"""The attempt loop: get the API key, send, judge the answer, wait for the next attempt.
 
-No aiohttp (see `wire`), and no rule of when to retry (see `retries`).
+No aiohttp (see `wire`), and no rules of retries (see `retries`).
 """
 
 import logging
@@ -54,15 +54,15 @@ _log = logging.getLogger("openrouter_keys")
 class Attempts(NeverPickled):
     """Makes the attempts of a client's calls.
 
-    They share a quota of retries, the pauses, and what is known of the service's daily quota.
+    The calls share the quota of retries, the pauses, and the service's known daily quota.
 
     Args:
-        wire: what to send over.
+        wire: sends the requests.
         credentials: the API key.
         clockwork: time and chance.
 
     Attributes:
-        closed: whether the client is closed: then nothing new is sent.
+        closed: whether the client is closed: then no new request is sent.
     """
 
     def __init__(self, wire: Wire, credentials: Credentials, *, clockwork: Clockwork) -> None:
@@ -106,9 +106,9 @@ class Attempts(NeverPickled):
             )
         call.tracker = SendTracker()
         call.attempt += 1
-        is_logged = _log.isEnabledFor(logging.DEBUG)  # asked while there is no secret to lose
+        is_logged = _log.isEnabledFor(logging.DEBUG)  # before there is a secret to lose
         if operation.effect is Effect.CREATE and not call.maybe_applied:
-            # Earlier attempts made no key, so the time window of the key begins here.
+            # Earlier attempts made no key: the key's time window begins now.
             call.sent = self._clockwork.moment()
         reply = await self._wire.send(
             operation.method,
@@ -144,7 +144,7 @@ class Attempts(NeverPickled):
         )
 
     def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
-        """Return the result or the failure; any other exception on the way becomes our error."""
+        """Return the result or the failure; any foreign exception becomes our error."""
         if isinstance(reply, NoReply):
             return self._unanswered(call, reply)
         try:
@@ -186,7 +186,7 @@ class Attempts(NeverPickled):
 
     def _refusal(self, call: Call[Any], answer: Answer, reply: Reply) -> ResponseError:
         error = refusal(answer, reply.secrets)
-        # Judged by the headers as they came: a mask may look like a part of any of them.
+        # By the original headers: a mask might change their meaning.
         spent = exhausted(error, reply.headers, self._clockwork.now())
         if spent is None:
             error.retry_after = read_retry_after(reply.headers, self._clockwork.now)
@@ -227,9 +227,9 @@ class Attempts(NeverPickled):
                 dated(error, call, self._clockwork.moment())
 
     def _refused(self, call: Call[Any], answer: Answer, reply: Reply) -> Failure:
-        """Judge an error under a success's status by its own `code`, if that is a status."""
+        """Judge an error under the status of a success by its own `code`, if that is a status."""
         effect = call.operation.effect
-        # The HTTP status and the code of the body contradict each other: it may have been applied.
+        # The HTTP status and the body's code contradict each other: it may have been applied.
         call.maybe_applied = call.maybe_applied or effect is not Effect.READ
         error = self._refusal(call, answer, reply)
         code = error.data.error.code
@@ -257,7 +257,7 @@ class Attempts(NeverPickled):
         )
 
     async def _read_back(self, call: Call[R], get: Operation[R], error: OpenRouterError) -> R:
-        """Read back a request that was applied, since its answer cannot be read."""
+        """Read back the effect of an applied request whose answer is unreadable."""
         try:
             again = Call(get, call.options, call.started)
             again.maybe_applied = call.maybe_applied
@@ -295,7 +295,7 @@ class Attempts(NeverPickled):
         await self._clockwork.sleep(wait)
 
     def _may_retry(self, what: Outcome) -> bool:
-        # A 429 is repeated at the pace that the service asks for; it amplifies nothing.
+        # A 429 is repeated at the service's own pace, so it amplifies no outage.
         return what is Outcome.RATE_LIMITED or self._quota.take()
 
     def _final(self, call: Call[Any], failure: Failure) -> OpenRouterError:
@@ -345,7 +345,7 @@ class Attempts(NeverPickled):
         )
 
     async def _has_another_key(self, call: Call[Any], refused: OpenRouterError) -> bool:
-        """Call `api_key` once more; return whether it gives another key than the refused one."""
+        """Call `api_key` again; return whether its key differs from the refused one."""
         if call.asked_anew or call.abandoned or self._credentials.fixed() is not None:
             return False
         call.asked_anew = True
@@ -363,7 +363,7 @@ def _failure(what: Outcome, error: ResponseError) -> Failure:
 
 
 def _unexpected(call: Call[Any], reply: Reply, foreign: Exception) -> OpenRouterError:
-    """Return the error for a reply that could not be judged; a create's contains the secret."""
+    """Return the error for a reply that could not be judged; a create's has the secret."""
     salvage = call.operation.salvage
     if salvage is not None and 200 <= reply.status < 300:
         error = salvage(reply.body, foreign)

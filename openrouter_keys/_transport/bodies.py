@@ -1,6 +1,6 @@
-"""The content of an answer's body: unpacked, as far as that goes, and never beyond a bound.
+"""Unpacks an answer's body, as far as possible and up to a bound.
 
-Pure: no I/O. What cannot be unpacked stays as it came, since its label may be wrong.
+Pure: no I/O. A body that cannot be unpacked stays unchanged, since its label may be wrong.
 """
 
 import zlib
@@ -26,14 +26,14 @@ def content(body: bytes, encodings: Iterable[str], most: int) -> bytes:
     """Unpack a body.
 
     Args:
-        body: as it came, or as much as came.
+        body: the received part of it.
         encodings: the values of its `Content-Encoding` headers, in their order.
-        most: the most bytes to return; one more tells that there was more.
+        most: the most bytes to return; one more is returned if the body is longer.
     """
     named = [name.strip().lower() for value in encodings for name in value.split(",")]
     for name in reversed(named):
         unpack = _UNPACK.get(name)
-        # What reads as plain already was labelled by mistake, or once too often.
+        # A body that is plain already has a wrong label, or one too many.
         if unpack is not None and body.lstrip()[:1] not in _PLAIN:
             body = unpack(body, most + 1) or body
     return body[: most + 1]
@@ -44,7 +44,7 @@ def _gzip(body: bytes, most: int) -> bytes:
 
 
 def _deflate(body: bytes, most: int) -> bytes:
-    # It should have the header of zlib, and often has none.
+    # It should have a header of zlib, and often has none.
     return _gzip(body, most) or _stream(body, -zlib.MAX_WBITS, most)
 
 
@@ -63,7 +63,7 @@ def _members(body: bytes, most: int) -> bytes:
 
 
 def _stream(body: bytes, kind: int, most: int) -> bytes:
-    """Unpack what comes before the first error, if there is one: it may hold a secret."""
+    """Unpack everything before the first error: it may hold a secret."""
     try:
         return zlib.decompressobj(kind).decompress(body, most)
     except zlib.error:

@@ -1,4 +1,4 @@
-"""One call's state on its way over the wire. No I/O."""
+"""The state of one call. No I/O."""
 
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @frozen
 class Failure:
-    """An attempt that failed: its outcome, and the error unless a later one succeeds."""
+    """A failed attempt: its outcome, and the error to raise unless a later attempt succeeds."""
 
     what: Outcome
     error: OpenRouterError
@@ -27,7 +27,7 @@ class Failure:
 
 @define(eq=False)
 class Call(NeverPickled, Generic[R]):
-    """One call on its way.
+    """One call, from its first attempt to its end.
 
     Attributes:
         operation: the request, and what its answers mean.
@@ -37,9 +37,9 @@ class Call(NeverPickled, Generic[R]):
         attempt: how many attempts began.
         rate_limited: how many of them were answered with 429.
         maybe_applied: whether the service may have applied the request.
-        abandoned: whether its caller was cancelled: then nothing new is sent for it.
-        is_cleanup: whether it deletes what another call left: a closing client sends it too.
-        asked_anew: whether a callable `api_key` was called once more, for a refused key.
+        abandoned: whether its caller was cancelled: then it makes no further attempt.
+        is_cleanup: whether it deletes the key of a cancelled create: a closing client sends it.
+        asked_anew: whether a callable `api_key` was called again after a refused key.
         api_key: the key that the attempt uses.
         fresh_key: the key that the next attempt uses.
         tracker: that of the request that is under way.
@@ -62,18 +62,18 @@ class Call(NeverPickled, Generic[R]):
     proven: bool = False
 
     def counted(self, what: Outcome) -> int:
-        """Return how many attempts count for an outcome: a 429 uses up none of the others."""
+        """Return how many attempts count for an outcome: 429s are counted by themselves."""
         limited = what is Outcome.RATE_LIMITED
         return self.rate_limited if limited else self.attempt - self.rate_limited
 
     @property
     def in_flight(self) -> bool:
-        """Whether the service may have a request of this call right now."""
+        """Whether a request of this call may be at the service now."""
         return self.tracker is not None and not self.tracker.unsent
 
 
 def dated(error: CreateOutcomeUnknownError | SecretLostError, call: Call[Any], now: Moment) -> None:
-    """Say in the error when its create was sent, and that it ended now."""
+    """Set in the error when its create was sent, and that it ended now."""
     sent = now if call.sent is None else call.sent
     error.started_at, error.ended_at = sent[0], now[0]
     error.steady = sent[1], now[1]

@@ -1,13 +1,13 @@
 """Deadlines of many tasks over one timer of the event loop. Knows nothing of HTTP.
 
-`asyncio.timeout` would set a timer for each request: 7 µs instead of 2 (docs/decisions/speed.md),
-and knows no silence.
+`asyncio.timeout` sets a timer for each request, which takes 7 µs instead of 2
+(docs/decisions/speed.md), and it cannot end a silence.
 """
 
 import asyncio
 from collections.abc import Callable
 
-#: How often a silence is checked while it lasts: it is noticed a quarter late at most.
+#: How often a silence is checked while it lasts: it ends at most a quarter late.
 _CHECKS = 4
 
 
@@ -32,8 +32,8 @@ class Deadlines:
 
         Args:
             seconds: how long the block may take, from now on.
-            silence: seconds without anything heard that end it earlier. None: never.
-            heard: returns another value than before whenever something was heard.
+            silence: seconds of silence that end it earlier. None: none do.
+            heard: returns a new value whenever something was received.
         """
         return Deadline(self, self._loop.time(), seconds, silence, heard)
 
@@ -117,8 +117,8 @@ class Deadline:
         self._deadlines.add(self)
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        self._deadlines.running.discard(self)  # the timer may fire for nothing
-        # Another's cancellation goes on; ours ends here.
+        self._deadlines.running.discard(self)  # the timer stays set
+        # A cancellation by others goes on; that of `_interrupt` ends here.
         if (
             self._over is not None
             and self._task.uncancel() <= self._cancelling

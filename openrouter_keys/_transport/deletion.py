@@ -1,7 +1,7 @@
-"""Deletes a key, and looks again where an answer alone proves nothing. No waiting, no choice.
+"""Deletes a key, and asks again if one answer proves nothing. No waiting, no choice.
 
-A key is gone when the service says that it deleted it, or says twice, in the API's own form, that
-there is no such key. Anything else is an error: the key may be there.
+A key is gone if the service says that it deleted the key, or says twice, with the API's own 404,
+that there is no such key. Anything else is an error: the key may exist.
 """
 
 import enum
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class Perform(Protocol):
-    """Sends an operation, and returns what its answer means."""
+    """Sends an operation, and returns its result."""
 
     def __call__(self, operation: Operation[R], /) -> Awaitable[R]:
         """Send it."""
@@ -29,9 +29,9 @@ class Removal(enum.Enum):
     """What proves that a key is gone."""
 
     DELETED = "the service says that it deleted it"
-    #: No proof of a key that was listed a moment ago either.
+    #: No proof if the key was listed a moment ago.
     LOST = "an answer was lost, and then the service says that there is no such key"
-    #: No proof of a key that was listed, or made, a moment ago: those who answer may lag behind.
+    #: No proof if the key was listed, or made, a moment ago: the answering servers may lag behind.
     MISSING = "the service says twice that there is no such key"
 
 

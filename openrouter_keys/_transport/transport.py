@@ -1,6 +1,6 @@
-"""A client's calls in one event loop: guards, turns, closing, and the undoing of cancelled creates.
+"""A client's calls in one event loop: guards, turns, closing, and deleting cancelled creates' keys.
 
-`attempts` sends a call, and sends it again.
+`attempts` sends and retries a call.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from openrouter_keys.operations import Operation
 
 R = TypeVar("R")
 
-# How many answered creates are remembered, to tell by them how the service stamps its keys.
+# How many answered creates are remembered, whose times show the service's clock.
 _SAMPLES = 32
 _UNPROVEN = (
     "the key of a cancelled create is left over: the answer has the hash {0.hash}, but its secret "
@@ -70,7 +70,7 @@ class Transport(NeverPickled):
         session: see `Wire`.
         ssl_context: see `Wire`.
         max_connections: how many calls may run at once; the others wait their turn.
-        grace: seconds that a cancelled create gets to finish, and again to be undone.
+        grace: seconds that a cancelled create gets to finish, and its key to be deleted.
         connect_timeout: see `Wire`.
         read_timeout: see `Wire`; a create waits until its deadline.
         clockwork: time and chance.
@@ -82,8 +82,8 @@ class Transport(NeverPickled):
         clockwork: time and chance.
         made: the keys that it made.
         samples: the service's and this machine's times of the last creates.
-        recent: the last keys that it made, by their hashes, each with the workspace asked for; it
-            is proven that the hashes are theirs.
+        recent: the last keys that it made, by their proven hashes, each with the requested
+            workspace.
     """
 
     def __init__(
@@ -162,10 +162,10 @@ class Transport(NeverPickled):
         try:
             undo = call.operation.undo_if_cancelled
             answer = await (self._run_to_the_end(call) if undo else self._attempts.run(call))
-            # Before the create counts as ended, lest a reconcile takes its key for a lost one.
+            # Before the create ends, so that no reconcile takes its key for a lost one.
             with suppress(Exception):  # the answer holds the secret
                 created = answer if isinstance(answer, CreateKeysResponse) else None
-                if created is not None and call.proven:  # its secret need not be hashed once more
+                if created is not None and call.proven:  # its secret was hashed already
                     made = MadeKey(created.data.hash, created.data.hash)
                 else:
                     made = made_by(answer)
@@ -191,7 +191,7 @@ class Transport(NeverPickled):
         raise unknown_outcome(call, self.clockwork.moment(), _COPIED.format(copied.hash))
 
     def _sample(self, answer: CreateKeysResponse) -> None:
-        # Until its headers came: the key had been made by then, and they have the `Date`.
+        # Until the headers came: they have the `Date`, and the key existed by then.
         http = answer.http
         ended = self.clockwork.now() - timedelta(seconds=http.body_seconds)
         seconds = http.elapsed - http.body_seconds
@@ -204,7 +204,7 @@ class Transport(NeverPickled):
             del self.recent[next(iter(self.recent))]
 
     async def take_back(self, made: MadeKey) -> None:
-        """Delete a key whose secret nobody holds, and log the outcome; `close` waits for it."""
+        """Delete a key whose secret is lost, and log the outcome; `close` waits for it."""
         await _held(self._settling, asyncio.create_task(self._undo(made)))
 
     async def _undo(self, made: MadeKey) -> str:
@@ -223,8 +223,8 @@ class Transport(NeverPickled):
         except OpenRouterError as error:
             return f"the key {hash} of a cancelled create is left over, delete it: {error}"
         if removal is Removal.DELETED:
-            return f"the key {hash} of a cancelled create was deleted: nobody has its secret"
-        # It was there a moment ago: the servers that answer may lag behind.
+            return f"the key {hash} of a cancelled create was deleted, since its secret is lost"
+        # It existed a moment ago: the answering servers may lag behind.
         return f"the key {hash} of a cancelled create may be left over, delete it: {removal.value}"
 
     async def clean_up(
@@ -244,7 +244,7 @@ class Transport(NeverPickled):
         return task.result()
 
     async def close(self) -> None:
-        """Wait for creates, and for the undoing of cancelled ones, then close a session of ours.
+        """Wait for creates, and for deletes of cancelled ones' keys, then close our own session.
 
         Both get `grace` seconds; after that, a running create has an unknown outcome.
         """
@@ -289,7 +289,7 @@ class Transport(NeverPickled):
         self._turns = asyncio.Semaphore(self._most)
 
     async def _run(self, call: Call[R]) -> R:
-        """Make the attempts of a call in a task of its own, whose errors event loops may log."""
+        """Make a call's attempts in a separate task, whose errors event loops may log."""
         handled = sys.exception()
         try:
             return await self._attempts.run(call)
@@ -300,7 +300,7 @@ class Transport(NeverPickled):
     # --- a cancelled create ---
 
     async def _run_to_the_end(self, call: Call[R]) -> R:
-        """Run a call to its end, even when its caller is cancelled: its key must not be lost."""
+        """Run a call to its end, even if its caller is cancelled: its key must not be lost."""
         run = asyncio.create_task(self._run(call))
         ended = asyncio.get_running_loop().create_future()
         run.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
@@ -310,8 +310,8 @@ class Transport(NeverPickled):
         except asyncio.CancelledError as cancelled:
             call.abandoned = True
             settling = _held(self._settling, asyncio.create_task(self._settle(call, run)))
-            # A cancelled anyio scope cancels again and again; one more cancel of the task itself
-            # is heard: then the settling goes on alone.
+            # A cancelled anyio scope cancels repeatedly, which the shield stops. After another
+            # cancellation of the task itself, the settling goes on alone.
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({settling})
                 cancelled.add_note(settling.result())
@@ -320,7 +320,7 @@ class Transport(NeverPickled):
             del run  # an exception's traceback would hold the task, which holds the exception
 
     async def _settle(self, call: Call[R], run: "asyncio.Task[R]") -> str:
-        """Let a cancelled create finish within the grace, delete its key, return the outcome."""
+        """Wait for a cancelled create within the grace, delete its key, return the outcome."""
         if not call.in_flight:
             run.cancel()
         await asyncio.wait({run}, timeout=self.grace)
@@ -354,7 +354,7 @@ class Transport(NeverPickled):
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop if an asyncio task calls: trio's tasks may run inside one, too."""
+    """Return the event loop of the calling asyncio task; trio's tasks may run in a loop, too."""
     try:
         task = asyncio.current_task()
     except RuntimeError:

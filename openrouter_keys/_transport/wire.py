@@ -1,4 +1,4 @@
-"""One send over aiohttp, the only file that imports its client: a reply, or why there is none.
+"""One send over aiohttp: a reply, or why there is none. The only file that imports its client.
 
 Every exception of aiohttp, of the operating system and of time-outs ends here. `retries` decides
 whether to send again.
@@ -27,8 +27,8 @@ from openrouter_keys._transport.deadlines import Deadlines
 #: A user's own session, or a function that makes one in the client's event loop.
 Session: TypeAlias = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
 
-# A server may close an idle connection just while a request goes out on it, and then the outcome of
-# the request is unknown. Node.js closes after 5 s, sooner than any other common server.
+# A server may close an idle connection while a request is sent on it: then its outcome is unknown.
+# Node.js closes after 5 s, sooner than any other common server.
 _KEEPALIVE = 4.0
 
 _CANNOT_SEND = (
@@ -45,20 +45,20 @@ _CANNOT_SEND = (
 _CREDENTIALS = re.compile(r"//\S*@")
 
 
-# Limits of a line and of the number of headers: another client reads what aiohttp's would refuse.
+# Limits of a line and of the number of headers; aiohttp's own refuse what other clients read.
 _MOST_OF_LINE, _MOST_HEADERS = 64 * 2**10, 512
 
 
 @define(eq=False)
 class Reply:
-    """What came back: a status at least; the body as far as it came.
+    """What came back: at least a status, and the received part of the body.
 
     Attributes:
         status: the HTTP status.
         headers: its headers; those of a success are masked.
         body: the body, unpacked.
-        secrets: what was sent, in each form in which it must not be shown.
-        too_long: whether there was more of it than is read.
+        secrets: those that were sent, in each form that must not be shown.
+        too_long: whether the body was longer than is read.
         seconds: how long the body took to come after the headers.
     """
 
@@ -70,15 +70,15 @@ class Reply:
     seconds: float = 0.0
 
     def mask_headers(self, *secrets: str) -> None:
-        """Mask secrets in the headers of a success, which are its facts otherwise."""
-        told = "\n".join(self.headers.values())
-        if "sk-or-" in told or any(each in told for each in secrets):
+        """Mask secrets in the headers, and leave the rest of them unchanged."""
+        values = "\n".join(self.headers.values())
+        if "sk-or-" in values or any(each in values for each in secrets):
             masked = [(name, scrub(value, *secrets)) for name, value in self.headers.items()]
             self.headers.clear()
             self.headers.extend(masked)
 
     def shown_headers(self) -> CIMultiDict[str]:
-        """Return the headers as an error may show them: masked, escaped, and not too many."""
+        """Return the headers for an error: masked, escaped, and not too many."""
         left, shown = bodies.MOST_OF_ERROR, CIMultiDict[str]()
         for name, value in self.headers.items():
             text = escaped(scrub(value, *self.secrets))
@@ -97,22 +97,22 @@ class NoReply:
 
 
 class _DroppedError(aiohttp.ClientError):
-    """A lost connection, under a name that aiohttp does not repeat requests for."""
+    """A lost connection; after an error of this class, aiohttp does not repeat the request."""
 
 
 class SendTracker:
-    """The innermost middleware of one send: knows whether a byte can have been sent.
+    """The innermost middleware of one send; it knows whether a byte may have been sent.
 
-    aiohttp makes a request's `response` in the same step in which it sends the first byte, so as
-    long as there is none, nothing was sent. It also repeats GET, DELETE and PUT by itself when
-    a pooled connection turns out to be lost (https://github.com/aio-libs/aiohttp/issues/10790): a
-    DELETE that worked would come out as 404. An error of another class stops that.
+    aiohttp makes a request's `response` in the step that sends the first byte; without a response,
+    nothing was sent. It also repeats GET, DELETE and PUT by itself after a lost pooled connection
+    (https://github.com/aio-libs/aiohttp/issues/10790): a repeated DELETE that worked ends with 404.
+    An error of another class prevents that.
     """
 
     __slots__ = ("_left", "_request", "authorization")
 
     def __init__(self) -> None:
-        #: The `Authorization` header, where it must not be among the headers. None: it is.
+        #: The `Authorization` header, if the other headers must not have it. None: they have it.
         self.authorization: str | None = None
         self._request: aiohttp.ClientRequest | None = None
         self._left = False
@@ -129,11 +129,11 @@ class SendTracker:
         return self._request is not None
 
     def heard(self) -> object:
-        """Return what differs from before when something came, or nothing can come yet."""
+        """Return a new value whenever a byte came, or no answer can come yet."""
         response = None if self._request is None else self._request.response
         if response is None:
             return object()
-        # There is no content until the headers came.
+        # There is no content before the headers.
         return response, getattr(response.content, "total_bytes", None)
 
     def proxy_secrets(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class SendTracker:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Send one request of aiohttp's (a user's middleware may make several of one of ours)."""
+        """Send one of aiohttp's requests (a user's middleware may make several for one send)."""
         if self._request is not None:
             self._left = not self.unsent
         self._request = request
@@ -167,13 +167,13 @@ class SendTracker:
 
 
 class Wire(NeverPickled):
-    """A session of aiohttp, and one send over it.
+    """Sends single requests over a session of aiohttp.
 
     Args:
-        session: the user's session, which is left open at the end; a function that makes one, or
-            None for one of our own: both are closed by `close`.
-        ssl_context: whose certificates our own session trusts; None: the environment's, or the
-            system's.
+        session: the user's session, which `close` leaves open; a function that makes a session, or
+            None for the default one: `close` closes these.
+        ssl_context: the certificates that the default session trusts; None: the environment's, or
+            the system's.
         connect_timeout: seconds for TCP and TLS to be set up.
         read_timeout: seconds of silence after which a send that is not `patient` is given up.
     """
@@ -193,12 +193,12 @@ class Wire(NeverPickled):
             self._session = _make_session(ssl_context) if session is None else session()
         if self._session.auth is not None:
             checks.refuse("session", "must have no auth=: the key is sent as Authorization")
-        # A middleware given for one request replaces the session's, which have no public name.
+        # A request's middlewares replace the session's, which have no public name.
         self._middlewares = tuple(getattr(self._session, "_middlewares", ()))
         self._deadlines = Deadlines()
-        # Its `total` and `sock_read` would be two timers for each request.
-        # TCP, a proxy's answer and TLS may take so long each. In a session that others use too,
-        # waiting for a connection would count.
+        # `total` and `sock_read` would set two timers for each request.
+        # TCP, a proxy's answer and TLS may each take this long. In a shared session, the wait for
+        # a connection would count.
         self._timeout = aiohttp.ClientTimeout(
             total=None,
             connect=3 * connect_timeout if session is None else None,
@@ -209,13 +209,13 @@ class Wire(NeverPickled):
 
     @property
     def connections(self) -> float:
-        """How many connections the session opens at most; more requests would queue inside it."""
+        """The most connections that the session opens; further requests would queue in it."""
         connector = self._session.connector
         limits = (connector.limit, connector.limit_per_host) if connector else ()
         return min((limit for limit in limits if limit), default=float("inf"))
 
     def lives_in(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the session belongs to this loop (it has no public name for its own)."""
+        """Whether the session belongs to this loop (aiohttp has no public name for it)."""
         return getattr(self._session, "_loop", loop) is loop
 
     @property
@@ -254,7 +254,7 @@ class Wire(NeverPickled):
             api_key: the key.
             secrets: other secrets to mask where the answer is shown.
             seconds: how long it may take in all.
-            patient: whether to wait so long for an answer, however silent the service is.
+            patient: whether to wait for all of this time, even if the service is silent.
             tracker: records when the first byte may have been sent.
         """
         # To https there is a CONNECT, which carries what is for the proxy.
@@ -323,7 +323,7 @@ _MadeOf: TypeAlias = tuple[Mapping[str, str], str, Proxy | None, bool, bool]
 def _header_maker(session: aiohttp.ClientSession) -> Callable[[*_MadeOf], CIMultiDict[str]]:
     """Return a function that makes a request's headers, or returns the last ones if unchanged.
 
-    A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
+    It is a closure, since `vars`, `rich.inspect` and crash reporters show attributes.
     """
     last: _MadeOf | None = None
     made = CIMultiDict[str]()
@@ -333,7 +333,7 @@ def _header_maker(session: aiohttp.ClientSession) -> Callable[[*_MadeOf], CIMult
         if of != last:
             others, api_key, relayed, has_body, creates = of
             made = CIMultiDict(others, **({} if relayed is None else relayed.headers))
-            # Nothing may come between a create and its secret.
+            # A create's answer comes unpacked, so that no unpacking can lose the secret.
             made.setdefault("Accept-Encoding", "identity" if creates else bodies.ACCEPTED)
             if not session.trust_env:
                 made["Authorization"] = f"Bearer {api_key}"
@@ -347,7 +347,7 @@ def _header_maker(session: aiohttp.ClientSession) -> Callable[[*_MadeOf], CIMult
 
 def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # Calls queue at the client's own gate; a queue in here would count as a slow network.
+        # Calls queue in `Transport`; a queue in the session would count as a slow network.
         connector=aiohttp.TCPConnector(
             limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or _default_trust()
         ),
@@ -359,7 +359,7 @@ def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
 
 
 def _default_trust() -> ssl.SSLContext | bool:
-    # aiohttp's default context is that of the moment at which aiohttp was imported.
+    # aiohttp makes its default context when it is imported.
     named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     return ssl.create_default_context() if named else True
 
@@ -369,7 +369,7 @@ def _no_reply(error: Exception, tracker: SendTracker, secrets: tuple[str, ...]) 
     if tracker.unsent:
         hopeless = isinstance(error, _CANNOT_SEND)
         return NoReply(Outcome.CANNOT_SEND if hopeless else Outcome.NOT_SENT, reason)
-    # aiohttp refuses what it cannot even try to send with these, before any middleware runs.
+    # With these, aiohttp refuses requests that it cannot send, before any middleware runs.
     if not tracker.attempted and isinstance(error, (ValueError, TypeError, RuntimeError)):
         return NoReply(Outcome.CANNOT_SEND, reason)
     return NoReply(Outcome.NO_ANSWER, reason)
@@ -380,7 +380,7 @@ def _reason(error: Exception, secrets: tuple[str, ...]) -> str:
         text = f"the proxy refused: {error.status} {error.message}"
         return f"{scrub(text, *secrets)}; {_remedy(error.status)}"
     named = "" if isinstance(error, _DroppedError) else f"{type(error).__name__}: "
-    # Its own text quotes the message once more, so that no secret in it is found.
+    # The error's text has the quoted message, in which no secret would be found.
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     text = f"{named}{_CREDENTIALS.sub('//...@', text)}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

@@ -79,8 +79,8 @@ def error_answer(status: int, body: bytes | None = None) -> Answer:
 
 def limited(metadata: Mapping[str, JSON], message: str = "Rate limit exceeded") -> Answer:
     """Return the answer to a request beyond a limit, with this in the error's metadata."""
-    told = {"error_type": "rate_limit_exceeded", **metadata}
-    return json_answer(429, {"error": {"code": 429, "message": message, "metadata": told}})
+    details = {"error_type": "rate_limit_exceeded", **metadata}
+    return json_answer(429, {"error": {"code": 429, "message": message, "metadata": details}})
 
 
 def success_status(operation: str) -> int:

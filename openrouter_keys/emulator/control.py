@@ -11,17 +11,17 @@ from openrouter_keys.emulator.answers import Answer, bearer, json_answer, read_j
 from openrouter_keys.emulator.bounds import number
 from openrouter_keys.emulator.faults import Fault
 from openrouter_keys.emulator.fields import fields_of, made
-from openrouter_keys.emulator.ledger import Request, counted, told
+from openrouter_keys.emulator.ledger import Request, counted, request_json
 from openrouter_keys.emulator.page import view
 from openrouter_keys.emulator.records import key_record
 from openrouter_keys.emulator.refusals import JSON, Refusal
-from openrouter_keys.emulator.schedule import read_faults, require_few, told_fault
+from openrouter_keys.emulator.schedule import fault_json, read_faults, require_few
 from openrouter_keys.emulator.settings import (
     Settable,
+    account_json,
     change_account,
     change_settings,
-    told_account,
-    told_settings,
+    settings_json,
 )
 from openrouter_keys.emulator.stored import StoredKey, hash_of
 from openrouter_keys.emulator.times import offset_form
@@ -76,14 +76,14 @@ def _route(method: str, target: str) -> "_Control":
 
 
 def _requests(emulator: Controlled, _body: bytes) -> JSON:
-    return [told(request) for request in emulator.requests]
+    return [request_json(request) for request in emulator.requests]
 
 
 def _keys(emulator: Controlled, _body: bytes) -> JSON:
-    return [_told_key(key) for key in [*emulator.account.keys.values()]]
+    return [_key_json(key) for key in [*emulator.account.keys.values()]]
 
 
-def _told_key(key: StoredKey) -> JSON:
+def _key_json(key: StoredKey) -> JSON:
     return {
         "hash": key.hash,
         "name": key.name,
@@ -102,7 +102,7 @@ def _summary(emulator: Controlled, _body: bytes) -> JSON:
 
 
 def _faults(emulator: Controlled, _body: bytes) -> JSON:
-    return [told_fault(fault) for fault in emulator.faults]
+    return [fault_json(fault) for fault in emulator.faults]
 
 
 def _replace_faults(emulator: Controlled, body: bytes) -> JSON:
@@ -125,21 +125,21 @@ def _remove_faults(emulator: Controlled, body: bytes) -> JSON:
 
 
 def _settings(emulator: Controlled, _body: bytes) -> JSON:
-    return told_settings(emulator)
+    return settings_json(emulator)
 
 
 def _change_settings(emulator: Controlled, body: bytes) -> JSON:
     change_settings(emulator, read_json(body))
-    return told_settings(emulator)
+    return settings_json(emulator)
 
 
 def _account(emulator: Controlled, _body: bytes) -> JSON:
-    return told_account(emulator.account)
+    return account_json(emulator.account)
 
 
 def _change_account(emulator: Controlled, body: bytes) -> JSON:
     change_account(emulator.account, read_json(body))
-    return told_account(emulator.account)
+    return account_json(emulator.account)
 
 
 def _clock(emulator: Controlled, _body: bytes) -> JSON:

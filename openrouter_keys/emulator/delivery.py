@@ -25,7 +25,7 @@ def whole(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
     if request.version >= HttpVersion11 and "Content-Length" not in response.headers:
         response.enable_chunked_encoding()
-    if request.can_read_body:  # nobody will: the rest of it is not the next request
+    if request.can_read_body:  # it stays unread, and must not pass for the next request
         response.force_close()
     return response
 

@@ -51,20 +51,20 @@ class Request:
 
 
 # Neither headers nor body: those hold secrets.
-_TOLD: Final = (
+_SHOWN: Final = (
     *("number", "operation", "method", "path", "size", "name", "status"),
     *("applied", "fault", "connection", "hash"),
 )
-_taken: Final = attrgetter(*_TOLD)
+_taken: Final = attrgetter(*_SHOWN)
 # Of a request itself, its hash, two mappings and its place in the list.
 _ALWAYS_HELD: Final = 1000
 # Of a name and its text besides their characters, and of their place in a mapping.
 _HELD_BY_PAIR: Final = 260
 
 
-def told(request: Request) -> dict[str, JSON]:
+def request_json(request: Request) -> dict[str, JSON]:
     """Return the JSON of a request for other processes and for the state file."""
-    return dict(zip(_TOLD, _taken(request), strict=True))
+    return dict(zip(_SHOWN, _taken(request), strict=True))
 
 
 class Book(Protocol):

@@ -34,8 +34,8 @@ def _operation(
 
 
 def _success(status: int, schema: Schema, links: Schema | None = None) -> Schema:
-    told: Schema = {"description": "Done", "content": _json(schema)}
-    return {str(status): told | ({"links": links} if links else {})}
+    answer: Schema = {"description": "Done", "content": _json(schema)}
+    return {str(status): answer | ({"links": links} if links else {})}
 
 
 def _body(name: str) -> Schema:

@@ -20,14 +20,14 @@ from openrouter_keys.emulator.answers import Answer, json_answer
 from openrouter_keys.emulator.contracts import ContractName
 from openrouter_keys.emulator.faults import Fault
 from openrouter_keys.emulator.guard import turn_away
-from openrouter_keys.emulator.ledger import Request, told
+from openrouter_keys.emulator.ledger import Request, request_json
 from openrouter_keys.emulator.limits import RateLimit
 from openrouter_keys.emulator.refusals import JSON, Refusal
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.stored import StoredKey
 from openrouter_keys.emulator.times import offset_form
 
-# More than anybody reads; each costs time every second.
+# More than a person reads; each costs time every second.
 _KEYS_SHOWN: Final = 1000
 _REQUESTS_SHOWN: Final = 200
 
@@ -99,7 +99,9 @@ def view(emulator: Watched) -> JSON:
         "keys": [_shown_key(key, account, now) for key in islice(reversed(keys), _KEYS_SHOWN)],
         "keys_held": len(keys),
         "usage": sum(key.usage + key.byok_usage for key in keys),
-        "requests": [told(request) for request in islice(reversed(requests), _REQUESTS_SHOWN)],
+        "requests": [
+            request_json(request) for request in islice(reversed(requests), _REQUESTS_SHOWN)
+        ],
         "requests_seen": len(requests) + emulator.dropped.total(),
         "requests_struck": sum(request.fault is not None for request in requests),
         "faults": _shown_faults([*emulator.faults]),

@@ -57,7 +57,7 @@ def current_record(
     manages = key.secret == account.management_key
     budgets = [*account.budgets, *([] if key.budget is None else [key.budget])]
     now = account.clock()
-    told = [_budget_record(budget, now) for budget in budgets]
+    shown = [_budget_record(budget, now) for budget in budgets]
     record: dict[str, JSON] = {
         **dict(zip(_CURRENT, _taken_for_current(key), strict=True)),
         "expires_at": zulu_form(key.expires_at),
@@ -68,8 +68,8 @@ def current_record(
         "rate_limit": {"interval": "10s", "note": "Deprecated; means nothing.", "requests": -1},
         "free_model_daily_requests": {"limit": 1000, "used": 0, "remaining": 1000},
         "allowed_data_regions": ["global"],
-        "budgets": told,
-        "effective_budget": told[budgets.index(min(budgets, key=_remaining))] if told else None,
+        "budgets": shown,
+        "effective_budget": shown[budgets.index(min(budgets, key=_remaining))] if shown else None,
     }
     return _shown(record, account, contract.current)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import asdict, fields_dict
 
 from openrouter_keys.emulator.answers import parse
-from openrouter_keys.emulator.ledger import Request, told
+from openrouter_keys.emulator.ledger import Request, request_json
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.stored import Budget, StoredKey, Workspace
 
@@ -87,7 +87,7 @@ def write_request(connection: Connection, request: Request) -> None:
     connection.execute(
         "INSERT INTO requests VALUES (?, ?)"
         " ON CONFLICT (number) DO UPDATE SET record=excluded.record",
-        (request.number, _dump(told(request))),
+        (request.number, _dump(request_json(request))),
     )
 
 

@@ -12,7 +12,7 @@ from openrouter_keys.emulator.refusals import JSON, Refusal
 _MOST: Final = 10_000
 
 
-def told_fault(fault: Fault) -> JSON:
+def fault_json(fault: Fault) -> JSON:
     """Return a fault as JSON; bytes of a body that are no text become lone surrogates."""
     body = None if fault.body is None else fault.body.decode(errors="surrogateescape")
     return cast("dict[str, JSON]", asdict(fault)) | {"body": body}

@@ -42,8 +42,8 @@ def ref(name: str) -> Schema:
 def _object(properties: Schema, required: Iterable[str] = ()) -> Schema:
     """Return an object that may have more: unknown request fields are ignored, answers grow."""
     needed = [*required]
-    told: Schema = {"type": "object", "properties": properties}
-    return told | {"required": needed} if needed else told
+    schema: Schema = {"type": "object", "properties": properties}
+    return schema | {"required": needed} if needed else schema
 
 
 def all_of(properties: Schema) -> Schema:

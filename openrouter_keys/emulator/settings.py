@@ -81,13 +81,13 @@ def fresh(settings: Settings) -> Settings:
     return evolve(settings, **{name: limit and evolve(limit) for name, limit in limits.items()})
 
 
-def told_settings(emulator: Settable) -> JSON:
+def settings_json(emulator: Settable) -> JSON:
     """Return the settings as JSON."""
-    limits = {name: _told_limit(getattr(emulator, name)) for name in _LIMITS}
+    limits = {name: _limit_json(getattr(emulator, name)) for name in _LIMITS}
     return {**_current(emulator), **limits}
 
 
-def _told_limit(limit: RateLimit | DailyQuota | None) -> JSON:
+def _limit_json(limit: RateLimit | DailyQuota | None) -> JSON:
     if limit is None:
         return None
     return {each.name: getattr(limit, each.name) for each in fields(type(limit)) if each.init}
@@ -127,7 +127,7 @@ class _AccountForm:
     inference_key_status: Literal[401, 403] = field(validator=validators.in_((401, 403)))
 
 
-def told_account(account: Account) -> dict[str, JSON]:
+def account_json(account: Account) -> dict[str, JSON]:
     """Return the account as JSON, without a secret and without keys."""
     return {
         "organization_id": account.organization_id,
@@ -144,7 +144,7 @@ def change_account(account: Account, value: object) -> None:
         Refusal: 400, one of them is wrong; nothing changed.
     """
     given = fields_of("account", value)
-    form = made(_AccountForm, "account", {**told_account(account), **given})
+    form = made(_AccountForm, "account", {**account_json(account), **given})
     workspaces = {id: Workspace(id, name) for id, name in form.workspaces.items()}
     default = account.workspaces[account.default_workspace]
     account.workspaces = {default.id: default} | workspaces

@@ -277,7 +277,7 @@ WRITING = {
     "lease._end_soon": "a hash that is proven, and a time",
     "lease._read_usage": "",
     "operations._compare": "",
-    "operations._tell_mismatches": "names of fields, and a hash, which is escaped",
+    "operations._log_mismatches": "names of fields, and a hash, which is escaped",
     "_inputs.options.warn_unencrypted": "what the user gave",
     "journal.journal._stopping": "an error of SQLite's",
     "provisioning.run._try_to_look": "",

@@ -227,9 +227,7 @@ class Transport(NeverPickled):
         # It existed a moment ago: the answering servers may lag behind.
         return f"the key {hash} of a cancelled create may be left over, delete it: {removal.value}"
 
-    async def clean_up(
-        self, operation: Operation[R], options: RequestOptions | None = None
-    ) -> R:
+    async def clean_up(self, operation: Operation[R], options: RequestOptions | None = None) -> R:
         """Send what ends something, within the grace, and also when the client is closing."""
         given = self.options.with_({**(options or {}), "timeout_ms": max(self.grace, 1) * 1000})
         undo = Call(operation, given, self.clockwork.monotonic())

@@ -105,7 +105,11 @@ async def serve(emulator: Emulator, out: TextIO, *, as_json: bool) -> None:
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with handled(lambda *_: loop.call_soon_threadsafe(stopped.set), _STOPPING):
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    with handled(stop, _STOPPING):
         async with AsyncExitStack() as stack:
             await _listen(emulator, stack)
             out.write(_as_json(emulator) if as_json else _as_text(emulator))

@@ -70,6 +70,8 @@ class AsyncOpenRouter(NeverPickled):
         x_open_router_title: the app's name. None: `OPENROUTER_X_OPEN_ROUTER_TITLE`.
         x_open_router_categories: its categories, comma-separated. None:
             `OPENROUTER_X_OPEN_ROUTER_CATEGORIES`.
+        user_agent: who asks, such as `billing/2.1` or the name of a worker; it is put before this
+            package's own name in `User-Agent`. None: that name alone.
         server_url: the base URL. None: `OPENROUTER_BASE_URL`, or the service's own.
         retry_config: when and how to retry. None: up to 3 attempts, with backoff.
         timeout_ms: milliseconds that each call may take, its retries included. None: 120,000.
@@ -99,6 +101,7 @@ class AsyncOpenRouter(NeverPickled):
         http_referer: str | None = None,
         x_open_router_title: str | None = None,
         x_open_router_categories: str | None = None,
+        user_agent: str | None = None,
         server_url: str | None = None,
         retry_config: RetryConfig | None = None,
         timeout_ms: float | None = None,
@@ -127,7 +130,7 @@ class AsyncOpenRouter(NeverPickled):
                 "timeout_ms", DEFAULT_TIMEOUT_MS if timeout_ms is None else timeout_ms
             ),
             server_url=base_url,
-            headers={"User-Agent": f"openrouter-keys/{__version__}", **_headers(attribution)},
+            headers={"User-Agent": _user_agent(user_agent), **_headers(attribution)},
             find_proxy=find_proxy,
             proxy=find_proxy(base_url),
         )
@@ -449,6 +452,15 @@ def _server_url(given: str | None) -> str:
         return checks.server_url("server_url", given)
     variable = os.environ.get("OPENROUTER_BASE_URL")
     return checks.server_url("OPENROUTER_BASE_URL", variable) if variable else DEFAULT_SERVER_URL
+
+
+def _user_agent(given: str | None) -> str:
+    own = f"openrouter-keys/{__version__}"
+    if left_out(given) is None:
+        return own
+    checks.nonempty("user_agent", given)
+    checks.header("user_agent", "User-Agent", given)
+    return f"{given} {own}"
 
 
 def _headers(attribution: Mapping[str, str | None]) -> dict[str, str]:

@@ -84,6 +84,15 @@ async def test_nothing_is_attributed_unasked(emulator: Emulator) -> None:
     assert headers["user-agent"] == f"openrouter-keys/{openrouter_keys.__version__}"
 
 
+async def test_who_asks_stands_before_the_packages_name(emulator: Emulator) -> None:
+    own = f"openrouter-keys/{openrouter_keys.__version__}"
+    for given, sent in {"billing/2.1": f"billing/2.1 {own}", None: own, UNSET: own}.items():
+        headers = await sent_headers(emulator, {"user_agent": given}, {})
+        assert headers["user-agent"] == sent
+    headers = await sent_headers(emulator, {}, {"http_headers": {"user-agent": "mine"}})
+    assert headers["user-agent"] == "mine"
+
+
 async def test_a_call_may_go_to_another_server(emulator: Emulator) -> None:
     async with AsyncOpenRouter(emulator.api_key, server_url="http://127.0.0.1:9") as client:
         await client.api_keys.list(server_url=emulator.base_url)
@@ -116,6 +125,7 @@ BAD_ARGUMENTS: dict[str, Any] = {
     "http_referer": ["a\r\nX: 1", 5],
     "x_open_router_title": ["a\nb"],
     "x_open_router_categories": ["a\0b"],
+    "user_agent": ["", "a\r\nX: 1", 5, "\ud800"],
 }
 
 

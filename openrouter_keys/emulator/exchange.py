@@ -30,7 +30,7 @@ from openrouter_keys.emulator.delivery import (
     whole,
 )
 from openrouter_keys.emulator.faults import Fault, applies, spoiled, strike
-from openrouter_keys.emulator.ledger import Ledger, Request
+from openrouter_keys.emulator.ledger import Ledger, Request, shown_agent
 from openrouter_keys.emulator.page import open_to_all
 from openrouter_keys.emulator.refusals import Refusal
 from openrouter_keys.emulator.serving import Delivered, Peer
@@ -157,6 +157,7 @@ class Exchange:
             connection=peer.number,
             hash=named,
             number=next(self._numbers),
+            user_agent=shown_agent(request.headers.get("User-Agent", "")),
         )
         self._ledger.add(seen)
         return seen

@@ -30,6 +30,8 @@ class Request:
         applied: whether the account was read or changed as asked, whatever the client got.
         fault: the kind of the fault that struck.
         number: its place in the ledger, from 1, by arrival.
+        user_agent: who asked, by the first 200 characters of its ``User-Agent``; what steers a
+            terminal is escaped.
         held: how many bytes of memory it uses.
     """
 
@@ -47,19 +49,29 @@ class Request:
     applied: bool = False
     fault: str | None = None
     number: int = 0
+    user_agent: str = ""
     held: int = field(init=False, repr=False, default=0)
 
 
-# Neither headers nor body: those hold secrets.
+# No other header and no body: those hold secrets.
 _SHOWN: Final = (
     *("number", "operation", "method", "path", "size", "name", "status"),
-    *("applied", "fault", "connection", "hash"),
+    *("applied", "fault", "connection", "hash", "user_agent"),
 )
 _taken: Final = attrgetter(*_SHOWN)
+_AGENT_SHOWN: Final = 200
 # Of a request itself, its hash, two mappings and its place in the list.
 _ALWAYS_HELD: Final = 1000
 # Of a name and its text besides their characters, and of their place in a mapping.
 _HELD_BY_PAIR: Final = 260
+
+
+def shown_agent(header: str) -> str:
+    """Return the beginning of a ``User-Agent`` as it may be shown anywhere."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "replace").decode()
+        for each in header[:_AGENT_SHOWN]
+    )
 
 
 def request_json(request: Request) -> dict[str, JSON]:
@@ -139,6 +151,7 @@ class Ledger:
 def _held_by(request: Request) -> int:
     """Return no less than what it holds; exact sizes of all texts would take four times as long."""
     held = _ALWAYS_HELD + getsizeof(request.path) + _held_in(request.headers)
+    held += getsizeof(request.user_agent)
     if request.query:
         held += _held_in(request.query)
     return held if request.hash is None else held + getsizeof(request.hash)

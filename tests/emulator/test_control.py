@@ -17,9 +17,11 @@ import aiohttp
 import pytest
 from attrs import define, fields_dict
 
+from openrouter_keys import __version__
 from openrouter_keys.emulator import Account, DailyQuota, Emulator, Fault, RateLimit, Request
 from openrouter_keys.emulator.control import _CONTROLS
 from openrouter_keys.emulator.settings import Settings
+from tests.processes import Process, environment
 
 ROOT = Path(__file__).parents[2]
 OTHER = "11111111-2222-4333-8444-555555555555"
@@ -41,6 +43,7 @@ class Caller:
         headers = {
             "Authorization": f"Bearer {self.emulator.api_key if key is None else key}",
             "Content-Type": "application/json",
+            "User-Agent": "worker-7",
         }
         async with self.session.request(method, url, data=data, headers=headers) as response:
             return response.status, json.loads(await response.text())
@@ -81,6 +84,7 @@ async def test_the_ledger_is_told_without_what_is_secret(emulator: Emulator, cal
 
     first, second = emulator.account.keys.values()
     create = {"operation": "create", "method": "POST", "path": "/api/v1/keys", "connection": 1}
+    create["user_agent"] = "worker-7"
     assert told == [
         {**create, "number": 1, "size": 97, "name": "a", "status": 201, "fault": None}
         | {"applied": True, "hash": first.hash},
@@ -88,10 +92,73 @@ async def test_the_ledger_is_told_without_what_is_secret(emulator: Emulator, cal
         | {"applied": True, "hash": second.hash},
         {"operation": "get", "method": "GET", "path": "/api/v1/keys/none?x=1", "connection": 1}
         | {"number": 3, "size": 4, "name": None, "status": 404, "fault": None}
-        | {"applied": False, "hash": "none"},
+        | {"applied": False, "hash": "none", "user_agent": "worker-7"},
     ]
     for secret in (emulator.api_key, CANARY, first.secret, second.secret):
         assert str(secret) not in json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        (b"billing/2.1 openrouter-keys/0.1", "billing/2.1 openrouter-keys/0.1"),
+        (b"", ""),
+        (b"<script>'\"&", "<script>'\"&"),
+        (b"a\tb", "a\\tb"),
+        (b"\xc2\x9bred", "\\x9bred"),
+        (b"\xe2\x80\xaeback", "\\u202eback"),
+        (b"\xff", "\\udcff"),
+        (b"x" * 5000, "x" * 200),
+    ],
+)
+async def test_who_asked_is_shown_bounded_and_escaped(
+    emulator: Emulator, call: Caller, sent: bytes, shown: str
+) -> None:
+    host, port = emulator.base_url.split("/")[2].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"GET /api/v1/keys HTTP/1.1\r\nHost: x\r\nUser-Agent: %s\r\nConnection: close\r\n\r\n"
+    writer.write(head % sent)
+    await reader.read()
+    writer.close()
+    (told,) = cast("list[dict[str, object]]", await call.control("GET", "requests"))
+    assert told["user_agent"] == emulator.requests[0].user_agent == shown
+
+
+RACE = """
+import sys
+from openrouter_keys import OpenRouter
+with OpenRouter(user_agent=sys.argv[0]) as client:
+    client.api_keys.get_current_key_metadata()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(5):
+        client.api_keys.create(name=f"{sys.argv[0]} {number}")
+"""
+
+
+@pytest.mark.slow
+async def test_two_processes_that_race_are_told_apart(emulator: Emulator, call: Caller) -> None:
+    server = environment(OPENROUTER_API_KEY=emulator.api_key, OPENROUTER_BASE_URL=emulator.base_url)
+    emulator.latency = 0.01
+
+    def start(name: str) -> Process:
+        script = f"import sys; sys.argv[0] = {name!r}\n{RACE}"
+        return Process("-c", script, environment=server, stdin=subprocess.PIPE)
+
+    processes = [start(name) for name in ("worker-1/7", "worker-2/7")]
+    for process in processes:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
+    ends = [asyncio.to_thread(process.communicate, "\n", 60) for process in processes]
+    assert await asyncio.gather(*ends) == [("", "")] * 2
+
+    told = cast("list[dict[str, str]]", await call.control("GET", "requests"))
+    creates = [each for each in told if each["operation"] == "create"]
+    askers = [each["user_agent"] for each in creates]
+    own = f"openrouter-keys/{__version__}"
+    assert sorted({*askers}) == [f"worker-1/7 {own}", f"worker-2/7 {own}"]
+    assert askers != sorted(askers)  # they raced
+    assert all(each["user_agent"].startswith(each["name"].split()[0]) for each in creates)
 
 
 async def test_keys_are_told_by_the_hash_of_their_secret(emulator: Emulator, call: Caller) -> None:

@@ -235,7 +235,7 @@ async def look(tab: Tab, emulator: Emulator) -> None:
 
 async def create(emulator: Emulator, name: str) -> None:
     """Create a key, whatever the client gets to see of it."""
-    headers = {"Authorization": f"Bearer {emulator.api_key}"}
+    headers = {"Authorization": f"Bearer {emulator.api_key}", "User-Agent": "worker-7"}
     async with aiohttp.ClientSession(headers=headers) as session:
         with suppress(aiohttp.ClientError):
             await session.post(f"{emulator.base_url}/keys", json={"name": name})
@@ -282,10 +282,10 @@ async def test_the_page_marks_what_a_fault_struck_and_whom_nobody_told(
     await look(tab, emulator)
 
     assert await tab.rows("requests") == [
-        "4 | create | reset | none | reset | applied, not told",
-        "3 | create | status | 502 | status | applied, not told",
-        "2 | create | status | 502 | status | ",
-        "1 | create | fine | 201 |  | applied",
+        "4 | create | reset / worker-7 | none | reset | applied, not told",
+        "3 | create | status / worker-7 | 502 | status | applied, not told",
+        "2 | create | status / worker-7 | 502 | status | ",
+        "1 | create | fine / worker-7 | 201 |  | applied",
     ]
     marks = "[...document.querySelectorAll('#requests tr')].map((row) => row.className)"
     assert await tab.value(marks) == ["unseen", "unseen", "struck", ""]
@@ -301,14 +301,14 @@ async def test_foreign_names_are_shown_as_the_text_that_they_are(
     emulator.requests.append(
         Request(
             operation=HOSTILE, method=HOSTILE, path=HOSTILE, query={}, headers={}, connection=1,
-            name=HOSTILE, hash=HOSTILE, fault=HOSTILE, number=1,
+            name=HOSTILE, hash=HOSTILE, fault=HOSTILE, number=1, user_agent=HOSTILE,
         )
     )  # fmt: skip
 
     await look(tab, emulator)
 
     assert (await tab.text("#keys")).count(HOSTILE) == 4
-    assert (await tab.text("#requests")).count(HOSTILE) == 3
+    assert (await tab.text("#requests")).count(HOSTILE) == 4
     elements = await tab.value("document.querySelectorAll('img, main script, body > *').length")
     assert elements == await tab.value("document.body.children.length")
     assert await tab.value("window.hit") is None

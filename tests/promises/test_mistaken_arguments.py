@@ -108,6 +108,7 @@ CALLS: dict[str, Call] = {
     "plan it fast": lambda client, _: client.plan_rotation([SECRET], rate=-1),
     "a client at": lambda client, _: type(client)(MANAGEMENT, server_url=SECRET),
     "a client of": lambda client, _: type(client)(MANAGEMENT, http_referer=f"{SECRET}\n"),
+    "a client named": lambda client, _: type(client)(MANAGEMENT, user_agent=f"{SECRET}\n"),
     "a client through": lambda client, _: type(client)(MANAGEMENT, proxy=f"{SECRET}\n", grace=-1),
     "a record": lambda _, __: External(user="", api_key=PARTNER),
     "a short one": lambda _, __: External(user="u", api_key=PARTNER[:31]),

@@ -227,7 +227,7 @@ async def the_clients_own_arguments(session: ClientSession) -> None:
 
     AsyncOpenRouter(from_a_vault, session=session, timeout_ms=1000)
     AsyncOpenRouter(proxy="http://user:password@proxy:3128", ssl=create_default_context())
-    AsyncOpenRouter(proxy="", ssl=None)
+    AsyncOpenRouter(proxy="", ssl=None, user_agent="billing/2.1")
     AsyncOpenRouter(lambda: "key", retry_config=RetryConfig(), max_connections=10)
     client = AsyncOpenRouter(api_key="key", server_url="http://127.0.0.1:8080", grace=1)
     assert_type(await client.close(), None)

@@ -493,7 +493,7 @@ def test_a_key_file_that_everybody_can_read_is_told(
     ran = command("list", "--api-key-file", "key", OPENROUTER_API_KEY="")
 
     assert ran.code == 0
-    assert ran.err.count("openrouter-keys: everybody on this machine can read") == told
+    assert ran.err.count("openrouter-keys: every user of this machine can read") == told
 
 
 @pytest.mark.slow

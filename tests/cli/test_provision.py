@@ -304,7 +304,7 @@ def test_a_row_that_changed_exits_with_1_and_names_what(command: Command) -> Non
     ran = provision(command, "customers.csv")
     assert ran.code == 1
     assert "'c-1' changed since the journal began (limit)" in ran.err
-    assert "mend the file, then go on with: " in ran.err
+    assert "correct the file, then go on with: " in ran.err
 
 
 def test_the_report_is_json_without_a_secret(command: Command) -> None:

@@ -78,7 +78,7 @@ async def create(
         workspace_id=workspace_id,
         external=_external(external_user, external_api_key_file),
     )
-    _refuse_senseless(request)
+    _refuse_conflicts(request)
     if dry_run:
         say("would send")
         print_json(_shown(request))
@@ -112,7 +112,7 @@ def refuse_secret_name(name: str) -> None:
         raise UsageError("the name is a secret, and names are shown: give another, replace the key")
 
 
-def _refuse_senseless(request: CreateKeysRequest) -> None:
+def _refuse_conflicts(request: CreateKeysRequest) -> None:
     refuse_secret_name(request.name)
     if isinstance(request.expires_at, datetime) and request.expires_at <= datetime.now(UTC):
         raise UsageError(f"--expires-at: {request.expires_at:%Y-%m-%d %H:%M} UTC is over")
@@ -131,7 +131,7 @@ class _Creation:
     def __init__(self, api_keys: AsyncAPIKeys, request: CreateKeysRequest) -> None:
         self._api_keys, self._request = api_keys, request
         look = command("list", "--name", request.name)
-        # What a signal does now, and what may be left if the process ends now; empty: nothing.
+        # The effect of a signal now, and what may be left if the process ends now; empty: nothing.
         self._does = "waiting for the create to end, to delete its key"
         self._left = f"a key may exist whose secret is lost: {look}"
         self._interrupted = False
@@ -140,7 +140,7 @@ class _Creation:
         self, on_unknown: Literal["raise", "reconcile"], sink: Sink | None, out: Output
     ) -> int:
         """Make the key, hand it over, and return the exit code."""
-        with interrupts(self._interrupt, self._last_words):
+        with interrupts(self._interrupt, self._final_message):
             try:
                 made = await _made(self._api_keys, self._request, on_unknown)
             except asyncio.CancelledError as cancelled:
@@ -161,7 +161,7 @@ class _Creation:
         if self._does:
             say(f"{self._does}; Ctrl-C again stops at once")
 
-    def _last_words(self) -> str:
+    def _final_message(self) -> str:
         return scrub(f"stopped at once; {self._left}" if self._left else "stopped at once")
 
     async def _hand_over(self, made: _Made, sink: Sink | None, out: Output) -> None:
@@ -226,7 +226,7 @@ def _to_delete(made: MadeKey) -> str:
 
 
 async def _uninterrupted(ends: Coroutine[object, object, T]) -> T:
-    """Wait until a coroutine has ended, although this task is cancelled meanwhile."""
+    """Wait until a coroutine has ended, even if this task is cancelled."""
     task = asyncio.create_task(ends)
     while not task.done():
         with suppress(asyncio.CancelledError):

@@ -34,7 +34,7 @@ NOT_DELETED: Final = "the service answered that it was not deleted: delete it ag
 
 @define
 class _Deletion:
-    """A key to be deleted, and what became of it."""
+    """A key to be deleted, and its outcome."""
 
     hash: str
     name: str = ""

@@ -66,7 +66,7 @@ async def _sorted(
     records: AsyncIterator[Record], by: str, *, reverse: bool
 ) -> AsyncIterator[Record]:
     every = [record async for record in records]
-    # What has no value comes last, either way.
+    # Records without a value come last in both orders.
     there = [record for record in every if record.get(by) is not None]
     there.sort(key=lambda record: _order(record.get(by)), reverse=reverse)
     for record in there + [record for record in every if record.get(by) is None]:

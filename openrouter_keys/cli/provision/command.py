@@ -107,7 +107,7 @@ def provision(
                 return code
             say(f"{excess}: a run would refuse to begin")
             return USAGE
-        _refuse_senseless(to, out, bounds)
+        _refuse_conflicts(to, out, bounds)
         if excess is not None:
             raise UsageError(f"{excess}: nothing was sent; lower them, or raise it")
         client = connection.client()
@@ -165,7 +165,7 @@ def _there(journal: Path) -> Path | None:
     return journal if is_begun(journal) else None
 
 
-def _refuse_senseless(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
+def _refuse_conflicts(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
     if out.csv:
         raise UsageError("--csv goes with --plan; --secret-file FILE.csv has the secrets")
     if to.show_secret and not out.jsonl:

@@ -103,7 +103,7 @@ async def rotate(
         to=to,
         out=out,
     )
-    _refuse_senseless(request, finish=finish, status=status)
+    _refuse_conflicts(request, finish=finish, status=status)
     if status:
         return await _show_status(request)
     if finish and dry_run:
@@ -123,7 +123,7 @@ def _journal(journal: str | None, *, needed: bool) -> Path:
     return Path(journal or "")
 
 
-def _refuse_senseless(request: Request, *, finish: bool, status: bool) -> None:
+def _refuse_conflicts(request: Request, *, finish: bool, status: bool) -> None:
     to = request.to
     if finish or status:
         if request.hashes or request.to.hands_over:

@@ -80,7 +80,7 @@ async def retire(client: AsyncOpenRouter, request: Request, grace: float) -> Rot
             say(text)
 
     # Each step can be repeated.
-    with interrupts(stop, request.outcome.last_words), warnings_to(warn):
+    with interrupts(stop, request.outcome.final_message), warnings_to(warn):
         until = await last_due(request.journal, grace)
         async with counted_down(until, quiet=request.quiet):
             return await client.rotate(

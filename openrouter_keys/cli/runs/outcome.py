@@ -45,7 +45,7 @@ _COUNTS: Final = (
     "deleted", "elapsed",
 )  # fmt: skip
 _PROBLEMS: Final = ("failures", "mismatches", "doubts", "unproven")
-# What comes before the same command, which would stop once more.
+# What to do before the same command, which would stop again.
 _REFUSALS: Final[Mapping[int, str]] = {
     401: "set a management key that is valid",
     402: "add credits to the account",
@@ -77,11 +77,11 @@ class Outcome:
     _last: ProvisionProgress | None = None
 
     def see(self, progress: ProvisionProgress) -> None:
-        """Look at how far the run is; the last progress has the report."""
+        """Note the progress; the last one has the report."""
         self._last, self.report = progress, progress.report
 
     async def rescue(self, results: Results | None) -> None:
-        """Save the secrets that nothing else has, before anything is said of them.
+        """Save the secrets that nothing else has, before any message about them.
 
         Args:
             results: takes the run's secrets; None: the journal alone keeps them.
@@ -95,7 +95,7 @@ class Outcome:
     # --- interrupted ---
 
     def finishing(self) -> str:
-        """Return what is said at once when the run is interrupted."""
+        """Return the message when the run is interrupted."""
         last = self._last
         if last is None or last.phase != "creating":
             return "stopping; Ctrl-C again stops at once"
@@ -104,12 +104,12 @@ class Outcome:
         what = f"up to {creates:,} creates" if creates > 1 else "what is under way"
         return f"finishing {what}; Ctrl-C again stops at once"
 
-    def last_words(self) -> str:
-        """Return what is said when the process ends at the second interrupt."""
+    def final_message(self) -> str:
+        """Return the message when the process ends at the second interrupt."""
         return f"stopped at once; go on with: {self.again()}"
 
     def again(self) -> str:
-        """Return the command that goes on, with a new file in place of one that is there."""
+        """Return the command that goes on, with a new file in place of an existing one."""
         given = self.keeping.to.secret_file
         words = sys.argv[1:]
         if given is not None:
@@ -232,14 +232,14 @@ def _doubtful(report: ProvisionReport) -> bool:
 
 
 def _first(cause: BaseException | None) -> str:
-    """Return what has to be done first, since the same command would stop once more."""
+    """Return what to do first, since the same command would stop again."""
     if isinstance(cause, PlanChangedError):
-        return "mend the file"
+        return "correct the file"
     if isinstance(cause, QuotaExhaustedError):
         return f"wait until {cause.resets_at:%Y-%m-%d %H:%M} UTC"
     if isinstance(cause, ResponseError):
         return _REFUSALS.get(cause.status_code or 0, "")
-    return "look why they failed" if isinstance(cause, TooManyFailuresError) else ""
+    return "find out why they failed" if isinstance(cause, TooManyFailuresError) else ""
 
 
 def _records(problems: Sequence[ProvisionProblem]) -> list[JSON]:

@@ -36,11 +36,11 @@ class Keeping:
 
 @frozen(kw_only=True)
 class Rescue:
-    """What became of the secrets that a stopped run had left.
+    """The secrets that a stopped run had neither stored nor handed over.
 
     Attributes:
-        count: how many they are.
-        file: the file that has them; None: there is none.
+        count: how many there are.
+        file: the file that has them; None: no file has them.
         lost: the hashes of keys whose secrets could not be saved.
     """
 
@@ -49,7 +49,7 @@ class Rescue:
     lost: Sequence[str] = ()
 
     def lines(self, journal: Path) -> Iterator[str]:
-        """Return it for people, and what the next run does."""
+        """Return the lines about them for people, and what the next run does."""
         saved = self.count - len(self.lost)
         if self.file is not None:
             yield f"the secrets of {keys(saved)} are in {self.file} alone, which only you can read"

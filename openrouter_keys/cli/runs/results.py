@@ -1,4 +1,4 @@
-"""The keys of a run on their way to a sink: one at a time, none after one that it did not take."""
+"""Hands the keys of a run to a sink: one at a time, and none after one that it refused."""
 
 import asyncio
 from collections.abc import Generator

@@ -47,7 +47,7 @@ async def run(
         if outcome.stopped_by is None:
             progress.say(text)
 
-    with interrupts(interrupt, outcome.last_words), warnings_to(warn):
+    with interrupts(interrupt, outcome.final_message), warnings_to(warn):
         try:
             with progress:
                 try:

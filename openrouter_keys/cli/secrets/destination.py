@@ -1,4 +1,4 @@
-"""The options that say where secrets go, and the one place that opens it."""
+"""The options for where secrets go, and the one place that opens it."""
 
 import sys
 from collections.abc import Generator
@@ -71,11 +71,11 @@ class Destination:
         durable: bool = False,
         whole: bool = False,
     ) -> Generator[Sink | _Standard]:
-        """Open what takes the secrets: a new file, a program, or else what is given.
+        """Open the sink of the secrets: a new file, a program, or else `standard`.
 
         Args:
-            standard: what takes them if no option says where they go.
-            otherwise: a file's format, if neither an option nor its name says which.
+            standard: the sink if no option gives another one.
+            otherwise: a file's format, if neither an option nor its name gives one.
             durable: see `new_file`.
             whole: see `new_file`.
 

@@ -50,10 +50,10 @@ class TextSink:
 
 @define
 class WholeLines:
-    """Writes lines to standard output, each in one go, past the buffer of `sys.stdout`.
+    """Writes lines to standard output, each with one write, past the buffer of `sys.stdout`.
 
-    A part of a line that did not fit is removed where that is possible: at the end of a file. A
-    buffer would write the rest later, or half of another line.
+    If only a part of a line fits, it is removed where that is possible: at the end of a file. A
+    buffer might write the rest later, or half of another line.
     """
 
     _lines: int = 0
@@ -151,10 +151,10 @@ class ProgramSink:
             process = await asyncio.create_subprocess_exec(
                 *self.words,
                 stdin=asyncio.subprocess.PIPE,
-                # What the program prints is no data of this command.
+                # The program's output is no data of this command.
                 stdout=2,
                 env=environment(handed),
-                # Ctrl-C is for this command: the program finishes with the key that it has.
+                # Ctrl-C stops this command; the program finishes with its key.
                 start_new_session=True,
             )
         except OSError as error:
@@ -167,7 +167,7 @@ class ProgramSink:
 def new_file(
     path: str, format: SecretFormat, *, durable: bool = False, whole: bool = False
 ) -> Generator[TextSink]:
-    """Make a private file that takes keys, each whole; one that took none is removed again.
+    """Make a private file that takes keys, each whole; a file without keys is removed.
 
     Args:
         path: a file that is not there yet.
@@ -184,7 +184,7 @@ def new_file(
         raise UsageError(_taken(path)) from error
     except OSError as error:
         raise UsageError(f"cannot make {path}: {error.strerror}") from error
-    # What was taken, in bytes: after a line that did not fit, the file ends where that began.
+    # The bytes of whole lines: a line that does not fit is cut off.
     keep, taken, spare = False, 0, os.dup(descriptor)
     try:
         with _text_of(descriptor) as file:
@@ -249,7 +249,7 @@ def check_new(path: str) -> None:
 
 
 def free_name(path: str) -> str:
-    """Return a file's path, or one like it of a file that is not there yet: `keys-2.csv`."""
+    """Return a path, or a similar one that does not exist yet: `keys-2.csv`."""
     given, number = Path(path), 1
     free = given
     while os.path.lexists(free):

@@ -26,14 +26,14 @@ def read_api_key(file: str, warn: Callable[[str], object]) -> str:
 
     Args:
         file: its path; `-`: standard input.
-        warn: called if everybody on this machine can read the file.
+        warn: called if every user of this machine can read the file.
 
     Raises:
         CommandError: it cannot be read, or has anything else in it.
     """
     key = _alone(_text(file, "The management key (not shown): "), file, AUTHENTICATION)
     if file != STANDARD and _readable_by_all(file):
-        warn("everybody on this machine can read the management key's file: chmod 600 it")
+        warn("every user of this machine can read the management key's file: chmod 600 it")
     return key
 
 
@@ -54,7 +54,7 @@ def read_secret(file: str) -> str:
 
 
 def find_secret(file: str) -> str:
-    """Find the one OpenRouter key that a text holds, wherever in it.
+    """Find the one OpenRouter key in a text.
 
     Raises:
         CommandError: it cannot be read, or holds none, or several.

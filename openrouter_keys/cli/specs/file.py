@@ -41,9 +41,9 @@ _BY_EXTENSION: Final[Mapping[str, FileFormat]] = {
     ".yml": "yaml",
 }
 _STANDARD_INPUT: Final = "standard input"
-# In bytes: what is no file is kept in memory, since it can be read only once.
+# In bytes: a pipe is kept in memory, since it can be read only once.
 _LARGEST_PIPE: Final = 100_000_000
-# More than a line may have that anything is said of, in bytes.
+# The most bytes of a line that are read for an error.
 _PART: Final = 16_000_000
 _BLOCK: Final = 1_000_000
 
@@ -60,7 +60,7 @@ def read_specs(path: str | os.PathLike[str]) -> list[KeySpec]:
 
 @define(eq=False)
 class SpecFile:
-    """An open file of keys, all of which were checked; iterated over, it is read again.
+    """An open file of checked keys; each iteration reads it again.
 
     Attributes:
         name: what it is called in errors.

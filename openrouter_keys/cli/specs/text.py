@@ -1,4 +1,4 @@
-"""The text of a file of keys, of which no more is taken than any row or document could need."""
+"""Reads the text of a file of keys, up to the longest row or document."""
 
 from collections.abc import Iterator
 from typing import Final, TextIO
@@ -13,7 +13,7 @@ LONGEST_ROW: Final = 1_000_000
 
 @define
 class Lines:
-    """The lines of a file, one by one, as they are; those that were taken since `renew` are a row.
+    """The lines of a file, unchanged; the lines since `renew` are one row.
 
     Args:
         file: the text.
@@ -32,7 +32,7 @@ class Lines:
         """Return the next line.
 
         Raises:
-            CommandError: the row has become longer than any is, or it has a NUL.
+            CommandError: the row is too long, or has a NUL.
         """
         line = self._file.readline(LONGEST_ROW + 1)
         self._number += 1

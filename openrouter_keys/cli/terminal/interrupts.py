@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first lets what is under way end, the second does not."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets running requests end, the second ends the process."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from openrouter_keys.cli.terminal.text import printable
 
 # Windows has no SIGHUP: the terminal is closed, or its connection lost.
 _HANGUP: Final = getattr(signal, "SIGHUP", None)
-#: What stops a program from outside; an interrupt is the event loop's own to handle.
+#: The signals that other programs send; the event loop itself handles an interrupt.
 FROM_OUTSIDE: Final = (signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
 _STOPPING: Final = (signal.SIGINT, *FROM_OUTSIDE)
 _STDERR: Final = 2
@@ -36,7 +36,7 @@ _heard: Final = _Heard()
 
 
 def signal_code() -> int:
-    """Return the exit code of what a signal stopped: 128 and its number, as in shells."""
+    """Return the exit code after a signal: 128 and its number, as in shells."""
     return 128 + _heard.number
 
 
@@ -107,17 +107,17 @@ def handled(
 @contextmanager
 def interrupts(
     first: Callable[[], object],
-    last_words: Callable[[], str],
+    final_message: Callable[[], str],
     numbers: Collection[int] = _STOPPING,
 ) -> Generator[None]:
-    """Let the first signal cancel this task, and the second end the process there and then.
+    """Let the first signal cancel this task, and the second end the process at once.
 
-    What runs meanwhile must bear being killed at any moment, as a run with a journal does.
+    The enclosed block must survive a kill at any moment, as a run with a journal does.
 
     Args:
         first: called in the loop at the first signal.
-        last_words: returns what is said at the second signal, such as how to go on.
-        numbers: the signals; a SIGHUP that is ignored, as `nohup` has it, stays so.
+        final_message: returns the message at the second signal, such as how to go on.
+        numbers: the signals; an ignored SIGHUP, as after `nohup`, stays ignored.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     heard = False
@@ -126,24 +126,24 @@ def interrupts(
     def cancel() -> None:
         if task is not None:
             task.cancel()
-        with suppress(OSError):  # there may be no terminal any more
+        with suppress(OSError):  # the terminal may be gone
             first()
 
     def hear(number: int, _: object) -> None:
         nonlocal heard
         if heard:
-            _end(last_words())
+            _end(final_message())
         heard, _heard.number = True, number
         if number == _HANGUP:
-            _let_go_of_a_terminal_that_is_gone()
+            _discard_lost_terminal()
         loop.call_soon_threadsafe(cancel)
 
     with handled(hear, numbers):
         yield
 
 
-def _let_go_of_a_terminal_that_is_gone() -> None:
-    """Write to nowhere: an error of a write would come between a key and its deletion."""
+def _discard_lost_terminal() -> None:
+    """Discard what is written to it: an error of a write might keep a key from being deleted."""
     for number in (1, _STDERR):
         with suppress(OSError):
             if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):

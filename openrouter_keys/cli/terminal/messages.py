@@ -1,4 +1,4 @@
-"""What people read on standard error, and the words for counts and names in it."""
+"""Messages on standard error, and the words for counts and names in them."""
 
 import os
 import shlex
@@ -22,9 +22,9 @@ def say(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write a text on standard error as it is, or nowhere if that is full or closed.
+    """Write a text on standard error unchanged, or discard it if that is full or closed.
 
-    No command does anything else because people cannot read what it says.
+    A command does the same whether people can read its messages or not.
     """
     try:
         sys.stderr.write(text)
@@ -36,7 +36,7 @@ def write(text: str) -> None:
 
 
 def rewrite(text: str) -> None:
-    """Write in place of the line that the cursor is in; empty: clear it."""
+    """Replace the line that the cursor is in; empty: clear it."""
     write(f"{_CLEAR}{_message(text) if text else ''}")
 
 
@@ -50,7 +50,7 @@ def redraws() -> bool:
 
 
 def can_ask() -> bool:
-    """Whether there is somebody to ask: both ends are a terminal."""
+    """Whether a person can answer: standard input and standard error are a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

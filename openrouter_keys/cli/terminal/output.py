@@ -79,7 +79,7 @@ async def print_records(
         output: the format.
         fields: the columns of CSV and of tab-separated values.
         table: prints all of them for people.
-        more: returns what JSON has beside them; called when all have come.
+        more: returns JSON's further members; called after all records.
     """
     each = records if isinstance(records, AsyncIterable) else _one_by_one(records)
     if output.format == "table":
@@ -105,7 +105,7 @@ async def _one_by_one(records: Iterable[Record]) -> AsyncIterator[Record]:
 def in_columns(
     names: Sequence[str], headings: Mapping[str, str], row: Callable[[Record], Record] = dict
 ) -> Callable[[Sequence[Record]], None]:
-    """Return what prints records as a table of columns, for `print_records`.
+    """Return a function that prints records as a table of columns, for `print_records`.
 
     Args:
         names: the columns.

@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of a run on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _WINDOW: Final = 15.0
 
 
 class Progress:
-    """Shows how far a run is; this one shows nothing, and only passes messages on.
+    """The progress of a run; this class shows none, and only passes messages on.
 
     Args:
         say: writes a message.
@@ -35,10 +35,10 @@ class Progress:
         return None
 
     def show(self, progress: ProvisionProgress, /) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
 
     def say(self, text: str, /) -> None:
-        """Write a message meanwhile."""
+        """Write a message."""
         self._say(text)
 
 
@@ -47,7 +47,7 @@ def progress_of(*, quiet: bool = False, bar: bool = True) -> Progress:
 
     Args:
         quiet: show nothing.
-        bar: whether a bar would not get in the way.
+        bar: whether a bar may be shown.
     """
     if quiet:
         return Progress()
@@ -55,13 +55,13 @@ def progress_of(*, quiet: bool = False, bar: bool = True) -> Progress:
 
 
 class Speed:
-    """How fast a run was of late."""
+    """The recent speed of a run."""
 
     def __init__(self) -> None:
         self._seen = deque[tuple[float, int]]([(0.0, 0)])
 
     def see(self, progress: ProvisionProgress) -> None:
-        """Look at how far the run is."""
+        """Note the progress of the run."""
         made = progress.done - progress.settled_before
         self._seen.append((progress.elapsed, made))
         while progress.elapsed - self._seen[0][0] > _WINDOW and len(self._seen) > 2:
@@ -114,7 +114,7 @@ class Lines(Progress):
 
 
 class Bar(Progress):
-    """A bar, of which nothing is left in the end."""
+    """A bar that is removed at the end."""
 
     def __init__(self) -> None:
         # Loaded late: programs need no bar.

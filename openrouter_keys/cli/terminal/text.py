@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe for a terminal and for one line."""
+"""Makes text from elsewhere safe for a terminal and for one line."""
 
 import json
 import re
@@ -12,11 +12,11 @@ from openrouter_keys.errors import JSON
 #: A record as plain JSON values, by the API's names.
 Record: TypeAlias = Mapping[str, JSON]
 
-# What JSON itself leaves as it is: all but ASCII that is printed. Its own line ends are no text.
+# Characters that JSON leaves unchanged, other than printable ASCII and JSON's own line ends.
 _OTHERS: Final = re.compile(r"[^\n -~]+")
 
 
-# Python calls these printable, and nothing is seen of them: fillers, marks that select a variant.
+# Python calls these printable, but they are invisible: fillers, variation selectors.
 _UNSEEN: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
 ) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -27,7 +27,7 @@ def _is_seen(character: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for line ends and for what controls a terminal or misleads."""
+    """Return a text with escapes for line ends, control characters and invisible characters."""
     return "".join(
         each if _is_seen(each) else each.encode("unicode_escape", "replace").decode()
         for each in text
@@ -46,10 +46,10 @@ def scrubbed(value: JSON) -> JSON:
 
 
 def as_json(value: JSON, indent: int | None = None) -> str:
-    """Return a value as JSON, in which escapes stand for whatever steers a terminal.
+    """Return a value as JSON, with escapes for characters that control a terminal.
 
     Args:
-        value: what it says.
+        value: any value of JSON.
         indent: how many spaces each level is set in by; None: it is one line.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=not speaks_unicode())

@@ -1,1 +1,1 @@
-"""`usage`: who spends what, as a table, for programs, or as a page."""
+"""`usage`: each key's spending, as a table, for programs, or as a page."""

@@ -1,4 +1,4 @@
-"""`usage`: who spends what, of which limit; as a table with bars, for programs, or as a page."""
+"""`usage`: each key's spending and limit, as a table with bars, for programs, or as a page."""
 
 import sys
 from datetime import UTC, datetime

@@ -121,7 +121,7 @@ def test_whatever_fails_on_the_way_the_key_is_deleted_again(
     def broken(_: object) -> dict[str, str]:
         raise raised(SECRET)
 
-    monkeypatch.setattr("openrouter_keys.cli.secrets.sinks._environment", broken)
+    monkeypatch.setattr("openrouter_keys.cli.secrets.sinks.environment", broken)
     ran = command("create", "a", "--to-command", "true")
     assert (ran.code, command.emulator.account.keys) == (1, {})
     assert DELETED in ran.err

@@ -319,19 +319,6 @@ WRONG_FAULTS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "word"), WRONG_FAULTS)
-@pytest.mark.parametrize("method", ["PUT", "POST"])
-async def test_a_wrong_fault_is_refused_and_changes_nothing(
-    emulator: Emulator, call: Caller, fault: object, word: str, method: str
-) -> None:
-    emulator.faults.append(Fault(kind="reset"))
-    body = fault if isinstance(fault, bytes) else [{"kind": "cut"}, fault]
-
-    assert word in await call.refused(method, "faults", body)
-
-    assert [fault.kind for fault in emulator.faults] == ["reset"]
-
-
 # settings
 
 
@@ -432,15 +419,6 @@ WRONG_SETTINGS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "word"), WRONG_SETTINGS)
-async def test_wrong_settings_are_refused_and_none_is_changed(
-    emulator: Emulator, call: Caller, settings: object, word: str
-) -> None:
-    assert word in await call.refused("PUT", "settings", settings)
-
-    assert (emulator.latency, emulator.page_size, emulator.rate_limit) == (0, 100, None)
-
-
 # the account
 
 
@@ -490,17 +468,6 @@ WRONG_ACCOUNTS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("account", "word"), WRONG_ACCOUNTS)
-async def test_a_wrong_account_is_refused_and_changes_nothing(
-    call: Caller, account: object, word: str
-) -> None:
-    before = await call.control("GET", "account")
-
-    assert word in await call.refused("PUT", "account", account)
-
-    assert await call.control("GET", "account") == before
-
-
 # time and money
 
 
@@ -545,15 +512,6 @@ WRONG_TIMES: list[tuple[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "wrong"), WRONG_TIMES)
-async def test_a_wrong_time_is_refused_and_it_stays_as_it_is(
-    emulator: Emulator, call: Caller, method: str, wrong: object
-) -> None:
-    assert "clock" in await call.refused(method, "clock", wrong)
-
-    assert emulator.account.ahead == timedelta()
-
-
 WRONG_EXPENSES: list[tuple[object, str]] = [
     ({"usd": 1}, "hash"),
     ({"hash": 7, "usd": 1}, "hash"),
@@ -565,9 +523,31 @@ WRONG_EXPENSES: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("expense", "word"), WRONG_EXPENSES)
-async def test_a_wrong_expense_is_refused(call: Caller, expense: object, word: str) -> None:
-    assert word in await call.refused("POST", "spend", expense)
+WRONG = [
+    *(
+        (method, "faults", fault if isinstance(fault, bytes) else [{"kind": "cut"}, fault], word)
+        for method in ("PUT", "POST")
+        for fault, word in WRONG_FAULTS
+    ),
+    *(("PUT", "settings", settings, word) for settings, word in WRONG_SETTINGS),
+    *(("PUT", "account", account, word) for account, word in WRONG_ACCOUNTS),
+    *((method, "clock", time, "clock") for method, time in WRONG_TIMES),
+    *(("POST", "spend", expense, word) for expense, word in WRONG_EXPENSES),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "body", "word"), WRONG)
+async def test_what_is_wrong_is_refused_and_changes_nothing(
+    call: Caller, method: str, name: str, body: object, word: str
+) -> None:
+    call.emulator.faults.append(Fault(kind="reset"))
+    shown = ("faults", "settings", "account", "keys")
+    before = [await call.control("GET", each) for each in shown]
+
+    assert word in await call.refused(method, name, body)
+
+    assert [await call.control("GET", each) for each in shown] == before
+    assert call.emulator.account.ahead == timedelta()
 
 
 async def test_a_key_that_is_not_there_cannot_be_spent_from(

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -33,6 +33,18 @@ import openrouter_keys
 from openrouter_keys.cli import app
 
 ROOT = Path(__file__).parent.parent
+
+
+#: Seconds within which another process does something; it takes a fraction of one.
+PATIENCE = 60
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Runs of `provision` for tests: a client whose time jumps, and what must hold after a run."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,16 @@ async def client_of(
             client._transport.clockwork = time.clockwork()
             emulator.account.clock = time.now
         yield client
+
+
+def refuse(_: ProvisionResult) -> None:
+    """Take no secret."""
+    raise ConnectionError("the customers' database is away")
+
+
+async def refuse_later(_: ProvisionResult) -> None:
+    await asyncio.sleep(0)
+    raise ConnectionError("the customers' database is away")
 
 
 def specs(count: int, **given: Any) -> list[KeySpec]:

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 from pexpect import EOF
 from pexpect.fdpexpect import fdspawn
 
-from tests.processes import Process
+from tests.processes import PATIENCE, Process
 
 # It is generic to type checkers only.
 if TYPE_CHECKING:
     _Driver = fdspawn[str]
 else:
     _Driver = fdspawn
-
-PATIENCE = 60
 
 
 class Terminal(_Driver):

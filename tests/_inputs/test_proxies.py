@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -26,6 +26,7 @@ from openrouter_keys._inputs.proxies import proxy_finder, proxy_of_environment, 
 from openrouter_keys.emulator import Emulator, Fault
 from tests.clients import FakeTime, api_keys
 from tests.commands import Command
+from tests.emulators import port_of
 from tests.promises.test_matrix import HASH, OPERATIONS, outcome
 from tests.promises.test_secrets import printed
 from tests.proxies import HOST, Proxy, Secure, certified, secure, told_credentials
@@ -52,10 +53,6 @@ def authority() -> trustme.CA:
 async def secured(emulator: Emulator, authority: trustme.CA) -> AsyncIterator[Secure]:
     async with secure(port_of(emulator), authority) as secured:
         yield secured
-
-
-def port_of(emulator: Emulator) -> int:
-    return urlsplit(emulator.base_url).port or 0
 
 
 async def ask(face: str, key: str, server_url: str, **arguments: Any) -> object:

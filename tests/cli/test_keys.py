@@ -23,9 +23,9 @@ from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.emulator.faults import OperationName
 from openrouter_keys.errors import JSON
 from tests.commands import Command, Ran
+from tests.processes import PATIENCE
 from tests.removals import ALIEN_404, NOT_DELETED, not_deleted
 from tests.tables import in_one_test
-from tests.terminals import PATIENCE
 
 
 def asked(emulator: Emulator, path: str) -> Any:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,8 +16,7 @@ import pytest
 from openrouter_keys.emulator import Fault
 from tests.commands import Command
 from tests.journals import written
-from tests.processes import run
-from tests.terminals import PATIENCE
+from tests.processes import PATIENCE, run, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,13 +38,6 @@ def customers(folder: Path, count: int) -> Path:
     path = folder / "customers.csv"
     path.write_text("ref,name\n" + "".join(f"c-{n},Customer {n}\n" for n in range(count)))
     return path
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def slow(command: Command, delay: float = 0.2) -> None:

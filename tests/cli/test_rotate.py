@@ -17,8 +17,8 @@ import pytest
 
 from openrouter_keys.emulator import Account, Emulator, Fault, StoredKey
 from tests.commands import Command, Ran
+from tests.processes import PATIENCE, until
 from tests.tables import in_one_test
-from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 JOURNAL = ("--journal", "r.journal")
@@ -57,13 +57,6 @@ def twins(emulator: Emulator, *old: StoredKey) -> dict[str, StoredKey]:
 def works(emulator: Emulator, key: StoredKey) -> bool:
     held = emulator.account.keys.get(key.hash)
     return held is not None and not held.disabled
-
-
-def until_there_are(emulator: Emulator, count: int) -> None:
-    until = time.monotonic() + PATIENCE
-    while len(emulator.account.keys) < count:
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def plain(text: str) -> list[str]:
@@ -510,10 +503,7 @@ def test_a_signal_while_old_keys_are_deleted_is_told_at_once(command: Command) -
     assert command("rotate", *hashes(old), *JOURNAL).code == 0
     command.emulator.faults.append(Fault("delete", kind="slow", delay=2))
     running = command.process("rotate", "--finish", *JOURNAL, "--yes")
-    until = time.monotonic() + PATIENCE
-    while not command.emulator.count("delete"):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until(lambda: command.emulator.count("delete"))
     running.send_signal(signal.SIGHUP)
     _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 128 + signal.SIGHUP
@@ -558,7 +548,7 @@ def test_a_signal_lets_what_is_under_way_end_and_the_next_run_makes_the_rest(
     command.emulator.latency = 0.1
     words = ("rotate", *hashes(old), *JOURNAL, "--concurrency", "4")
     running = command.process(*words)
-    until_there_are(command.emulator, 44)
+    until(lambda: len(command.emulator.account.keys) >= 44)
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=PATIENCE)
 
@@ -579,7 +569,7 @@ def test_a_second_signal_stops_at_once(command: Command) -> None:
     old = old_keys(command.emulator, "a")
     command.emulator.faults.append(Fault("create", kind="stalled", phase="after"))
     running = command.process("rotate", *hashes(old), *JOURNAL)
-    until_there_are(command.emulator, 2)
+    until(lambda: len(command.emulator.account.keys) >= 2)
     running.send_signal(signal.SIGINT)
     assert running.stderr is not None
     while "again stops at once" not in running.stderr.readline():

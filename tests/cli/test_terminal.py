@@ -16,9 +16,8 @@ from openrouter_keys.cli.app import app
 from openrouter_keys.cli.terminal.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
 from tests.commands import Command
-from tests.processes import ROOT, Process
+from tests.processes import PATIENCE, ROOT, Process, until
 from tests.tables import in_one_test
-from tests.terminals import PATIENCE
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -161,12 +160,6 @@ def test_times_are_told_in_utc(command: Command) -> None:
     assert any(line.split(maxsplit=1) == ["created_at", "2026-01-02 03:04 UTC"] for line in lines)
 
 
-def wait_for_a_request(command: Command) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not command.emulator.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
@@ -174,7 +167,7 @@ def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
 ) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=1.0))
     shown = command.terminal("create", "a")
-    wait_for_a_request(command)
+    until(lambda: command.emulator.requests)
     shown.kill(number)
     shown.expect("openrouter-keys: waiting for the create to end")
     shown.expect("openrouter-keys: interrupted")
@@ -186,7 +179,7 @@ def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
 def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=30.0))
     shown = command.terminal("create", "a b")
-    wait_for_a_request(command)
+    until(lambda: command.emulator.requests)
     shown.kill(signal.SIGINT)
     shown.expect("waiting for the create to end")
     shown.kill(signal.SIGINT)
@@ -200,15 +193,9 @@ TAKES = "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; cat > taken
 FAILS = "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; exit 1'"
 
 
-def wait_until_begun(command: Command, taker: str = "false") -> None:
-    """Wait until a hand-over goes on, or the delete that follows one that failed."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and not (
-        command.emulator.count("delete")
-        if taker == "false"
-        else (command.folder / "begun").exists()
-    ):
-        time.sleep(0.01)
+def begun(command: Command) -> bool:
+    """Whether a hand-over goes on."""
+    return (command.folder / "begun").exists()
 
 
 @pytest.mark.slow
@@ -218,7 +205,7 @@ def test_a_signal_waits_for_the_program_that_takes_a_secret(
 ) -> None:
     with command.process("create", "a", "--to-command", TAKES) as process:
         assert process.stderr is not None
-        wait_until_begun(command, TAKES)
+        until(lambda: begun(command))
         process.send_signal(number)
         assert "waiting until the secret of the key" in process.stderr.readline()
         (command.folder / "go").touch()
@@ -235,7 +222,7 @@ def test_a_second_signal_says_that_the_program_may_have_the_secret(
 ) -> None:
     with command.process("create", "a", "--to-command", TAKES) as process:
         assert process.stderr is not None
-        wait_until_begun(command, TAKES)
+        until(lambda: begun(command))
         process.send_signal(number)
         assert "Ctrl-C again stops at once" in process.stderr.readline()
         process.send_signal(number)
@@ -254,7 +241,7 @@ def test_a_key_that_nobody_took_is_deleted_although_its_delete_is_interrupted(
 ) -> None:
     command.emulator.faults.append(Fault("delete", "slow", delay=1.0))
     with command.process("create", "a", "--to-command", "false") as process:
-        wait_until_begun(command)
+        until(lambda: command.emulator.count("delete"))
         (hash,) = command.emulator.account.keys
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
@@ -273,7 +260,7 @@ def test_an_interrupted_hand_over_ends_in_doubt_if_its_key_may_live(
     command.emulator.faults.append(Fault("delete", status=answer, times=None))
     words = ("create", "a", "--to-command", FAILS, "--timeout", "1")
     with command.process(*words) as process:
-        wait_until_begun(command, FAILS)
+        until(lambda: begun(command))
         process.send_signal(number)
         (command.folder / "go").touch()
         _, err = process.communicate(timeout=PATIENCE)
@@ -290,7 +277,7 @@ def test_a_delete_that_is_stopped_at_once_says_which_key_is_left(
     command.emulator.faults.append(Fault("delete", "stalled"))
     with command.process("create", "a", "--to-command", "false") as process:
         assert process.stderr is not None
-        wait_until_begun(command)
+        until(lambda: command.emulator.count("delete"))
         process.send_signal(number)
         assert "Ctrl-C again stops at once" in process.stderr.readline()
         process.send_signal(number)
@@ -320,7 +307,7 @@ def test_an_interrupted_delete_says_what_may_be_there_still(
 def test_a_create_whose_terminal_is_closed_leaves_no_key(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=1.0))
     shown = command.terminal("create", "a")
-    wait_for_a_request(command)
+    until(lambda: command.emulator.requests)
     shown.close()
     assert shown.process.wait(PATIENCE) == 128 + signal.SIGHUP
     assert command.emulator.count("delete") == 1
@@ -339,7 +326,7 @@ sys.exit(main(["create", "a", "--show-secret"]))
 def test_what_ignores_a_closed_terminal_goes_on_as_nohup_has_it(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=0.5))
     with Process("-c", IGNORING, environment=command.environment()) as process:
-        wait_for_a_request(command)
+        until(lambda: command.emulator.requests)
         process.send_signal(signal.SIGHUP)
         out, _ = process.communicate(timeout=PATIENCE)
     (key,) = command.emulator.account.keys.values()

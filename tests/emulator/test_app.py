@@ -19,6 +19,7 @@ import pytest
 from attrs import define
 
 from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit
+from tests.emulators import port_of
 
 HTML = "text/html; charset=utf-8"
 
@@ -148,10 +149,6 @@ async def test_a_hash_is_one_whole_segment_of_the_path(
     assert b'"name":"odd"' in raw
     assert emulator.requests[0].hash == hash
     assert emulator.requests[0].path == f"/api/v1{path}"
-
-
-def port_of(emulator: Emulator) -> int:
-    return int(emulator.base_url.split(":")[2].split("/")[0])
 
 
 BODIES = [

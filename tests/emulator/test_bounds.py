@@ -16,6 +16,7 @@ from attrs import define, fields
 
 from openrouter_keys.emulator import Emulator, Fault, Request
 from openrouter_keys.emulator.state import MANAGEMENT_KEY
+from tests.emulators import port_of
 from tests.virtual_time import run
 
 HEAD = b"Host: h\r\n"
@@ -68,8 +69,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(emulator: Emulator, data: bytes = b"") -> AsyncGenerator[Client, None]:
-    port = int(emulator.base_url.split(":")[2].split("/")[0])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator), limit=2**24)
     client = Client(reader, writer)
     try:
         await client.sends(data)

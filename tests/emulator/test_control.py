@@ -21,6 +21,7 @@ from openrouter_keys import __version__
 from openrouter_keys.emulator import Account, DailyQuota, Emulator, Fault, RateLimit, Request
 from openrouter_keys.emulator.control import _CONTROLS
 from openrouter_keys.emulator.settings import Settings
+from tests.emulators import connected, port_of
 from tests.processes import Process, environment
 
 ROOT = Path(__file__).parents[2]
@@ -682,11 +683,6 @@ def test_an_emulator_has_no_address_to_control_before_it_serves() -> None:
 # clients that have gone
 
 
-def connected(emulator: Emulator) -> socket.socket:
-    port = int(emulator.base_url.split(":")[2].split("/")[0])
-    return socket.create_connection(("127.0.0.1", port), timeout=SOON)
-
-
 def create_request(emulator: Emulator, name: str) -> bytes:
     body = json.dumps({"name": name}).encode()
     head = f"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {emulator.api_key}\r\n"
@@ -782,9 +778,8 @@ async def test_a_request_lands_although_its_client_was_killed(
     emulator: Emulator, hold: Fault
 ) -> None:
     emulator.faults.append(hold)
-    port = emulator.base_url.split(":")[2].split("/")[0]
     client = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CLIENT, port, stdin=subprocess.PIPE
+        sys.executable, "-c", CLIENT, str(port_of(emulator)), stdin=subprocess.PIPE
     )
     assert client.stdin is not None
     client.stdin.write(create_request(emulator, "orphan"))

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.emulator.faults import Kind, Phase, strike
+from tests.emulators import port_of
 
 SOON = 10.0  # seconds within which something comes; it takes a thousandth of one
 SILENCE = 0.2  # seconds after which nothing is taken to come any more
@@ -67,8 +68,7 @@ async def exchange(
 
     Patience is for the first byte and for those after it.
     """
-    port = int(emulator.base_url.split(":")[2].split("/")[0])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
     payload = b"" if body is None else json.dumps(body).encode()
     head = (
         f"{method} /api/v1{path} HTTP/1.1\r\nHost: emulator\r\nConnection: close\r\n"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.emulator.state import MANAGEMENT_KEY
+from tests.emulators import connected
 
 SOON = 20.0  # seconds within which something comes; it takes a thousandth of one
 AUTHORIZED = f"Authorization: Bearer {MANAGEMENT_KEY}\r\n".encode()
@@ -24,11 +25,6 @@ AUTHORIZED = f"Authorization: Bearer {MANAGEMENT_KEY}\r\n".encode()
 def served() -> Generator[Emulator, None, None]:
     with Emulator(max_body=10_000, ledger_size=100) as emulator:
         yield emulator
-
-
-def connected(emulator: Emulator) -> socket.socket:
-    port = int(emulator.base_url.split(":")[2].split("/")[0])
-    return socket.create_connection(("127.0.0.1", port), timeout=SOON)
 
 
 def told(emulator: Emulator, sent: bytes) -> bytes:

@@ -19,6 +19,7 @@ from openrouter_keys.emulator.guard import turn_away
 from openrouter_keys.emulator.page import page_url
 from openrouter_keys.emulator.refusals import Refusal
 from tests.browsers import REBOUND, Tab, new_tab
+from tests.emulators import port_of
 from tests.tables import in_one_test
 
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
@@ -401,7 +402,7 @@ async def test_the_page_outlives_its_emulator_and_finds_it_again(tab: Tab) -> No
         await look(tab, emulator)
     await tab.until("document.querySelector('#status').innerText.includes('trying again')")
 
-    again = Emulator(emulator.account, port=int(emulator.base_url.split(":")[2].split("/")[0]))
+    again = Emulator(emulator.account, port=port_of(emulator))
     again.account.add("back")
     async with again:
         await tab.until("document.querySelector('#status').innerText === 'live'")

@@ -31,6 +31,7 @@ from openrouter_keys.emulator import (
     Workspace,
 )
 from openrouter_keys.emulator.state import MANAGEMENT_KEY
+from tests.emulators import port_of
 from tests.processes import Process, environment
 
 SOON = 30.0  # seconds within which something comes; it takes a fraction of one
@@ -335,8 +336,7 @@ async def test_a_request_that_breaks_off_after_a_reset_does_not_come_back_into_t
     path: Path,
 ) -> None:
     async with Emulator(state=path) as emulator:
-        port = int(emulator.base_url.split(":")[2].split("/")[0])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
         writer.write(b"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
         async with asyncio.timeout(SOON):
             while not emulator.requests:
@@ -399,8 +399,7 @@ async def test_a_request_that_broke_off_is_in_the_file(
     path: Path, session: aiohttp.ClientSession
 ) -> None:
     async with Emulator(state=path) as emulator, asyncio.timeout(SOON):
-        port = int(emulator.base_url.split(":")[2].split("/")[0])
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(emulator))
         writer.write(b"POST /api/v1/keys HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
         while not emulator.requests:
             await asyncio.sleep(0.001)

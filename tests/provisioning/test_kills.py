@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -18,7 +18,7 @@ from attrs import define, field
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.journal.journal import Journal
-from tests.processes import Process, environment
+from tests.processes import Process, environment, until
 from tests.provisioners import (
     WHOLE,
     Order,
@@ -198,13 +198,6 @@ def resumed_after_a_kill(folder: Path, *, quiet_period: float, lands_after: floa
         assert told[-1] == WHOLE
         until(lambda: all(one.applied for one in emulator.requests if one.operation == "create"))
         return orphans(emulator, Path(order.journal))
-
-
-def until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + SOON
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.005)
 
 
 def test_a_resume_that_does_not_wait_leaves_orphans_where_creates_land_late(

@@ -24,14 +24,10 @@ from tests.provisions import (
     assert_whole,
     client_of,
     counts,
+    refuse,
     specs,
     stopped,
 )
-
-
-def refuse(_: ProvisionResult) -> None:
-    raise ConnectionError("the customers' database is away")
-
 
 EXTERNAL = {"user": "acme-7", "api_key": "partner-key-of-more-than-32-characters"}
 

@@ -1,6 +1,5 @@
 """The same call with the same journal: what it goes on with, and what it leaves as it is."""
 
-import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,19 +19,11 @@ from tests.provisions import (
     assert_whole,
     client_of,
     counts,
+    refuse,
+    refuse_later,
     specs,
     stopped,
 )
-
-
-def refuse(_: ProvisionResult) -> None:
-    raise ConnectionError("the customers' database is away")
-
-
-async def refuse_later(result: ProvisionResult) -> None:
-    await asyncio.sleep(0)
-    refuse(result)
-
 
 # --- what is gone on with ---
 

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from openrouter_keys import ProvisionResult
 from openrouter_keys.emulator import Emulator, Fault
 from tests.journals import written
-from tests.processes import Process, environment
+from tests.processes import Process, environment, until
 from tests.provisions import JumpingTime, client_of, counts, specs
 
 pytestmark = [
@@ -84,13 +84,6 @@ def served() -> Iterator[Emulator]:
     """An emulator in a thread of its own."""
     with Emulator() as emulator:
         yield emulator
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def start(face: str, emulator: Emulator, path: Path) -> Process:

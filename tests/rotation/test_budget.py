@@ -102,18 +102,6 @@ async def test_what_the_old_key_spends_during_the_grace_is_taken_off_the_twins_l
 
 
 @pytest.mark.slow
-async def test_an_old_key_that_spends_all_leaves_the_twin_nothing(
-    emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
-) -> None:
-    (old,) = old_keys(emulator, 1)
-    await client.rotate([old.hash], journal=path, on_result=taker)
-    emulator.account.spend(old.hash, 99)
-    await client.rotate((), journal=path, retire_after=0)
-    (twin,) = emulator.account.keys.values()
-    assert twin.limit == 0
-
-
-@pytest.mark.slow
 async def test_what_is_spent_while_a_key_is_being_retired_counts_too(
     emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
 ) -> None:
@@ -130,71 +118,44 @@ async def test_what_is_spent_while_a_key_is_being_retired_counts_too(
     assert twin.limit == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("by_hand", "limit"),
+    ("whose", "by_hand", "spent", "limit"),
     [
-        ({"limit": 40}, 40),
-        ({"limit": 1}, 1),
-        ({"limit": None}, None),
-        ({"limit_reset": "daily"}, 7),
+        ("old", {}, 99, 0),
+        # A twin's limit that somebody changed is left as it is.
+        ("twin", {"limit": 40}, 2, 40),
+        ("twin", {"limit": 1}, 2, 1),
+        ("twin", {"limit": None}, 2, None),
+        ("twin", {"limit_reset": "daily"}, 2, 7),
+        # An old key's limit that somebody changed counts, and never raises its twin's.
+        ("old", {"limit": 20}, 0, 7),
+        ("old", {"limit": 5}, 0, 2),
+        ("old", {"limit": None}, 0, 7),
+        ("old", {"limit_reset": "daily"}, 0, 7),
+        ("old", {"limit_reset": "daily"}, 8, 7),
     ],
 )
-async def test_a_twins_limit_that_somebody_changed_is_left_as_it_is(
+async def test_a_twin_gets_what_is_left_when_its_old_key_is_retired(
     *,
     emulator: Emulator,
     client: AsyncOpenRouter,
     path: Path,
-    taker: Taker,
+    whose: str,
     by_hand: dict[str, Any],
+    spent: float,
     limit: float | None,
 ) -> None:
     (old,) = old_keys(emulator, 1)
-    await client.rotate([old.hash], journal=path, on_result=taker)
-    await client.api_keys.update(twin_of(emulator, old).hash, **by_hand)
-    emulator.account.spend(old.hash, 2)
+    await client.rotate([old.hash], journal=path, on_result=Taker(emulator))
+    if by_hand:
+        changed = old if whose == "old" else twin_of(emulator, old)
+        await client.api_keys.update(changed.hash, **by_hand)
+    if spent:
+        emulator.account.spend(old.hash, spent)
     report = await client.rotate((), journal=path, retire_after=0)
     (twin,) = emulator.account.keys.values()
     assert (report.ok, twin.limit) == (True, limit)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("by_hand", "limit"),
-    [
-        ({"limit": 20}, 7),  # a twin's limit is never raised
-        ({"limit": 5}, 2),
-        ({"limit": None}, 7),
-        ({"limit_reset": "daily"}, 7),
-    ],
-)
-async def test_an_old_keys_limit_that_somebody_changed_is_what_counts(
-    *,
-    emulator: Emulator,
-    client: AsyncOpenRouter,
-    path: Path,
-    taker: Taker,
-    by_hand: dict[str, Any],
-    limit: float,
-) -> None:
-    (old,) = old_keys(emulator, 1)
-    await client.rotate([old.hash], journal=path, on_result=taker)
-    await client.api_keys.update(old.hash, **by_hand)
-    await client.rotate((), journal=path, retire_after=0)
-    (twin,) = emulator.account.keys.values()
-    assert twin.limit == limit
-
-
-@pytest.mark.slow
-async def test_an_old_key_whose_limit_resets_by_now_takes_nothing_off_the_twins(
-    emulator: Emulator, client: AsyncOpenRouter, path: Path, taker: Taker
-) -> None:
-    (old,) = old_keys(emulator, 1)
-    await client.rotate([old.hash], journal=path, on_result=taker)
-    await client.api_keys.update(old.hash, limit_reset="daily")
-    emulator.account.spend(old.hash, 8)
-    await client.rotate((), journal=path, retire_after=0)
-    (twin,) = emulator.account.keys.values()
-    assert twin.limit == 7
 
 
 @pytest.mark.parametrize(

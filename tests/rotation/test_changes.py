@@ -13,12 +13,12 @@ from openrouter_keys import (
     KeySpec,
     ProvisioningStoppedError,
     ProvisionProgress,
-    ProvisionResult,
 )
 from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
 from openrouter_keys.journal.journal import Journal
 from tests.journals import HASH, SECRET
+from tests.provisions import refuse
 from tests.rotations import (
     Taker,
     assert_one_twin_each,
@@ -31,10 +31,6 @@ from tests.rotations import (
 )
 
 DAY_BEFORE = datetime.now(UTC) - timedelta(days=1)
-
-
-def refuse(_: ProvisionResult) -> None:
-    raise ConnectionError("the customers' database is away")
 
 
 # --- keys that others change ---

@@ -1,8 +1,7 @@
 """A rotation that is killed at each boundary: the next call goes on, and the promise is kept."""
 
 import asyncio
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -13,7 +12,7 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter, RotationReport
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
-from tests.processes import Process, environment
+from tests.processes import Process, environment, until
 from tests.rotations import (
     Taker,
     assert_none_retired_too_early,
@@ -56,13 +55,6 @@ def served() -> Iterator[Emulator]:
     """An emulator in a thread of its own."""
     with Emulator() as emulator:
         yield emulator
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from openrouter_keys import AsyncOpenRouter, ProvisionProgress, ProvisionResult
 from openrouter_keys.emulator import Account, Emulator, Fault
 from tests.journals import written
 from tests.promises.test_secrets import MANAGEMENT, printed
-from tests.provisions import JumpingTime
+from tests.provisions import JumpingTime, client_of, refuse
 from tests.rotations import hashes, old_keys, told
 
 ECHO = f'{{"error": {{"code": 1, "message": "{MANAGEMENT}"}}}}'.encode()
@@ -26,16 +26,9 @@ async def guarded() -> AsyncIterator[Emulator]:
 
 
 @pytest.fixture
-async def client(guarded: Emulator) -> AsyncIterator[AsyncOpenRouter]:
-    time = JumpingTime()
-    guarded.account.clock = time.now
-    async with AsyncOpenRouter(MANAGEMENT, server_url=guarded.base_url, grace=0.1) as client:
-        client._transport.clockwork = time.clockwork()
+async def client(guarded: Emulator, time: JumpingTime) -> AsyncIterator[AsyncOpenRouter]:
+    async with client_of(guarded, time, grace=0.1) as client:
         yield client
-
-
-def refuse(_: ProvisionResult) -> None:
-    raise ConnectionError("the customers' database is away")
 
 
 MISHAPS: dict[str, tuple[list[Fault], dict[str, Any]]] = {

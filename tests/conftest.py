@@ -20,6 +20,7 @@ from tests.browsers import Tab, chromium, new_tab
 from tests.cases import Case, new_case
 from tests.clients import FakeTime
 from tests.commands import Command
+from tests.postgresql import PostgreSQL, server
 from tests.provisions import SMALL_BATCH, JumpingTime, client_of
 
 # What a script starts by `pytest &` ignores Ctrl-C, and so does all that it starts.
@@ -67,6 +68,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address at which a browser is told what to do; it starts once for all tests."""
     with chromium(tmp_path_factory.mktemp("chromium")) as debugger:
         yield debugger
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server; a test that stops it starts it again."""
+    with server() as made:
+        yield made
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ class CreateOutcomeUnknownError(OpenRouterError):
         workspace_id: the requested workspace; None: the default one.
         started_at: when the request was sent, by this machine's clock, in UTC.
         ended_at: when the client stopped waiting for an answer.
-        steady: both times by a clock that nobody sets, in seconds.
+        steady: both times by a clock that cannot be set, in seconds.
         asked: the request's fields as they were sent, except `external.api_key`.
     """
 
@@ -252,7 +252,7 @@ class SecretLostError(ResponseValidationError):
         hash: the key's hash; None if the answer does not show it.
         started_at: when the request was sent, by this machine's clock, in UTC.
         ended_at: when its answer came.
-        steady: both times by a clock that nobody sets, in seconds.
+        steady: both times by a clock that cannot be set, in seconds.
         asked: the request's fields as they were sent, except `external.api_key`.
     """
 

@@ -175,7 +175,9 @@ class Transport(NeverPickled):
                     self.made.add(made)
                     if created is not None and made.proven:
                         self._sample(created)
-                        self._remember(call.operation.workspace_id, created.data)
+                        self.recent[created.data.hash] = call.operation.workspace_id, created.data
+                        if len(self.recent) > _SAMPLES:
+                            del self.recent[next(iter(self.recent))]
             if copied is None:
                 return answer
             del answer, created  # crash reporters send local variables home
@@ -197,11 +199,6 @@ class Transport(NeverPickled):
         seconds = http.elapsed - http.body_seconds
         date = None if is_cached(http.headers) else http.headers.get("Date")
         self.samples.append(Sample(answer.data.created_at, date, ended, seconds))
-
-    def _remember(self, workspace_id: str | None, key: Key) -> None:
-        self.recent[key.hash] = workspace_id, key
-        if len(self.recent) > _SAMPLES:
-            del self.recent[next(iter(self.recent))]
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret is lost, and log the outcome; `close` waits for it."""

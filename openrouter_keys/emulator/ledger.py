@@ -1,4 +1,4 @@
-"""The ledger: what the emulator keeps of each request, and what it shows of it. No I/O."""
+"""The ledger: the emulator's record of each request, and its JSON. No I/O."""
 
 from collections import Counter
 from collections.abc import Iterable

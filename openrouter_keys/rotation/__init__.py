@@ -1,9 +1,9 @@
-"""Rotation: keys are replaced, and the old ones retired. No create but those of `provisioning`.
+"""Rotation: replaces keys, and retires the old ones. Only `provisioning` creates keys.
 
-`settings` checks what a caller sets, `context` holds what the phases share, and `run` goes through
-them: `planning` reads the old keys, `registration` writes down what is planned, provisioning makes
-the replacements, `retirement` disables and deletes the old keys. `replacement` says what is asked
-for, `report` how a rotation ended.
+`settings` checks what a caller sets, `context` holds what the phases share, and `run` runs the
+phases: `planning` reads the old keys, `registration` writes the plans into the journal,
+provisioning makes the replacements, `retirement` disables and deletes the old keys. `replacement`
+computes what to request, `report` is the result.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Whether a management key is of the account that a journal's rotations belong to."""
+"""Checks that a management key belongs to the account of a journal's rotations."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,13 +16,13 @@ async def refuse_another_account(
 ) -> None:
     """Refuse a management key that sees no workspace of the open rotations, and none of the keys.
 
-    Its 404s would be taken to say that keys are gone. It cannot be known where a workspace has no
-    key, or the service leaves the workspaces of keys out.
+    Its 404s would mean that keys are gone. A workspace without keys, or a service that does not
+    show the workspaces of keys, proves nothing.
 
     Args:
         context: the rotation's; its clock learns the service's time from the answers.
         planner: reads the keys.
-        hashes: the keys that are to be rotated.
+        hashes: the keys to rotate.
 
     Raises:
         AccountChangedError: it is another account's, or has lost its access, or the workspaces
@@ -45,7 +45,7 @@ async def refuse_another_account(
                 raise outcome.error
         elif not (shown := _workspaces(outcome.value.data)) or canonical(workspace_id) in shown:
             return
-    # Their workspaces may have been deleted, which says nothing of keys that this one can see.
+    # The workspaces may have been deleted; the management key may still see the keys.
     async for looked in planner.look(hashes):
         if any(rotation.name is not None for rotation in looked):
             return

@@ -1,4 +1,4 @@
-"""Reads the keys that are to be rotated, and plans their replacements. No journal."""
+"""Reads the keys to rotate, and plans their replacements. No journal."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Planner:
     budget: BudgetRule
 
     async def look(self, hashes: Sequence[str]) -> AsyncGenerator[list[Rotation], None]:
-        """Read keys, some hundred at a time, and plan each; what cannot be rotated is refused."""
+        """Read keys, some hundred at a time, and plan each; refuse those that cannot be rotated."""
         for start in range(0, len(hashes), CHUNK):
             yield await asyncio.gather(*map(self._look, hashes[start : start + CHUNK]))
 

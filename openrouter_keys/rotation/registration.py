@@ -1,4 +1,4 @@
-"""The first phase of a rotation: what is planned for each key, once, in the journal."""
+"""The first phase of a rotation: writes each key's plan into the journal, once."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _SUSPECT: Final = (
 
 
 class Registration:
-    """Writes down what is planned; what the journal knows already stays as it is.
+    """Writes plans into the journal; a plan that is there stays unchanged.
 
     Args:
         context: the rotation's.
@@ -30,7 +30,7 @@ class Registration:
 
     Attributes:
         skipped: how many of the hashes are replacements that this journal made.
-        left_out: keys that an earlier call planned, and that get no replacement just now.
+        left_out: keys with a plan of an earlier call that get no replacement in this call.
     """
 
     def __init__(self, context: RotationContext, planner: Planner) -> None:
@@ -41,7 +41,7 @@ class Registration:
         self._planner = planner
 
     async def look_again(self) -> None:
-        """Leave out what an earlier call planned if its key has been taken from its user since."""
+        """Leave out the earlier plans of keys that have been disabled, expired or deleted since."""
         after = 0
         while found := await self._journal.twinless_rotations(after):
             homes = {entry.hash: entry.workspace_id for entry in found}
@@ -99,7 +99,7 @@ class Registration:
         await self._journal.plan_rotations(entries)
 
     async def _suspects(self) -> Mapping[str, datetime]:
-        """Since when keys of a name may have been made by creates in doubt."""
+        """Return, by name, the time since when creates in doubt may have made keys."""
         since: dict[str, datetime] = {}
         for entries in (self._journal.unfinished(*DOUBTFUL), self._journal.written_off()):
             async for entry in entries:
@@ -109,7 +109,7 @@ class Registration:
 
 
 def _suspected(rotation: Rotation, suspects: Mapping[str, datetime]) -> Rotation:
-    """Refuse what a create in doubt may have made: a reconcile is about to delete it."""
+    """Refuse a key that a create in doubt may have made: a reconcile may delete it."""
     made_at = rotation.created_at
     # By its name alone: a create that named no workspace was made in the default one.
     since = None if rotation.spec is None else suspects.get(rotation.spec.name)

@@ -1,4 +1,4 @@
-"""What replaces a key: one with its fields, and the limit that the budget leaves it. Pure."""
+"""Computes a key's replacement: the same fields, and the limit that the budget leaves. Pure."""
 
 import json
 import math
@@ -27,7 +27,7 @@ _PERIODS: Mapping[str | None, str] = {
 
 
 def planned(key: Key, budget: BudgetRule, now: datetime) -> Rotation:
-    """Return how a key is to be rotated, or why it cannot be.
+    """Return a key's rotation, or why it cannot be rotated.
 
     Args:
         key: the old key.
@@ -86,7 +86,7 @@ def _spec(key: Key, budget: BudgetRule) -> KeySpec:
         "limit_reset": reset,
         "include_byok_in_limit": key.include_byok_in_limit,
         "expires_at": key.expires_at,
-        # A null says no more than what is left out, and only organizations may send it.
+        # A null means the same as no value, and only organizations may send one.
         "creator_user_id": UNSET if key.creator_user_id is None else key.creator_user_id,
         "workspace_id": key.workspace_id,
         "external": External(key.external_user) if isinstance(key.external_user, str) else None,
@@ -95,7 +95,7 @@ def _spec(key: Key, budget: BudgetRule) -> KeySpec:
 
 
 def _limit(key: Key, budget: BudgetRule) -> float | None:
-    # A limit that resets is renewed by the service anyway.
+    # The service renews a limit that resets.
     return key.limit if budget == "full" or key.limit_reset is not None else left(key)
 
 
@@ -104,13 +104,13 @@ def left(key: Key) -> float | None:
     if key.limit is None:
         return None
     reckoned = key.limit - spent(key)
-    # Whatever the service says: no replacement may spend more than its key could.
+    # No replacement may spend more than its key could, whatever `limit_remaining` is.
     shown = reckoned if key.limit_remaining is None else min(key.limit_remaining, reckoned)
     return max(shown, 0.0)
 
 
 def contradiction(key: Key) -> str | None:
-    """Return how a key's record contradicts itself, if it shows more to be left than there is."""
+    """Return a warning if a key's record shows more left than its limit and usage leave."""
     if key.limit is None or key.limit_remaining is None:
         return None
     if key.limit_remaining - (key.limit - spent(key)) <= _CENT:
@@ -130,15 +130,15 @@ def spent(key: Key) -> float:
 
 
 def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
-    """Return the limit that a replacement has to come down to: the old key spent on after it.
+    """Return a replacement's new limit, if the old key has spent more since it was planned.
 
     Args:
-        entry: what was planned.
-        old: the old key, which cannot spend any more.
+        entry: the plan.
+        old: the old key, which is disabled.
         twin: the replacement.
 
     Returns:
-        US dollars. None: its limit stays as it is.
+        US dollars. None: the limit stays unchanged.
     """
     given, rest = stored_spec(entry.hash, entry.plan).limit, left(old)
     if entry.budget == "full" or old.limit_reset is not None or rest is None:
@@ -150,6 +150,6 @@ def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
 
 
 def stored_spec(hash: str, plan: str) -> KeySpec:
-    """Return a spec as a journal has it; its plan is the very same text."""
+    """Return the spec of a journal's plan; its own `plan` is the same text."""
     request = structure(json.loads(plan), CreateKeysRequest)
     return KeySpec(ref=hash, **asdict(request, recurse=False))

@@ -1,4 +1,4 @@
-"""What a rotation returns to its caller: each key, and how a call ended. No secret is in it."""
+"""The result of a rotation: each key, and how a call ended. Without secrets."""
 
 import enum
 from datetime import datetime
@@ -36,10 +36,10 @@ class Rotation:
         hash: the old key's.
         name: its name; None: it is not known.
         limit: its limit when this was planned; None: it had none, or is not known.
-        spent: what it had spent by then: of its limit's period, if that resets.
-        spec: what is asked for as its replacement, with that one's `limit`. None: nothing is.
+        spent: what it had spent then; with a limit that resets, in its period.
+        spec: the request for its replacement, with the new `limit`. None: there is none.
         twin: the replacement's hash; None: it is not made.
-        state: how far it is.
+        state: how far the rotation is.
         problem: what went wrong last; None: nothing.
         created_at: when the old key was made; None: not asked for.
     """
@@ -56,7 +56,7 @@ class Rotation:
 
     @property
     def starts_anew(self) -> bool:
-        """Whether the replacement may spend once more what the old key has spent of its limit."""
+        """Whether the replacement may spend again what the old key has spent of its limit."""
         limited = self.limit is not None and self.spec is not None
         return (
             limited and self.spent > 0 and self.spec is not None and self.spec.limit == self.limit
@@ -70,18 +70,18 @@ class RotationReport(HoldsSecret):
     Attributes:
         rotated: how many replacements were handed over in this call.
         retired: how many old keys were deleted in this call, or found to be gone.
-        waiting: how many rotations of the journal are not through: their old keys are there.
-        pending: how many of these have no replacement that was handed over, so that they cannot
-            be retired.
-        skipped: how many of the hashes are replacements that this journal made: they are not
-            rotated with it in turn.
-        failed: how many keys cannot be rotated, or not be retired, or have a replacement that was
-            refused, or is not as asked for.
+        waiting: how many rotations of the journal are not finished: their old keys exist.
+        pending: how many of these have no replacement that was handed over, so that their old
+            keys cannot be retired.
+        skipped: how many of the hashes are replacements that this journal made, which it does not
+            rotate.
+        failed: how many keys cannot be rotated or retired, or have a replacement that was refused
+            or is not as requested.
         failures: which, by the old key's hash, and why.
         in_doubt: how many replacements may or may not have been made.
         provision: how making the replacements ended; None: this call made none, but retired.
-        exhausted: the daily quota that kept old keys from being retired, with when to go on; None:
-            none did.
+        exhausted: the daily quota that stopped the retirement, with the time to go on; None: none
+            did.
     """
 
     rotated: int

@@ -1,4 +1,4 @@
-"""The last phase of a rotation: it disables an old key, settles its budget, deletes it."""
+"""The last phase of a rotation: disables an old key, settles its budget, deletes it."""
 
 import asyncio
 import copy
@@ -42,16 +42,16 @@ _MIXED_UP: Final = (
 
 
 class NotRetiredError(OpenRouterError):
-    """An old key has to stay for now."""
+    """An old key cannot be retired now."""
 
 
 class Retirement:
     """Retires old keys whose replacements were acknowledged.
 
-    Every step can be taken again: an interrupted one is taken again by the next call.
+    Every step can be repeated: the next call repeats an interrupted one.
 
     Args:
-        context: the rotation's. By its clock the journal says when a replacement was handed over.
+        context: the rotation's; the times of hand-overs in the journal are by its clock.
 
     Attributes:
         exhausted: the daily quota that stopped it; None: none did.
@@ -67,9 +67,9 @@ class Retirement:
         self._began = context.transport.clockwork.monotonic()
 
     async def retire_all(self) -> int:
-        """Retire each when its time has come, and return how many were.
+        """Retire each key when it is due, and return how many were retired.
 
-        A daily quota that is used up stops it; the next call goes on.
+        An exhausted daily quota stops it; the next call goes on.
         """
         retired, last = 0, ("", 0)
         while self.exhausted is None and (
@@ -87,7 +87,7 @@ class Retirement:
         """Return the seconds until its old key may be retired."""
         if entry.handed_over_at is None:
             return math.inf
-        # So much at least, also if the clock of an earlier call was set back since.
+        # At least this time has passed, even if the clock was set back since an earlier call.
         passed = self._transport.clockwork.monotonic() - self._began
         if not self._clock.disputed:  # otherwise this machine's clock may be ahead by days
             passed = max(passed, (self._clock.now() - entry.handed_over_at).total_seconds())
@@ -109,7 +109,7 @@ class Retirement:
         return retired
 
     async def _settle(self, home: str | None, missing: Sequence[RotationEntry]) -> int:
-        """See which keys that are said to be missing are gone, and return how many."""
+        """Find out which keys of a 404 are gone, and return how many."""
         hashes = [entry.hash for entry in missing]
         left = await not_gone(self._transport, self._clock, home, hashes)
         for entry in missing:
@@ -123,10 +123,10 @@ class Retirement:
         if isinstance(error, JournalError):
             raise error
         if isinstance(error, QuotaExhaustedError):
-            return  # nothing is wrong with this one
+            return  # the quota stopped it, not the key
         await self._context.fail(entry.hash, str(error))
 
-    # --- one of them ---
+    # --- one key ---
 
     async def _retire_one(self, entry: RotationEntry) -> Removal:
         """Retire a key, unless the service says that it is missing already."""
@@ -135,7 +135,7 @@ class Retirement:
         if old is None:
             return Removal.MISSING
         await self._advance(entry, OldKey.DISABLED)
-        # Before it is deleted: afterwards the service has no record of what it has spent.
+        # Before the delete: afterwards the service has no record of its spending.
         await self._lower(twin, lowered(entry, old, twin))
         removal = await remove(self._perform, entry.hash)
         if removal is Removal.DELETED:

@@ -54,7 +54,7 @@ async def rotate(
 async def _make(
     context: RotationContext, registration: Registration, hashes: Sequence[str]
 ) -> ProvisionReport:
-    """Plan what is new, then make and hand over each replacement that was not handed over yet."""
+    """Plan new rotations, then make and hand over each replacement that was not handed over."""
     journal, clock = context.journal, context.clock
     await registration.look_again()
     await registration.enter(hashes)

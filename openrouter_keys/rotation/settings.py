@@ -57,9 +57,9 @@ class RotationSettings(RunSettings):
 
 
 async def distinct(hashes: Hashes) -> list[str]:
-    """Read all hashes, each of which counts once, and refuse what is none."""
+    """Read all hashes, each once, and refuse an invalid one."""
     kind = type(hashes).__name__
-    # A text is an iterable of texts, and a mapping one of its names.
+    # A text is an iterable of its characters, and a mapping of its names.
     if kind in ("str", "bytes", "dict") or not isinstance(hashes, Iterable | AsyncIterable):
         checks.refuse("hashes", f"must be an iterable or async iterable of hashes, not {kind}")
     if isinstance(hashes, AsyncIterable):

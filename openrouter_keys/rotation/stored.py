@@ -1,4 +1,4 @@
-"""The rotations of a journal, for those who read it and for a run. No network."""
+"""Reads the rotations of a journal, for readers and for a run. No network."""
 
 from collections.abc import AsyncGenerator, Set
 from typing import Final
@@ -45,12 +45,12 @@ def _state(entry: RotationEntry) -> RotationState:
 
 
 class Unmade:
-    """The specs of all replacements that were not handed over yet, an async iterable with a length.
+    """The specs of all replacements that were not handed over: an async iterable with a length.
 
     Args:
-        journal: where they stand.
+        journal: the journal of the rotations.
         count: how many there are.
-        left_out: old keys' hashes whose replacements are not to be made.
+        left_out: the hashes of old keys that get no replacement now.
     """
 
     def __init__(self, journal: Journal, count: int, left_out: Set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Programs that are run with a key: whether there is one, and what it finds in its environment."""
+"""Programs that get a key: the check that one exists, and its environment."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from openrouter_keys.cli.secrets.formats import Handed
 
 
 def check_program(name: str, argument: str) -> None:
-    """Refuse a program that is not there, before anything is sent.
+    """Refuse a program that does not exist, before anything is sent.
 
     Raises:
         UsageError: there is no such program.
@@ -25,13 +25,13 @@ def cannot_run(name: str, error: OSError) -> UsageError:
 
 
 def environment(handed: Handed) -> dict[str, str]:
-    """Return this process's environment, with what is known of a key, and no management key."""
+    """Return this process's environment with a key's facts, and without the management key."""
     known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
     ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
     return ours | {f"OPENROUTER_KEY_{name}": _held(value) for name, value in known.items()}
 
 
 def _held(text: str) -> str:
-    """Return a text as an environment can hold it: no NUL, escapes for what it cannot encode."""
+    """Return a text for an environment variable: without NUL, with escapes where it needs them."""
     encoding = sys.getfilesystemencoding()
     return text.replace("\0", "").encode(encoding, "backslashreplace").decode(encoding)

@@ -14,6 +14,7 @@ from attrs import frozen
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.emulator.faults import Kind, Phase, strike
 from tests.emulators import port_of
+from tests.tables import in_one_test
 
 SOON = 10.0  # seconds within which something comes; it takes a thousandth of one
 SILENCE = 0.2  # seconds after which nothing is taken to come any more
@@ -355,38 +356,38 @@ def kinds(faults: list[Fault], operations: list[str], seed: int = 0) -> list[str
     return [fault.kind if fault else None for fault in struck]
 
 
-def test_a_fault_strikes_its_operation_once() -> None:
-    faults = [Fault("create", "reset")]
-
-    assert kinds(faults, ["list", "create", "create"]) == [None, "reset", None]
-    assert faults == []
-
-
-def test_a_fault_without_an_operation_strikes_any() -> None:
-    assert kinds([Fault(kind="reset")], ["current", "list"]) == ["reset", None]
-
-
-def test_faults_strike_in_their_order_and_as_often_as_they_say() -> None:
-    faults = [Fault(kind="reset", times=2), Fault(kind="closed")]
-
-    assert kinds(faults, ["list"] * 4) == ["reset", "reset", "closed", None]
-
-
-def test_a_fault_without_an_end_stays() -> None:
-    faults = [Fault(kind="reset", times=None)]
-
-    assert kinds(faults, ["list"] * 50) == ["reset"] * 50
-    assert len(faults) == 1
-
-
-def test_a_fault_lets_pass_what_it_is_told_to_whoever_is_struck_meanwhile() -> None:
-    faults = [Fault(kind="reset"), Fault("list", "closed", skip=2)]
-
-    assert kinds(faults, ["list", "get", "list", "list"]) == ["reset", None, None, "closed"]
+RESET, CLOSED = Fault(kind="reset"), Fault(kind="closed")
+ENDLESS = Fault(kind="reset", times=None)
+NEVER = Fault(kind="reset", probability=0)
+# faults, operations -> which strikes each, which are left
+STRIKES: dict[str, tuple[list[Fault], list[str], list[str | None], list[Fault]]] = {
+    "its operation, once": (
+        [Fault("create", "reset")], ["list", "create", "create"], [None, "reset", None], [],
+    ),
+    "any operation": ([RESET], ["current", "list"], ["reset", None], []),
+    "in their order, as often as they say": (
+        [Fault(kind="reset", times=2), CLOSED], ["list"] * 4,
+        ["reset", "reset", "closed", None], [],
+    ),
+    "without an end": ([ENDLESS], ["list"] * 50, ["reset"] * 50, [ENDLESS]),
+    "after what it lets pass, whoever is struck meanwhile": (
+        [RESET, Fault("list", "closed", skip=2)], ["list", "get", "list", "list"],
+        ["reset", None, None, "closed"], [],
+    ),
+    "the same several times": ([RESET] * 2, ["list"] * 3, ["reset", "reset", None], []),
+    "not by no probability, which hides no other": (
+        [NEVER, CLOSED], ["list", "list"], ["closed", None], [NEVER],
+    ),
+}  # fmt: skip
 
 
-def test_the_same_fault_can_be_there_several_times() -> None:
-    assert kinds([Fault(kind="reset")] * 2, ["list"] * 3) == ["reset", "reset", None]
+@in_one_test("faults, operations, struck, left", STRIKES.values(), ids=STRIKES)
+def test_which_fault_strikes(
+    faults: list[Fault], operations: list[str], struck: list[str | None], left: list[Fault]
+) -> None:
+    held = [*faults]
+    assert kinds(held, operations) == struck
+    assert held == left
 
 
 def test_a_fault_is_not_changed_by_striking() -> None:
@@ -404,12 +405,6 @@ def test_chance_is_seeded_and_passing_uses_nothing_up() -> None:
     assert drawn(1) == drawn(1) != drawn(2)
     assert drawn(1).count("reset") == 20
     assert None in drawn(1)[:20]
-
-
-def test_a_probability_of_none_never_strikes_and_hides_no_other() -> None:
-    faults = [Fault(kind="reset", probability=0), Fault(kind="closed")]
-
-    assert kinds(faults, ["list", "list"]) == ["closed", None]
 
 
 @pytest.mark.parametrize("wrong", ["operation", "kind", "phase"])

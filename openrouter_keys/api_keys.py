@@ -159,7 +159,8 @@ class AsyncAPIKeys(NeverPickled):
 
         A create that may have been applied is never retried. If the caller is cancelled, the
         request may finish within the client's `grace`; then its key is deleted, since its secret
-        would be lost.
+        would be lost. If that is not proven, the exception's `__cause__` is the error for
+        `reconcile`.
 
         Args:
             name: the key's name, at least 1 character.

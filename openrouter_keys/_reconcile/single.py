@@ -74,7 +74,7 @@ class Settler:
         except asyncio.CancelledError as cancelled:
             cancelled.add_note(str(error))
             _log.warning("%s", error)
-            raise
+            raise cancelled from error
         except Exception as unsettled:  # the facts of the create must not be lost
             text = escaped(f"{type(unsettled).__name__}: {unsettled}")
             ours = isinstance(unsettled, OpenRouterError)

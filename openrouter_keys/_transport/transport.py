@@ -204,25 +204,33 @@ class Transport(NeverPickled):
         """Delete a key whose secret is lost, and log the outcome; `close` waits for it."""
         await _held(self._settling, asyncio.create_task(self._undo(made)))
 
-    async def _undo(self, made: MadeKey) -> str:
-        """Delete a key if its secret proves its hash and no other client made it."""
+    async def _undo(self, made: MadeKey) -> tuple[str, bool]:
+        """Delete a key if its secret proves its hash and no other client made it.
+
+        Returns:
+            The outcome, which is logged, and whether the key is gone.
+        """
+        gone = False
         if self.made.is_of_another_client(made):
             outcome = _ANOTHERS.format(made.hash)
+        elif not made.proven:
+            outcome = _UNPROVEN.format(made)
         else:
-            outcome = await self._delete(made.hash) if made.proven else _UNPROVEN.format(made)
+            outcome, gone = await self._delete(made.hash)
         outcome = escaped(outcome)
         _log.warning(outcome)
-        return outcome
+        return outcome, gone
 
-    async def _delete(self, hash: str) -> str:
+    async def _delete(self, hash: str) -> tuple[str, bool]:
+        key = f"the key {hash} of a cancelled create"
         try:
             removal = await remove(self.clean_up, hash)
         except OpenRouterError as error:
-            return f"the key {hash} of a cancelled create is left over, delete it: {error}"
+            return f"{key} is left over, delete it: {error}", False
         if removal is Removal.DELETED:
-            return f"the key {hash} of a cancelled create was deleted, since its secret is lost"
+            return f"{key} was deleted, since its secret is lost", True
         # It existed a moment ago: the answering servers may lag behind.
-        return f"the key {hash} of a cancelled create may be left over, delete it: {removal.value}"
+        return f"{key} may be left over, delete it: {removal.value}", False
 
     async def clean_up(self, operation: Operation[R], options: RequestOptions | None = None) -> R:
         """Send what ends something, within the grace, and also when the client is closing."""
@@ -309,13 +317,20 @@ class Transport(NeverPickled):
             # cancellation of the task itself, the settling goes on alone.
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({settling})
-                cancelled.add_note(settling.result())
+                note, cancelled.__cause__ = settling.result()
+                cancelled.add_note(note)
             raise
         finally:
             del run  # an exception's traceback would hold the task, which holds the exception
 
-    async def _settle(self, call: Call[R], run: "asyncio.Task[R]") -> str:
-        """Wait for a cancelled create within the grace, delete its key, return the outcome."""
+    async def _settle(
+        self, call: Call[R], run: "asyncio.Task[R]"
+    ) -> tuple[str, OpenRouterError | None]:
+        """Wait for a cancelled create within the grace, and delete its key.
+
+        Returns:
+            The outcome, and the error for `reconcile`; None: it left no key.
+        """
         if not call.in_flight:
             run.cancel()
         await asyncio.wait({run}, timeout=self.grace)
@@ -323,29 +338,33 @@ class Transport(NeverPickled):
             run.cancel()
             await asyncio.wait({run})
         if run.cancelled():
-            return self._cut_off(call)
+            if not call.in_flight or call.operation.outcome_unknown is None:
+                return f"{call.operation.name}: cancelled while no request was under way", None
+            return _logged(unknown_outcome(call, self.clockwork.moment()))
         error = run.exception()
         if error is None and call.operation.made is not None:
             return await self._unless_copied(call, call.operation.made(run.result()))
         if isinstance(error, CreatedKeyUnreadableError):
             return await self._unless_copied(call, MadeKey.of(error.hash, error.key))
         if isinstance(error, OpenRouterError) and error.maybe_applied:
-            _log.warning("%s", error)
-        return str(error)
+            return _logged(error)
+        return str(error), None
 
-    def _cut_off(self, call: Call[Any]) -> str:
-        if not call.in_flight or call.operation.outcome_unknown is None:
-            return f"{call.operation.name}: cancelled while no request was under way"
-        error = unknown_outcome(call, self.clockwork.moment())
-        _log.warning("%s", error)
-        return str(error)
+    async def _unless_copied(
+        self, call: Call[Any], made: MadeKey
+    ) -> tuple[str, OpenRouterError | None]:
+        if self.made.is_repeated(made):
+            why = _COPIED.format(made.hash)
+            return _logged(unknown_outcome(call, self.clockwork.moment(), why))
+        outcome, gone = await self._undo(made)
+        if gone:
+            return outcome, None
+        return outcome, unknown_outcome(call, self.clockwork.moment(), f"{outcome}; ")
 
-    async def _unless_copied(self, call: Call[Any], made: MadeKey) -> str:
-        if not self.made.is_repeated(made):
-            return await self._undo(made)
-        error = unknown_outcome(call, self.clockwork.moment(), _COPIED.format(made.hash))
-        _log.warning("%s", error)
-        return str(error)
+
+def _logged(error: OpenRouterError) -> tuple[str, OpenRouterError]:
+    _log.warning("%s", error)
+    return str(error), error
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -435,6 +435,45 @@ async def test_a_cancelled_create_without_an_answer_is_told(
     assert len(emulator.requests) == 1
 
 
+LIVES: dict[str, tuple[Fault | None, bool]] = {
+    "its key is deleted": (None, False),
+    "it is refused": (Fault("create", status=403), False),
+    "it waits to be sent again": (
+        Fault("create", status=429, headers={"Retry-After": "60"}),
+        False,
+    ),
+    "it gets no answer": (Fault("create", "stalled", phase="after"), True),
+    "its answer is lost": (Fault("create", "closed", phase="after"), True),
+    "a proxy answers": (Fault("create", status=502, phase="after"), True),
+    "its secret is lost": (Fault("create", "cut", phase="after", portion=0.2), True),
+    "its key stays": (Fault("delete", status=403, times=None), True),
+    "its key is not found": (Fault("delete", status=404, times=None), True),
+}
+
+
+@pytest.mark.parametrize("what", LIVES)
+async def test_a_cancellation_has_the_error_of_a_create_whose_key_may_live(
+    what: str, emulator: Emulator
+) -> None:
+    fault, lives = LIVES[what]
+    emulator.latency = 0.1
+    emulator.faults += [] if fault is None else [fault]
+
+    cancelled = await cancelled_create(emulator, grace=1, when=lambda: emulator.requests)
+
+    error = cancelled.__cause__
+    assert isinstance(error, errors.OpenRouterError) == lives
+    assert len(emulator.account.keys) == lives
+    if error is None:
+        return
+    emulator.faults.clear()
+    assert isinstance(error, errors.CreateOutcomeUnknownError | errors.SecretLostError)
+    async with api_keys(emulator.base_url, emulator.api_key, FakeTime()) as keys:
+        found = await keys.reconcile(error, quiet_period=0)
+    assert found.settled
+    assert emulator.account.keys == {}
+
+
 async def test_a_cancelled_create_that_fails_is_not_repeated(emulator: Emulator) -> None:
     emulator.faults.append(Fault("create", status=429, headers={"Retry-After": "1"}))
     emulator.latency = 0.1

@@ -176,6 +176,31 @@ def test_an_interrupted_create_says_that_it_waits_and_leaves_no_key(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "fault", "told"),
+    [
+        (signal.SIGINT, Fault("create", "closed", phase="after"), "key 'a' may exist"),
+        (signal.SIGTERM, Fault("create", status=502, phase="after"), "key 'a' may exist"),
+        (signal.SIGHUP, Fault("create", "cut", phase="after", portion=0.3), "the key was created"),
+        (signal.SIGTERM, Fault("delete", status=403, times=None), "is left over, delete it"),
+        (signal.SIGINT, Fault("delete", status=404, times=None), "is left over, delete it"),
+    ],
+)
+def test_an_interrupted_create_ends_in_doubt_if_its_key_may_live(
+    command: Command, number: signal.Signals, fault: Fault, told: str
+) -> None:
+    command.emulator.latency = 0.7
+    command.emulator.faults.append(fault)
+    with command.process("create", "a", "-o", "secret") as process:
+        until(lambda: command.emulator.requests)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert told in err.splitlines()[-1]
+    assert process.returncode == 5
+    assert len(command.emulator.account.keys) == 1
+
+
+@pytest.mark.slow
 def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=30.0))
     shown = command.terminal("create", "a b")

@@ -288,10 +288,8 @@ WRITING = {
     "_reconcile.reconcile.removed": "",
     "_reconcile.single._look": "an error, which is escaped",
     "_reconcile.single.create": "counts",
-    "_transport.transport._cut_off": "an error, which is escaped",
-    "_transport.transport._settle": "an error, which is escaped",
+    "_transport.transport._logged": "an error, which is escaped",
     "_transport.transport._undo": "",
-    "_transport.transport._unless_copied": "an error, which is escaped",
 }
 
 

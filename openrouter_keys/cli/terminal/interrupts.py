@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import define
 
-from openrouter_keys.cli.exit_codes import CommandError
+from openrouter_keys.cli.exit_codes import IN_DOUBT, CommandError
 from openrouter_keys.cli.terminal.streams import discard
 from openrouter_keys.cli.terminal.text import printable
 
@@ -43,7 +43,9 @@ def signal_code() -> int:
 def interrupted(cancelled: asyncio.CancelledError) -> CommandError:
     """Return the error of a command that a signal stopped, with what became of its create."""
     notes = dict.fromkeys(getattr(cancelled, "__notes__", ()))
-    return CommandError("; ".join(["interrupted", *notes]), signal_code())
+    # Its cause is the error of a create that may have left a key.
+    code = signal_code() if cancelled.__cause__ is None else IN_DOUBT
+    return CommandError("; ".join(["interrupted", *notes]), code)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ _NULLS = {"limit", "limit_reset", "expires_at"}
 _MAY_BE_HIDDEN = {"workspace_id", "external_user"}
 # The service changes a time by some seconds: 18:40:10 came back as 18:40:08.
 _CHANGED = timedelta(seconds=120)
+_CENT = 0.01
 
 
 def disagreements(asked: CreateKeysRequest, key: Key) -> tuple[str, ...]:
@@ -57,6 +58,16 @@ def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
     return None
 
 
+def is_amount(asked: float, shown: float) -> bool:
+    """Whether a limit is the one that was asked for, which the service may have rounded.
+
+    Less than a cent is rounding, unless whole cents were asked for: they need none.
+    """
+    if math.isclose(asked, shown, rel_tol=1e-9):
+        return True
+    return round(asked, 2) != asked and round(abs(asked - shown), 9) < _CENT
+
+
 def _is_over(made: Key) -> bool:
     return isinstance(made.expires_at, datetime) and made.expires_at <= made.created_at
 
@@ -78,7 +89,7 @@ def _agrees(name: str, asked: object, key: Key) -> bool:
     if isinstance(asked, datetime) and isinstance(shown, datetime):
         return abs(asked - shown) <= _CHANGED
     if isinstance(asked, int | float) and isinstance(shown, int | float):
-        return math.isclose(asked, shown, rel_tol=1e-9)
+        return is_amount(asked, shown)
     if name == "workspace_id":
         return canonical(str(asked)) == canonical(str(shown))
     return asked == shown

@@ -1,7 +1,6 @@
 """Computes a key's replacement: the same fields, and the limit that the budget leaves. Pure."""
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -9,6 +8,7 @@ from attrs import asdict
 
 from openrouter_keys._base.masking import escaped
 from openrouter_keys._base.unset import UNSET
+from openrouter_keys._protocol.drift import is_amount
 from openrouter_keys.converter import structure
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.rotations import RotationEntry
@@ -145,8 +145,7 @@ def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
         return None
     if given is None or given is UNSET or twin.limit is None or twin.limit_reset is not None:
         return None
-    untouched = math.isclose(twin.limit, given, rel_tol=1e-9)
-    return rest if untouched and rest < given else None
+    return rest if is_amount(given, twin.limit) and rest < given else None
 
 
 def stored_spec(hash: str, plan: str) -> KeySpec:

@@ -5,11 +5,15 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.emulator import Fault
+from openrouter_keys.journal.journal import Journal
 from tests.commands import Command, Ran
+from tests.journals import AT, HASH, SECRET, spec
 
 ROWS = """\
 ref,name,limit,limit_reset
@@ -169,3 +173,41 @@ def test_people_see_a_table_of_the_first_rows_and_the_sums(command: Command) -> 
     assert next(line for line in shown if "Kunde [b]7 日本" in line).split()[-1] == "1"
     assert "and 970 more: --csv shows all" in shown
     assert any("would create 1,000 keys: limits of $499,500.00 a month" in line for line in shown)
+
+
+# --- what a run makes of a key that an earlier one did not settle ---
+
+#: How each was left: how its journal was opened, and the hash that the answer gave.
+LEFT: dict[str, tuple[dict[str, Any], str | None, str, int]] = {
+    "refused": ({}, None, "try again", 1),
+    "not as asked for": ({}, HASH, "report", 0),
+    "not handed over": ({}, HASH, "hand over", 0),
+    "not stored": ({"store_secrets": False}, HASH, "delete, then create", 2),
+    "not stored, nor proven": ({"store_secrets": False}, "0" * 64, "report", 0),
+    "sealed": ({"seal": bytes.swapcase}, HASH, "report", 0),
+    "in doubt": ({}, None, "settle the doubt", 2),
+    "settled": ({}, HASH, "done before", 0),
+}
+
+
+async def _leave(journal: Journal, how: str, hash: str | None) -> None:
+    await journal.intend(spec(), AT)
+    if how == "refused":
+        await journal.fail("r", "refused")
+    elif hash is not None:
+        await journal.keep("r", secret=SECRET, hash=hash, settled=how == "settled")
+    if how == "not as asked for":
+        await journal.reject("r", "its limit")
+
+
+@pytest.mark.parametrize("how", LEFT)
+async def test_a_plan_says_what_a_run_does_with_what_is_left(how: str, tmp_path: Path) -> None:
+    given, hash, action, changes = LEFT[how]
+    async with Journal.open(tmp_path / "j", **given) as journal:
+        await _leave(journal, how, hash)
+
+    plan = await planned([spec()], tmp_path / "j")
+
+    assert plan.actions == {action: 1}
+    assert plan.changes == changes
+    assert plan.new.count == (1 if changes else 0)

@@ -21,6 +21,8 @@ _CREATE: Final = "create"
 _HAND_OVER: Final = "hand over"
 _DONE: Final = "done before"
 _REFUSED: Final = "changed"
+_REPORT: Final = "report"
+_MAKE_ANEW: Final = "delete, then create"
 # The smallest daily quota that was seen is 1,000: a few changes need no warning.
 _MANY: Final = 100
 # What a run does with a key, by what its journal knows of it.
@@ -66,7 +68,7 @@ class Plan:
     def add(self, step: Step) -> None:
         """Count a step."""
         self.actions[step.action] += 1
-        if step.action not in (_DONE, _HAND_OVER, _REFUSED):
+        if step.action not in (_DONE, _HAND_OVER, _REFUSED, _REPORT):
             self.new.add(step.spec)
         if step.changed and self.first_changed is None:
             self.first_changed = step
@@ -74,7 +76,7 @@ class Plan:
     @property
     def changes(self) -> int:
         """How many requests that a daily quota counts are needed at most: creates, and deletes."""
-        return self.new.count + self.actions[_ACTIONS[State.DOUBT]]
+        return self.new.count + self.actions[_ACTIONS[State.DOUBT]] + self.actions[_MAKE_ANEW]
 
     def summary(self) -> dict[str, JSON]:
         """Return it for programs."""
@@ -141,4 +143,21 @@ async def _looked_up(known: Journal | None, specs: Sequence[KeySpec]) -> list[St
         if len(specs) == 1:
             return [Step(specs[0], _REFUSED, error.changed)]
         return [step for spec in specs for step in await _looked_up(known, [spec])]
-    return [Step(spec, _ACTIONS[state]) for spec, state in zip(specs, states, strict=True)]
+    return [
+        Step(spec, await _action(known, spec.ref, state))
+        for spec, state in zip(specs, states, strict=True)
+    ]
+
+
+async def _action(known: Journal, ref: str, state: State | None) -> str:
+    """Return what a run does; of a key that was made, that depends on what is left of it."""
+    if state not in (State.MADE, State.FAILED):
+        return _ACTIONS[state]
+    entry = await known.find(ref)
+    if entry is None or entry.hash is None:
+        return _ACTIONS[State.FAILED]
+    if state is State.FAILED:
+        return _REPORT  # it is not as it was asked for
+    if entry.secret is not None:
+        return _HAND_OVER
+    return _MAKE_ANEW if entry.sealed is None and entry.proven else _REPORT

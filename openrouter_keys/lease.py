@@ -254,7 +254,7 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
         try:
             found: GetKeyResponse = await perform(operations.get(lease.data.hash))
         except Exception as error:  # noqa: BLE001 - the key must be deleted all the same
-            _log.info("lease: the usage could not be read: %s", _told(error))
+            _log.info("lease: the usage could not be read: %s", _reason(error))
         else:
             lease.data, lease.usage, self._has_read_usage = found.data, found.data.usage, True
 
@@ -321,12 +321,12 @@ async def _removed(perform: Perform, hash: str, *, again: bool = False) -> str |
     try:
         removal = await remove(perform, hash)
     except Exception as error:  # noqa: BLE001 - no error of the end may hide the block's own
-        return _told(error)
+        return _reason(error)
     # A server that lags behind may not know a key that was made a moment ago.
     return removal.value if removal is Removal.MISSING and not again else None
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OpenRouterError):
         return str(error)
     return escaped(f"{type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ import pickle
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,20 @@ async def test_no_limit_is_said(emulator: Emulator) -> None:
         assert lease.data.limit is None
         limit = inspect.signature(client.lease).parameters["limit"]
         assert limit.default is inspect.Parameter.empty
+
+
+async def test_the_options_of_a_lease_are_those_of_each_request(emulator: Emulator) -> None:
+    elsewhere = AsyncOpenRouter(emulator.api_key, server_url="http://127.0.0.1:9/api/v1")
+    options: dict[str, Any] = {"server_url": emulator.base_url, "http_headers": {"X-Trace": "7"}}
+    async with elsewhere as client:
+        async with client.lease(**TRIAL, **options) as lease:
+            pass
+        assert lease.ended
+        with pytest.raises(KeyboardInterrupt):
+            async with client.lease(**TRIAL, **options):
+                raise KeyboardInterrupt
+    assert operations(emulator) == ["current", "create", "get", "delete"] * 2
+    assert {request.headers["x-trace"] for request in emulator.requests} == {"7"}
 
 
 async def test_a_lease_is_for_one_block(emulator: Emulator) -> None:
@@ -580,6 +595,36 @@ def test_ctrl_c_anywhere_in_a_script_leaves_no_key(point: OperationName) -> None
         _, err = process.communicate(timeout=30)
         assert "KeyboardInterrupt" in err
         assert emulator.account.keys == {}
+
+
+@pytest.mark.parametrize("fault", [None, "expires_at", "created_at"])
+def test_a_lease_that_ctrl_c_keeps_from_its_block_is_ended(
+    fault: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Interrupted(Future[Any]):
+        """An outcome that is there when Ctrl-C comes."""
+
+        heard = False
+
+        def result(self, timeout: float | None = None) -> Any:
+            self.exception(timeout)
+            if not self.heard:
+                self.heard = True
+                raise KeyboardInterrupt
+            return super().result(timeout)
+
+    account = Account(hidden_fields=set() if fault is None else {fault})
+    with Emulator(account) as emulator:
+        with OpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+            client.api_keys.list()
+            leasing = client.lease(**TRIAL)
+            with monkeypatch.context() as patched:
+                patched.setattr("openrouter_keys._blocking.loop_thread.Future", Interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    leasing.__enter__()
+        assert operations(emulator)[:3] == ["list", "current", "create"]
+        assert account.keys == {}
+    assert not [each for each in caplog.messages if "may work until" in each]
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ async def lease(
                 suppress(asyncio.CancelledError),
             ):
                 await stack.aclose()
-    say(_told(leased))
+    say(_summary(leased))
     return code
 
 
@@ -135,7 +135,7 @@ def _may_work(leased: Lease) -> str:
     return f"the key {leased.data.hash} may work until {leased.expires_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _told(leased: Lease) -> str:
+def _summary(leased: Lease) -> str:
     # Loaded late: it imports rich, and the program has waited long enough.
     from openrouter_keys.cli.terminal.tables import money  # noqa: PLC0415
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import anyio
+from attrs import evolve
 
 from openrouter_keys._base.clock import Clockwork
 from openrouter_keys._base.clock_skew import Sample
@@ -202,10 +203,14 @@ class Transport(NeverPickled):
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret is lost, and log the outcome; `close` waits for it."""
-        await _held(self._settling, asyncio.create_task(self._undo(made)))
+        await _held(self._settling, asyncio.create_task(self._undo(made, self.options)))
 
-    async def _undo(self, made: MadeKey) -> tuple[str, bool]:
+    async def _undo(self, made: MadeKey, options: CallOptions) -> tuple[str, bool]:
         """Delete a key if its secret proves its hash and no other client made it.
+
+        Args:
+            made: the key.
+            options: those of its create, which may name another server.
 
         Returns:
             The outcome, which is logged, and whether the key is gone.
@@ -216,15 +221,18 @@ class Transport(NeverPickled):
         elif not made.proven:
             outcome = _UNPROVEN.format(made)
         else:
-            outcome, gone = await self._delete(made.hash)
+            outcome, gone = await self._delete(made.hash, options)
         outcome = escaped(outcome)
         _log.warning(outcome)
         return outcome, gone
 
-    async def _delete(self, hash: str) -> tuple[str, bool]:
+    async def _delete(self, hash: str, options: CallOptions) -> tuple[str, bool]:
+        async def perform(operation: Operation[R]) -> R:
+            return await self._clean_up(operation, options)
+
         key = f"the key {hash} of a cancelled create"
         try:
-            removal = await remove(self.clean_up, hash)
+            removal = await remove(perform, hash)
         except OpenRouterError as error:
             return f"{key} is left over, delete it: {error}", False
         if removal is Removal.DELETED:
@@ -234,7 +242,10 @@ class Transport(NeverPickled):
 
     async def clean_up(self, operation: Operation[R], options: RequestOptions | None = None) -> R:
         """Send what ends something, within the grace, and also when the client is closing."""
-        given = self.options.with_({**(options or {}), "timeout_ms": max(self.grace, 1) * 1000})
+        return await self._clean_up(operation, self.options.with_(options or {}))
+
+    async def _clean_up(self, operation: Operation[R], options: CallOptions) -> R:
+        given = evolve(options, timeout=float(max(self.grace, 1)))
         undo = Call(operation, given, self.clockwork.monotonic())
         undo.is_cleanup = True
         return await self._run(undo)
@@ -356,7 +367,7 @@ class Transport(NeverPickled):
         if self.made.is_repeated(made):
             why = _COPIED.format(made.hash)
             return _logged(unknown_outcome(call, self.clockwork.moment(), why))
-        outcome, gone = await self._undo(made)
+        outcome, gone = await self._undo(made, call.options)
         if gone:
             return outcome, None
         return outcome, unknown_outcome(call, self.clockwork.moment(), f"{outcome}; ")

@@ -402,6 +402,26 @@ async def test_a_cancelled_create_finishes_and_its_key_is_deleted(emulator: Emul
     assert re.search("was deleted", cancelled.__notes__[0])
 
 
+@pytest.mark.parametrize("hidden", ["", "created_at"], ids=["read", "unreadable"])
+@pytest.mark.parametrize("header", ["X-Gateway", "user-agent"])
+async def test_a_cancelled_create_is_undone_where_it_was_sent(
+    emulator: Emulator, hidden: str, header: str
+) -> None:
+    emulator.latency = 0.05
+    emulator.account.hidden_fields.add(hidden)
+    async with api_keys("http://127.0.0.1:9/api/v1", emulator.api_key) as keys:
+        create = asyncio.create_task(
+            keys.create(name="new", server_url=emulator.base_url, http_headers={header: "7"})
+        )
+        await until(lambda: emulator.requests)
+        create.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await create
+
+    assert emulator.account.keys == {}
+    assert [request.headers[header.lower()] for request in emulator.requests] == ["7", "7"]
+
+
 async def test_a_create_cancelled_before_it_is_sent_is_not_sent() -> None:
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.append(writer)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 from attrs import define
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openrouter_keys.errors import InvalidArgumentError
@@ -155,6 +155,7 @@ def test_without_a_rejection_there_is_no_waiting() -> None:
     st.floats(0.05, 500),
     st.lists(st.tuples(st.sampled_from(["accepted", "rejected"]), st.floats(0, 5)), max_size=80),
 )
+@example(1.0, [("accepted", 0.1)] * 3)
 def test_no_history_takes_the_rate_past_its_ceiling_or_below_its_floor(
     ceiling: float, history: list[tuple[str, float]]
 ) -> None:

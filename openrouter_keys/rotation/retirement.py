@@ -23,6 +23,8 @@ from openrouter_keys.rotation.replacement import lowered
 
 R = TypeVar("R")
 
+# Seconds; a sleep does not end sooner for the time that the machine was suspended.
+_LONGEST_SLEEP: Final = 60.0
 _GONE: Final = (
     "its replacement {} is gone, so the old key is left as it is: rotate it with a new journal"
 )
@@ -64,7 +66,7 @@ class Retirement:
         self._journal = context.journal
         self._clock = context.clock
         self._after = context.settings.retire_after or 0.0
-        self._began = context.transport.clockwork.monotonic()
+        self._began = context.transport.clockwork.steady()
 
     async def retire_all(self) -> int:
         """Retire each key when it is due, and return how many were retired.
@@ -76,7 +78,7 @@ class Retirement:
             entries := await self._journal.unretired_rotations(*last)
         ):
             while (wait := self._wait(entries[0])) > 0:
-                await self._transport.clockwork.sleep(wait)
+                await self._transport.clockwork.sleep(min(wait, _LONGEST_SLEEP))
             due = [*takewhile(lambda entry: self._wait(entry) <= 0, entries)]
             retired += await self._retire(due)
             if due:
@@ -88,7 +90,7 @@ class Retirement:
         if entry.handed_over_at is None:
             return math.inf
         # At least this time has passed, even if the clock was set back since an earlier call.
-        passed = self._transport.clockwork.monotonic() - self._began
+        passed = self._transport.clockwork.steady() - self._began
         if not self._clock.disputed:  # otherwise this machine's clock may be ahead by days
             passed = max(passed, (self._clock.now() - entry.handed_over_at).total_seconds())
         return self._after - passed

@@ -1,11 +1,12 @@
 """What `rotate` makes of keys, and what it tells of that, while nothing is amiss."""
 
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from openrouter_keys import (
     AsyncOpenRouter,
@@ -233,6 +234,37 @@ async def test_a_clock_that_is_set_between_two_calls_changes_nothing(
     # By days, and nobody can say which clock is wrong: the grace begins anew.
     wait = HOUR if abs(by) > 24 * HOUR else HOUR / 2
     assert wait - 10 < sum(time.slept) - before < wait + 10
+
+
+@pytest.mark.parametrize("asleep", [HOUR / 2, 2 * HOUR, 48 * HOUR])
+@pytest.mark.parametrize("set_by", [0, -HOUR, HOUR, 72 * HOUR])
+async def test_a_grace_goes_on_while_the_machine_is_suspended(
+    *,
+    asleep: float,
+    set_by: float,
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    true_time: SetTime,
+    time: JumpingTime,
+) -> None:
+    (old,) = old_keys(emulator, 1)
+    true_time.set_by = set_by
+    await client.rotate([old.hash], journal=path)
+    before, suspended = sum(time.slept), list[float]()
+
+    def suspend(_: float) -> None:
+        suspended[:] = [asleep]  # during the first sleep; a sleep itself does not notice
+
+    time.on_sleep = suspend
+    emulator.account.clock = lambda: time.now() + timedelta(seconds=sum(suspended))
+    client._transport.clockwork = evolve(
+        true_time.clockwork(),
+        now=lambda: true_time.now() + timedelta(seconds=sum(suspended)),
+        steady=lambda: time.monotonic() + sum(suspended),
+    )
+    assert (await client.rotate((), journal=path, retire_after=HOUR)).retired == 1
+    assert sum(time.slept) - before < max(HOUR - asleep, 0) + 70
 
 
 @pytest.mark.slow

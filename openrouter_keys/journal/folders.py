@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import stat
 import sys
 from typing import Final
@@ -10,7 +11,7 @@ from openrouter_keys.errors import JournalInsecureError
 
 # As many as Linux follows.
 _MOST_LINKS: Final = 40
-_HINT: Final = "put it into a folder that only you may write to (chmod go-w)"
+_ELSEWHERE: Final = "put it into a folder that only you may write to"
 
 if sys.platform == "win32":
 
@@ -56,17 +57,31 @@ else:
 
     def _refuse_anothers(link: str, found: os.stat_result) -> None:
         if found.st_uid not in (0, os.geteuid()):
-            problem = "is a link of another user, who could make it lead elsewhere"
-            raise JournalInsecureError(link, f"{problem}: {_HINT}")
+            problem = f"is a link of {_another(found)}, who could make it lead elsewhere"
+            raise JournalInsecureError(
+                link, f"{problem}: {_ELSEWHERE}, by a path without this link"
+            )
 
     def _refuse(folder: str, found: os.stat_result) -> None:
         if found.st_uid not in (0, os.geteuid()):
-            problem = "belongs to another user, who could replace the journal in it"
+            # A mount in a container may belong to a user of the host: root may own it, others not.
+            problem = f"belongs to {_another(found)}, who could replace the journal in it"
+            advice = f"chown {os.geteuid()} {shlex.quote(folder)}"
+            advice = advice if os.geteuid() == 0 else f"sudo {advice}"
         elif found.st_mode & stat.S_ISVTX or not _others_may_write(found):
             return
         else:
             problem = "can be written to by others, who could replace the journal in it"
-        raise JournalInsecureError(folder, f"{problem}: {_HINT}")
+            advice = f"chmod go-w {shlex.quote(folder)}"
+        raise JournalInsecureError(folder, f"{problem}: {_ELSEWHERE}, or {advice}")
+
+    def _another(found: os.stat_result) -> str:
+        """Return who owns a file; a container has no name for many a user of its host."""
+        try:
+            name = f"{pwd.getpwuid(found.st_uid).pw_name}, "
+        except KeyError:
+            name = ""
+        return f"another user ({name}uid {found.st_uid})"
 
     def _others_may_write(found: os.stat_result) -> bool:
         if found.st_mode & stat.S_IWOTH:

@@ -5,6 +5,7 @@ import errno
 import grp
 import os
 import pwd
+import re
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Generator
@@ -111,6 +112,32 @@ async def test_a_folder_in_which_others_could_replace_it_is_refused(how: str, pa
     with pytest.raises(JournalInsecureError, match="who could replace the journal in it"):
         await use(path)
     assert not any(path.parent.iterdir())
+
+
+#: What a refusal says of each, for its reader to act on.
+ADVICE: dict[str, str] = {
+    "writable by all": "put it into a folder that only you may write to, or chmod go-w {}",
+    "writable by others, not by the group": "chmod go-w {}",
+    "another user's": f"uid {ANOTHER}), who could replace .*, or chown 0 {{}}",
+    "another user's, and sticky": f"uid {ANOTHER}), .*chown 0 {{}}",
+    "a user's with a name": "belongs to another user (daemon, uid 1), .*chown 0 {}",
+    "a user's without a name": "belongs to another user (uid 54321), .*chown 0 {}",
+    "another group's to write to": "chmod go-w {}",
+}
+NAMED: dict[str, Callable[[Path], object]] = {
+    "a user's with a name": lambda path: os.chown(path.parent, 1, 1),
+    "a user's without a name": lambda path: os.chown(path.parent, 54_321, 0),
+}
+
+
+@needs_root
+@pytest.mark.parametrize("how", ADVICE)
+async def test_a_refused_folder_is_told_with_its_owner_and_what_helps(how: str, path: Path) -> None:
+    (FOLDERS | GIVEN | NAMED)[how](path)
+    with pytest.raises(JournalInsecureError) as caught:
+        await use(path)
+    wanted = ADVICE[how].format(path.parent).replace("(", r"\(").replace(")", r"\)")
+    assert re.search(f"{wanted}$", str(caught.value))
 
 
 def chain(*places: str) -> Callable[[Path], Path]:

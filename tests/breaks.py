@@ -726,8 +726,8 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "cli/terminal/text.py",
-        "each if _is_seen(each) else",
-        "each if True else",
+        'return character.encode("unicode_escape", "replace").decode()',
+        "return character",
         "cli/test_hostile.py::test_no_hostile_text_is_left_as_it_is",
     ),
     Break(

@@ -102,6 +102,34 @@ def test_a_character_that_nobody_sees_is_an_escape(character: str) -> None:
     assert json.loads(as_json(f"a{character}b")) == f"a{character}b"
 
 
+@in_one_test("text", ["❤️", "☎️ 24/7", "1️⃣", "#️⃣", "👍🏽", "👨‍👩‍👧", "🏳️‍🌈", "🏴‍☠️ 🇫🇷", "👩🏽‍🚀!"])
+def test_an_emoji_is_shown_with_what_joins_and_colours_it(text: str) -> None:
+    assert printable(text) == text
+    assert json.loads(as_json(text)) == text
+
+
+@in_one_test(
+    "text",
+    [
+        *(
+            "a\ufe0f",
+            "\ufe0f",
+            "❤\ufe0f\ufe0f",
+            "1\ufe0f",
+            "1\ufe0fa",
+            "日\ufe0f",
+            "❤\ufe0e",
+            "😀\ufe01",
+        ),
+        *("a\u200db", "\u200d😀", "😀\u200d", "😀\u200da", "👨\u200d\u200d👧", "a\u200d😀"),
+        *("❤\ufe0f\u202e", "😀\u200d\n", "😀\U000e0067\U000e007f", "👨\u200d\u2066👧"),
+    ],
+)
+def test_what_joins_or_selects_nothing_is_an_escape(text: str) -> None:
+    assert printable(text) != text
+    assert "\\" in printable(text)
+
+
 @pytest.mark.parametrize("text", ["Møller — 日本 😀", "C:\\temp", '"', "a b", ""])
 def test_ordinary_texts_are_as_they_are(text: str) -> None:
     assert printable(text) == text

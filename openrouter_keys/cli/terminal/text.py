@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
 from openrouter_keys._base.masking import scrub
@@ -26,12 +26,40 @@ def _is_seen(character: str) -> bool:
     return character.isprintable() and character not in _UNSEEN
 
 
+# What shows one picture: each part may have a selector of its coloured form, or a colour of skin,
+# and joiners are between parts alone. Anywhere else, nothing is seen of these.
+_PART: Final = (
+    "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u27bf\u2934\u2935"
+    "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff](?:\ufe0f|[\U0001f3fb-\U0001f3ff])?"
+)
+_EMOJI: Final = re.compile(f"{_PART}(?:\u200d{_PART})*|[0-9#*]\ufe0f\u20e3")
+_JOINERS: Final = str.maketrans("", "", "\ufe0f\u200d")
+
+
 def printable(text: str) -> str:
     """Return a text with escapes for line ends, control characters and invisible characters."""
     return "".join(
-        each if _is_seen(each) else each.encode("unicode_escape", "replace").decode()
-        for each in text
+        piece if _is_picture(piece) else "".join(map(_escape, piece)) for piece in _pieces(text)
     )
+
+
+def _pieces(text: str) -> Iterator[str]:
+    at = 0
+    for found in _EMOJI.finditer(text):
+        yield text[at : found.start()]
+        yield found[0]
+        at = found.end()
+    yield text[at:]
+
+
+def _is_picture(piece: str) -> bool:
+    return bool(_EMOJI.fullmatch(piece)) and piece.translate(_JOINERS).isprintable()
+
+
+def _escape(character: str) -> str:
+    if _is_seen(character):
+        return character
+    return character.encode("unicode_escape", "replace").decode()
 
 
 def scrubbed(value: JSON) -> JSON:

@@ -96,6 +96,6 @@ with OpenRouter() as client:
 """
     out, err, code_of_exit = run(BEGIN + code, openrouter_emulator, tmp_path)
     assert (out, code_of_exit) == ("taken back\n", 0)
-    assert err.endswith("of a cancelled create was deleted: nobody has its secret\n")
+    assert err.endswith("of a cancelled create was deleted, since its secret is lost\n")
     assert openrouter_emulator.count("create") == 1
     assert not openrouter_emulator.account.keys

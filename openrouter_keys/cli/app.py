@@ -15,6 +15,7 @@ from openrouter_keys.cli.exit_codes import (
     BROKEN_PIPE,
     DONE,
     FAILED,
+    IN_DOUBT,
     USAGE,
     CommandError,
     UsageError,
@@ -172,7 +173,9 @@ def _run_command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         from openrouter_keys.cli.terminal.interrupts import signal_code  # noqa: PLC0415
 
-        return _failed("; ".join(dict.fromkeys(["interrupted", *_notes(interrupt)])), signal_code())
+        notes, in_doubt = _notes(interrupt)
+        code = IN_DOUBT if in_doubt else signal_code()
+        return _failed("; ".join(dict.fromkeys(["interrupted", *notes])), code)
     return code if isinstance(code, int) else DONE
 
 
@@ -242,10 +245,18 @@ def _worded(error: OpenRouterError) -> str:
     return f"{option}: {str(error).removeprefix(f'{argument}: ')}"
 
 
-def _notes(interrupt: KeyboardInterrupt) -> list[str]:
-    """Return the notes of an interrupt: what became of a create that was under way."""
-    notes, error = list[str](), interrupt.__context__
+def _notes(interrupt: KeyboardInterrupt) -> tuple[list[str], bool]:
+    """Return what an interrupt keeps from its reader, and whether a key may be left.
+
+    Its notes say what became of a create that was under way; a command that was ending had an
+    error of its own.
+    """
+    notes, in_doubt, error = list[str](), False, interrupt.__context__
     while error is not None:
+        if isinstance(error, CommandError | OpenRouterError):
+            notes.append(str(error))
+            code = error.code if isinstance(error, CommandError) else code_of(error)
+            in_doubt = in_doubt or code == IN_DOUBT
         notes += getattr(error, "__notes__", ())
         error = error.__context__
-    return notes
+    return notes, in_doubt

@@ -1,5 +1,6 @@
 """The commands for single keys, as people use them: at a terminal."""
 
+import asyncio
 import io
 import re
 import signal
@@ -12,6 +13,7 @@ from itertools import pairwise
 
 import pytest
 
+from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.cli.app import app
 from openrouter_keys.cli.terminal.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
@@ -198,6 +200,38 @@ def test_an_interrupted_create_ends_in_doubt_if_its_key_may_live(
     assert told in err.splitlines()[-1]
     assert process.returncode == 5
     assert len(command.emulator.account.keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "faults", "code", "told"),
+    [
+        (signal.SIGTERM, [Fault("create", "closed", phase="after")], 5, "key 'a' may exist"),
+        (signal.SIGHUP, [Fault("create", status=502, phase="after")], 5, "key 'a' may exist"),
+        (signal.SIGTERM, [Fault("create", "cut", phase="after", portion=0.3)], 5, "was created"),
+        (signal.SIGHUP, [Fault("create", status=402)], 129, "402"),
+        (signal.SIGTERM, [], 143, "interrupted"),
+    ],
+)
+def test_a_signal_at_the_end_of_a_create_hides_no_outcome(
+    *,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    faults: list[Fault],
+    code: int,
+    told: str,
+) -> None:
+    close = AsyncOpenRouter.close
+
+    async def close_and_hear(client: AsyncOpenRouter) -> None:
+        await close(client)
+        signal.raise_signal(number)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(AsyncOpenRouter, "close", close_and_hear)
+    command.emulator.faults += faults
+    ran = command("create", "a", "-o", "secret")
+    assert (ran.code, told in ran.err) == (code, True)
 
 
 @pytest.mark.slow

@@ -776,7 +776,7 @@ BREAKS: Final[Sequence[Break]] = (
         "cli/terminal/interrupts.py",
         "if number == signal.SIGINT and _is_in_the_foreground():",
         "if False:",
-        "cli/test_lease.py::test_ctrl_c_at_a_terminal_reaches_the_program_once",
+        "cli/test_lease.py::test_only_what_no_terminal_sends_to_both_is_handed_on",
     ),
     Break(
         "cli/keys/lease.py",

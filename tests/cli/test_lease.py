@@ -13,6 +13,7 @@ from pexpect import EOF
 from openrouter_keys.emulator import Fault
 from tests.commands import Command
 from tests.processes import Process
+from tests.terminals import Terminal
 
 PATIENCE = 60
 TRIAL = ("lease", "--name", "ci 7", "--limit", "0.5", "--expires-in", "1h", "--")
@@ -297,3 +298,26 @@ def test_a_second_signal_at_the_end_says_until_when_the_key_works(command: Comma
     (key,) = command.emulator.account.keys.values()
     assert process.returncode == 143
     assert f"stopped at once; the key {key.hash} may work until" in err
+
+
+HAND_ON = """
+import time
+from openrouter_keys.cli.terminal.interrupts import handed_on
+with handed_on() as to:
+    to(lambda number: print("sent", int(number), flush=True))
+    print("ready", flush=True)
+    time.sleep(5)
+"""
+
+
+@pytest.mark.slow
+def test_only_what_no_terminal_sends_to_both_is_handed_on(command: Command) -> None:
+    shown = Terminal("-c", HAND_ON, folder=command.folder, environment=command.environment())
+    shown.expect("ready\r\n")
+    shown.send("\x03")
+    time.sleep(0.3)  # in which it would be handed on
+    shown.process.send_signal(signal.SIGTERM)
+    shown.expect(r"sent \d+")
+    assert shown.after == "sent 15"
+    shown.process.kill()
+    shown.wait()

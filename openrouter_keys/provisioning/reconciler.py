@@ -8,7 +8,7 @@ from typing import TypeAlias
 from attrs import evolve, frozen
 
 from openrouter_keys._base.masking import escaped
-from openrouter_keys._reconcile.matching import Doubt, request_of
+from openrouter_keys._reconcile.matching import Doubt, moved, request_of
 from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
 from openrouter_keys._reconcile.service_clock import PLAUSIBLE
 from openrouter_keys.errors import QuotaExhaustedError
@@ -150,7 +150,7 @@ class Reconciler:
             yield Doubt(
                 request=request,
                 since=sent if believed else _NEVER,
-                until=ended + quiet if believed else _NEVER,
+                until=moved(ended, quiet) if believed else _NEVER,
                 given=entry.hash if last else None,
             )
 
@@ -186,7 +186,7 @@ class Reconciler:
         return found
 
     def _given_up_by(self, sent: datetime) -> datetime:
-        longest = sent + timedelta(seconds=self._journal.longest_timeout)
+        longest = moved(sent, timedelta(seconds=self._journal.longest_timeout))
         if self._last is None or sent < self._begin[0]:
             return longest
         # It may have waited for a connection longer than it could then be under way.
@@ -222,7 +222,8 @@ class Reconciler:
 
     def _is_believed(self, entry: Entry) -> bool:
         """Whether its times can be: earlier versions took any `Date` for the service's time."""
-        last = max(entry.first_attempt_at, entry.last_attempt_at)
+        earlier = (sent for sent, _ in entry.earlier)
+        last = max(entry.first_attempt_at, entry.last_attempt_at, *earlier)
         return last <= self._begin[0] + PLAUSIBLE
 
 

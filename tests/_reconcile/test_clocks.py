@@ -1,5 +1,6 @@
 """Services whose clocks and stamps disagree: no key is missed, and none is taken for ours."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -218,8 +219,9 @@ async def test_a_date_that_cannot_be_does_not_poison_a_journal(
 @pytest.mark.slow
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z"])
 @pytest.mark.parametrize("landed", [True, False])
+@pytest.mark.parametrize("written_off", [0, 2])
 async def test_a_journal_that_an_earlier_version_poisoned_is_healed(
-    *, time: str, landed: bool, case: Case, path: Path
+    *, time: str, landed: bool, written_off: int, case: Case, path: Path
 ) -> None:
     case.service.outcomes.append("lost" if landed else "closed")
     await _stopped_run(case, path)
@@ -228,6 +230,9 @@ async def test_a_journal_that_an_earlier_version_poisoned_is_healed(
             "UPDATE keys SET first_attempt_at = ?, last_attempt_at = ?, ended_at = NULL",
             (time,) * 2,
         )
+        if written_off:
+            earlier = json.dumps([[time, None], [time, time]])
+            connection.execute("UPDATE keys SET written_off = 2, earlier = ?", (earlier,))
         connection.commit()
 
     report = await case.client.provision(specs(3), journal=path)

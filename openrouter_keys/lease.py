@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Literal
@@ -140,11 +140,12 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
             error.add_note("the key was deleted again" if left is None else f"the key: {left}")
             raise
         expires_at = created.data.expires_at
-        slept = timedelta(seconds=self._transport.clockwork.steady() - at)
-        wrong = _wrong(created, self._request, self._expires_in, slept)
+        came = self._transport.clockwork.steady()
+        wrong = _wrong(created, self._request, self._expires_in, timedelta(seconds=came - at))
         if wrong or not isinstance(expires_at, datetime):
             raise await self._refusal(created, wrong)
-        self._over = at + (expires_at - now).total_seconds() + MARGIN
+        # By the service's own two times: `now` may be by this machine's clock, which may be wrong.
+        self._over = came + (expires_at - created.data.created_at).total_seconds() + MARGIN
         self._lease = Lease(data=created.data, expires_at=expires_at, secret=created.key)
         return self._lease
 
@@ -238,23 +239,22 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
         lease.ended = why is None or self._transport.clockwork.steady() >= self._over
         if lease.ended:
             return None
-        left = escaped(f"{_may_work(lease)}, since it could not be deleted: {why}")
-        _log.warning("lease: %s", left)
-        return left
+        return _warned(f"{_may_work(lease)}, since it could not be deleted: {why}")
 
     async def _end_soon(self, lease: Lease) -> str | None:
         """End it with the client's grace for each request."""
         try:
             return await self._end(lease, self._clean_up)
         except asyncio.CancelledError:  # the event loop ends
-            _log.warning("lease: %s", escaped(f"{_may_work(lease)}: its deletion was cancelled"))
+            _warned(f"{_may_work(lease)}: its deletion was cancelled")
             raise
 
     async def _read_usage(self, lease: Lease, perform: Perform) -> None:
         try:
             found: GetKeyResponse = await perform(operations.get(lease.data.hash))
         except Exception as error:  # noqa: BLE001 - the key must be deleted all the same
-            _log.info("lease: the usage could not be read: %s", _reason(error))
+            with suppress(Exception):  # as in `_warned`
+                _log.info("lease: the usage could not be read: %s", _reason(error))
         else:
             lease.data, lease.usage, self._has_read_usage = found.data, found.data.usage, True
 
@@ -330,6 +330,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OpenRouterError):
         return str(error)
     return escaped(f"{type(error).__name__}: {error}")
+
+
+def _warned(left: str) -> str:
+    """Log what is left of a lease, and return it escaped."""
+    left = escaped(left)
+    with suppress(Exception):  # a handler of the log may raise: the block's own error comes first
+        _log.warning("lease: %s", left)
+    return left
 
 
 def _may_work(lease: Lease) -> str:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from openrouter_keys.emulator import Account, DailyQuota, Emulator, Fault
 from openrouter_keys.emulator.contracts import ContractName
 from openrouter_keys.emulator.faults import OperationName
 from openrouter_keys.errors import JSON
-from tests.clients import until
+from tests.clients import FakeTime, until
 from tests.processes import Process, environment
 from tests.raw_server import answer, raw_server
 from tests.records import HASH, SECRET, current_json, key_json
@@ -206,6 +207,34 @@ async def test_without_a_date_this_machines_clock_counts() -> None:
                 off = lease.expires_at - datetime.now(UTC) - timedelta(hours=1)
                 assert abs(off) < timedelta(seconds=10)
             assert lease.ended
+
+
+@pytest.mark.parametrize(("off", "lives"), [(-200, 260), (-60, 120), (0, 60), (30, 30)])
+@pytest.mark.parametrize("date", [False, True], ids=["no Date", "Date"])
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_lease_has_ended_only_when_the_service_has_ended_its_key(
+    off: int, lives: int, date: bool, ended: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`off`: seconds that the service's clock is ahead of this machine's."""
+    account = Account(clock=lambda: datetime.now(UTC) + timedelta(seconds=off))
+    behind = account.clock().strftime("%a, %d %b %Y %H:%M:%S GMT") if date else ""
+    seconds = 60 if date else lives  # without a `Date`, this machine's clock sets the expiry
+
+    def respond(body: dict[str, Any]) -> bytes:
+        return made(body, created_at=account.clock().isoformat())
+
+    def act(request: bytes) -> bytes:
+        refused = answer({"error": {"code": 403, "message": "no"}}, status="403 Forbidden")
+        return refused if request.startswith(b"DELETE") else service(respond, behind)(request)
+
+    fake_time = FakeTime()
+    with raw_server(act) as server:
+        async with AsyncOpenRouter("key", server_url=server.base_url) as client:
+            client._transport.clockwork = fake_time.clockwork()
+            async with client.lease(**trial(expires_in=60)) as lease:
+                fake_time.passed += seconds + (10 if ended else -1)
+    assert lease.ended is ended
+    assert ("may work until" in caplog.text) is not ended
 
 
 # --- a key that is not as asked for ---
@@ -418,6 +447,35 @@ async def test_a_usage_that_cannot_be_read_keeps_no_key_alive(fault: Any) -> Non
     ):
         pass
     assert (emulator.account.keys, lease.usage, lease.ended) == ({}, None, True)
+
+
+class FullDisk(logging.Handler):
+    """A handler that raises, as one does whose disk is full."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("faulty", [(), ("get",), ("delete",), ("get", "delete")])
+@pytest.mark.parametrize("error", [None, OwnError, asyncio.CancelledError, KeyboardInterrupt])
+async def test_a_log_that_cannot_be_written_keeps_no_key_and_hides_no_error(
+    faulty: tuple[OperationName, ...], error: type[BaseException] | None
+) -> None:
+    faults = [Fault(each, "status", status=403, times=None) for each in faulty]
+    log, handler = logging.getLogger("openrouter_keys"), FullDisk()
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        async with Emulator(faults=faults) as emulator, client_of(emulator) as client:
+            with pytest.raises(error) if error else nullcontext():
+                async with client.lease(**TRIAL):
+                    if error:
+                        raise error
+            assert "delete" in operations(emulator)
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 async def test_a_key_that_the_block_deletes_is_told_as_not_found(

@@ -564,8 +564,8 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "provisioning/reconciler.py",
-        "for sent, ended in self._exchanges(entry):",
-        "for sent, ended in self._exchanges(entry)[-1:]:",
+        "for sent, ended, is_dated in self._exchanges(entry):",
+        "for sent, ended, is_dated in self._exchanges(entry)[-1:]:",
         "provisioning/test_reconciler.py::test_each_create_without_an_answer_has_a_window_of_its_own",
     ),
     Break(

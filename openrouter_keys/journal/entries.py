@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
@@ -16,8 +16,22 @@ from openrouter_keys.journal.transitions import INTEND, KEEP, KEEP_SETTLED, Tran
 from openrouter_keys.models import HoldsSecret
 
 E = TypeVar("E")
-#: When a create was sent, and when its exchange ended; None: not known.
-Exchange: TypeAlias = tuple[datetime, datetime | None]
+
+
+@frozen
+class Exchange:
+    """A create that was never answered.
+
+    Attributes:
+        sent: when it was sent.
+        ended: when its exchange ended; None: not known.
+        is_dated: False: it was sent and ended at some time between the two.
+    """
+
+    sent: datetime
+    ended: datetime | None
+    is_dated: bool = True
+
 
 #: How many refs are looked up, or rows are read, at once.
 CHUNK = 500
@@ -99,7 +113,7 @@ class Entry(HoldsSecret):
         last_attempt_at: when the last one was.
         ended_at: when that one's exchange ended; None: not known, it may have been under way
             when its run ended.
-        earlier: the same two times of each create that was written off.
+        earlier: the creates that were written off.
         hash: the key's hash, as the answer has it; None: not made. In doubt: that of an answer
             that lost the secret.
         proven: whether that is the SHA-256 of its secret, and so cannot be another key's.
@@ -282,8 +296,11 @@ def _object(text: str) -> dict[str, JSON]:
 
 
 def _exchanges(text: str | None) -> tuple[Exchange, ...]:
-    pairs: list[tuple[str, str | None]] = [] if text is None else json.loads(text)
-    return tuple((datetime.fromisoformat(sent), _time(ended)) for sent, ended in pairs)
+    found: list[list[str | None]] = [] if text is None else json.loads(text)
+    return tuple(
+        Exchange(datetime.fromisoformat(str(sent)), _time(ended), is_dated=not undated)
+        for sent, ended, *undated in found
+    )
 
 
 def _time(text: str | None) -> datetime | None:

@@ -54,7 +54,8 @@ DOUBTFUL = (State.INTENT, State.DOUBT)
 # `longest_timeout` is how many seconds a create of any run could be under way.
 # `ended_at` is when the exchange of the last create ended; NULL: it may have been under way when
 # its run ended. `earlier` has the times of each create that was written off, as JSON: when it was
-# sent, and when it ended. A key that was made between two creates is neither's.
+# sent, and when it ended; a third value: that was between the two, at a time that is not known.
+# A key that was made between two creates is neither's.
 # `proven` is whether the hash is the SHA-256 of the secret; NULL: no key was made. Where it is
 # not, `secret_hash` is.
 # A CHECK of the state would cost a third of all that a key costs here.
@@ -115,12 +116,13 @@ DROP INDEX twins;
 ALTER TABLE rotations DROP COLUMN twin;
 UPDATE meta SET version = 3
 """,
-    # Version 3 had one window for all creates of a ref that were written off: each gets that one.
+    # Version 3 had two times for all creates of a ref that were written off: each of them was sent
+    # between the two, which proves nothing of a key that was made between them.
     3: """
 ALTER TABLE keys ADD COLUMN earlier TEXT;
 UPDATE keys SET
     earlier = '[' || substr(replace(hex(zeroblob(written_off)), '00', ',' || json_array(
-        first_attempt_at, coalesce(iif(state = 'intent', ended_at, NULL), last_attempt_at)
+        first_attempt_at, coalesce(iif(state = 'intent', ended_at, NULL), last_attempt_at), 1
     )), 2) || ']',
     ended_at = iif(state = 'intent', NULL, ended_at)
 WHERE written_off > 0;

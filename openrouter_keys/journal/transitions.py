@@ -115,7 +115,8 @@ BACK_TO_DOUBT: Final = Transition(
     {
         "written_off": "written_off - 1",
         "last_attempt_at": "json_extract(earlier, '$[#-1][0]')",
-        "ended_at": "json_extract(earlier, '$[#-1][1]')",
+        "ended_at": "json_extract(earlier, iif(json_extract(earlier, '$[#-1][2]'), "
+        "'$[#-1][0]', '$[#-1][1]'))",
         "earlier": "json_remove(earlier, '$[#-1]')",
     },
 )

@@ -145,12 +145,13 @@ class Reconciler:
         """Go through the creates of a ref that were never answered, each with its own window."""
         request, quiet = request_of(entry.plan), timedelta(seconds=self._quiet)
         believed = self._is_believed(entry)
-        for sent, ended in self._exchanges(entry):
+        for sent, ended, is_dated in self._exchanges(entry):
             last = entry.state is State.DOUBT and sent == entry.last_attempt_at
             yield Doubt(
                 request=request,
                 since=sent if believed else _NEVER,
-                until=moved(ended, quiet) if believed else _NEVER,
+                # A window that ends before it begins proves nothing.
+                until=moved(ended, quiet) if believed and is_dated else _NEVER,
                 given=entry.hash if last else None,
             )
 
@@ -169,20 +170,23 @@ class Reconciler:
             await self._journal.resolve(ref, _RESOLVED)
         return frozenset(resolved)
 
-    def _exchanges(self, entry: Entry) -> list[tuple[datetime, datetime]]:
-        """Return when each create without an answer was sent, and was given up at the latest."""
+    def _exchanges(self, entry: Entry) -> list[tuple[datetime, datetime, bool]]:
+        """Return when each create without an answer was sent, and was given up at the latest.
+
+        And whether that is so exactly; otherwise, it was sent between the two.
+        """
         found = [
             # One that was written off had been given up before the next one was sent.
-            (sent, ended or min(self._given_up_by(sent), following))
-            for (sent, ended), following in zip(
+            (one.sent, one.ended or min(self._given_up_by(one.sent), following), one.is_dated)
+            for one, following in zip(
                 entry.earlier,
-                [*(sent for sent, _ in entry.earlier[1:]), entry.last_attempt_at],
+                [*(one.sent for one in entry.earlier[1:]), entry.last_attempt_at],
                 strict=False,
             )
         ]
         if entry.state in DOUBTFUL:
             sent = entry.last_attempt_at
-            found.append((sent, entry.ended_at or self._given_up_by(sent)))
+            found.append((sent, entry.ended_at or self._given_up_by(sent), True))
         return found
 
     def _given_up_by(self, sent: datetime) -> datetime:
@@ -196,7 +200,7 @@ class Reconciler:
         """When its last create without an answer was given up at the latest."""
         if not self._is_believed(entry):
             return self._begin[0]
-        return max(ended for _, ended in self._exchanges(entry))
+        return max(ended for _, ended, _ in self._exchanges(entry))
 
     async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
         """Forget creates that ended so long ago that nothing of them can land."""
@@ -222,7 +226,7 @@ class Reconciler:
 
     def _is_believed(self, entry: Entry) -> bool:
         """Whether its times can be: earlier versions took any `Date` for the service's time."""
-        earlier = (sent for sent, _ in entry.earlier)
+        earlier = (one.sent for one in entry.earlier)
         last = max(entry.first_attempt_at, entry.last_attempt_at, *earlier)
         return last <= self._begin[0] + PLAUSIBLE
 

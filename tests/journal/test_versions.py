@@ -10,6 +10,7 @@ import pytest
 
 from openrouter_keys.errors import JournalMismatchError
 from openrouter_keys.journal import schema
+from openrouter_keys.journal.entries import Exchange
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from openrouter_keys.rotation.stored import stored
@@ -175,7 +176,7 @@ FIRST, LAST, ENDED = (datetime(2026, 11, 21, hour, tzinfo=UTC) for hour in (12, 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("ended", [None, ENDED])
 @pytest.mark.parametrize("state", State)
-async def test_creates_that_version_3_wrote_off_keep_their_one_window(
+async def test_creates_that_version_3_wrote_off_have_no_window_of_their_own(
     state: State, ended: datetime | None, count: int, path: Path
 ) -> None:
     with closing(sqlite3.connect(path)) as connection:
@@ -190,14 +191,14 @@ async def test_creates_that_version_3_wrote_off_keep_their_one_window(
         assert entry is not None
         # An intent had the end of the creates before it.
         end = ended if ended is not None and state is State.INTENT else LAST
-        assert entry.earlier == ((FIRST, end),) * count
+        assert entry.earlier == (Exchange(FIRST, end, is_dated=False),) * count
         assert entry.ended_at == (None if state is State.INTENT else ended)
         if state is State.INTENT:
             assert await journal.forget_intent("r")
             entry = await journal.find("r")
             assert entry is not None
             assert (entry.written_off, entry.last_attempt_at) == (count - 1, FIRST)
-            assert entry.ended_at == end
+            assert entry.ended_at == FIRST
 
 
 async def run(path: Path) -> None:

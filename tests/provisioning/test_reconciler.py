@@ -15,6 +15,7 @@ from openrouter_keys import KeySpec, ProvisionProgress, ProvisionResult, Service
 from openrouter_keys._base.clock import Clockwork
 from openrouter_keys._base.clock_skew import MARGIN, UNSEEN_HERE
 from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys.converter import write_time
 from openrouter_keys.emulator import Emulator, Fault, StoredKey, Workspace
 from openrouter_keys.emulator.state import DEFAULT_WORKSPACE
 from openrouter_keys.errors import InternalServerResponseError
@@ -657,9 +658,17 @@ async def _waited_for_its_turn(case: Case) -> None:
     await case.journal.doubt("r", "answered 502", sent_at=case.at(0), ended_at=case.at(0))
 
 
+async def _written_off_by_version_3(case: Case) -> None:
+    """Two creates without an answer, and one of which nothing is known but that it was between."""
+    await _twice(case)
+    earlier = f'[["{write_time(case.at(-HOUR))}", "{write_time(case.at(0))}", 1]]'
+    await case.journal._do(lambda c: c.execute("UPDATE keys SET earlier = ?", (earlier,)).rowcount)
+
+
 @pytest.mark.parametrize(
     "set_up",
     [
+        _written_off_by_version_3,
         _twice,
         _twice_and_under_way,
         _twice_and_made,

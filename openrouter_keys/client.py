@@ -401,8 +401,8 @@ class AsyncOpenRouter(NeverPickled):
     async def close(self) -> None:
         """Wait for running creates, and the deletions after cancelled ones, then close the client.
 
-        Each gets `grace` seconds. Calls that wait for their turn, or for a retry, raise
-        `ClientClosedError`.
+        Each gets `grace` seconds. Leases that are open are ended. Calls that wait for their
+        turn, or for a retry, raise `ClientClosedError`.
         """
         await self._transport.close()
 

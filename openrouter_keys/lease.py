@@ -24,6 +24,7 @@ from openrouter_keys._transport.deletion import Perform, Removal, remove
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.api_keys import AsyncAPIKeys, take_back
 from openrouter_keys.errors import (
+    ClientStateError,
     CreatedKeyUnreadableError,
     LeaseEndedError,
     LeaseMismatchError,
@@ -122,6 +123,9 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
         self._is_entered = self._has_sent_delete = self._has_read_usage = False
         self._lease: Lease | None = None
         self._over = 0.0  # when the key has expired, by `Clockwork.steady`
+        self._ending = asyncio.Lock()
+        self._has_tried = False  # to end it, to the end
+        self._left: str | None = None  # what may be left of it then
 
     async def __aenter__(self) -> Lease:
         if self._is_entered:
@@ -147,6 +151,8 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
         # By the service's own two times: `now` may be by this machine's clock, which may be wrong.
         self._over = came + (expires_at - created.data.created_at).total_seconds() + MARGIN
         self._lease = Lease(data=created.data, expires_at=expires_at, secret=created.key)
+        # An interrupt may keep a blocking caller from its lease, or from asking for the end of it.
+        self._transport.at_close.add(self._end_at_close)
         return self._lease
 
     async def __aexit__(
@@ -176,6 +182,24 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
             await self._transport.see_through(self._end_soon(came))
         else:
             await take_back(AsyncAPIKeys(self._transport), came)
+
+    def unreachable(self, error: ClientStateError, exc: BaseException | None) -> None:
+        """End the block of a blocking client that cannot end the lease any more: it is closed.
+
+        Args:
+            error: why it cannot.
+            exc: the block's own error, which gets a note of what is left.
+
+        Raises:
+            ClientStateError: `error`, if the lease was not entered.
+        """
+        if self._lease is None:
+            raise error
+        self._lease._let_go()  # pyright: ignore[reportPrivateUsage]  # the same module
+        if not self._has_tried:
+            self._left = _left(self._lease, str(error))
+        if self._left and exc is not None:
+            exc.add_note(self._left)
 
     # --- the beginning ---
 
@@ -229,17 +253,24 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
         return await self._transport.clean_up(operation, self._options)
 
     async def _end(self, lease: Lease, perform: Perform) -> str | None:
-        """Read the usage, delete the key, and return what may be left of it; None: nothing."""
+        """End it, once; return what may be left of the key. None: nothing."""
         lease._let_go()  # pyright: ignore[reportPrivateUsage]  # the same module
+        async with self._ending:
+            if not self._has_tried:
+                self._left = await self._delete(lease, perform)
+                self._has_tried = True
+                self._transport.at_close.discard(self._end_at_close)
+        return self._left
+
+    async def _delete(self, lease: Lease, perform: Perform) -> str | None:
+        """Read the usage, delete the key, and return what may be left of it."""
         hash = lease.data.hash
         if not self._has_read_usage:
             await self._read_usage(lease, perform)
         again, self._has_sent_delete = self._has_sent_delete, True
         why = await _removed(perform, hash, again=again)
         lease.ended = why is None or self._transport.clockwork.steady() >= self._over
-        if lease.ended:
-            return None
-        return _warned(f"{_may_work(lease)}, since it could not be deleted: {why}")
+        return None if why is None or lease.ended else _left(lease, why)
 
     async def _end_soon(self, lease: Lease) -> str | None:
         """End it with the client's grace for each request."""
@@ -248,6 +279,10 @@ class Leasing(NeverPickled, AbstractAsyncContextManager[Lease, None]):
         except asyncio.CancelledError:  # the event loop ends
             _warned(f"{_may_work(lease)}: its deletion was cancelled")
             raise
+
+    async def _end_at_close(self) -> None:
+        if self._lease is not None:
+            await self._end_soon(self._lease)
 
     async def _read_usage(self, lease: Lease, perform: Perform) -> None:
         try:
@@ -265,6 +300,16 @@ async def drop(
     """Do what `Leasing.drop` does, for the blocking client."""
     if isinstance(leasing, Leasing):
         await leasing.drop(came)
+
+
+def unreachable(
+    leasing: AbstractAsyncContextManager[Lease, None],
+    error: ClientStateError,
+    exc: BaseException | None,
+) -> None:
+    """Do what `Leasing.unreachable` does, for the blocking client."""
+    if isinstance(leasing, Leasing):
+        leasing.unreachable(error, exc)
 
 
 def _lasting(expires_in: float) -> float:
@@ -330,6 +375,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OpenRouterError):
         return str(error)
     return escaped(f"{type(error).__name__}: {error}")
+
+
+def _left(lease: Lease, why: str) -> str:
+    return _warned(f"{_may_work(lease)}, since it could not be deleted: {why}")
 
 
 def _warned(left: str) -> str:

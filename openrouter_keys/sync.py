@@ -12,7 +12,7 @@ from openrouter_keys._inputs.credentials import APIKey
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys.api_keys import AsyncAPIKeys, pages, take_back
 from openrouter_keys.client import AsyncOpenRouter
-from openrouter_keys.lease import drop
+from openrouter_keys.lease import drop, unreachable
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -95,7 +95,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         #: The account's API keys.
         self.api_keys = APIKeys(client.api_keys, self._thread)
 
-    lease = managing(AsyncOpenRouter.lease, dropped=drop)
+    lease = managing(AsyncOpenRouter.lease, dropped=drop, unreachable=unreachable)
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
     rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))
     plan_rotation = hosting(AsyncOpenRouter.plan_rotation, here=("hashes",))
@@ -109,6 +109,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     def close(self) -> None:
         """Close the client once the calls of other threads have ended.
 
-        Interrupted creates get `grace` seconds each, so that their keys can be deleted.
+        Interrupted creates get `grace` seconds each, so that their keys can be deleted. Leases
+        that are open are ended.
         """
         self._thread.close()

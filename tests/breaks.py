@@ -384,6 +384,18 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "lease.py",
+        "        self._transport.at_close.add(self._end_at_close)\n",
+        "",
+        "test_lease.py::test_ctrl_c_at_any_moment_of_a_blocking_lease_leaves_no_key",
+    ),
+    Break(
+        "lease.py",
+        "self._over = came + (expires_at - created.data.created_at)",
+        "self._over = at + (expires_at - now)",
+        "test_lease.py::test_a_lease_has_ended_only_when_the_service_has_ended_its_key",
+    ),
+    Break(
+        "lease.py",
         "return -_INEXACT - slept <= off <= _INEXACT",
         "return True",
         "test_lease.py::test_a_wrong_date_of_the_service_leases_nothing",

@@ -8,11 +8,14 @@ import logging
 import math
 import pickle
 import signal
+import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -321,6 +324,11 @@ class OwnError(Exception):
     """The block's own."""
 
 
+def raise_if(error: type[BaseException] | None) -> None:
+    if error is not None:
+        raise error
+
+
 @pytest.mark.parametrize(
     "error", [OwnError, KeyError, asyncio.CancelledError, KeyboardInterrupt, SystemExit]
 )
@@ -499,13 +507,81 @@ async def test_a_key_that_has_expired_meanwhile_has_ended(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_client_that_is_closed_in_the_block_leaves_the_key_to_its_expiry(
+async def test_a_client_that_is_closed_in_the_block_ends_its_lease(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with client_of(emulator) as client, client.lease(**TRIAL) as lease:
         await client.close()
-    assert "the client is closed" in caplog.messages[-1]
-    assert not lease.ended
+        with pytest.raises(LeaseEndedError):
+            _ = lease.key
+    assert (emulator.account.keys, lease.usage, lease.ended) == ({}, 0, True)
+    assert operations(emulator).count("delete") == 1
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("fault", [None, Fault("delete", "status", status=403, times=None)])
+@pytest.mark.parametrize("error", [None, OwnError, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_blocking_client_that_is_closed_in_the_block_ends_its_lease(
+    error: type[BaseException] | None, fault: Fault | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes: list[str] = []
+    with Emulator(faults=[] if fault is None else [fault]) as emulator:
+        client = OpenRouter(emulator.api_key, server_url=emulator.base_url)
+        leasing = client.lease(**TRIAL)
+        with pytest.raises(error) if error else nullcontext() as caught, leasing as lease:
+            client.close()
+            raise_if(error)
+        if caught is not None:
+            notes = getattr(caught.value, "__notes__", [])
+        with pytest.raises(LeaseEndedError):
+            _ = lease.key
+        assert ([*emulator.account.keys] == [], lease.ended) == ((fault is None,) * 2)
+    left = [] if fault is None else [f"lease: {note}" for note in notes] or caplog.messages
+    assert caplog.messages == left
+    assert all(f"{lease.data.hash} may work until" in text for text in left)
+    assert len(left) == (fault is not None)
+
+
+@pytest.mark.parametrize("error", [None, OwnError, KeyboardInterrupt, SystemExit])
+def test_a_block_that_a_fork_takes_from_its_client_names_the_key(
+    error: type[BaseException] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Emulator() as emulator:
+        client: Any = OpenRouter(emulator.api_key, server_url=emulator.base_url)
+        leasing = client.lease(**TRIAL)
+        with pytest.raises(error) if error else nullcontext() as caught, leasing as lease:
+            own, client._thread._pid = client._thread._pid, -1
+            raise_if(error)
+        with pytest.raises(LeaseEndedError):
+            _ = lease.key
+        assert f"{lease.data.hash} may work until" in caplog.messages[-1]
+        assert "fork" in caplog.messages[-1]
+        if caught is not None:
+            assert [f"lease: {note}" for note in caught.value.__notes__] == caplog.messages
+        client._thread._pid = own  # the process that owns the client closes it
+        client.close()
+        assert emulator.account.keys == {}
+
+
+@pytest.mark.parametrize("point", ["get", "delete"])
+def test_a_block_that_ends_while_another_thread_closes_the_client_waits(
+    point: OperationName, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Emulator(faults=[Fault(point, "slow", delay=0.2)]) as emulator:
+        client = OpenRouter(emulator.api_key, server_url=emulator.base_url)
+        closing = threading.Thread(target=client.close)
+        with client.lease(**TRIAL) as lease:
+            closing.start()
+            while point not in operations(emulator):
+                time.sleep(0.01)
+        assert (emulator.account.keys, lease.ended) == ({}, True)
+        closing.join()
+    assert not caplog.messages
+
+
+def test_a_blocking_lease_that_was_not_entered_cannot_end() -> None:
+    with OpenRouter("key") as client, pytest.raises(LeaseEndedError, match="not entered"):
+        client.lease(**TRIAL).__exit__(None, None, None)
 
 
 async def test_a_create_without_an_answer_says_when_its_key_expires(emulator: Emulator) -> None:
@@ -683,6 +759,69 @@ def test_a_lease_that_ctrl_c_keeps_from_its_block_is_ended(
         assert operations(emulator)[:3] == ["list", "current", "create"]
         assert account.keys == {}
     assert not [each for each in caplog.messages if "may work until" in each]
+
+
+# The moments at which the loop has not begun to end the lease, in the order of the calls.
+MOMENTS = [
+    ("__enter__", "return"),
+    ("__exit__", "call"),
+    *((name, event) for name in ("_started", "run", "soon") for event in ("call", "return")),
+]
+
+
+@pytest.mark.parametrize(("function", "event"), MOMENTS)
+@pytest.mark.parametrize("error", [None, OwnError, KeyboardInterrupt])
+def test_ctrl_c_at_any_moment_of_a_blocking_lease_leaves_no_key(
+    function: str, event: str, error: type[BaseException] | None
+) -> None:
+    def interrupt(frame: FrameType, what: str, _: object) -> Any:
+        if "_blocking" not in frame.f_code.co_filename:
+            return None
+        if (frame.f_code.co_name, what) == (function, event):
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return interrupt
+
+    before = sys.gettrace()
+    with Emulator() as emulator:
+        with OpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+            client.api_keys.list()
+            leasing = client.lease(**TRIAL)
+
+            def use() -> None:
+                if function == "__enter__":
+                    sys.settrace(interrupt)
+                with leasing:
+                    sys.settrace(interrupt)
+                    raise_if(error)
+
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    use()
+            finally:
+                sys.settrace(before)
+            while emulator.account.keys and not function.startswith("__"):
+                time.sleep(0.01)  # the loop ends it at once, in the background
+        assert emulator.account.keys == {}
+        assert operations(emulator).count("delete") == 1
+
+
+@pytest.mark.slow
+def test_a_lease_that_is_open_at_the_interpreters_end_is_ended() -> None:
+    script = """
+from openrouter_keys import OpenRouter
+client = OpenRouter()
+lease = client.lease(name='trial', limit=0.5, expires_in=60).__enter__()
+"""
+    with Emulator() as emulator:
+        server = environment(
+            OPENROUTER_API_KEY=emulator.api_key, OPENROUTER_BASE_URL=emulator.base_url
+        )
+        process = Process("-c", script, environment=server)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, "")
+        assert operations(emulator)[-2:] == ["get", "delete"]
+        assert emulator.account.keys == {}
 
 
 @pytest.mark.slow

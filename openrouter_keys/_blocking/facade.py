@@ -18,7 +18,7 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._blocking.caller_thread import CallerThread
 from openrouter_keys._blocking.loop_thread import LoopThread
 from openrouter_keys._inputs.arguments import hides_arguments
-from openrouter_keys.errors import ClientStateError
+from openrouter_keys.errors import ClientClosedError, ClientStateError
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -158,6 +158,8 @@ class managing(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
         method: a method that returns an async context manager, and waits for nothing.
         dropped: awaited with that manager, and with what its entering returned, or raised, when
             an interrupt kept that from the caller.
+        unreachable: called, in the caller's thread, with that manager, with why the loop cannot
+            leave it (the client is closed, say), and with the block's own error.
     """
 
     def __init__(
@@ -167,6 +169,9 @@ class managing(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
         dropped: Callable[
             [AbstractAsyncContextManager[T, None], T | BaseException], Awaitable[object]
         ],
+        unreachable: Callable[
+            [AbstractAsyncContextManager[T, None], ClientStateError, BaseException | None], object
+        ],
     ) -> None:
         @functools.wraps(method)
         def manage(
@@ -174,7 +179,12 @@ class managing(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
         ) -> AbstractContextManager[T, None]:
             twin, thread = _parts(facade)
             manager = method(twin, *args, **kwargs)
-            return _Managed(manager, thread, functools.partial(dropped, manager))
+            return _Managed(
+                manager,
+                thread,
+                functools.partial(dropped, manager),
+                functools.partial(unreachable, manager),
+            )
 
         self._function = hides_arguments(manage)
         _return(self._function, method, AbstractContextManager)
@@ -199,8 +209,10 @@ class _Managed(NeverPickled, AbstractContextManager[T, None]):
         manager: AbstractAsyncContextManager[T, None],
         thread: LoopThread,
         dropped: Callable[[T | BaseException], Awaitable[object]],
+        unreachable: Callable[[ClientStateError, BaseException | None], object],
     ) -> None:
-        self._manager, self._thread, self._dropped = manager, thread, dropped
+        self._manager, self._thread = manager, thread
+        self._dropped, self._unreachable = dropped, unreachable
 
     def __enter__(self) -> T:
         return self._thread.call(self._manager.__aenter__, self._dropped)
@@ -212,8 +224,19 @@ class _Managed(NeverPickled, AbstractContextManager[T, None]):
         traceback: TracebackType | None,
     ) -> None:
         leave = functools.partial(self._manager.__aexit__, exc_type, exc, traceback)
-        del exc_type, exc, traceback  # the call's frame may be held by an error of the loop
-        self._thread.call(leave)
+        try:
+            self._thread.call(leave)
+        except ClientStateError as error:
+            if isinstance(error, ClientClosedError):
+                self._thread.close()  # another thread closes it: wait for what that ends
+            self._unreachable(error, exc)
+        except BaseException as interrupt:
+            # The loop may not have begun to leave it; to leave it twice changes nothing.
+            kind = type(interrupt)
+            self._thread.start(functools.partial(self._manager.__aexit__, kind, interrupt, None))
+            raise
+        finally:
+            del exc_type, exc, traceback, leave  # an error of the loop may hold this frame
 
 
 class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`

@@ -296,6 +296,11 @@ class LoopThread(NeverPickled):
         finally:
             del call  # its outcome holds an error, whose traceback holds this frame
 
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start `function()` in the loop, if that runs: `close` waits for it, this does not."""
+        if self._loop is not None and self._belongs_here():
+            self._loop.start(function)
+
     def host(self, function: Callable[[], Awaitable[R]], caller: CallerThread) -> R:
         """Await `function()` in the loop; meanwhile, run its callbacks in this thread.
 

@@ -85,6 +85,7 @@ class Transport(NeverPickled):
         samples: the service's and this machine's times of the last creates.
         recent: the last keys that it made, by their proven hashes, each with the requested
             workspace.
+        at_close: what `close` starts and waits for, each bounded by the grace.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Transport(NeverPickled):
         self.made = MadeKeys(options.server_url)
         self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
         self.recent: dict[str, tuple[str | None, Key]] = {}
+        self.at_close: set[Callable[[], Coroutine[Any, Any, None]]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._pid: int | None = None  # that of the first call
@@ -260,7 +262,8 @@ class Transport(NeverPickled):
     async def close(self) -> None:
         """Wait for creates, and for deletes of cancelled ones' keys, then close our own session.
 
-        Both get `grace` seconds; after that, a running create has an unknown outcome.
+        It starts what is `at_close`, too. Creates and deletes get `grace` seconds; after that, a
+        running create has an unknown outcome.
         """
         if self._loop is None or self._pid != os.getpid():
             self._closed = True
@@ -270,6 +273,8 @@ class Transport(NeverPickled):
         self._closed = self._attempts.closed = True
         with anyio.move_on_after(self.grace):
             await self.made.settled()
+        for end in self.at_close:
+            _held(self._settling, asyncio.create_task(end()))
         while self._settling:  # each is bounded by the grace
             await asyncio.wait(self._settling)
         await self._wire.close()

@@ -76,7 +76,7 @@ class Lease(HoldsSecret):
         """The secret; never shown in `repr`, never pickled.
 
         Raises:
-            LeaseEndedError: the block has ended.
+            LeaseEndedError: the block has ended, or its client was closed.
         """
         if self._secret is None:
             hash = self.data.hash

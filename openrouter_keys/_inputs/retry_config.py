@@ -6,8 +6,10 @@ from typing import Literal
 from attrs import field, frozen
 
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.arguments import hides_fields
 
 
+@hides_fields
 @frozen
 class BackoffStrategy:
     """How long to wait between attempts, in milliseconds.
@@ -46,6 +48,7 @@ class BackoffStrategy:
         return (longest + self.jitter_ms * chance) / 1000
 
 
+@hides_fields
 @frozen
 class RetryConfig:
     """How a client retries. It never retries a create that may have been applied.
@@ -63,7 +66,7 @@ class RetryConfig:
 
     def __attrs_post_init__(self) -> None:
         if self.strategy not in ("backoff", "none"):
-            checks.refuse("strategy", f'must be "backoff" or "none", not {self.strategy!r}')
+            checks.refuse("strategy", 'must be "backoff" or "none"')
         if not isinstance(self.backoff, BackoffStrategy):
             checks.refuse(
                 "backoff", f"must be a BackoffStrategy, not {type(self.backoff).__name__}"

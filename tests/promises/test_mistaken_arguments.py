@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from openrouter_keys import AsyncOpenRouter, External, KeySpec, OpenRouter, RetryConfig, errors
+from openrouter_keys import (
+    AsyncOpenRouter,
+    BackoffStrategy,
+    External,
+    KeySpec,
+    OpenRouter,
+    RetryConfig,
+    errors,
+)
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.models import CreateKeysRequest, UpdateKeysRequest
 from tests._base.test_tracebacks import MANAGEMENT, chain
@@ -18,6 +26,7 @@ SECRET = "sk-or-v1-" + "5e" * 32
 PARTNER = "canary-partner-key-of-more-than-32-characters"
 HASH = "ab" * 32
 #: A record of a create, where a hash or a spec belongs.
+ANY: Any = SECRET
 RECORD: Any = {"ref": "a", "name": "a", "external": {"user": "u", "api_key": PARTNER}}
 CHEAP: Any = {**RECORD, "limit": -1}
 WITH_A_KEY: Any = {**RECORD, "api_key": PARTNER}
@@ -117,6 +126,9 @@ CALLS: dict[str, Call] = {
     "a spec of two": lambda _, __: KeySpec(**WITH_A_KEY),
     "a request": lambda _, __: CreateKeysRequest(name=SECRET, limit=-1),
     "a change": lambda _, __: UpdateKeysRequest(name=SECRET, limit=-1),
+    "retries": lambda _, __: RetryConfig(ANY),
+    "waits": lambda _, __: RetryConfig("backoff", ANY),
+    "a wait": lambda _, __: BackoffStrategy(ANY),
 }
 FACES = {"async": AsyncOpenRouter, "blocking": OpenRouter}
 

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from ssl import SSLContext
+from typing import Any
 
 from attrs import define, field
 
@@ -43,6 +45,19 @@ class FakeTime:
 
     def clockwork(self) -> Clockwork:
         return Clockwork(monotonic=self.monotonic, sleep=self.sleep, random=lambda: 0.5)
+
+
+class InterruptedFuture(Future[Any]):
+    """An outcome that is there when Ctrl-C comes."""
+
+    heard = False
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.exception(timeout)
+        if not self.heard:
+            self.heard = True
+            raise KeyboardInterrupt
+        return super().result(timeout)
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from types import FrameType
@@ -26,7 +25,7 @@ from openrouter_keys.emulator import Account, DailyQuota, Emulator, Fault
 from openrouter_keys.emulator.contracts import ContractName
 from openrouter_keys.emulator.faults import OperationName
 from openrouter_keys.errors import JSON
-from tests.clients import FakeTime, until
+from tests.clients import FakeTime, InterruptedFuture, until
 from tests.processes import Process, environment
 from tests.raw_server import answer, raw_server
 from tests.records import HASH, SECRET, current_json, key_json
@@ -735,25 +734,13 @@ def test_ctrl_c_anywhere_in_a_script_leaves_no_key(point: OperationName) -> None
 def test_a_lease_that_ctrl_c_keeps_from_its_block_is_ended(
     fault: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Interrupted(Future[Any]):
-        """An outcome that is there when Ctrl-C comes."""
-
-        heard = False
-
-        def result(self, timeout: float | None = None) -> Any:
-            self.exception(timeout)
-            if not self.heard:
-                self.heard = True
-                raise KeyboardInterrupt
-            return super().result(timeout)
-
     account = Account(hidden_fields=set() if fault is None else {fault})
     with Emulator(account) as emulator:
         with OpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
             client.api_keys.list()
             leasing = client.lease(**TRIAL)
             with monkeypatch.context() as patched:
-                patched.setattr("openrouter_keys._blocking.loop_thread.Future", Interrupted)
+                patched.setattr("openrouter_keys._blocking.loop_thread.Future", InterruptedFuture)
                 with pytest.raises(KeyboardInterrupt):
                     leasing.__enter__()
         assert operations(emulator)[:3] == ["list", "current", "create"]

@@ -3,7 +3,7 @@
 import inspect
 import signal
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
@@ -18,6 +18,7 @@ from openrouter_keys import (
     errors,
 )
 from openrouter_keys.emulator import Account, Emulator, Fault
+from tests.clients import InterruptedFuture
 from tests.processes import Process, environment
 from tests.tables import in_one_test
 
@@ -175,24 +176,12 @@ def test_a_create_that_ctrl_c_interrupts_leaves_no_key(handled: bool) -> None:
 def test_a_created_key_that_ctrl_c_keeps_from_its_caller_is_deleted(
     hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupted(Future[Any]):
-        """An outcome that is there when Ctrl-C comes."""
-
-        heard = False
-
-        def result(self, timeout: float | None = None) -> Any:
-            self.exception(timeout)
-            if not self.heard:
-                self.heard = True
-                raise KeyboardInterrupt
-            return super().result(timeout)
-
     account = Account(hidden_fields={*hidden})  # without some, the answer cannot be read
     with Emulator(account) as emulator:
         with OpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
             client.api_keys.list()
             with monkeypatch.context() as patched:
-                patched.setattr("openrouter_keys._blocking.loop_thread.Future", Interrupted)
+                patched.setattr("openrouter_keys._blocking.loop_thread.Future", InterruptedFuture)
                 with pytest.raises(KeyboardInterrupt):
                     client.api_keys.create(name="new")
 

@@ -175,14 +175,11 @@ class Reconciler:
 
         And whether that is so exactly; otherwise, it was sent between the two.
         """
+        following = [*(one.sent for one in entry.earlier), entry.last_attempt_at][1:]
         found = [
             # One that was written off had been given up before the next one was sent.
-            (one.sent, one.ended or min(self._given_up_by(one.sent), following), one.is_dated)
-            for one, following in zip(
-                entry.earlier,
-                [*(one.sent for one in entry.earlier[1:]), entry.last_attempt_at],
-                strict=False,
-            )
+            (one.sent, one.ended or min(self._given_up_by(one.sent), next_sent), one.is_dated)
+            for one, next_sent in zip(entry.earlier, following, strict=True)
         ]
         if entry.state in DOUBTFUL:
             sent = entry.last_attempt_at

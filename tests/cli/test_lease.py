@@ -254,16 +254,24 @@ def test_ctrl_c_at_a_terminal_reaches_the_program_once(command: Command) -> None
     assert command.emulator.account.keys == {}
 
 
+def signalled_at(
+    command: Command, operation: Any, program: str, number: signal.Signals
+) -> tuple[int | None, str]:
+    """Lease a key for a program, send a signal in a request, and return the exit code and text."""
+    command.emulator.faults.append(Fault(operation, "slow", delay=0.5))
+    process = command.process(*TRIAL, *python(program))
+    while operation not in [each.operation for each in command.emulator.requests]:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate("", PATIENCE)
+    return process.returncode, err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", ["current", "create"])
 def test_a_signal_before_the_program_leaves_no_key(command: Command, operation: Any) -> None:
-    command.emulator.faults.append(Fault(operation, "slow", delay=0.5))
-    process = command.process(*TRIAL, *python("open('begun', 'w')"))
-    while operation not in [each.operation for each in command.emulator.requests]:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate("", PATIENCE)
-    assert process.returncode == 143
+    code, err = signalled_at(command, operation, "open('begun', 'w')", signal.SIGTERM)
+    assert code == 143
     assert "interrupted" in err
     assert command.emulator.account.keys == {}
     assert not (command.folder / "begun").exists()
@@ -272,13 +280,8 @@ def test_a_signal_before_the_program_leaves_no_key(command: Command, operation: 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", ["get", "delete"])
 def test_a_signal_at_the_end_keeps_the_programs_code(command: Command, operation: Any) -> None:
-    command.emulator.faults.append(Fault(operation, "slow", delay=0.5))
-    process = command.process(*TRIAL, *python("raise SystemExit(4)"))
-    while operation not in [each.operation for each in command.emulator.requests]:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate("", PATIENCE)
-    assert process.returncode == 4
+    code, err = signalled_at(command, operation, "raise SystemExit(4)", signal.SIGINT)
+    assert code == 4
     assert "deleting the key" in err
     assert command.emulator.account.keys == {}
 

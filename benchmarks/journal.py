@@ -109,10 +109,12 @@ def one_by_one(path: Path, keys: list[Made]) -> None:
         commit(connection, partial(entries.intend, connection, 1, key.spec, "2026-11-21T00:00:00Z"))
         ref, made = key.spec.ref, MadeKey.of(key.hash, key.secret)
         proof = {"proven": made.proven, "secret_hash": None, "ended_at": None}
-        values = {"ref": ref, "hash": key.hash, "record": RECORD, **proof}
+        values = {"ref": ref, "owner": 1, "hash": key.hash, "record": RECORD, **proof}
         stored = partial(str, key.secret)
         commit(connection, partial(entries.keep, connection, values, stored, settled=False))
-        commit(connection, partial(entries.change, connection, [ACKNOWLEDGE], {"ref": ref}))
+        commit(
+            connection, partial(entries.change, connection, [ACKNOWLEDGE], {"ref": ref, "owner": 1})
+        )
     connection.close()
 
 

@@ -272,7 +272,7 @@ class AsyncOpenRouter(NeverPickled):
 
         Raises:
             InvalidArgumentError: an argument is invalid; nothing was sent.
-            JournalError: the journal is in use, not private, or not this service's.
+            JournalError: the journal is being purged, not private, or not this service's.
             ProvisioningStoppedError: the run stopped early: the API key may not do this (401, 402,
                 403), the journal cannot be written, a spec changed since the journal began, the
                 source or `on_result` raised, or the service was down for long. Its `report` has
@@ -346,7 +346,7 @@ class AsyncOpenRouter(NeverPickled):
 
         Raises:
             InvalidArgumentError: an argument is invalid; nothing was sent.
-            JournalError: the journal is in use, not private, not this service's or this
+            JournalError: the journal is being purged, not private, not this service's or this
                 account's, or full.
             ProvisioningStoppedError: the creates stopped early; this call retired no old key.
         """

@@ -32,14 +32,16 @@
     ├── ServiceOutageError              no create succeeded, or nothing was settled, for too long
     ├── ProvisioningStoppedError        a run stopped: `.report` (in `provisioning.report`)
     └── JournalError
-        ├── JournalInUseError           another process, or this one, writes to it
+        ├── JournalInUseError           purge and accept need it alone, and it is in use
         ├── JournalInsecureError        others could read or replace it, or it is no plain file
         ├── JournalMismatchError        no journal, a newer version's, or another server's
         │   └── JournalOutdatedError    an older copy of it, or half of one
         ├── AccountChangedError         its keys belong to another account
         ├── JournalFullError            it cannot be written, so nothing more is sent
         ├── JournalLostError            its file was removed during a run
+        ├── KeyGoneError                a key that it has is gone from the service
         ├── PlanChangedError            a known ref has other fields now
+        ├── TakenOverError              another process has taken a ref over
         ├── DuplicateRefError           two specs of a run have the same ref
         └── SecretNotKeptError          a key was made and could not be stored: `.key`
 """
@@ -446,11 +448,13 @@ class JournalError(OpenRouterError):
 
 
 class JournalInUseError(JournalError):
-    """Another process, or this one, is writing to the journal.
+    """Another process, or this one, has the journal open, and one of the two needs it alone.
+
+    Runs and readers share a journal; `purge` and `accept` need it alone.
 
     Attributes:
         path: the journal.
-        pid: the process that holds it; None: unknown.
+        pid: a process that has it open; None: unknown.
     """
 
     def __init__(self, path: str, pid: int | None) -> None:
@@ -551,6 +555,39 @@ class PlanChangedError(JournalError):
             "another ref, restore the old fields, or use another journal"
         )
         self.ref, self.changed = ref, changed
+
+
+class KeyGoneError(JournalError):
+    """The service has not the key that the journal has of a ref.
+
+    Attributes:
+        ref: the caller's own id.
+        hash: the key's hash.
+        problem: why it may be there all the same; None: it is certainly gone.
+    """
+
+    def __init__(self, ref: str, hash: str, problem: str | None) -> None:
+        is_gone = "is gone: make it anew with recreate=True"
+        found = is_gone if problem is None else f"is not found, and may be there ({problem})"
+        super().__init__(f"the key {hash} of {ref!r} {found}")
+        self.ref, self.hash, self.problem = ref, hash, problem
+
+
+class TakenOverError(JournalError):
+    """Another run with the journal took a ref over, since this one seemed to be gone.
+
+    The process was stopped for long, or was cut off from the database. Its key, if it made one, is
+    handed to nobody: the other run deletes it, and makes another one.
+
+    Attributes:
+        ref: the caller's own id.
+    """
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(
+            f"another run has taken {ref!r} over, since this one seemed to be gone: ask again"
+        )
+        self.ref = ref
 
 
 class DuplicateRefError(JournalError):

@@ -50,7 +50,9 @@ TREE: dict[str, tuple[type[Exception], ...]] = {
     "AccountChangedError": (errors.JournalError,),
     "JournalFullError": (errors.JournalError,),
     "JournalLostError": (errors.JournalError,),
+    "KeyGoneError": (errors.JournalError,),
     "PlanChangedError": (errors.JournalError,),
+    "TakenOverError": (errors.JournalError,),
     "DuplicateRefError": (errors.JournalError,),
     "SecretNotKeptError": (errors.JournalError,),
 }

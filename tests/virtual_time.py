@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from openrouter_keys.errors import JournalError
-from openrouter_keys.journal.writer import Work, Writer, _Job
+from openrouter_keys.journal.store import Work
+from openrouter_keys.journal.writer import Writer, _Job
 
 T = TypeVar("T")
 
@@ -62,17 +63,22 @@ def _without_threads() -> Generator[None]:
     """Let each journal be written in the loop's thread, at once."""
 
     async def start(self: Writer) -> None:
-        self._loop = asyncio.get_running_loop()
         opened[self] = self._opened()
         stores[self] = opened[self].__enter__()
 
     def submit(
-        self: Writer, work: Work[T], *, urgent: bool = False, salvages: bool = False
+        self: Writer,
+        work: Work[T],
+        *,
+        urgent: bool = False,
+        salvages: bool = False,
+        reads: bool = False,
     ) -> "asyncio.Future[T]":
         if self._closed:
             raise JournalError("the journal is closed: open it again")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Job(work, urgent, future, salvages))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._inbox.put(_Job(work, urgent, future, loop, salvages, reads))
         self._serve(stores[self])
         return future
 

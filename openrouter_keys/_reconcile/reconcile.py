@@ -76,6 +76,10 @@ class Reconciliation:
         return not (self.left or self.unproven or self.incomplete or self.unread)
 
 
+async def _no_names() -> Sequence[str]:
+    return ()
+
+
 async def _none(_: str | None, __: datetime) -> Mapping[str, str | None]:
     return {}
 
@@ -89,6 +93,7 @@ async def reconcile(
     stamps: Iterable[Stamp] = (),
     known: Known = _none,
     reach: timedelta = timedelta(),
+    under_way: Callable[[], Awaitable[Sequence[str]]] = _no_names,
     options: RequestOptions | None = None,
 ) -> Reconciliation:
     """Look for the keys of creates without an answer, then delete those that are provably theirs.
@@ -104,6 +109,8 @@ async def reconcile(
         stamps: how keys were stamped, besides those that the transport made.
         known: returns the hashes of keys of a workspace that were made since a time, and must be
             listed unless they were deleted or moved: they show whether a list is whole.
+        under_way: returns the names of keys that other processes may be making: a key of such a
+            name may be theirs.
         reach: by how much such a key may be older than the doubts.
         options: those of the creates; None: the client's.
 
@@ -120,11 +127,16 @@ async def reconcile(
     await _add_given(lister, asked, listed)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
+    theirs = Names(await under_way(), ())
     found = {
         place: [key for key in keys if not await _is_known(transport, key, knows)]
         for place, keys in listed.found.items()
     }
-    unsure = {place for place in found if not all_known or place[0] in listed.incomplete}
+    unsure = {
+        place
+        for place in found
+        if not all_known or place[0] in listed.incomplete or theirs.meant_by(place[1])
+    }
     sure = found.keys() - unsure - {place for place, _ in listed.unread}
     ours, _ = _told_apart(found, asked, sure, skew)
     looks = await _look_at_all(lister, [key.hash for key in ours.values()])

@@ -12,8 +12,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from openrouter_keys.errors import JournalError, JournalOutdatedError
-from openrouter_keys.journal.files import Held
-from openrouter_keys.journal.writer import Store
+from openrouter_keys.journal.files import Held, forget_run
+from openrouter_keys.journal.sqlite_store import SQLite
 
 # `closed`: the last run ended, and all that it wrote is in the file.
 _MARKS = """
@@ -26,7 +26,7 @@ _COUNT = "UPDATE marks SET commits = commits + 1 RETURNING commits"
 _READ = "SELECT instance, commits, closed FROM marks"
 
 
-class Copy(Store):
+class Copy(SQLite):
     """A journal's file that is open, and counts its commits.
 
     Args:
@@ -35,12 +35,12 @@ class Copy(Store):
     """
 
     def __init__(self, connection: sqlite3.Connection, files: Held) -> None:
-        super().__init__(connection)
+        super().__init__(connection, files.path)
         self._files = files
         self._instance, self._commits = "", 0
 
-    def begin(self) -> None:
-        """Note, in the file itself, that it is not closed.
+    def opened(self) -> None:
+        """Note, in the file itself, that it is not closed; forget the runs that are gone.
 
         Raises:
             JournalError: it cannot be written.
@@ -57,6 +57,10 @@ class Copy(Store):
         self.connection.execute(_MARKS)
         self.connection.execute(_FIRST, (secrets.token_hex(8),))
         self.connection.execute("UPDATE marks SET closed = 0")
+        for (run,) in self.connection.execute("SELECT id FROM runs").fetchall():
+            if not self._files.lives(run):
+                forget_run(self._files.path, run)
+                self.connection.execute("DELETE FROM runs WHERE id = ?", (run,))
         self.count()
         self.connection.execute("COMMIT")
         (self._instance, *_) = self.connection.execute(_READ).fetchone()
@@ -78,8 +82,22 @@ class Copy(Store):
         """
         self._files.check()
 
-    def end(self) -> None:
-        """Note that it is closed, once all else is in the file."""
+    def begin(self, run: int) -> None:
+        """Show others that a run lives."""
+        self._files.begin(run)
+
+    def end(self, run: int) -> None:
+        """Show others that a run has ended."""
+        self._files.end(run)
+
+    def lives(self, run: int) -> bool:
+        """Return whether a run lives, in any process."""
+        return self._files.lives(run)
+
+    def close(self) -> None:
+        """Note that it is closed, once all else is in the file, unless others have it open."""
+        if self._files.shared:
+            return
         self._checkpoint()
         self.connection.execute("BEGIN IMMEDIATE")
         self.count()
@@ -138,11 +156,11 @@ def refuse_outdated(connection: sqlite3.Connection, files: Held) -> None:
     Raises:
         JournalOutdatedError: it is an older copy, or its log is missing.
     """
+    noted = files.noted()  # first: others may commit meanwhile
     marks = _marks(connection)
     if marks is None:
         return
     instance, commits, closed = marks
-    noted = files.noted()
     if noted is not None and noted[0] == instance:
         if commits < noted[1]:
             counted = f"{commits:,} of its {noted[1]:,} commits"

@@ -1,18 +1,30 @@
 """The journal's rows: every statement that reads or changes one. No thread, no transaction."""
 
 import json
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
 from openrouter_keys._base.masking import mask, scrub
-from openrouter_keys.errors import JSON, DuplicateRefError, JournalError, PlanChangedError
+from openrouter_keys.errors import (
+    JSON,
+    DuplicateRefError,
+    JournalError,
+    PlanChangedError,
+    TakenOverError,
+)
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec, changed
-from openrouter_keys.journal.transitions import INTEND, KEEP, KEEP_SETTLED, Transition
+from openrouter_keys.journal.store import Connection, Store, rows
+from openrouter_keys.journal.transitions import (
+    HAND_OVER,
+    INTEND,
+    KEEP,
+    KEEP_SETTLED,
+    Transition,
+)
 from openrouter_keys.models import HoldsSecret
 
 E = TypeVar("E")
@@ -36,19 +48,21 @@ class Exchange:
 #: How many refs are looked up, or rows are read, at once.
 CHUNK = 500
 
-BEGIN = """
-UPDATE meta SET longest_timeout = max(longest_timeout, :timeout) RETURNING runs, longest_timeout
-"""
 ORIGIN = "SELECT created_at, server_url FROM meta"
-_SEE = "INSERT OR IGNORE INTO seen SELECT id FROM keys WHERE ref = ?"
+# What a transition may be derived from.
+_BEFORE = """
+SELECT id, ref, written_off, earlier, last_attempt_at, ended_at FROM keys WHERE ref = :ref
+"""
+
+_OWNER = "SELECT owner FROM keys WHERE ref = :ref"
 
 # --- rows ---
 
 FIND = "SELECT * FROM keys WHERE ref = :ref"
 EVERY = "SELECT * FROM keys WHERE id > :after ORDER BY id LIMIT :most"
-UNFINISHED = """
+_UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
-WHERE state <> 'settled' AND id > :after AND state IN (SELECT value FROM json_each(:states))
+WHERE state <> 'settled' AND id > :after AND state IN ({})
 ORDER BY id LIMIT :most
 """
 WRITTEN_OFF = """
@@ -56,31 +70,8 @@ SELECT * FROM keys INDEXED BY written_off WHERE written_off > 0 AND id > :after
 ORDER BY id LIMIT :most
 """
 
-# --- facts ---
-
-# The last keys are enough, and a journal may have a million that all name their workspace.
-DEFAULT_WORKSPACE = """
-SELECT json_extract(record, '$.workspace_id') FROM (
-    SELECT record, plan FROM keys WHERE record IS NOT NULL ORDER BY id DESC LIMIT 1000
-)
-WHERE json_valid(record) AND json_valid(plan) AND json_extract(plan, '$.workspace_id') IS NULL
-LIMIT 1
-"""
-STAMPS = """
-SELECT json_extract(record, '$.created_at'), last_attempt_at, ended_at FROM keys
-WHERE id > (SELECT max(id) FROM keys) - 1000 AND proven AND ended_at IS NOT NULL
-ORDER BY id DESC LIMIT 32
-"""
-KNOWN = """
-SELECT hash, iif(json_valid(record), json_extract(record, '$.workspace_id'), NULL) FROM keys
-WHERE proven AND last_attempt_at >= :since AND json_extract(plan, '$.workspace_id') IS :workspace_id
-ORDER BY id DESC LIMIT 5000
-"""
-# No create makes a key anew that is being rotated, either.
-LAST = """
-SELECT hash FROM (SELECT hash FROM keys WHERE proven ORDER BY id DESC LIMIT 10000)
-UNION ALL SELECT hash FROM (SELECT hash FROM rotations ORDER BY id DESC LIMIT 10000)
-"""
+# Failed with a secret: made, and not as asked for. It is never handed over.
+_OVER = "state IN ('settled', 'failed') AND ({})"
 
 # --- questions about a hash ---
 
@@ -91,12 +82,9 @@ SELECT EXISTS (SELECT 1 FROM keys WHERE hash = :hash AND state NOT IN ('intent',
     OR EXISTS (SELECT 1 FROM rotations WHERE hash = :hash)
 """
 HOLDS_FOR_ANOTHER = """
-SELECT EXISTS (SELECT 1 FROM keys WHERE proven AND hash = :hash AND ref IS NOT :ref)
+SELECT EXISTS (SELECT 1 FROM keys WHERE proven AND hash = :hash AND ref <> :ref)
     OR EXISTS (SELECT 1 FROM rotations WHERE hash = :hash)
 """
-# Made when it is first needed: keeping it up costs as much as all else that a key needs, and only a
-# reconcile, a rotation, and what is about to disable a key need it.
-INDEX_HASHES = "CREATE INDEX IF NOT EXISTS hashes ON keys (hash) WHERE hash IS NOT NULL"
 
 
 @frozen(kw_only=True)
@@ -123,6 +111,7 @@ class Entry(HoldsSecret):
         sealed: the sealed secret; None: not made, not stored, or not sealed.
         record: the key's record as JSON; None: not made, or it could not be read.
         reason: why it failed or is in doubt.
+        wanted: the plan that an update is changing the key to, as JSON; None: none is under way.
     """
 
     id: int
@@ -141,6 +130,7 @@ class Entry(HoldsSecret):
     sealed: bytes | None = field(repr=False)
     record: str | None
     reason: str | None
+    wanted: str | None = None
 
     @property
     def name(self) -> str:
@@ -154,32 +144,72 @@ class Entry(HoldsSecret):
         return workspace_id if isinstance(workspace_id, str) else None
 
 
+def unfinished(states: Iterable[State]) -> str:
+    """Return the query for keys in some states that are not settled."""
+    return _UNFINISHED.format(", ".join(f"'{State(state)}'" for state in states))
+
+
 def change(
-    connection: sqlite3.Connection, ways: Sequence[Transition], values: Mapping[str, Any]
+    connection: Connection,
+    ways: Sequence[Transition],
+    values: Mapping[str, Any],
+    time_of_day: Callable[[], str] | None = None,
 ) -> Transition:
     """Make the first of some transitions that a row's state allows, and return it.
 
+    Args:
+        connection: the engine's.
+        ways: the transitions.
+        values: those of the statements.
+        time_of_day: returns when a twin is handed over that is settled by this. None: it is not
+            noted.
+
     Raises:
-        JournalError: it allows none.
+        TakenOverError: it is another run's.
+        JournalError: its state allows none.
     """
     for way in ways:
-        if connection.execute(way.statement, values).rowcount:
+        given = values if way.derive is None else _derived(connection, way.derive, values)
+        if given is not None and connection.execute(way.statement, given).rowcount:
+            if time_of_day is not None and way.target is State.SETTLED:
+                connection.execute(HAND_OVER, {"ref": values["ref"], "now": time_of_day()})
             return way
+    row = connection.execute(_OWNER, values).fetchone() if "owner" in values else None
+    if row is not None and row[0] not in (0, values["owner"]):
+        raise TakenOverError(values["ref"])
     raise JournalError(f"{ways[0].name}: the state of {values['ref']!r} does not allow it")
 
 
+def _derived(
+    connection: Connection,
+    derive: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
+    values: Mapping[str, Any],
+) -> Mapping[str, Any] | None:
+    for row in rows(connection.execute(_BEFORE, {"ref": values["ref"]})):
+        try:
+            found = derive(row)
+        except (TypeError, ValueError):
+            raise damaged("keys", row["id"], row["ref"]) from None
+        return None if found is None else {**values, **found}
+    return None
+
+
 def keep(
-    connection: sqlite3.Connection,
+    connection: Connection,
     values: Mapping[str, Any],
     stored: Callable[[], str | bytes | None],
     *,
     settled: bool,
+    time_of_day: Callable[[], str] | None = None,
 ) -> None:
     """Write a key that was made; its secret is looked up, and sealed, here in the thread."""
-    change(connection, [KEEP_SETTLED if settled else KEEP], {**values, "secret": stored()})
+    secret = stored()
+    is_sealed = isinstance(secret, bytes)
+    kept = {"secret": None if is_sealed else secret, "sealed": secret if is_sealed else None}
+    change(connection, [KEEP_SETTLED if settled else KEEP], {**values, **kept}, time_of_day)
 
 
-def intend(connection: sqlite3.Connection, run: int, spec: KeySpec, at: str) -> State | None:
+def intend(connection: Connection, run: int, spec: KeySpec, at: str) -> State | None:
     """Write an intent, or return the state of the row that is there."""
     values = {"ref": spec.ref, "plan": spec.plan, "run": run, "at": at}
     return (
@@ -187,34 +217,37 @@ def intend(connection: sqlite3.Connection, run: int, spec: KeySpec, at: str) -> 
     )
 
 
-def plan(connection: sqlite3.Connection, run: int, specs: Sequence[KeySpec]) -> list[State | None]:
-    """Return what is known of each spec, as `states` does, and remember that they came."""
-    found = states(connection, run, specs)
-    for spec in [spec for spec, state in zip(specs, found, strict=True) if state is not None]:
-        if not connection.execute(_SEE, (spec.ref,)).rowcount:
-            raise DuplicateRefError(spec.ref)
-    return found
-
-
-def states(
-    connection: sqlite3.Connection, run: int, specs: Sequence[KeySpec]
-) -> list[State | None]:
+def states(connection: Connection, run: int, specs: Sequence[KeySpec]) -> list[State | None]:
     """Return what is known of each spec, at most `CHUNK` of them; None: nothing."""
-    marks = ", ".join("?" * len(specs))
-    rows = connection.execute(
-        f"SELECT ref, state, plan, run, id FROM keys WHERE ref IN ({marks})",  # noqa: S608 - only "?"
+    return [found and found[0] for found in places(connection, run, specs)]
+
+
+def places(
+    connection: Connection, run: int, specs: Sequence[KeySpec]
+) -> list[tuple[State, int] | None]:
+    """Return the same, each with the place of its row."""
+    found = connection.execute(
+        f"SELECT ref, id, state, plan, run FROM keys WHERE ref IN ({marks(specs)})",  # noqa: S608 - only "?"
         [spec.ref for spec in specs],
     )
-    known = {ref: facts for ref, *facts in rows}
-    return [_state(spec, run, known[spec.ref]) if spec.ref in known else None for spec in specs]
+    known = {ref: facts for ref, *facts in found}
+    return [
+        (_state(spec, run, known[spec.ref]), known[spec.ref][0]) if spec.ref in known else None
+        for spec in specs
+    ]
+
+
+def marks(values: Sequence[object]) -> str:
+    """Return a mark for each value of a list."""
+    return ", ".join("?" * len(values))
 
 
 def _state(spec: KeySpec, run: int, facts: Sequence[Any]) -> State:
-    state, plan, first_run, id = facts
+    id, state, plan, first_run = facts
     if first_run == run:
         raise DuplicateRefError(spec.ref)
     try:
-        if plan != spec.plan:
+        if plan != spec.plan and state != State.RELEASING:
             raise PlanChangedError(spec.ref, changed(plan, spec.plan))
         return State(state)
     except (AttributeError, TypeError, ValueError):
@@ -233,24 +266,20 @@ class Table(Generic[E]):
 
     name: str
     key: str
-    parse: Callable[[sqlite3.Row], E]
+    parse: Callable[[Mapping[str, Any]], E]
 
 
-def read(
-    connection: sqlite3.Connection, table: Table[E], query: str, values: Mapping[str, Any]
-) -> list[E]:
+def read(connection: Connection, table: Table[E], query: str, values: Mapping[str, Any]) -> list[E]:
     """Return rows of a table, each as a record, at most `CHUNK` of them.
 
     Raises:
         JournalError: one is damaged.
     """
-    cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row
-    rows = cursor.execute(query, {"most": CHUNK, **values})
-    return [_record(table, row) for row in rows]
+    cursor = connection.execute(query, {"most": CHUNK, **values})
+    return [_record(table, row) for row in rows(cursor)]
 
 
-def _record(table: Table[E], row: sqlite3.Row) -> E:
+def _record(table: Table[E], row: Mapping[str, Any]) -> E:
     try:
         return table.parse(row)
     except (TypeError, ValueError):  # its text may quote a secret
@@ -265,8 +294,10 @@ def damaged(table: str, id: int, ref: object) -> JournalError:
     )
 
 
-def _entry(row: sqlite3.Row) -> Entry:
-    secret, ended_at = row["secret"], row["ended_at"]
+def _entry(row: Mapping[str, Any]) -> Entry:
+    # A reader leaves an older version's file as it is: there a secret is text, or sealed bytes.
+    secret = row["secret"]
+    sealed = secret if isinstance(secret, bytes) else row.get("sealed")
     return Entry(
         id=row["id"],
         ref=row["ref"],
@@ -275,16 +306,16 @@ def _entry(row: sqlite3.Row) -> Entry:
         written_off=row["written_off"],
         first_attempt_at=datetime.fromisoformat(row["first_attempt_at"]),
         last_attempt_at=datetime.fromisoformat(row["last_attempt_at"]),
-        ended_at=_time(ended_at),
-        # A reader leaves an older version's file as it is.
-        earlier=_exchanges(row["earlier"]) if "earlier" in row.keys() else (),  # noqa: SIM118 - rows
+        ended_at=_time(row["ended_at"]),
+        earlier=_exchanges(row.get("earlier")),
         hash=row["hash"],
         proven=bool(row["proven"]),
         secret_hash=row["secret_hash"],
         secret=secret if isinstance(secret, str) else None,
-        sealed=secret if isinstance(secret, bytes) else None,
+        sealed=sealed,
         record=row["record"],
         reason=row["reason"],
+        wanted=row.get("wanted"),
     )
 
 
@@ -310,26 +341,49 @@ def _time(text: str | None) -> datetime | None:
 KEYS = Table("keys", "ref", _entry)
 
 
-def counts(connection: sqlite3.Connection) -> dict[State, int]:
+def counts(connection: Connection) -> dict[State, int]:
     """Return how many rows there are in each state; settled ones are counted, not read."""
-    rows = connection.execute(
+    counted = connection.execute(
         "SELECT state, count(*) FROM keys INDEXED BY unfinished WHERE state <> 'settled' "
         "GROUP BY state"
     )
     found: dict[State, int] = {}
-    for state, count in rows:
+    for state, count in counted.fetchall():
         try:
             found[State(state)] = int(count)
         except ValueError:
-            query = "SELECT id, ref FROM keys WHERE state IS ? LIMIT 1"
+            query = "SELECT id, ref FROM keys WHERE state = ? LIMIT 1"
             raise damaged("keys", *connection.execute(query, (state,)).fetchone()) from None
     (total,) = connection.execute("SELECT count(*) FROM keys").fetchone()
     settled = int(total) - sum(found.values())
     return {state: found.get(state, 0) for state in State} | {State.SETTLED: settled}
 
 
-def answer(connection: sqlite3.Connection, question: str, values: Mapping[str, str]) -> bool:
+def answer(store: Store, question: str, values: Mapping[str, str]) -> bool:
     """Answer a question about a hash."""
-    connection.execute(INDEX_HASHES)
-    (found,) = connection.execute(question, values).fetchone()
+    store.index_hashes()
+    (found,) = store.connection.execute(question, values).fetchone()
     return bool(found)
+
+
+def purgeable(connection: Connection) -> int:
+    """Return how many secrets `purge` forgets."""
+    query = f"SELECT count(*) FROM keys WHERE {_over(connection)}"  # noqa: S608 - words of our own
+    return int(connection.execute(query).fetchone()[0])
+
+
+def purge(connection: Connection) -> int:
+    """Forget the secrets of keys that are handed over, or never will be."""
+    nothing = ", ".join(f"{column} = NULL" for column in _secrets(connection))
+    statement = f"UPDATE keys SET {nothing} WHERE {_over(connection)}"  # noqa: S608
+    return connection.execute(statement).rowcount
+
+
+def _over(connection: Connection) -> str:
+    return _OVER.format(" OR ".join(f"{column} IS NOT NULL" for column in _secrets(connection)))
+
+
+def _secrets(connection: Connection) -> list[str]:
+    """Return the columns for secrets: an older version's file has one."""
+    columns = connection.execute("SELECT * FROM keys LIMIT 0").description or ()
+    return [name for name, *_ in columns if name in ("secret", "sealed")]

@@ -1,13 +1,21 @@
-"""A journal's files: private, whole and held by one writer. Nothing of what is in them.
+"""A journal's files: private and whole, and who uses them. Nothing of what is in them.
 
-Beside the database itself there are SQLite's own `-wal` and `-shm`, and `.lock`, which stays
-behind: without it, two writers could get in. All are made here, before SQLite opens them.
+Beside the database itself there are SQLite's own `-wal` and `-shm`, and:
+
+- `.lock`: each open journal shares its lock; what needs the journal for itself locks it alone.
+- `.gate`: locked while a journal is opened, or closed.
+- `.run-N`: locked as long as the process of run N lives, whose number is in it. It shows that a
+  run is gone: no clock and no heartbeat is needed.
+
+All are made here, before SQLite opens them; the first two stay behind.
 """
 
 import errno
 import os
+import secrets
 import stat
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
@@ -24,21 +32,41 @@ from openrouter_keys.journal.logs import begins, counts
 # Any other way of locking: the journal's own file must not be opened here once SQLite has it open,
 # since closing it again would drop SQLite's POSIX locks (https://sqlite.org/howtocorrupt.html).
 _LOCK = ".lock"
-_SUFFIXES = ("", "-wal", "-shm", _LOCK)
+_GATE = ".gate"
+_RUN = ".run-"
+_SUFFIXES = ("", "-wal", "-shm", _LOCK, _GATE)
+#: Seconds that another process may take to open or close a journal.
+_OPENING = 10.0
+_POLL = 0.01
 _PID = 32
 _NOTE = 48
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 # What file systems answer that do not sync a folder.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+# What a lock answers that another one has.
+_TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 # How each of SQLite's databases begins.
 _MAGIC = b"SQLite format 3\0"
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(lock: int) -> None:
-        os.lseek(lock, _PID, os.SEEK_SET)  # beyond the number, which others must be able to read
-        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+    # Beyond what others must be able to read. There are no shared locks: each takes a byte.
+    _BYTES, _MANY = 1000, 1 << 20
+
+    def _try_lock(lock: int, *, shared: bool = False) -> None:
+        _unlock(lock)
+        place = _BYTES + secrets.randbelow(_MANY) if shared else _BYTES
+        os.lseek(lock, place, os.SEEK_SET)
+        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1 if shared else _MANY)
+        _places[lock] = place, 1 if shared else _MANY
+
+    def _unlock(lock: int) -> None:
+        if (locked := _places.pop(lock, None)) is not None:
+            os.lseek(lock, locked[0], os.SEEK_SET)
+            msvcrt.locking(lock, msvcrt.LK_UNLCK, locked[1])
+
+    _places: dict[int, tuple[int, int]] = {}
 
     def _problem(_: os.stat_result) -> str | None:
         return None  # who may read a file is not in its mode there
@@ -49,8 +77,11 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(lock: int) -> None:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _try_lock(lock: int, *, shared: bool = False) -> None:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+    def _unlock(lock: int) -> None:
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _problem(found: os.stat_result) -> str | None:
         if found.st_uid != os.geteuid():
@@ -86,24 +117,90 @@ if hasattr(os, "register_at_fork"):
 
 
 class Held:
-    """The files of a journal that is held.
+    """The files of a journal that is open.
 
     Args:
         path: the journal's file.
+        gate: its gate, open and locked.
         lock: its lock, open.
+        shared: whether others have it open.
 
     Attributes:
         path: the journal's file.
+        shared: whether others had it open when the gate was locked last.
         had_log: whether it had a log, whole or not, before SQLite opened it.
         log: what that counted; None: nothing.
     """
 
-    def __init__(self, path: str, lock: int) -> None:
+    def __init__(self, path: str, gate: int, lock: int, *, shared: bool) -> None:
         self.path = path
+        self.shared = shared
         self.had_log = begins(path + "-wal")
         self.log = counts(path + "-wal")
+        self._gate = gate
         self._lock = lock
+        self._runs: dict[int, int] = {}
         self._known: dict[str, os.stat_result] = {}
+
+    # --- who uses them ---
+
+    def open_gate(self, *, alone: bool = False) -> None:
+        """Let others open and close the journal from now on.
+
+        Args:
+            alone: whether none of them may, for as long as this one has it open: they are refused.
+        """
+        if not alone:
+            _try_lock(self._lock, shared=True)
+        _unlock(self._gate)
+
+    def close_gate(self) -> None:
+        """Let nobody open or close the journal, and see whether others have it open."""
+        _wait_for(self.path, self._gate, self._lock)
+        self.shared = not _is_alone(self._lock)
+
+    def begin(self, run: int) -> None:
+        """Show that a run lives, until it ends or its process does.
+
+        Raises:
+            JournalError: its file cannot be made.
+        """
+        if run in self._runs:
+            self.end(run)  # its beginning could not be written
+        path = _run_file(self.path, run)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(path)  # of a journal that had this name
+            lock = _new(path)
+            _locks.add(lock)
+            self._runs[run] = lock
+            _wait_for(self.path, lock, self._lock)
+            os.write(lock, _own_pid())
+        except OSError as error:
+            raise JournalError(f"{path} cannot be made: {error.strerror}") from error
+        self._known[f"{_RUN}{run}"] = os.fstat(lock)
+
+    def end(self, run: int) -> None:
+        """Show that a run of this process has ended."""
+        lock = self._runs.pop(run)
+        known = self._known.pop(f"{_RUN}{run}", None)
+        if lock in _locks:  # not in a forked child
+            # Where its beginning could not be written, another run may have its number by now.
+            with suppress(FileNotFoundError):
+                if known is None or os.path.samestat(os.lstat(_run_file(self.path, run)), known):
+                    forget_run(self.path, run)
+            _drop(lock)
+
+    def lives(self, run: int) -> bool:
+        """Return whether a run lives, in this process or in another one."""
+        return run in self._runs or _lives_in(_run_file(self.path, run))
+
+    def end_all(self) -> None:
+        """End the runs of this process that have not ended."""
+        for run in [*self._runs]:
+            self.end(run)
+
+    # --- what they are ---
 
     def noted(self) -> tuple[str, int] | None:
         """Return what was noted in the lock; None: nothing that can be read."""
@@ -158,25 +255,36 @@ class Held:
 
 
 @contextmanager
-def held(path: str) -> Generator[Held]:
-    """Hold a journal, made if it is not there.
+def held(path: str, *, alone: bool = True) -> Generator[Held]:
+    """Have a journal open, made if it is not there; its gate is locked at first.
+
+    Args:
+        path: its file.
+        alone: whether nobody else may have it open.
 
     Raises:
-        JournalInUseError: another process, or this one, holds it already.
+        JournalInUseError: another process, or this one, has it open, and one of them needs it for
+            itself.
         JournalInsecureError: it, or a file beside it, is not private, or others could replace it.
         JournalMismatchError: it is no database at all.
         JournalError: the folder is not there, or nothing may be written there.
     """
+    locks: list[int] = []
+    files: Held | None = None
     try:
-        lock = _locked(path)
-    except OSError as error:
-        raise JournalError(f"{path} cannot be opened or made: {error.strerror}") from error
-    try:
-        yield Held(path, lock)
+        try:
+            shared = _locked(path, locks, alone=alone)
+        except OSError as error:
+            raise JournalError(f"{path} cannot be opened or made: {error.strerror}") from error
+        files = Held(path, *locks, shared=shared)
+        yield files
     finally:
-        if lock in _locks:  # not in a forked child
-            _locks.discard(lock)
-            os.close(lock)
+        if files is not None:
+            files.end_all()
+            _forget_pid(locks[-1])
+        for lock in locks:
+            if lock in _locks:  # not in a forked child
+                _drop(lock)
 
 
 def remove(path: str) -> None:
@@ -187,28 +295,100 @@ def remove(path: str) -> None:
 
 
 def remove_lock(path: str) -> None:
-    """Remove the lock of a journal that is held, and that has not been used yet."""
+    """Remove the locks of a journal that is held, and that has not been used yet."""
     os.unlink(path + _LOCK)
+    os.unlink(path + _GATE)
 
 
-def _locked(path: str) -> int:
+def forget_run(path: str, run: int) -> None:
+    """Remove the file of a run that is gone."""
+    with suppress(FileNotFoundError):
+        os.unlink(_run_file(path, run))
+
+
+def _run_file(path: str, run: int) -> str:
+    return f"{path}{_RUN}{run}"
+
+
+def _lives_in(path: str) -> bool:
+    """Return whether a process has a run's file; where that cannot be seen, it may have."""
+    try:
+        lock = os.open(path, os.O_RDWR | _NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        _try_lock(lock, shared=True)  # so that two who look do not take each other for the run
+    except OSError:
+        return True
+    finally:
+        _drop(lock)
+    return False
+
+
+def _drop(lock: int) -> None:
+    _locks.discard(lock)
+    with suppress(OSError):  # closed, it is unlocked in any case
+        _unlock(lock)
+    os.close(lock)
+
+
+def _is_alone(lock: int) -> bool:
+    """Lock a file alone, if nobody else has; return whether that was so."""
+    try:
+        _try_lock(lock)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        return False
+    return True
+
+
+def _locked(path: str, locks: list[int], *, alone: bool) -> bool:
     refuse_shared(path)
     _refuse_insecure(path)
-    lock = _lock(path)
-    _locks.add(lock)
-    try:
-        _claim(path, lock)
+    for suffix in (_GATE, _LOCK):
+        locks.append(_lock(path + suffix))
+        _locks.add(locks[-1])
+    gate, lock = locks
+    _wait_for(path, gate, lock)
+    shared = not _is_alone(lock)
+    if shared and alone:
+        raise JournalInUseError(path, _holder(path, lock))
+    if shared:
+        _share(path, lock)
+    for suffix, held in ((_LOCK, lock), (_GATE, gate)):
+        if not os.path.samestat(os.fstat(held), os.lstat(path + suffix)):
+            raise JournalInUseError(path, None)  # it was replaced just now
+    os.lseek(lock, 0, os.SEEK_SET)
+    os.write(lock, _own_pid())
+    if not shared:
         _refuse_a_log_alone(path)
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileExistsError):
                 os.close(_new(path + suffix))
-        _refuse_insecure(path)
-        sync_folder(path)
-    except BaseException:
-        _locks.discard(lock)
-        os.close(lock)
-        raise
-    return lock
+    _refuse_insecure(path)
+    sync_folder(path)
+    return shared
+
+
+def _wait_for(path: str, held: int, lock: int) -> None:
+    """Lock what another process has for a moment only."""
+    give_up = time.monotonic() + _OPENING
+    while not _is_alone(held):
+        if time.monotonic() >= give_up:
+            raise JournalInUseError(path, _holder(path, lock))
+        time.sleep(_POLL)
+
+
+def _share(path: str, lock: int) -> None:
+    try:
+        _try_lock(lock, shared=True)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise JournalInUseError(path, _holder(path, lock)) from None
 
 
 def _refuse_a_log_alone(path: str) -> None:
@@ -252,9 +432,9 @@ def _is_other(path: str) -> bool:
 
 def _lock(path: str) -> int:
     try:
-        return _new(path + _LOCK)
+        return _new(path)
     except FileExistsError:
-        return os.open(path + _LOCK, os.O_RDWR | _NOFOLLOW)
+        return os.open(path, os.O_RDWR | _NOFOLLOW)
 
 
 def _new(path: str) -> int:
@@ -267,23 +447,35 @@ def _new(path: str) -> int:
     raise JournalInsecureError(path, problem)
 
 
-def _claim(path: str, lock: int) -> None:
-    try:
-        _try_lock(lock)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            raise
-        raise JournalInUseError(path, _holder(lock)) from None
-    if not os.path.samestat(os.fstat(lock), os.lstat(path + _LOCK)):
-        raise JournalInUseError(path, None)  # it was replaced just now
-    os.lseek(lock, 0, os.SEEK_SET)
-    os.write(lock, str(os.getpid()).encode().ljust(_PID))
+def _own_pid() -> bytes:
+    return str(os.getpid()).encode().ljust(_PID)
 
 
-def _holder(lock: int) -> int | None:
+def _pid_in(lock: int) -> int | None:
+    """Return the process that is noted in a file, if it lives."""
     os.lseek(lock, 0, os.SEEK_SET)
     pid = os.read(lock, _PID).strip()
     return int(pid) if pid.isdigit() and _lives(int(pid)) else None
+
+
+def _forget_pid(lock: int) -> None:
+    """Take this process out of the lock, unless another one has opened the journal since."""
+    with suppress(OSError):
+        if lock in _locks and _pid_in(lock) == os.getpid():
+            os.lseek(lock, 0, os.SEEK_SET)
+            os.write(lock, b"".ljust(_PID))
+
+
+def _holder(path: str, lock: int) -> int | None:
+    """Return a process that has a journal open: one with a run, else the last that opened it."""
+    folder, name = os.path.split(path)
+    for found in os.listdir(folder):
+        file = os.path.join(folder, found)
+        if found.startswith(name + _RUN) and _lives_in(file):
+            with suppress(OSError), open(file, "rb") as run:
+                if (pid := _pid_in(run.fileno())) is not None:
+                    return pid
+    return _pid_in(lock)
 
 
 def sync_folder(path: str) -> None:

@@ -6,29 +6,45 @@ states.
 """
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    suppress,
+)
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import anyio
+from attrs import frozen
 
 from openrouter_keys._base.clock_skew import Stamp
 from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys.converter import write_time
-from openrouter_keys.errors import DuplicateRefError, JournalError, SecretNotKeptError
-from openrouter_keys.journal import entries, rotations, sqlite, transitions
-from openrouter_keys.journal.entries import BEGIN, CHUNK, KEYS, Entry, Table
+from openrouter_keys.errors import (
+    DuplicateRefError,
+    JournalError,
+    SecretNotKeptError,
+    TakenOverError,
+)
+from openrouter_keys.journal import entries, facts, rotations, runs, sqlite, transitions
+from openrouter_keys.journal.encryption import sealing, unsealing
+from openrouter_keys.journal.entries import CHUNK, KEYS, Entry, Table
 from openrouter_keys.journal.rotations import ROTATIONS, Known, RotationEntry
+from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import OldKey, State
+from openrouter_keys.journal.seen import Seen
 from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.journal.store import Connection
 from openrouter_keys.journal.transitions import Transition
-from openrouter_keys.journal.writer import Work, Writer
+from openrouter_keys.journal.writer import Writer
 
 
 class _Placed(Protocol):
@@ -44,30 +60,35 @@ _log = logging.getLogger("openrouter_keys")
 _UNSETTLED = (State.INTENT, State.DOUBT, State.MADE)
 
 
+@frozen
+class _Secrets:
+    """What a journal does with secrets."""
+
+    stored: bool
+    seal: Callable[[bytes], bytes] | None = None
+    unseal: Callable[[bytes], bytes] | None = None
+
+
 class Journal(NeverPickled):
-    """An open journal; `Journal.open` makes it.
+    """An open journal, for any number of calls of any clients of this process; `open` makes it.
 
     Attributes:
         longest_timeout: the seconds that a create of any of its runs could be under way.
     """
 
     def __init__(
-        self,
-        writer: Writer,
-        run: int,
-        store_secrets: bool,
-        seal: Callable[[bytes], bytes] | None,
-        longest_timeout: float = 0.0,
+        self, writer: Writer, run: int, secrets: _Secrets, longest_timeout: float = 0.0
     ) -> None:
         self.longest_timeout = longest_timeout
         self._writer = writer
         self._run = run
-        self._store_secrets = store_secrets
-        self._seal = seal
+        self._secrets = secrets
+        self._seen = Seen()
+        self._time_of_day: Callable[[], str] | None = None
 
     @classmethod
-    @asynccontextmanager
-    async def open(
+    @hides_arguments
+    def open(
         cls,
         path: str | os.PathLike[str] | None,
         *,
@@ -75,39 +96,75 @@ class Journal(NeverPickled):
         longest_timeout: float = 0.0,
         store_secrets: bool = True,
         seal: Callable[[bytes], bytes] | None = None,
-    ) -> AsyncGenerator["Journal", None]:
-        """Open a journal for one run, made if it is not there.
+        recipient: str | None = None,
+        identity: str | None = None,
+    ) -> "Opening":
+        """Open a journal, made if it is not there, with `async with` or with `with`.
+
+        Any number of processes may have it open at once, and any number of calls, of both kinds of
+        client, may use it: pass it to them as `journal=`.
 
         Args:
-            path: its file; `-wal`, `-shm` and `.lock` are beside it. None: in memory, gone with
-                the process.
+            path: its file; `-wal`, `-shm`, `.lock` and others are beside it. None: in memory, gone
+                with the process.
             server_url: the service that its keys are made at, remembered from the first time and
-                compared from then on; None: not compared.
-            longest_timeout: seconds that a create of this run can be under way.
+                compared from then on; None: that of the first client that uses it.
+            longest_timeout: seconds that a create can be under way which this journal itself sends;
+                each call with it gives its own.
             store_secrets: False: secrets are never written, so that one not handed over before the
                 process died is lost, and its key has to be made anew.
             seal: encrypts each secret before it is written; called in the writer's thread. None:
-                written as they are.
+                as `recipient` says.
+            recipient: an `age` recipient to encrypt the secrets to (the extra
+                `openrouter-keys[age]`). None: they are written as they are.
+            identity: the text of the recipient's `age` identity, which opens them for `ensure`.
+                None: `ensure` gives only the secrets of keys that it makes.
+
+        Returns:
+            What opens it, and gives a `Journal`; at the block's end, it is closed.
 
         Raises:
-            JournalInUseError: another process, or this one, uses it already.
+            InvalidArgumentError: `recipient` or `identity` is none, or pyrage is not installed.
+            JournalInUseError: somebody needs it alone: purges it, say.
             JournalInsecureError: others could read it, or it is no plain file.
             JournalMismatchError: it is no journal, a newer version's, or another server's.
             JournalError: it cannot be opened or made.
         """
+        try:
+            secrets = _Secrets(
+                store_secrets,
+                seal if recipient is None else sealing(recipient),
+                None if identity is None else unsealing(identity),
+            )
+        finally:
+            del identity  # crash reporters send local variables home
         writer = Writer(lambda: sqlite.opened(path, server_url))
-        await writer.start()
-        async with _stopping(writer):
-            ours = {"timeout": longest_timeout}
-            run, longest = await writer.submit(lambda c: c.execute(BEGIN, ours).fetchone())
-            yield cls(writer, run, store_secrets, seal, longest)
+        return Opening(writer, secrets, longest_timeout)
+
+    @asynccontextmanager
+    async def begin(
+        self, longest_timeout: float = 0.0, *, server_url: str | None = None
+    ) -> AsyncGenerator["Journal", None]:
+        """Begin another run.
+
+        Args:
+            longest_timeout: seconds that a create of this run can be under way.
+            server_url: as in `open`.
+        """
+        work = partial(runs.begin, server_url=server_url, timeout=longest_timeout)
+        run, longest = await self._writer.submit(work)
+        try:
+            yield Journal(self._writer, run, self._secrets, longest)
+        finally:
+            with suppress(JournalError):  # it is gone for others when its process is
+                await self._writer.submit(partial(runs.end, run=run))
 
     @classmethod
     @asynccontextmanager
     async def read(cls, path: str | os.PathLike[str]) -> AsyncGenerator["Journal", None]:
         """Open a journal that is there, to look at it: that is no run, and can change nothing.
 
-        It is locked all the same: no reader sees what a run is about to change.
+        Runs may go on beside it: each look sees what is committed by then.
 
         Args:
             path: its file, never made.
@@ -118,7 +175,7 @@ class Journal(NeverPickled):
         writer = Writer(lambda: sqlite.looked_into(path))
         await writer.start()
         async with _stopping(writer):
-            yield cls(writer, 0, store_secrets=False, seal=None)
+            yield cls(writer, 0, _Secrets(stored=False))
 
     @classmethod
     async def purge(cls, path: str | os.PathLike[str]) -> int:
@@ -146,10 +203,11 @@ class Journal(NeverPickled):
         """Copy a whole journal, with what is in its log, into a new private file.
 
         A copy of its main file alone may lack what a killed run wrote last. What a later run
-        writes is not in the copy: do not go on with both.
+        writes is not in the copy: do not go on with both. It may be in use: the copy has what was
+        committed when it began.
 
         Args:
-            path: its file, never made; it must not be in use.
+            path: its file, never made.
             to: the copy, which must not be there.
 
         Raises:
@@ -173,6 +231,30 @@ class Journal(NeverPickled):
         """
         await _in_thread(lambda: sqlite.accept(path))
 
+    async def names_of_others(self) -> list[str]:
+        """Return the names of keys that other runs may be making right now."""
+        return await self._writer.submit(
+            lambda store: runs.names_of_others(store, self._run), reads=True
+        )
+
+    async def claim(self, *refs: str, settled: bool = False) -> dict[str, Claim]:
+        """Make rows this run's own, unless another run that lives has them.
+
+        A run may change only its own rows: those that it intended, and those that it claimed.
+
+        Args:
+            refs: the rows'.
+            settled: whether to claim settled ones, too, which need nothing more.
+
+        Returns:
+            Those refs that have a row, each with what came of it.
+        """
+        claims, longest = await self._writer.submit(
+            lambda store: runs.claim(store, self._run, refs, settled=settled)
+        )
+        self.longest_timeout = longest  # that of a run that has begun since counts, too
+        return claims
+
     # --- of each key: see the transitions ---
 
     async def plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
@@ -184,10 +266,14 @@ class Journal(NeverPickled):
         """
         _refuse_duplicates(specs)
         chunks = [specs[start : start + CHUNK] for start in range(0, len(specs), CHUNK)]
-        return [state for chunk in chunks for state in await self._do(self._plan(chunk))]
+        return [state for chunk in chunks for state in await self._plan(chunk)]
 
-    def _plan(self, specs: Sequence[KeySpec]) -> Work[list[State | None]]:
-        return lambda c: entries.plan(c, self._run, specs)
+    async def _plan(self, specs: Sequence[KeySpec]) -> list[State | None]:
+        places = await self._do(lambda c: entries.places(c, self._run, specs), reads=True)
+        for spec, found in zip(specs, places, strict=True):
+            if found is not None and not self._seen.add(found[1]):
+                raise DuplicateRefError(spec.ref)
+        return [found and found[0] for found in places]
 
     async def states(self, specs: Sequence[KeySpec]) -> list[State | None]:
         """Return what is known of at most 500 specs; None: nothing. It is no part of a run.
@@ -195,7 +281,7 @@ class Journal(NeverPickled):
         Raises:
             PlanChangedError: a spec is not the one that the journal knows by its ref.
         """
-        return await self._do(lambda c: entries.states(c, 0, specs))
+        return await self._do(lambda c: entries.states(c, 0, specs), reads=True)
 
     async def intend(self, spec: KeySpec, at: datetime) -> State | None:
         """Write the intent to create a key, unless its ref is known.
@@ -223,7 +309,7 @@ class Journal(NeverPickled):
         What was in doubt counts as written off from now on: see `written_off`.
         """
         await self._change(
-            transitions.AGAIN_IN_DOUBT, transitions.AGAIN, ref=ref, at=write_time(at)
+            transitions.AGAIN, transitions.AGAIN_IN_DOUBT, ref=ref, at=write_time(at)
         )
 
     async def keep(
@@ -247,6 +333,7 @@ class Journal(NeverPickled):
             ended_at: when its create was answered, by the service's clock; None: not known.
 
         Raises:
+            TakenOverError: another run has the ref now, and deletes the key.
             SecretNotKeptError: it could not be written; the secret is in `error.key`.
         """
         shown = secret.__str__  # unlike the text, a method shows nothing, wherever it is shown
@@ -254,17 +341,23 @@ class Journal(NeverPickled):
         made = MadeKey.of(hash, shown())
         values = {
             "ref": ref,
+            "owner": self._run,
             "hash": made.hash,
             "record": record,
             "proven": made.proven,
             "secret_hash": None if made.proven else made.secret_hash,
             "ended_at": None if ended_at is None else write_time(ended_at),
         }
-        stored = self._storing(shown)
+        stored, now = self._storing(shown), self._time_of_day
         try:
             await self._writer.submit(
-                lambda c: entries.keep(c, values, stored, settled=settled), urgent=True
+                lambda store: entries.keep(
+                    store.connection, values, stored, settled=settled, time_of_day=now
+                ),
+                urgent=True,
             )
+        except TakenOverError:
+            raise
         except JournalError as error:
             problem = error.message
         else:
@@ -273,9 +366,9 @@ class Journal(NeverPickled):
 
     def _storing(self, secret: Callable[[], str]) -> Callable[[], str | bytes | None]:
         # Called in the writer's thread.
-        if not self._store_secrets:
+        if not self._secrets.stored:
             return lambda: None
-        seal = self._seal
+        seal = self._secrets.seal
         return secret if seal is None else lambda: seal(secret().encode())
 
     async def acknowledge(self, ref: str) -> None:
@@ -326,7 +419,7 @@ class Journal(NeverPickled):
             Whether its row is there still, in doubt about an earlier create.
         """
         return (
-            await self._change(transitions.BACK_TO_DOUBT, transitions.FORGET, ref=ref)
+            await self._change(transitions.FORGET, transitions.BACK_TO_DOUBT, ref=ref)
             is transitions.BACK_TO_DOUBT
         )
 
@@ -337,6 +430,22 @@ class Journal(NeverPickled):
     async def clear(self, ref: str) -> None:
         """Write that no key of a create that was written off can turn up any more."""
         await self._change(transitions.CLEAR, ref=ref)
+
+    async def want(self, ref: str, plan: str) -> None:
+        """Write what a key is about to be changed to, before that is sent."""
+        await self._change(transitions.WANT, ref=ref, plan=plan)
+
+    async def update(self, ref: str, record: str) -> None:
+        """Write that a key was changed to what was wanted, with the record that it has now."""
+        await self._change(transitions.UPDATE, ref=ref, record=record)
+
+    async def release(self, ref: str) -> None:
+        """Write that a key is about to be deleted: its secret is deleted at once."""
+        await self._change(transitions.RELEASE, ref=ref)
+
+    async def forget_released(self, ref: str) -> None:
+        """Write that a key that was to be deleted is gone: nothing is known of its ref any more."""
+        await self._change(transitions.FORGET_RELEASED, ref=ref)
 
     # --- what is known of keys ---
 
@@ -351,7 +460,7 @@ class Journal(NeverPickled):
         Args:
             states: which; left out: `intent`, `doubt` and `made`. `settled` ones are never read.
         """
-        return self._each(KEYS, entries.UNFINISHED, states=json.dumps(states or _UNSETTLED))
+        return self._each(KEYS, entries.unfinished(states or _UNSETTLED))
 
     def every(self) -> AsyncGenerator[Entry, None]:
         """Iterate over all keys, settled ones too, in the order of intending."""
@@ -376,14 +485,13 @@ class Journal(NeverPickled):
 
     async def purgeable(self) -> int:
         """Return how many secrets `purge` would forget."""
-        return int((await self._rows(sqlite.PURGEABLE))[0][0])
+        return await self._do(entries.purgeable, reads=True)
 
     async def stamps(self) -> list[Stamp]:
         """Return how the service stamped the last keys that it made."""
         return [
             Stamp(*map(datetime.fromisoformat, times))
-            for times in await self._rows(entries.STAMPS)
-            if all(isinstance(time, str) for time in times)
+            for times in await self._do(facts.stamps, reads=True)
         ]
 
     async def known(self, workspace_id: str | None, since: datetime) -> dict[str, str | None]:
@@ -395,13 +503,12 @@ class Journal(NeverPickled):
             workspace_id: the workspace that was asked for; None: the default one.
             since: by the service's clock.
         """
-        values = {"workspace_id": workspace_id, "since": write_time(since)}
-        rows = await self._rows(entries.KNOWN, **values)
-        return {hash: home if isinstance(home, str) else None for hash, home in rows}
+        begun = write_time(since)
+        return await self._do(lambda c: facts.known(c, workspace_id, begun), reads=True)
 
     async def counts(self) -> dict[State, int]:
         """Return how many keys there are in each state."""
-        return await self._do(entries.counts)
+        return await self._do(entries.counts, reads=True)
 
     async def origin(self) -> tuple[datetime, str | None]:
         """Return when it was made, and the service that its keys are made at; None: not known."""
@@ -410,8 +517,7 @@ class Journal(NeverPickled):
 
     async def default_workspace(self) -> str | None:
         """Return where its keys were made that named no workspace; None: not known."""
-        found = await self._rows(entries.DEFAULT_WORKSPACE)
-        return found[0][0] if found and isinstance(found[0][0], str) else None
+        return await self._do(facts.default_workspace, reads=True)
 
     async def holds(self, hash: str) -> bool:
         """Return whether the journal knows that this key was made, or is being rotated."""
@@ -423,7 +529,7 @@ class Journal(NeverPickled):
 
     async def last(self) -> list[str]:
         """Return the hashes of the last 10,000 keys that were made, and of as many old ones."""
-        return [hash for (hash,) in await self._rows(entries.LAST)]
+        return [hash for (hash,) in await self._rows(facts.LAST)]
 
     # --- rotations ---
 
@@ -451,11 +557,11 @@ class Journal(NeverPickled):
         Args:
             time_of_day: returns the time in UTC, as text; called in the writer's thread.
         """
-        await self._do(lambda c: rotations.follow(c, time_of_day))
+        self._time_of_day = time_of_day
 
     async def known_hashes(self, hashes: Sequence[str]) -> Known:
         """Return which of some hashes the journal knows."""
-        return await self._do(lambda c: rotations.known(c, hashes))
+        return await self._writer.submit(lambda store: rotations.known(store, hashes))
 
     def rotations(self) -> AsyncGenerator[RotationEntry, None]:
         """Iterate over all rotations, in the order of planning."""
@@ -488,7 +594,7 @@ class Journal(NeverPickled):
 
     async def rotation_workspaces(self) -> list[str]:
         """Return the workspaces of rotations that are not through."""
-        return [str(found) for (found,) in await self._rows(rotations.WORKSPACES)]
+        return await self._do(rotations.workspaces, reads=True)
 
     async def rotation_counts(self) -> tuple[int, int]:
         """Return how many are not through, and how many of these have no acknowledged twin."""
@@ -497,23 +603,26 @@ class Journal(NeverPickled):
 
     # --- by the engine, which alone sees a connection ---
 
-    def _do(self, work: Work[T]) -> asyncio.Future[T]:
-        return self._writer.submit(work)
+    def _do(self, work: Callable[[Connection], T], *, reads: bool = False) -> asyncio.Future[T]:
+        return self._writer.submit(lambda store: work(store.connection), reads=reads)
 
     async def _change(self, *ways: Transition, **values: str | None) -> Transition:
-        return await self._do(lambda c: entries.change(c, ways, values))
+        owned, now = {"owner": self._run, **values}, self._time_of_day
+        return await self._do(lambda c: entries.change(c, ways, owned, now))
 
     async def _answer(self, question: str, **values: str) -> bool:
-        return await self._do(lambda c: entries.answer(c, question, values))
+        return await self._writer.submit(lambda store: entries.answer(store, question, values))
 
     async def _rows(self, query: str, **values: str | None) -> list[tuple[Any, ...]]:
-        return await self._do(lambda c: c.execute(query, values).fetchall())
+        return await self._do(lambda c: c.execute(query, values).fetchall(), reads=True)
 
     async def _read(
         self, table: Table[E], query: str, *, salvages: bool = False, **values: str | int
     ) -> list[E]:
         return await self._writer.submit(
-            lambda c: entries.read(c, table, query, values), salvages=salvages
+            lambda store: entries.read(store.connection, table, query, values),
+            salvages=salvages,
+            reads=True,
         )
 
     async def _each(
@@ -524,6 +633,53 @@ class Journal(NeverPickled):
             for each in page:
                 yield each
             after = page[-1].id
+
+
+class Opening(
+    NeverPickled, AbstractAsyncContextManager[Journal, None], AbstractContextManager[Journal, None]
+):
+    """Opens a journal when its block begins, and closes it when the block ends, once.
+
+    Args:
+        writer: has not begun.
+        secrets: what is done with them.
+        longest_timeout: seconds that a create of this journal's own run can be under way.
+    """
+
+    def __init__(self, writer: Writer, secrets: _Secrets, longest_timeout: float) -> None:
+        self._writer, self._secrets = writer, secrets
+        self._begin = partial(runs.begin, server_url=None, timeout=longest_timeout)
+
+    async def __aenter__(self) -> Journal:
+        await self._writer.start()
+        try:
+            return self._journal(*await self._writer.submit(self._begin))
+        except BaseException:
+            await self._writer.stop()
+            raise
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            await self._writer.stop()
+        except Exception as problem:  # noqa: BLE001 - see `_not_closed`
+            _not_closed(problem, error)
+
+    def __enter__(self) -> Journal:
+        self._writer.start_blocking()
+        try:
+            return self._journal(*self._writer.ask(self._begin))
+        except BaseException:
+            self._writer.stop_blocking()
+            raise
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            self._writer.stop_blocking()
+        except Exception as problem:  # noqa: BLE001 - see `_not_closed`
+            _not_closed(problem, error)
+
+    def _journal(self, run: int, longest_timeout: float) -> Journal:
+        return Journal(self._writer, run, self._secrets, longest_timeout)
 
 
 @asynccontextmanager
@@ -538,12 +694,17 @@ async def _stopping(writer: Writer) -> AsyncGenerator[None]:
     finally:
         try:
             await writer.stop()
-        except Exception as error:  # noqa: BLE001 - all that was asked for is durable
-            message = f"the journal could not be closed: {error}"
-            if problem is None:
-                _log.warning(message)
-            else:
-                problem.add_note(message)
+        except Exception as error:  # noqa: BLE001 - see `_not_closed`
+            _not_closed(error, problem)
+
+
+def _not_closed(error: Exception, problem: BaseException | None) -> None:
+    """Show that a journal could not be closed; all that was asked for is durable."""
+    message = f"the journal could not be closed: {error}"
+    if problem is None:
+        _log.warning(message)
+    else:
+        problem.add_note(message)
 
 
 async def _in_thread(act: Callable[[], T]) -> T:

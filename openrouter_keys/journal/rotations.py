@@ -4,28 +4,21 @@ A row is a key that is to be replaced by a twin. The twin is made as any other k
 key's hash for its ref.
 """
 
-import json
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from attrs import frozen
 
-from openrouter_keys.journal.entries import INDEX_HASHES, Table
+from openrouter_keys.journal.entries import Table, marks
+from openrouter_keys.journal.facts import text_in
 from openrouter_keys.journal.schema import OldKey, State
+from openrouter_keys.journal.store import Connection, Store
 
-# The same transaction that acknowledges a twin notes when. Temporary, since a run that rotates
-# nothing should not pay for it.
-_HANDED_OVER = """
-CREATE TEMP TRIGGER handed_over AFTER UPDATE OF state ON keys WHEN new.state = 'settled' BEGIN
-    UPDATE rotations SET handed_over_at = time_of_day() WHERE hash = new.ref;
-END
-"""
 # In doubt, a hash is what an answer says, and may be a stranger's.
 _ROWS = """
 SELECT rotations.*, keys.state AS made, coalesce(rotations.reason, keys.reason) AS why,
-    iif(keys.state IN ('intent', 'doubt'), NULL, keys.hash) AS twin_hash,
-    iif(json_valid(rotations.plan), json_extract(rotations.plan, '$.workspace_id'), NULL) AS home
+    CASE WHEN keys.state NOT IN ('intent', 'doubt') THEN keys.hash END AS twin_hash
 FROM rotations
 """
 _KEYS = "LEFT JOIN keys ON keys.ref = rotations.hash"
@@ -35,7 +28,8 @@ UNMADE = f"""{_OPEN}
 AND handed_over_at IS NULL AND rotations.id > :after ORDER BY rotations.id LIMIT :most
 """
 TWINLESS = f"""{_OPEN}
-AND handed_over_at IS NULL AND rotations.id > :after AND keys.state IS NOT 'made'
+AND handed_over_at IS NULL AND rotations.id > :after
+AND (keys.state IS NULL OR keys.state <> 'made')
 ORDER BY rotations.id LIMIT :most
 """
 UNRETIRED = f"""{_OPEN}
@@ -51,11 +45,7 @@ SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = :twin)
     OR EXISTS (SELECT 1 {_TWINS} AND keys.hash = :hash)
     OR (SELECT count(*) {_TWINS} AND keys.hash = :twin) > 1
 """  # noqa: S608 - words of our own
-WORKSPACES = """
-SELECT DISTINCT iif(json_valid(plan), json_extract(plan, '$.workspace_id'), NULL) AS workspace_id
-FROM rotations INDEXED BY unretired
-WHERE state <> 'deleted' AND workspace_id IS NOT NULL
-"""
+_PLANS = "SELECT plan FROM rotations INDEXED BY unretired WHERE state <> 'deleted'"
 COUNTS = """
 SELECT count(*), count(*) - count(handed_over_at) FROM rotations INDEXED BY unretired
 WHERE state <> 'deleted'
@@ -104,20 +94,13 @@ class Known:
     refs: frozenset[str]
 
 
-def follow(connection: sqlite3.Connection, time_of_day: Callable[[], str]) -> None:
-    """From now on, note in this connection when a twin is acknowledged."""
-    connection.create_function("time_of_day", 0, time_of_day)
-    connection.execute(_HANDED_OVER)
-
-
-def known(connection: sqlite3.Connection, hashes: Sequence[str]) -> Known:
+def known(store: Store, hashes: Sequence[str]) -> Known:
     """Return what is known of some hashes."""
-    connection.execute(INDEX_HASHES)
-    asked = json.dumps(hashes)
+    store.index_hashes()
 
     def those(query: str) -> frozenset[str]:
-        query = f"{query} IN (SELECT value FROM json_each(?))"  # noqa: S608 - words of our own
-        return frozenset(found for (found,) in connection.execute(query, (asked,)))
+        found = store.connection.execute(f"{query} IN ({marks(hashes)})", hashes)
+        return frozenset(hash for (hash,) in found)
 
     return Known(
         those("SELECT hash FROM rotations WHERE hash"),
@@ -126,13 +109,19 @@ def known(connection: sqlite3.Connection, hashes: Sequence[str]) -> Known:
     )
 
 
-def _rotation(row: sqlite3.Row) -> RotationEntry:
-    at, home = row["handed_over_at"], row["home"]
+def workspaces(connection: Connection) -> list[str]:
+    """Return the workspaces of rotations that are not through."""
+    found = (text_in(plan, "workspace_id") for (plan,) in connection.execute(_PLANS))
+    return [*dict.fromkeys(home for home in found if home is not None)]
+
+
+def _rotation(row: Mapping[str, Any]) -> RotationEntry:
+    at = row["handed_over_at"]
     return RotationEntry(
         id=row["id"],
         hash=row["hash"],
         plan=row["plan"],
-        workspace_id=home if isinstance(home, str) else None,
+        workspace_id=text_in(row["plan"], "workspace_id"),
         budget=row["budget"],
         limit=row["old_limit"],
         spent=row["spent"],

@@ -1,4 +1,4 @@
-"""What a journal holds, in version 4: its states and its tables. No I/O.
+"""What a journal holds, in version 5: its states and its tables. No I/O.
 
 A row is a ref that was planned and at least intended once. Its states::
 
@@ -10,16 +10,17 @@ A row is a ref that was planned and at least intended once. Its states::
 `intent`: a create may have been sent. `made`: the key exists and its secret is here, and the caller
 has not acknowledged it. `settled`: it has. `failed`: the service refused or, where there is a hash,
 made another key than was asked for; a key that is gone is discarded. `doubt`: a key may have
-been made; a reconcile has to find out.
+been made; a reconcile has to find out. `releasing`: the key is being deleted, its secret is gone,
+and its row goes when it is: from `made`, `settled`, and `failed` with a key.
 An intent whose create is proven not to have been sent or carried out is forgotten: its row goes, or
 goes back to `doubt` where an earlier create of it was written off. `transitions` has them all.
 """
 
 import enum
 
-VERSION = 4
+VERSION = 5
 #: What can be read: an older one is brought up to date by the first run that goes on with it.
-READABLE = (2, 3, VERSION)
+READABLE = (2, 3, 4, VERSION)
 #: `PRAGMA application_id`, by which a journal is known from other databases: "ORKJ".
 APPLICATION = 0x4F524B4A
 
@@ -32,6 +33,7 @@ class State(enum.StrEnum):
     SETTLED = "settled"
     FAILED = "failed"
     DOUBT = "doubt"
+    RELEASING = "releasing"
 
 
 class OldKey(enum.StrEnum):
@@ -46,11 +48,14 @@ class OldKey(enum.StrEnum):
 DOUBTFUL = (State.INTENT, State.DOUBT)
 
 
-# Times are ISO 8601 in UTC, as the caller gives them. `secret` is text, or a BLOB if it was sealed.
+# Times are ISO 8601 in UTC, as the caller gives them. A secret is in `secret`, or in `sealed` if it
+# was encrypted.
 # `written_off` counts the creates that were never answered, and left no key that a reconcile found:
 # one can still land, so a reconcile looks at such rows once more.
-# `run` is the run that first met the ref: met again in the same run, it is a duplicate. Those that
-# an earlier run met are in `seen`, a table of the run's own.
+# `run` is the run that first met the ref: met again in the same run, it is a duplicate.
+# `owner` is the run that may change the row; 0, or a run that is gone: any may, once it has claimed
+# it. `runs` has those that have not ended.
+# `wanted` is the plan that an update is changing the key to; NULL: none is under way.
 # `longest_timeout` is how many seconds a create of any run could be under way.
 # `ended_at` is when the exchange of the last create ended; NULL: it may have been under way when
 # its run ended. `earlier` has the times of each create that was written off, as JSON: when it was
@@ -72,7 +77,7 @@ CREATE TABLE meta (
     runs INTEGER NOT NULL,
     longest_timeout REAL NOT NULL
 );
-INSERT INTO meta VALUES (4, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
+INSERT INTO meta VALUES (5, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), NULL, 0, 0);
 CREATE TABLE keys (
     id INTEGER PRIMARY KEY,
     ref TEXT NOT NULL UNIQUE,
@@ -83,14 +88,18 @@ CREATE TABLE keys (
     first_attempt_at TEXT NOT NULL,
     last_attempt_at TEXT NOT NULL,
     hash TEXT,
-    secret,
+    secret TEXT,
+    sealed BLOB,
     record TEXT,
     reason TEXT,
     ended_at TEXT,
-    proven INTEGER,
+    proven BOOLEAN,
     secret_hash TEXT,
-    earlier TEXT
+    earlier TEXT,
+    owner INTEGER NOT NULL DEFAULT 0,
+    wanted TEXT
 );
+CREATE TABLE runs (id INTEGER PRIMARY KEY);
 CREATE INDEX secret_hashes ON keys (secret_hash) WHERE secret_hash IS NOT NULL;
 CREATE INDEX unfinished ON keys (id) WHERE state <> 'settled';
 CREATE INDEX written_off ON keys (id) WHERE written_off > 0;
@@ -127,5 +136,13 @@ UPDATE keys SET
     ended_at = iif(state = 'intent', NULL, ended_at)
 WHERE written_off > 0;
 UPDATE meta SET version = 4
+""",
+    4: """
+ALTER TABLE keys ADD COLUMN owner INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN wanted TEXT;
+ALTER TABLE keys ADD COLUMN sealed BLOB;
+UPDATE keys SET sealed = secret, secret = NULL WHERE typeof(secret) = 'blob';
+CREATE TABLE runs (id INTEGER PRIMARY KEY);
+UPDATE meta SET version = 5
 """,
 }

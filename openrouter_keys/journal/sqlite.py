@@ -6,51 +6,57 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from openrouter_keys.errors import JournalError, JournalMismatchError
-from openrouter_keys.journal import copies
+from openrouter_keys.errors import JournalError, JournalInUseError, JournalMismatchError
+from openrouter_keys.journal import copies, entries
 from openrouter_keys.journal.copies import Copy, misfit, refuse_misfit, refuse_outdated
 from openrouter_keys.journal.files import Held, held, remove, remove_lock
+from openrouter_keys.journal.runs import refuse_other_service
 from openrouter_keys.journal.schema import APPLICATION, READABLE, TABLES, UPGRADES, VERSION
-from openrouter_keys.journal.writer import Store
+from openrouter_keys.journal.sqlite_store import SQLite
 
-# Failed with a secret: made, and not as asked for. It is never handed over.
-_OVER = "state IN ('settled', 'failed') AND secret IS NOT NULL"
-PURGEABLE = f"SELECT count(*) FROM keys WHERE {_OVER}"  # noqa: S608 - words of our own
-_PURGE = f"UPDATE keys SET secret = NULL WHERE {_OVER}"  # noqa: S608
+#: Seconds for which a commit waits for those of other processes.
+_PATIENCE = 60.0
+_MEMORY = ":memory:"
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Generator[Store]:
+def opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Generator[SQLite]:
     """Open a journal for a run, made if it is not there; see `Journal.open`."""
     if path is None:
         with closing(connect(None, server_url)) as connection:
-            yield Store(connection)
+            yield SQLite(connection, _MEMORY)
         return
     file = os.path.abspath(path)
-    with held(file) as files, closing(_connected(files, server_url)) as connection:
+    with held(file, alone=False) as files, closing(_connected(files, server_url)) as connection:
         files.opened()
         copy = Copy(connection, files)
-        copy.begin()
-        yield copy
-        copy.check()
-        copy.end()
+        copy.opened()
+        files.open_gate()
+        try:
+            yield copy
+            copy.check()
+        finally:
+            files.end_all()
+            files.close_gate()
+        copy.close()
 
 
 def _connected(files: Held, server_url: str | None) -> sqlite3.Connection:
-    refuse_misfit(files)
+    if not files.shared:
+        refuse_misfit(files)
     return connect(files.path, server_url, lambda c: refuse_outdated(c, files))
 
 
 @contextmanager
 def _existing(
-    path: str | os.PathLike[str], mode: Callable[[Held], str]
+    path: str | os.PathLike[str], mode: Callable[[Held], str], *, alone: bool = True
 ) -> Generator[tuple[sqlite3.Connection, Held]]:
     file = os.path.abspath(path)
     if not os.path.lexists(file):
         raise JournalError(f"{file} is not there: give the path of a journal")
-    with held(file) as files:
+    with held(file, alone=alone) as files:
         uri = f"{Path(file).as_uri()}?mode={mode(files)}"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        with closing(_connect(uri, uri=True)) as connection:
             _refuse_unreadable(connection, file)
             files.opened()
             yield connection, files
@@ -61,7 +67,7 @@ def is_begun(path: str | os.PathLike[str]) -> bool:
     file = os.path.abspath(path)
     if not os.path.isfile(file) or not os.path.getsize(file):
         return False
-    with suppress(sqlite3.Error, JournalError), held(file) as files:
+    with suppress(sqlite3.Error, JournalError), held(file, alone=False) as files:
         uri = f"{Path(file).as_uri()}?mode={_to_look(files)}"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -70,11 +76,12 @@ def is_begun(path: str | os.PathLike[str]) -> bool:
 
 
 def _to_look(files: Held) -> str:
-    return "ro" if misfit(files) is None else "ro&immutable=1"  # without its log
+    return "ro" if files.shared or misfit(files) is None else "ro&immutable=1"  # without its log
 
 
 def _to_change(files: Held) -> str:
-    refuse_misfit(files)
+    if not files.shared:
+        refuse_misfit(files)
     return "rw"
 
 
@@ -85,10 +92,22 @@ def _to_accept(files: Held) -> str:
 
 
 @contextmanager
-def looked_into(path: str | os.PathLike[str]) -> Generator[Store]:
+def looked_into(path: str | os.PathLike[str]) -> Generator[SQLite]:
     """Open a journal to look at it; see `Journal.read`."""
-    with _existing(path, _to_look) as (connection, _):
-        yield Store(connection)
+    with _existing(path, _to_look, alone=False) as (connection, files), _beside_others(files):
+        yield SQLite(connection, files.path)
+
+
+@contextmanager
+def _beside_others(files: Held) -> Generator[None]:
+    """Let others use a journal that is only looked at, unless its log has to be left out."""
+    files.open_gate(alone=_to_look(files) != "ro")
+    try:
+        yield
+    finally:
+        # A run that ends now waits, so that it is the last and brings its log into the file.
+        with suppress(JournalInUseError):
+            files.close_gate()
 
 
 def purge(path: str | os.PathLike[str]) -> int:
@@ -100,7 +119,7 @@ def purge(path: str | os.PathLike[str]) -> int:
             # the old pages, which are copied in memory and not to yet another file.
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
-            forgotten = connection.execute(_PURGE).rowcount
+            forgotten = entries.purge(connection)
             copies.close(connection)
             connection.execute("VACUUM")
             (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -118,9 +137,9 @@ def back_up(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
     copy = os.path.abspath(to)
     if os.path.lexists(copy):
         raise JournalError(f"{copy} is there already: give a new file")
-    with _existing(path, _to_change) as (connection, files):
+    with _existing(path, _to_change, alone=False) as (connection, files):
         refuse_outdated(connection, files)
-        with held(copy):
+        with _beside_others(files), held(copy):
             try:
                 with closing(sqlite3.connect(copy, isolation_level=None)) as target:
                     connection.backup(target)
@@ -174,9 +193,9 @@ def connect(
         JournalError: SQLite cannot use it.
     """
     connection: sqlite3.Connection | None = None
-    where = path or ":memory:"
+    where = path or _MEMORY
     try:
-        connection = sqlite3.connect(where, isolation_level=None)
+        connection = _connect(where)
         _refuse_others(connection, where)
         refuse(connection)
         _prepare(connection, where, server_url)
@@ -187,6 +206,10 @@ def connect(
             raise _translated(error, where) from error
         raise
     return connection
+
+
+def _connect(where: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(where, isolation_level=None, timeout=_PATIENCE, uri=uri)
 
 
 def _translated(error: sqlite3.Error, path: str) -> JournalError:
@@ -201,12 +224,12 @@ def _prepare(connection: sqlite3.Connection, path: str, server_url: str | None) 
         raise JournalError(f"{path}: its file system cannot hold a write-ahead log: move it")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache as well
-    connection.execute("CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY)")
     connection.execute("BEGIN IMMEDIATE")
     if not _is_journal(connection):
         for statement in TABLES.split(";\n"):
             connection.execute(statement)
-    _begin_run(connection, path, server_url)
+    _upgrade(connection, path)
+    refuse_other_service(connection, path, server_url)
     connection.execute("COMMIT")
 
 
@@ -226,17 +249,10 @@ def _refuse_others(connection: sqlite3.Connection, path: str) -> None:
         raise JournalMismatchError(path, "is another program's database: give another path")
 
 
-def _begin_run(connection: sqlite3.Connection, path: str, server_url: str | None) -> None:
+def _upgrade(connection: sqlite3.Connection, path: str) -> None:
     (version,) = connection.execute("SELECT version FROM meta").fetchone()
     if version not in READABLE:
         raise JournalMismatchError(path, _unreadable(version))
     for older in range(version, VERSION):
         for statement in UPGRADES[older].split(";\n"):
             connection.execute(statement)
-    (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
-    if server_url is not None and known not in (None, server_url):
-        problem = f"belongs to {known}, not to {server_url}: give another path"
-        raise JournalMismatchError(path, problem)
-    connection.execute(
-        "UPDATE meta SET runs = runs + 1, server_url = coalesce(server_url, ?)", (server_url,)
-    )

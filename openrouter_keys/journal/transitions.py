@@ -1,10 +1,12 @@
 """The transitions of the journal, each once: what allows it, and what it changes. No I/O.
 
-The statements come from this table, and `Journal` has a method for each name.
+The statements come from this table, and `Journal` has a method for each name. They are SQL that
+each engine speaks; what only one of them could compute is computed in Python, from the row.
 """
 
-from collections.abc import Mapping
-from typing import Final
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from attrs import Factory, evolve, field, frozen
 
@@ -14,6 +16,8 @@ from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
 def _statement(of: "Transition") -> str:
     allowed = " OR ".join(f"state = '{state}' AND {so}" for state, so in of.sources.items())
     row = f"WHERE {_KEYS[of.table]} = :ref AND ({allowed})"
+    if of.table == "keys":
+        row += " AND owner = :owner"
     if of.removes:
         return f"DELETE FROM {of.table} {row}"  # noqa: S608 - words of our own
     state = {} if of.target is None else {"state": f"'{of.target}'"}
@@ -32,6 +36,9 @@ class Transition:
         columns: what else changes, in SQL: `:name` is a value of the caller's, `:ref` its row.
         table: where the row is.
         removes: whether it goes.
+        derive: returns values for the statement from the row before, or None where that does not
+            allow it; it raises a TypeError or ValueError for a row that is damaged. None: the
+            caller has all values.
         statement: all of it in SQL.
     """
 
@@ -41,6 +48,9 @@ class Transition:
     columns: Mapping[str, str]
     table: str = field(default="keys", kw_only=True)
     removes: bool = field(default=False, kw_only=True)
+    derive: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] | None = field(
+        default=None, kw_only=True
+    )
     statement: str = field(init=False, default=Factory(_statement, takes_self=True))
 
 
@@ -58,19 +68,43 @@ _REASON: Final = {"reason": ":reason"}
 _ANSWER: Final = ("hash", "record", "proven", "secret_hash", "ended_at")
 _NOTHING: Final = dict.fromkeys((*_ANSWER, "reason"), "NULL")
 _ALL_CLEAR: Final = {"written_off": "0", "earlier": "NULL"}
+# Any run may claim a row that is through.
+_FREE: Final = {"owner": "0"}
+_NO_SECRET: Final = {"secret": "NULL", "sealed": "NULL"}
+
+
+def _written_off(row: Mapping[str, Any]) -> dict[str, str]:
+    earlier = json.loads(row["earlier"] or "[]")
+    return {"earlier": _text([*earlier, [row["last_attempt_at"], row["ended_at"]]])}
+
+
+def _brought_back(row: Mapping[str, Any]) -> dict[str, str | None] | None:
+    if not row["written_off"]:
+        return None
+    *earlier, (sent_at, ended_at, *undated) = json.loads(row["earlier"] or "[]")
+    return {
+        "last_attempt_at": sent_at,
+        "ended_at": sent_at if any(undated) else ended_at,
+        "earlier": _text(earlier),
+    }
+
+
+def _text(earlier: object) -> str:
+    return json.dumps(earlier, separators=(",", ":"))
+
 
 # --- of a key ---
 
 INTEND: Final = """
-INSERT INTO keys (ref, plan, state, run, first_attempt_at, last_attempt_at)
-VALUES (:ref, :plan, 'intent', :run, :at, :at) ON CONFLICT (ref) DO NOTHING
+INSERT INTO keys (ref, plan, state, run, owner, first_attempt_at, last_attempt_at)
+VALUES (:ref, :plan, 'intent', :run, :run, :at, :at) ON CONFLICT (ref) DO NOTHING
 """
-_KEPT: Final = {name: f":{name}" for name in (*_ANSWER, "secret")} | {"reason": "NULL"}
+_KEPT: Final = {name: f":{name}" for name in (*_ANSWER, "secret", "sealed")} | {"reason": "NULL"}
 KEEP: Final = Transition("keep", _DOUBTFUL, State.MADE, _KEPT)
-KEEP_SETTLED: Final = evolve(KEEP, target=State.SETTLED)
-ACKNOWLEDGE: Final = Transition("acknowledge", _MADE, State.SETTLED, {})
-REJECT: Final = Transition("reject", _MADE, State.FAILED, _REASON)
-FAIL: Final = Transition("fail", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL"})
+KEEP_SETTLED: Final = evolve(KEEP, target=State.SETTLED, columns=_KEPT | _FREE)
+ACKNOWLEDGE: Final = Transition("acknowledge", _MADE, State.SETTLED, _FREE)
+REJECT: Final = Transition("reject", _MADE, State.FAILED, _REASON | _FREE)
+FAIL: Final = Transition("fail", _DOUBTFUL, State.FAILED, _REASON | _FREE | {"hash": "NULL"})
 DOUBT: Final = Transition(
     "doubt",
     _DOUBTFUL,
@@ -92,14 +126,15 @@ AGAIN_IN_DOUBT: Final = Transition(
     | {
         "last_attempt_at": ":at",
         "written_off": "written_off + 1",
-        "earlier": "json_insert(coalesce(earlier, '[]'), '$[#]', "
-        "json_array(last_attempt_at, ended_at))",
+        "earlier": ":earlier",
     },
+    derive=_written_off,
 )
 # A secret that is here must never be written over.
 AGAIN: Final = Transition(
     "again",
-    _from(State.FAILED, so="hash IS NULL") | _from(State.MADE, so="secret IS NULL"),
+    _from(State.FAILED, so="hash IS NULL")
+    | _from(State.MADE, so="secret IS NULL AND sealed IS NULL"),
     State.INTENT,
     _NOTHING
     | {
@@ -114,11 +149,11 @@ BACK_TO_DOUBT: Final = Transition(
     # The last one was refused and made no key: the one before is the last one again.
     {
         "written_off": "written_off - 1",
-        "last_attempt_at": "json_extract(earlier, '$[#-1][0]')",
-        "ended_at": "json_extract(earlier, iif(json_extract(earlier, '$[#-1][2]'), "
-        "'$[#-1][0]', '$[#-1][1]'))",
-        "earlier": "json_remove(earlier, '$[#-1]')",
+        "last_attempt_at": ":last_attempt_at",
+        "ended_at": ":ended_at",
+        "earlier": ":earlier",
     },
+    derive=_brought_back,
 )
 FORGET: Final = Transition(
     "forget_intent", _from(State.INTENT, so="written_off = 0"), None, {}, removes=True
@@ -129,11 +164,27 @@ RESOLVE: Final = Transition(
 # The key of this secret is proven to be gone.
 DISCARD: Final = Transition(
     "discard",
-    _from(State.MADE, so="secret IS NOT NULL"),
+    _from(State.MADE, so="(secret IS NOT NULL OR sealed IS NOT NULL)"),
     State.FAILED,
-    _NOTHING | {"secret": "NULL"} | _REASON,
+    _NOTHING | _NO_SECRET | _REASON,
 )
 CLEAR: Final = Transition("clear", _from(*State), None, _ALL_CLEAR)
+WANT: Final = Transition("want", _from(State.MADE, State.SETTLED), None, {"wanted": ":plan"})
+UPDATE: Final = Transition(
+    "update",
+    _from(State.MADE, State.SETTLED, so="wanted IS NOT NULL"),
+    None,
+    {"plan": "wanted", "wanted": "NULL", "record": ":record"},
+)
+RELEASE: Final = Transition(
+    "release",
+    _from(State.MADE, State.SETTLED, State.RELEASING) | _from(State.FAILED, so="hash IS NOT NULL"),
+    State.RELEASING,
+    _NO_SECRET,
+)
+FORGET_RELEASED: Final = Transition(
+    "forget_released", _from(State.RELEASING), None, {}, removes=True
+)
 
 # --- of a rotation ---
 
@@ -150,4 +201,6 @@ DISABLE: Final = Transition(
     table="rotations",
 )
 DELETE: Final = evolve(DISABLE, sources=_ANY, target=OldKey.DELETED)
+# The same transaction that acknowledges a twin notes when.
+HAND_OVER: Final = "UPDATE rotations SET handed_over_at = :now WHERE hash = :ref"
 FAIL_ROTATION: Final = Transition("fail_rotation", _ANY, None, _REASON, table="rotations")

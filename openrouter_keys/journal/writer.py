@@ -1,4 +1,4 @@
-"""One thread that owns a SQLite connection and commits in groups. Knows nothing of keys.
+"""One thread that owns a connection and commits in groups. Knows no engine, and nothing of keys.
 
 Whatever was asked for while the last group was being committed makes up the next one, so the more
 there is to write, the fewer commits it takes, and no caller waits for a timer.
@@ -6,10 +6,10 @@ there is to write, the fewer commits it takes, and no caller waits for a timer.
 
 import asyncio
 import queue
-import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 from attrs import define
@@ -17,55 +17,54 @@ from attrs import define
 from openrouter_keys._base.greenlets import make_thread, simple_queue
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.tracebacks import strip
-from openrouter_keys.errors import JournalError, JournalFullError, JournalLostError
+from openrouter_keys.errors import JournalError, JournalLostError
+from openrouter_keys.journal.store import Store, Work
 
 T = TypeVar("T")
 
-#: What is to be done in a group's transaction; where it raises, it has not written.
-Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
+class _Answer(Generic[T]):
+    """What a thread waits for that runs no loop; it takes an answer as a future does."""
 
-class Store:
-    """A connection, and what has to be done around its commits: nothing.
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[T | None, BaseException | None]] = simple_queue()
 
-    Args:
-        connection: SQLite's.
-    """
+    def done(self) -> bool:
+        return not self._queue.empty()
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
+    def set_result(self, result: T) -> None:
+        self._queue.put((result, None))
 
-    def count(self) -> None:
-        """Called in a transaction with changes, before its commit."""
+    def set_exception(self, error: BaseException) -> None:
+        self._queue.put((None, error))
 
-    def committed(self) -> None:
-        """Called after the commit."""
-
-    def check(self) -> None:
-        """See whether what is committed will be there tomorrow.
-
-        Raises:
-            JournalLostError: it will not.
-        """
-
-
-_CANNOT_WRITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+    def wait(self) -> T:
+        result, error = self._queue.get()
+        try:
+            if error is not None:
+                raise error
+            return cast("T", result)
+        finally:
+            del error  # it holds this frame
 
 
 @define(eq=False)
 class _Job(NeverPickled):
     work: Work[Any]
     urgent: bool
-    future: asyncio.Future[Any]
+    future: "asyncio.Future[Any] | _Answer[Any]"
+    loop: asyncio.AbstractEventLoop | None
     salvages: bool = False
+    reads: bool = False
     result: Any = None
     error: Exception | None = None
 
-    def attempt(self, connection: sqlite3.Connection) -> None:
-        """Do the work; SQLite's own errors concern the whole group."""
+    def attempt(self, store: Store) -> None:
+        """Do the work; the engine's own errors concern the whole group."""
+        self.error = None
         try:
-            self.result = self.work(connection)
-        except sqlite3.Error:
+            self.result = self.work(store)
+        except store.failures:
             raise
         except JournalError as error:
             self.error = error
@@ -96,27 +95,43 @@ class Writer(NeverPickled):
     def __init__(self, opened: Callable[[], AbstractContextManager[Store]]) -> None:
         self.lost: JournalLostError | None = None
         self._opened = opened
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: queue.SimpleQueue[_Job | None] = simple_queue()
         self._closed = False
 
     async def start(self) -> None:
         """Open the connection; whatever that raises is raised here."""
         self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        # A daemon: a journal that is never closed must not keep its process from ending.
-        start, _ = make_thread(self._live, "openrouter-keys-journal")
-        start()
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._over: asyncio.Future[None] | _Answer[None] = self._loop.create_future()
+        self._begin(ready)
         try:
-            await asyncio.shield(self._ready)
+            await asyncio.shield(ready)
         except asyncio.CancelledError:
             # Until it has let go of the file, the same call again would find it in use.
             with suppress(Exception):
                 await self.stop()
             raise
 
+    def start_blocking(self) -> None:
+        """Open the connection, as `start` does, outside of any loop."""
+        self._loop = None
+        ready, self._over = _Answer[None](), _Answer[None]()
+        self._begin(ready)
+        ready.wait()
+
+    def _begin(self, ready: "asyncio.Future[None] | _Answer[None]") -> None:
+        # A daemon: a journal that is never closed must not keep its process from ending.
+        start, _ = make_thread(partial(self._live, ready), "openrouter-keys-journal")
+        start()
+
     def submit(
-        self, work: Work[T], *, urgent: bool = False, salvages: bool = False
+        self,
+        work: Work[T],
+        *,
+        urgent: bool = False,
+        salvages: bool = False,
+        reads: bool = False,
     ) -> asyncio.Future[T]:
         """Have something done; the future has its result once that is durable.
 
@@ -124,33 +139,52 @@ class Writer(NeverPickled):
             work: what to do. Cancelling the future does not take it back.
             urgent: where the disk is full, try this again without the others of its group.
             salvages: it reads what is left once the journal is lost.
+            reads: it changes nothing, and waits for nobody who does.
         """
-        if self._closed:
-            raise JournalError("the journal is closed: open it again")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Job(work, urgent, future, salvages))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._put(_Job(work, urgent, future, loop, salvages, reads))
         return future
 
-    async def stop(self) -> None:
-        """Finish what was asked for, then close."""
+    def ask(self, work: Work[T]) -> T:
+        """Have something done, and wait for it outside of any loop."""
+        answer = _Answer[T]()
+        self._put(_Job(work, urgent=False, future=answer, loop=None))
+        return answer.wait()
+
+    def _put(self, job: _Job) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed: open it again")
+        self._inbox.put(job)
+
+    def stop_blocking(self) -> None:
+        """Finish what was asked for, then close: what `start_blocking` has opened."""
         self._closed = True
         self._inbox.put(None)
+        if isinstance(self._over, _Answer):
+            self._over.wait()
+
+    async def stop(self) -> None:
+        """Finish what was asked for, then close: what `start` has opened."""
+        self._closed = True
+        self._inbox.put(None)
+        over = cast("asyncio.Future[None]", self._over)
         # A cancelled anyio scope cancels again and again, and what was asked for must be done.
         with anyio.CancelScope(shield=True):
             try:
-                await asyncio.shield(self._over)
+                await asyncio.shield(over)
             except asyncio.CancelledError:
-                await asyncio.wait([self._over])  # once; cancelled again, it ends at once
-                self._over.exception()
+                await asyncio.wait([over])  # once; cancelled again, it ends at once
+                over.exception()
                 raise
 
     # --- in the thread ---
 
-    def _live(self) -> None:
-        awaited = self._ready
+    def _live(self, ready: "asyncio.Future[None] | _Answer[None]") -> None:
+        awaited = ready
         try:
             with self._opened() as store:
-                self._tell(self._ready, None)
+                self._tell(ready, None)
                 awaited = self._over
                 while self._serve(store):
                     pass
@@ -159,16 +193,14 @@ class Writer(NeverPickled):
             self._tell(awaited, error)
         self._tell(self._over, None)
 
-    def _tell(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+    def _tell(
+        self, future: "asyncio.Future[None] | _Answer[None]", error: BaseException | None
+    ) -> None:
         def resolve() -> None:
             if not future.done():
                 future.set_result(None) if error is None else future.set_exception(error)
 
-        self._in_loop(resolve)
-
-    def _in_loop(self, act: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop is closed, with all who waited
-            self._loop.call_soon_threadsafe(act)
+        _in_loop(self._loop, resolve)
 
     def _serve(self, store: Store) -> bool:
         """Commit one group; False: it was the last."""
@@ -180,7 +212,8 @@ class Writer(NeverPickled):
         if self.lost is not None:
             for job in group:
                 job.error = job.error if job.salvages else self.lost
-        self._in_loop(lambda: _answer(group))  # one wake-up for all of them
+        for loop in {job.loop for job in group}:
+            _in_loop(loop, partial(_answer, loop, group))  # one wake-up for all of them
         return len(group) == len(waiting)
 
     def _look(self, store: Store) -> None:
@@ -197,44 +230,34 @@ class Writer(NeverPickled):
         return waiting
 
 
-def _answer(group: Iterable[_Job]) -> None:
+def _in_loop(loop: asyncio.AbstractEventLoop | None, act: Callable[[], None]) -> None:
+    if loop is None:
+        act()
+        return
+    with suppress(RuntimeError):  # the loop is closed, with all who waited
+        loop.call_soon_threadsafe(act)
+
+
+def _answer(loop: asyncio.AbstractEventLoop | None, group: Iterable[_Job]) -> None:
     for job in group:
-        job.answer()
+        if job.loop is loop:
+            job.answer()
 
 
 def _commit(store: Store, group: list[_Job]) -> None:
-    connection = store.connection
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        before = connection.total_changes
+    def attempt() -> None:
         for job in group:
-            job.attempt(connection)
-        changed = connection.total_changes != before
-        if changed:
-            store.count()
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        with suppress(sqlite3.Error):
-            connection.rollback()
+            job.attempt(store)
+
+    try:
+        store.transact(attempt, reads=all(job.reads for job in group))
+    except JournalError as error:
         _fall_back(store, group, error)
-    else:
-        if changed:
-            store.committed()
 
 
-def _fall_back(store: Store, group: list[_Job], error: sqlite3.Error) -> None:
+def _fall_back(store: Store, group: list[_Job], error: JournalError) -> None:
     for job in group:
         if job.urgent and len(group) > 1:
             _commit(store, [job])  # by itself it may still fit
         else:
-            job.error = _translated(error)
-
-
-def _translated(error: sqlite3.Error) -> JournalError:
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CANNOT_WRITE:
-        return JournalFullError(
-            f"the journal cannot be written ({error}): make room on its disk, then run again"
-        )
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
-        return JournalError(f"the journal is damaged ({error}): bring a backup of it back")
-    return JournalError(f"the journal cannot be used ({error})")
+            job.error = error

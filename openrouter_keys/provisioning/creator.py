@@ -1,6 +1,9 @@
 """One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
 
+import logging
 from datetime import datetime, timedelta
+
+from attrs import evolve
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
@@ -15,15 +18,15 @@ from openrouter_keys.converter import decode
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
-    JournalError,
     OpenRouterError,
     QuotaExhaustedError,
     ResponseValidationError,
     SecretLostError,
+    TakenOverError,
     TooManyRequestsResponseError,
 )
 from openrouter_keys.journal.entries import Entry
-from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysResponse, Key
 from openrouter_keys.operations import create
@@ -38,6 +41,8 @@ from openrouter_keys.results import Err, Ok, attempt
 
 # The rate limiter has to see every attempt, and a run decides by itself what follows.
 _ONCE: RequestOptions = {"retries": RetryConfig("none")}
+
+_log = logging.getLogger("openrouter_keys")
 
 
 class Creator:
@@ -75,20 +80,44 @@ class Creator:
         if job.state is State.SETTLED:
             self._counters.settled_before += 1
             return None
+        try:
+            return await self._go_on(job)
+        except TakenOverError as error:
+            _log.warning("provision: %s", error)
+            return Job(job.spec, State.INTENT, elsewhere=True)
+
+    async def _go_on(self, job: Job) -> Job | None:
         if job.made is not None:
             delivered = await self._delivery.deliver(job.spec, job.made, None)
             return self._after(job.spec, job.made, delivered)
-        if job.state in (State.MADE, State.FAILED):
-            return await self._go_on(job)
-        return await self._create(job)
+        if job.state is None:
+            return await self._create(job)
+        claim = (await self._journal.claim(job.spec.ref)).get(job.spec.ref)
+        if claim is None:
+            return await self._create(Job(job.spec, None))  # another run has released it
+        if claim.state in DOUBTFUL and job.state in DOUBTFUL:
+            return await self._create(job) if claim.ours else evolve(job, elsewhere=True)
+        if claim.state is not job.state:
+            return await self._look_up(job.spec, claim.state)  # another run went on with it
+        return await self._see_to(job) if claim.ours else evolve(job, elsewhere=True)
+
+    async def _look_up(self, spec: KeySpec, state: State) -> Job | None:
+        job = Job(spec, state)
+        return job if job.in_doubt else await self.make(job)
 
     # --- what an earlier run left ---
 
-    async def _go_on(self, job: Job) -> Job | None:
+    async def _see_to(self, job: Job) -> Job | None:
         entry = await self._journal.find(job.spec.ref)
         if entry is None or entry.hash is None:
             return await self._create(job)
-        if entry.state is State.FAILED:
+        if entry.state is State.RELEASING:
+            why = await self._not_removed(entry, entry.hash)
+            if why is None:
+                await self._journal.forget_released(entry.ref)
+                return await self._create(Job(job.spec, None))
+            self._counters.failures.add(_problem(entry, why))
+        elif entry.state is State.FAILED:
             self._counters.mismatches.add(_problem(entry, entry.reason or "not as asked for"))
             self._counters.mismatched_before += 1
         elif entry.secret is not None:
@@ -109,8 +138,9 @@ class Creator:
         # Before the delete: afterwards nothing may show whose account this is.
         shown = await is_there(self._transport, self._clock, hash)
         removal = await removed(self._transport, hash)
+        unfinished = _UNRELEASED if entry.state is State.RELEASING else _UNSTORED
         if removal is None:
-            return _UNSTORED
+            return unfinished
         if removal is Removal.DELETED:
             return None
         data, home = _record_of(entry)
@@ -122,7 +152,7 @@ class Creator:
             made_at=None if data is None else data.created_at,
             is_own_account=shown,
         )
-        return f"{_UNSTORED} ({left[hash]})" if hash in left else None
+        return f"{unfinished} ({left[hash]})" if hash in left else None
 
     async def _resume(self, job: Job, entry: Entry, secret: str, hash: str) -> Job | None:
         made = UndeliveredKey(ref=entry.ref, key=secret, hash=hash)
@@ -170,6 +200,8 @@ class Creator:
                     # The key had been made when the headers came.
                     ended_at -= timedelta(seconds=answer.http.body_seconds)
                     data = answer.data
+                case State() as known:
+                    return await self._look_up(spec, known)
                 case Err(CreatedKeyUnreadableError() as error):
                     made = UndeliveredKey(ref=spec.ref, key=error.key, hash=error.hash)
                 case Err(error):
@@ -183,8 +215,15 @@ class Creator:
         # Where nothing is known anew, a reconcile that cleared it need not be repeated.
         return job if state is job.state else Job(spec, state)
 
-    async def _send(self, spec: KeySpec, *, again: bool) -> Ok[CreateKeysResponse] | Err | None:
-        """Send a create once, when its turn has come; None: the round has ended meanwhile."""
+    async def _send(
+        self, spec: KeySpec, *, again: bool
+    ) -> Ok[CreateKeysResponse] | Err | State | None:
+        """Send a create once, when its turn has come.
+
+        Returns:
+            Its outcome. A state: nothing was sent, since another run was faster. None: nothing was
+            sent, since the round has ended meanwhile.
+        """
         if self._stop.stopped:
             return None
         with self._stop.interrupts():
@@ -196,7 +235,7 @@ class Creator:
             if again:
                 await self._journal.again(spec.ref, at)
             elif (known := await self._journal.intend(spec, at)) is not None:
-                raise JournalError(f"{spec.ref!r} is {known} all of a sudden: run again")
+                return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
             operation = create(spec.request(), undo_if_cancelled=False)
             outcome = await attempt(self._transport.perform(operation, _ONCE))
@@ -283,7 +322,7 @@ _UNSTORED = (
     "an earlier run made the key and did not hand it over, its secret was not stored, and it could "
     "not be deleted to be made anew"
 )
-
+_UNRELEASED = "the key was released, and it could not be deleted"
 _UNPROVEN = (
     "an earlier run made the key and did not hand it over, its secret was not stored, and nothing "
     "proves that the hash in the answer is its own: look for it, and delete it yourself"

@@ -6,12 +6,15 @@ from datetime import datetime
 
 from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._protocol.drift import mismatches, unchanged
+from openrouter_keys._reconcile.reconcile import removed
+from openrouter_keys._transport.deletion import Removal
 from openrouter_keys.converter import encode
 from openrouter_keys.errors import (
     AnotherKeyError,
     OpenRouterError,
     ResponseValidationError,
     SecretNotKeptError,
+    TakenOverError,
 )
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec
@@ -64,6 +67,7 @@ class Delivery:
             ended_at: when the create was answered, by the service's clock.
 
         Raises:
+            TakenOverError: another run has the ref now; the key was deleted, or that run does it.
             SecretNotKeptError: it could not be written down; the report has the secret.
         """
         self._counters.held[spec.ref] = made
@@ -79,6 +83,11 @@ class Delivery:
                 settled=settled,
                 ended_at=ended_at,
             )
+        except TakenOverError:
+            # Its new owner looks for this key, too; here is the proof that it is ours.
+            del self._counters.held[spec.ref]
+            await self._delete(made)
+            raise
         except SecretNotKeptError:
             # The next run takes it for a lost key, as the report says.
             self._transport.made.discard(made.identity)
@@ -86,6 +95,14 @@ class Delivery:
         if self._settings.keeps:
             del self._counters.held[spec.ref]
         return Delivered.TAKEN if settled else await self.deliver(spec, made, data)
+
+    async def _delete(self, made: UndeliveredKey) -> None:
+        """Delete a key that is handed to nobody, if it is provably its create's."""
+        proven = made.identity.proven and not await self._journal.holds(made.hash)
+        if proven and not self._transport.made.is_of_another_client(made.identity):
+            removal = await removed(self._transport, made.hash)
+            self._counters.deleted += removal is Removal.DELETED
+        self._transport.made.discard(made.identity)
 
     async def deliver(self, spec: KeySpec, made: UndeliveredKey, data: Key | None) -> Delivered:
         """Hand a key over that is written down, if it is as it was asked for.

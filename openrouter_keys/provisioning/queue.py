@@ -22,12 +22,14 @@ class Job:
         state: what the journal knew of it when it was read; None: nothing.
         made: its key, made in this run and not handed over yet; None: there is none.
         cleared: whether a reconcile has found that no key of its creates is left.
+        elsewhere: whether another run was at it when it was looked at last.
     """
 
     spec: KeySpec
     state: State | None
     made: UndeliveredKey | None = None
     cleared: bool = False
+    elsewhere: bool = False
 
     @property
     def in_doubt(self) -> bool:

@@ -1,7 +1,7 @@
 """Reconciles with the service what the journal is in doubt about, all of it in one pass."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -72,10 +72,10 @@ class Reconciler:
         self._clock = context.clock
         self._quiet = context.settings.quiet_period
         self._begin = self._now()
-        self._last: datetime | None = None
-        self._own: set[str] = set()
-        # By the monotonic clock.
-        self._given_up: float | None = None
+        # When each row of a run that is gone was claimed: its creates had been given up by then.
+        self._claimed: dict[str, tuple[datetime, float]] = {}
+        self._own: dict[str, tuple[datetime, float]] = {}
+        self._looked = False
 
     def _now(self) -> "tuple[datetime, float]":
         return self._clock.now(), self._transport.clockwork.monotonic()
@@ -86,8 +86,7 @@ class Reconciler:
 
     def given_up(self, ref: str) -> None:
         """Note that a create of a ref was given up just now."""
-        self._last, self._given_up = self._now()
-        self._own.add(ref)
+        self._own[ref] = self._now()
 
     async def due(self, quiet_periods: int) -> float | None:
         """Return the seconds until `look` makes sense; None: there is nothing to look for.
@@ -95,22 +94,22 @@ class Reconciler:
         Args:
             quiet_periods: how many must have passed since the last create was given up.
         """
-        # What an earlier run left had been given up when this one began.
-        ends = [min(self._begin[0], self._until(entry)) async for entry in self._open()]
+        ends = [self._given_up_at(entry) for entry in await self._open()]
         if not ends:
             return None
-        if self._given_up is None:
-            began, began_at = self._begin
-            self._given_up = began_at - (began - max(ends)).total_seconds()
-        return self._given_up + quiet_periods * self._quiet - self._now()[1]
+        return max(ends) + quiet_periods * self._quiet - self._now()[1]
 
-    async def _open(self) -> AsyncIterator[Entry]:
-        """Go through all whose creates may have left a key whose secret is lost."""
-        async for entry in self._journal.unfinished(*DOUBTFUL):
-            yield entry
-        async for entry in self._journal.written_off():
-            if entry.state not in DOUBTFUL:
-                yield entry
+    async def _open(self) -> list[Entry]:
+        """Claim and return all whose creates may have left a key whose secret is lost."""
+        found = [entry async for entry in self._journal.unfinished(*DOUBTFUL)]
+        found += [
+            entry async for entry in self._journal.written_off() if entry.state not in DOUBTFUL
+        ]
+        claims = await self._journal.claim(*(entry.ref for entry in found), settled=True)
+        now = self._now() if self._looked else self._begin
+        self._claimed |= {ref: now for ref, claim in claims.items() if claim.new}
+        self._looked = True
+        return [entry for entry in found if entry.ref in claims and claims[entry.ref].ours]
 
     async def look(self, *, last: bool = False) -> Findings:
         """Reconcile all that is in doubt, and what was written off; nothing may be under way.
@@ -121,7 +120,7 @@ class Reconciler:
         Raises:
             OpenRouterError: the service's keys could not be listed.
         """
-        entries = [entry async for entry in self._open()]
+        entries = await self._open()
         if not entries:
             return Findings()
         _, began = self._now()
@@ -132,6 +131,7 @@ class Reconciler:
             knows=self._journal.holds,
             stamps=await self._journal.stamps(),
             known=self._journal.known,
+            under_way=self._journal.names_of_others,
         )
         findings = _sorted_out(entries, found, await self._resolve(entries, found))
         for problem in findings.unproven:
@@ -187,17 +187,22 @@ class Reconciler:
         return found
 
     def _given_up_by(self, sent: datetime) -> datetime:
+        """When a create was given up at the latest whose end the journal does not have."""
         longest = moved(sent, timedelta(seconds=self._journal.longest_timeout))
-        if self._last is None or sent < self._begin[0]:
+        if not self._own or sent < self._begin[0]:
             return longest
         # It may have waited for a connection longer than it could then be under way.
-        return max(longest, self._last)
+        return max(longest, *(time for time, _ in self._own.values()))
 
-    def _until(self, entry: Entry) -> datetime:
-        """When its last create without an answer was given up at the latest."""
+    def _given_up_at(self, entry: Entry) -> float:
+        """When its last create without an answer was given up, by the monotonic clock."""
+        if entry.ref in self._own:
+            return self._own[entry.ref][1]
+        time, at = self._claimed.get(entry.ref, self._begin)
         if not self._is_believed(entry):
-            return self._begin[0]
-        return max(ended for _, ended, _ in self._exchanges(entry))
+            return at
+        ended = max(ended for _, ended, _ in self._exchanges(entry))
+        return at - max((time - ended).total_seconds(), 0)
 
     async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
         """Forget creates that ended so long ago that nothing of them can land."""
@@ -212,14 +217,7 @@ class Reconciler:
                 await self._journal.clear(entry.ref)
 
     def _is_old(self, entry: Entry, began: float) -> bool:
-        quiet = 2 * self._quiet
-        if self._given_up is None or began >= self._given_up + quiet:
-            return True
-        if entry.ref in self._own:
-            return False  # a change of the service's clock must not make it old
-        began_at, at = self._begin
-        age = (began_at - self._until(entry)).total_seconds()
-        return age >= 0 and age + began - at >= quiet
+        return began >= self._given_up_at(entry) + 2 * self._quiet
 
     def _is_believed(self, entry: Entry) -> bool:
         """Whether its times can be: earlier versions took any `Date` for the service's time."""

@@ -39,6 +39,9 @@ from openrouter_keys.results import Err, attempt
 CROWD = 10_000
 # Seconds for which a source may be idle, at least.
 _IDLE = 0.1
+# Seconds between two looks at what other runs do, and for which nothing need change.
+_POLL = 0.25
+_STILL = 120.0
 # Workers for each create under way: others wait for the disk, or for `on_result`.
 _CREWS = 2
 _RESUME = "the same call with the same journal goes on from there"
@@ -89,6 +92,7 @@ class Run:
         self._findings = Findings()
         self._cleared: set[str] = set()
         self._undecided: set[str] = set()
+        self._others_since: float | None = None
         self._unsettled: str | None = None
 
     async def report(self) -> ProvisionReport:
@@ -217,6 +221,9 @@ class Run:
     # --- rounds ---
 
     async def _next_round(self) -> None:
+        if all(job.elsewhere for job in self._waiting.values()):
+            await self._wait_for_others()
+            return
         rounds = self._breaker.rounds
         if self._breaker.is_final:
             raise self._breaker.rejection or ServiceOutageError(
@@ -231,7 +238,34 @@ class Run:
             self._counters.enter("waiting")
             clockwork = self._transport.clockwork
             await clockwork.sleep(BackoffStrategy().wait(rounds + 1, clockwork.random()))
+        await self._look_at_others()
         self._requeue()
+
+    async def _wait_for_others(self) -> None:
+        """Wait until other runs are done with what they are at, as long as one of them goes on."""
+        clockwork = self._transport.clockwork
+        self._counters.enter("waiting")
+        before = {*self._waiting}
+        await clockwork.sleep(_POLL)
+        await self._look_at_others()
+        self._requeue()
+        now = clockwork.monotonic()
+        if before != {*self._waiting} or self._others_since is None:
+            self._others_since = now
+        elif now - self._others_since >= self._journal.longest_timeout + _STILL:
+            self._undecided |= before
+            self._waiting.clear()
+            self._has_waiting.clear()
+
+    async def _look_at_others(self) -> None:
+        """See how far other runs are with the specs that wait, and claim what is nobody's."""
+        doubtful = [ref for ref, job in self._waiting.items() if job.in_doubt]
+        claims = await self._journal.claim(*doubtful) if doubtful else {}
+        for ref in doubtful:
+            claim = claims.get(ref)
+            state = None if claim is None else claim.state
+            elsewhere = claim is not None and not claim.ours and state in DOUBTFUL
+            self._waiting[ref] = evolve(self._waiting[ref], state=state, elsewhere=elsewhere)
 
     async def _try_to_look(self) -> None:
         outcome = await attempt(self._look(quiet_periods=1))
@@ -303,11 +337,21 @@ class Run:
         told = (*self._findings.unproven, *self._findings.left)
         hashes = {problem.ref: problem.hashes for problem in told}
         settled = {*self._undecided}
-        async for entry in self._journal.unfinished(*DOUBTFUL):
+        entries = [entry async for entry in self._journal.unfinished(*DOUBTFUL)]
+        ours = await self._journal.claim(*(entry.ref for entry in entries))
+        for entry in entries:
             settled.discard(entry.ref)
+            claim = ours.get(entry.ref)
+            is_ours = claim is not None and claim.ours
+            if not is_ours and entry.ref not in self._undecided:
+                continue  # another run is at it
             # What an earlier run left, and is settled, is no problem any more.
             if entry.ref not in self._cleared or entry.ref in self._undecided:
-                reason = entry.reason or "a create was under way when its run ended"
+                reason = entry.reason or (
+                    "a create was under way when its run ended"
+                    if is_ours
+                    else "another run with this journal is at it, and gets no further"
+                )
                 problem = ProvisionProblem(
                     ref=entry.ref, reason=reason, hashes=hashes.get(entry.ref, ())
                 )

@@ -19,7 +19,7 @@ async def rotations(journal: str | os.PathLike[str]) -> AsyncGenerator[Rotation,
         journal: its file; it is locked meanwhile.
 
     Raises:
-        JournalError: it is in use, not private, not there, or no journal.
+        JournalError: it is being purged, not private, not there, or no journal.
     """
     # Loaded late, for SQLite comes with it.
     from openrouter_keys.journal.journal import Journal  # noqa: PLC0415

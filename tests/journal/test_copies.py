@@ -8,23 +8,20 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openrouter_keys import AsyncOpenRouter, JournalOutdatedError, OpenRouter
 from openrouter_keys.emulator import Emulator
-from openrouter_keys.errors import (
-    JournalError,
-    JournalInsecureError,
-    JournalInUseError,
-)
+from openrouter_keys.errors import JournalError, JournalInsecureError
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.commands import Command
 from tests.journals import AT, HASH, SECRET, child, spec, written
 from tests.provisions import counts, specs
 
-SUFFIXES = ("", "-wal", "-shm", ".lock")
+SUFFIXES = ("", "-wal", "-shm", ".lock", ".gate")
 
 KILLED = """
 async def main():
@@ -357,14 +354,10 @@ async def test_a_backup_is_refused_where_the_journal_went_on(path: Path, elsewhe
         await used(path, "too late")
 
 
-async def test_a_backup_needs_a_journal_that_nobody_uses_and_a_new_file(
-    path: Path, elsewhere: Path
-) -> None:
+async def test_a_backup_needs_a_journal_and_a_new_file(path: Path, elsewhere: Path) -> None:
     with pytest.raises(JournalError, match="is not there"):
         await Journal.backup(path, elsewhere)
-    async with Journal.open(path):
-        with pytest.raises(JournalInUseError):
-            await Journal.backup(path, elsewhere)
+    await used(path)
     elsewhere.write_text("precious")
     with pytest.raises(JournalError, match="is there already"):
         await Journal.backup(path, elsewhere)
@@ -382,8 +375,8 @@ async def test_a_backup_that_cannot_be_finished_leaves_nothing(
     await used(path)
     connecting = sqlite3.connect
 
-    def full(file: str, *, isolation_level: None, uri: bool = False) -> sqlite3.Connection:
-        connection = connecting(file, isolation_level=isolation_level, uri=uri)
+    def full(file: str, *, uri: bool = False, **given: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connecting(file, uri=uri, **given)
         if not uri:
             connection.execute("PRAGMA max_page_count = 2")
             connection.execute("PRAGMA user_version = 1")

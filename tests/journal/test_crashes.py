@@ -27,7 +27,9 @@ from openrouter_keys.errors import (
 from openrouter_keys.journal import sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
-from openrouter_keys.journal.writer import Store, Writer
+from openrouter_keys.journal.sqlite_store import SQLite
+from openrouter_keys.journal.store import Store
+from openrouter_keys.journal.writer import Writer
 from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec
 
 pytestmark = pytest.mark.slow
@@ -91,14 +93,15 @@ async def test_a_secret_is_kept_though_the_others_of_its_group_have_no_room(path
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("CREATE TABLE t (a)")
             connection.execute("PRAGMA max_page_count = 4")
-            yield Store(connection)
+            yield SQLite(connection, str(path))
 
-    def block(_: sqlite3.Connection) -> None:
+    def block(_: Store) -> None:
         blocked.set()
         go.wait(30)
 
-    def insert(length: int) -> Callable[[sqlite3.Connection], int]:
-        return lambda c: c.execute("INSERT INTO t VALUES (zeroblob(?))", (length,)).rowcount
+    def insert(length: int) -> Callable[[Store], int]:
+        text = "INSERT INTO t VALUES (zeroblob(?))"
+        return lambda store: store.connection.execute(text, (length,)).rowcount
 
     writer = Writer(opened)
     await writer.start()
@@ -115,7 +118,9 @@ async def test_a_secret_is_kept_though_the_others_of_its_group_have_no_room(path
     await first
     done = await asyncio.gather(*jobs, return_exceptions=True)
     assert [isinstance(one, JournalFullError) for one in done] == [True, False, True, True, False]
-    kept = await writer.submit(lambda c: c.execute("SELECT length(a) FROM t").fetchall())
+    kept = await writer.submit(
+        lambda store: store.connection.execute("SELECT length(a) FROM t").fetchall()
+    )
     assert kept == [(100,), (101,)]
     await writer.stop()
 

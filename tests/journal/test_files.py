@@ -1,7 +1,7 @@
 import os
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ async def test_all_its_files_are_private_whatever_the_umask(path: Path) -> None:
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(before)
-    names = ("", "-wal", "-shm", ".lock")
+    names = ("", "-wal", "-shm", ".lock", ".gate", ".run-1")
     assert modes == {path.name + suffix: 0o600 for suffix in names}
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock", ".gate"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
 async def test_a_file_that_others_could_read_is_refused(path: Path, suffix: str, mode: int) -> None:
     bare = Path(str(path) + suffix)
@@ -64,7 +64,7 @@ async def test_a_file_of_something_else_is_no_journal_whoever_may_read_it(
     assert path.read_text() == "name\nAda\n"
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal", ".lock"])
+@pytest.mark.parametrize("suffix", ["", "-wal", ".lock", ".gate"])
 @pytest.mark.parametrize("target", ["there", "missing"])
 async def test_a_symbolic_link_is_refused_and_not_followed(
     path: Path, suffix: str, target: str
@@ -120,16 +120,23 @@ async def test_a_journal_in_memory_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_second_writer_in_this_process_is_told_so(path: Path, journal: Journal) -> None:
+@pytest.mark.parametrize("act", [Journal.purge, Journal.accept])
+async def test_what_needs_the_journal_alone_gets_the_process_that_has_it(
+    act: Callable[[Path], Awaitable[object]], path: Path, journal: Journal
+) -> None:
+    before = path.read_bytes()
     with pytest.raises(JournalInUseError) as caught:
-        async with Journal.open(path):
-            pass
+        await act(path)
     assert caught.value.pid == os.getpid()
+    assert path.read_bytes() == before
     assert await journal.intend(spec(), AT) is None
 
 
 @pytest.mark.slow
-async def test_a_second_process_is_told_who_holds_the_journal(path: Path) -> None:
+@pytest.mark.parametrize("act", [Journal.purge, Journal.accept])
+async def test_what_needs_the_journal_alone_gets_the_other_process_that_has_it(
+    act: Callable[[Path], Awaitable[object]], path: Path
+) -> None:
     hold = """
 async def main():
     async with Journal.open(sys.argv[1]):
@@ -140,9 +147,10 @@ asyncio.run(main())
     with child(hold, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
+        async with Journal.open(path):
+            pass  # who had it open meanwhile is not named
         with pytest.raises(JournalInUseError, match="wait until it is done") as caught:
-            async with Journal.open(path):
-                pass
+            await act(path)
         assert caught.value.pid == holder.pid
         holder.communicate()
     async with Journal.open(path) as journal:
@@ -166,11 +174,11 @@ async def test_a_newer_versions_journal_is_refused(path: Path) -> None:
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("UPDATE meta SET version = 5")
+        connection.execute("UPDATE meta SET version = 6")
         connection.execute("ALTER TABLE meta RENAME COLUMN server_url TO something_else")
         connection.commit()
         connection.execute("PRAGMA journal_mode = WAL")
-    assert "has version 5" in str(await refused(path))
+    assert "has version 6" in str(await refused(path))
 
 
 async def test_another_programs_database_is_refused(path: Path) -> None:

@@ -15,7 +15,6 @@ import pytest
 from openrouter_keys.errors import (
     DuplicateRefError,
     JournalError,
-    JournalInUseError,
     JournalMismatchError,
     OpenRouterError,
     PlanChangedError,
@@ -294,7 +293,7 @@ async def test_reading_makes_no_journal(path: Path) -> None:
 
 def other_version(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
-    connection.executescript("CREATE TABLE meta (version); INSERT INTO meta VALUES (5);")
+    connection.executescript("CREATE TABLE meta (version); INSERT INTO meta VALUES (6);")
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "database", "version"])
@@ -314,15 +313,20 @@ async def test_reading_what_is_no_journal_is_refused(path: Path, content: str) -
     assert path.read_bytes() == before
 
 
-async def test_a_journal_has_one_user_at_a_time_who_reads_or_writes(path: Path) -> None:
-    async with Journal.open(path):
-        with pytest.raises(JournalInUseError):
-            async with Journal.read(path):
-                pass
-    async with Journal.read(path):
-        with pytest.raises(JournalInUseError):
-            async with Journal.open(path):
-                pass
+async def test_a_journal_has_any_number_of_users_who_see_what_is_committed(path: Path) -> None:
+    async with Journal.open(path) as first, Journal.read(path) as reader:
+        await first.intend(spec("a"), AT)
+        async with Journal.open(path) as second:
+            assert await second.plan([spec("a")]) == [State.INTENT]
+            assert await second.intend(spec("a"), LATER) is State.INTENT
+            await second.intend(spec("b"), LATER)
+            assert await first.intend(spec("b"), AT) is State.INTENT
+            found = {ref: entry.last_attempt_at for ref, entry in (await entries(reader)).items()}
+            assert found == {"a": AT, "b": LATER}
+            with pytest.raises(JournalError, match="readonly"):
+                await reader.intend(spec("c"), AT)
+    async with Journal.read(path) as reader:
+        assert {*await entries(reader)} == {"a", "b"}
 
 
 # --- what must never be written, or shown ---

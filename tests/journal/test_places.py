@@ -38,7 +38,7 @@ needs_root = pytest.mark.skipif(
 ANOTHER = 65534
 PLANTED = b"SQLite format 3\0"
 Act: TypeAlias = Callable[[Path], Awaitable[None]]
-SUFFIXES = ("", "-wal", "-shm", ".lock")
+SUFFIXES = ("", "-wal", "-shm", ".lock", ".gate")
 
 
 @pytest.fixture
@@ -429,35 +429,42 @@ def forked(act: Callable[[], None]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("act", [use_again, read, purge])
+@pytest.mark.parametrize("act", [use_again, read, purge, Journal.accept])
 async def test_a_forked_child_does_not_keep_the_lock(act: Act, path: Path) -> None:
     async with Journal.open(path) as journal:
         await journal.intend(spec(), AT)
         child = forked(lambda: None)
         with pytest.raises(JournalInUseError) as caught:
-            await use_again(path)
+            await purge(path)
         assert caught.value.pid == os.getpid()
     await act(path)
+    async with Journal.open(path) as journal:
+        # Its run has ended, too.
+        assert {ref: claim.new for ref, claim in (await journal.claim("r")).items()} == {"r": True}
     os.close(child)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 async def test_a_child_that_ends_leaves_its_parents_lock(path: Path) -> None:
-    async with Journal.open(path):
+    async with Journal.open(path) as journal:
+        await journal.intend(spec(), AT)
         os.close(forked(lambda: None))
         await asyncio.sleep(0)
-        with pytest.raises(JournalInUseError):
-            await use(path)
+        for needs_it_alone in (purge, Journal.accept):
+            with pytest.raises(JournalInUseError):
+                await needs_it_alone(path)
+        async with Journal.open(path) as other:
+            assert [claim.ours for claim in (await other.claim("r")).values()] == [False]
 
 
 @pytest.mark.parametrize("written", [b"4194304999", b"", b"not a number", b"0x10"])
 async def test_a_holder_that_is_no_more_is_not_named(written: bytes, path: Path) -> None:
     async with Journal.open(path):
-        lock = path.with_name(path.name + ".lock")
-        with lock.open("r+b") as file:
-            file.write(written.ljust(32))
+        for suffix in (".lock", ".run-1"):
+            with path.with_name(path.name + suffix).open("r+b") as file:
+                file.write(written.ljust(32))
         with pytest.raises(JournalInUseError, match="another process") as caught:
-            await use(path)
+            await purge(path)
     assert caught.value.pid is None
 
 

@@ -80,6 +80,7 @@ async def main():
             ref = f"made-{number}"
             await journal.intend(KeySpec(ref=f"late-{number}", name="late"), AT)
             if number < 20:
+                await journal.claim(ref)
                 await journal.acknowledge(ref)
         print("there", flush=True)
         sys.stdin.readline()

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -145,6 +145,26 @@ async def test_an_older_journal_that_is_refused_stays_as_it_is(
     assert version(path) == 2
 
 
+async def test_sealed_secrets_of_an_older_journal_are_found_before_and_after(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE keys SET secret = x'00ff' WHERE ref IN ('made', 'settled')")
+        connection.commit()
+
+    async def sealed(reading: AbstractAsyncContextManager[Journal]) -> set[tuple[object, ...]]:
+        async with reading as journal:
+            found = [entry async for entry in journal.every()]
+            assert await journal.purgeable() == 1
+        return {(entry.ref, entry.secret, entry.sealed) for entry in found if entry.sealed}
+
+    expected = {("made", None, b"\x00\xff"), ("settled", None, b"\x00\xff")}
+    assert await sealed(Journal.read(path)) == expected
+    assert await sealed(Journal.open(path)) == expected
+    assert await sealed(Journal.read(path)) == expected
+    assert await Journal.purge(path) == 1
+    async with Journal.read(path) as journal:
+        assert await journal.purgeable() == 0
+
+
 async def test_a_brought_up_journal_has_the_columns_of_a_new_one(
     path: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +214,7 @@ async def test_creates_that_version_3_wrote_off_have_no_window_of_their_own(
         assert entry.earlier == (Exchange(FIRST, end, is_dated=False),) * count
         assert entry.ended_at == (None if state is State.INTENT else ended)
         if state is State.INTENT:
+            assert (await journal.claim("r"))["r"].new  # nobody's: of before rows had owners
             assert await journal.forget_intent("r")
             entry = await journal.find("r")
             assert entry is not None

@@ -24,6 +24,7 @@ _MEANINGS: Final[Mapping[State, str]] = {
     State.MADE: "made, and handed over by the next run",
     State.SETTLED: "made, and nothing is left to do",
     State.FAILED: "refused, or made otherwise than asked for",
+    State.RELEASING: "being deleted; release it again, or ensure it anew",
     State.DOUBT: "in doubt: a key may exist, without its secret",
 }
 _FACTS: Final[Mapping[str, str]] = {

@@ -1,0 +1,104 @@
+"""The runs of a journal, and which rows are whose: a run changes only rows of its own. No thread.
+
+A run that is gone left its rows to those that claim them. Whoever still writes for it, since its
+process was stopped or cut off meanwhile, finds that they are not its own any more.
+"""
+
+import json
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from openrouter_keys.errors import JournalMismatchError
+from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.store import Connection, Store
+
+_BEGIN = """
+UPDATE meta SET runs = runs + 1, longest_timeout =
+CASE WHEN longest_timeout < :timeout THEN :timeout ELSE longest_timeout END
+RETURNING runs, longest_timeout
+"""
+_FACTS = "SELECT owner, state FROM keys WHERE ref = :ref"
+_OTHERS = """
+SELECT owner, plan FROM keys INDEXED BY unfinished
+WHERE state <> 'settled' AND state IN ('intent', 'doubt') AND owner NOT IN (0, :run)
+"""
+_OWN = "UPDATE keys SET owner = :run WHERE ref = :ref"
+
+
+def begin(store: Store, server_url: str | None, timeout: float) -> tuple[int, float]:
+    """Begin a run: return its number, and the seconds that a create of any run could take."""
+    connection = store.connection
+    refuse_other_service(connection, store.place, server_url)
+    run, longest = connection.execute(_BEGIN, {"timeout": timeout}).fetchone()
+    connection.execute("INSERT INTO runs (id) VALUES (?)", (run,))
+    store.begin(run)
+    return run, longest
+
+
+def refuse_other_service(connection: Connection, place: str, server_url: str | None) -> None:
+    """Refuse a journal whose keys are made at another service, and remember this one.
+
+    Raises:
+        JournalMismatchError: they are.
+    """
+    (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
+    if server_url is not None and known not in (None, server_url):
+        problem = f"belongs to {known}, not to {server_url}: give another path"
+        raise JournalMismatchError(place, problem)
+    if known is None and server_url is not None:
+        connection.execute("UPDATE meta SET server_url = ?", (server_url,))
+
+
+def end(store: Store, run: int) -> None:
+    """End a run: others may claim its rows."""
+    store.connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+    store.end(run)
+
+
+@frozen
+class Claim:
+    """What came of claiming a row.
+
+    Attributes:
+        state: the row's.
+        ours: whether the row is the run's own now.
+        new: whether it was not before.
+    """
+
+    state: State
+    ours: bool
+    new: bool
+
+
+def claim(
+    store: Store, run: int, refs: Sequence[str], *, settled: bool
+) -> tuple[dict[str, Claim], float]:
+    """Make rows a run's own unless another run that lives has them.
+
+    Returns:
+        Those refs that have a row, each with what came of it; and the seconds that a create of any
+        run could take.
+    """
+    free: dict[int, bool] = {run: True, 0: True}
+    claims: dict[str, Claim] = {}
+    for ref in refs:
+        row = store.connection.execute(_FACTS, {"ref": ref}).fetchone()
+        if row is None:
+            continue
+        owner, state = row[0], State(row[1])
+        if owner not in free:
+            free[owner] = not store.lives(owner)
+        ours = free[owner] and (settled or state is not State.SETTLED)
+        if ours and owner != run:
+            store.connection.execute(_OWN, {"run": run, "ref": ref})
+        claims[ref] = Claim(state, ours, new=ours and owner != run)
+    (longest,) = store.connection.execute("SELECT longest_timeout FROM meta").fetchone()
+    return claims, longest
+
+
+def names_of_others(store: Store, run: int) -> list[str]:
+    """Return the names of keys that other runs which live may be making."""
+    rows = store.connection.execute(_OTHERS, {"run": run}).fetchall()
+    living = {owner for owner in {owner for owner, _ in rows} if store.lives(owner)}
+    return [str(json.loads(plan)["name"]) for owner, plan in rows if owner in living]

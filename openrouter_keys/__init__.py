@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
+    from openrouter_keys.ensuring.report import Ensured
     from openrouter_keys.errors import (
         AccountChangedError,
         AllowanceExceededError,
@@ -90,6 +91,7 @@ __all__ = [
     "CurrentKey",
     "DeleteKeysResponse",
     "DuplicateRefError",
+    "Ensured",
     "Err",
     "External",
     "FreeModelDailyRequests",
@@ -200,6 +202,7 @@ _MODULES = {
         "ProvisioningStoppedError",
         "UndeliveredKey",
     ),
+    "ensuring.report": ("Ensured",),
     "lease": ("Lease",),
     "journal.journal": ("Journal",),
     "journal.specs": ("KeySpec",),

@@ -27,6 +27,9 @@ from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
 from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.ensuring.report import Ensured
+from openrouter_keys.ensuring.settings import EnsureSettings, OnChange, ReleaseSettings
+from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.lease import Lease, Leasing
 from openrouter_keys.models import (
     CreateKeysLimitReset,
@@ -36,7 +39,7 @@ from openrouter_keys.models import (
     external_of,
 )
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
-from openrouter_keys.provisioning.settings import CONCURRENCY, RunSettings
+from openrouter_keys.provisioning.settings import CONCURRENCY, JournalOrPlace, RunSettings
 from openrouter_keys.provisioning.spec_source import Specs
 from openrouter_keys.rotation.report import Rotation, RotationReport
 from openrouter_keys.rotation.settings import (
@@ -60,8 +63,9 @@ class AsyncOpenRouter(NeverPickled):
     """A client of OpenRouter's key API, for one event loop.
 
     Use it with `async with`, or `close` it. `api_keys` has the operations: list, iterate, create,
-    reconcile, get, update, delete and get_current_key_metadata. `provision` creates many keys,
-    `rotate` replaces many; `lease` makes a key for the time of a block.
+    reconcile, get, update, delete and get_current_key_metadata. `ensure` returns the one key of a
+    ref; `provision` creates many keys, `rotate` replaces many; `lease` makes a key for the time of
+    a block.
 
     Args:
         api_key: the management key, or a callable, sync or async, that returns it; it is called in
@@ -221,11 +225,115 @@ class AsyncOpenRouter(NeverPickled):
         )
 
     @hides_arguments
+    async def ensure(
+        self,
+        spec: KeySpec,
+        *,
+        journal: JournalOrPlace,
+        on_change: OnChange = "update",
+        verify: bool = False,
+        recreate: bool = False,
+        wait: float | None = None,
+        quiet_period: float = QUIET_PERIOD,
+        **options: Unpack[RequestOptions],
+    ) -> Ensured:
+        """Return the one key of a ref, and create it if there is none.
+
+        Any number of tasks, processes and machines may ask for the same ref at once: with one
+        journal, they all get the same key. Whatever is killed or cut off meanwhile, at most one
+        live key comes of it, and its secret is in the journal.
+
+        A key that exists costs no request. A create without an answer is settled as in `provision`,
+        before another one is sent. Cancelled, a create that is running gets the client's `grace`;
+        the next call goes on from the journal.
+
+        Args:
+            spec: the key, and the caller's own id for it, `ref`.
+            journal: an open `Journal`, which saves opening it each time; or the path of its file,
+                or the URL of a PostgreSQL database (`postgresql://…`).
+            on_change: what to do if the journal knows the ref with other fields. `"update"`: update
+                the key, if an update can; `"refuse"`: raise `PlanChangedError`.
+            verify: whether to ask the service for the key's record, too, and see that it exists.
+            recreate: whether to create another key if `verify`, or an update, finds it gone.
+            wait: seconds to wait for another process, or for the settling of a create without an
+                answer. None: the client's `timeout_ms`.
+            quiet_period: see `provision`.
+            **options: see `RequestOptions`; they apply to each request.
+
+        Returns:
+            The key's secret and record, and what was done.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            CreateOutcomeUnknownError: the key cannot be settled within `wait`: ask again in
+                `retry_after` seconds. Nothing is lost, and nothing is created twice.
+            PlanChangedError: the ref is known with fields that no update can change, or
+                `on_change` is `"refuse"`.
+            KeyGoneError: the key is gone, and `recreate` is False; or it may be gone.
+            SecretNotKeptError: the key was created, and the journal could not be written: the
+                secret is in `error.key`.
+            JournalError: the journal cannot be used.
+            OpenRouterError: the service refused the create, or the update.
+        """
+        from openrouter_keys.ensuring.ensure import ensure  # noqa: PLC0415 - as in `provision`
+
+        settings = EnsureSettings(
+            journal=journal,
+            on_change=on_change,
+            verify=verify,
+            recreate=recreate,
+            wait=wait,
+            quiet_period=quiet_period,
+            options=options,
+        )
+        return await ensure(self._transport, spec, settings)
+
+    @hides_arguments
+    async def release(
+        self,
+        ref: str,
+        *,
+        journal: JournalOrPlace,
+        wait: float | None = None,
+        quiet_period: float = QUIET_PERIOD,
+        **options: Unpack[RequestOptions],
+    ) -> bool:
+        """Delete the key of a ref, and forget the ref, which may be ensured anew.
+
+        The secret is deleted from the journal first, then the key. Interrupted, the same call goes
+        on, and so does `ensure`: it deletes the old key before it creates another one.
+
+        Args:
+            ref: the caller's own id for the key.
+            journal: see `ensure`.
+            wait: see `ensure`.
+            quiet_period: see `provision`.
+            **options: see `RequestOptions`; they apply to each request.
+
+        Returns:
+            Whether the journal knew the ref.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            CreateOutcomeUnknownError: a create of it may still make a key: ask again in
+                `retry_after` seconds.
+            KeyGoneError: the service does not find the key, and it may be there.
+            JournalError: the journal cannot be used.
+            OpenRouterError: the key could not be deleted.
+        """
+        from openrouter_keys.ensuring.release import release  # noqa: PLC0415 - as in `provision`
+
+        settings = ReleaseSettings(
+            journal=journal, wait=wait, quiet_period=quiet_period, options=options
+        )
+        return await release(self._transport, checks.ref(ref), settings)
+
+    @hides_arguments
     async def provision(
         self,
         specs: Specs,
         *,
-        journal: str | os.PathLike[str] | None = None,
+        journal: JournalOrPlace | None = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
         on_result: OnResult | None = None,
@@ -248,8 +356,10 @@ class AsyncOpenRouter(NeverPickled):
 
         Args:
             specs: the keys to create: any iterable or async iterable, read a few hundred ahead.
-            journal: the file that records the run, private to this user; created if missing. None:
-                in memory, so that a killed process leaves keys whose secrets are lost.
+            journal: what records the run: the path of a file, private to this user and created if
+                missing; the URL of a PostgreSQL database; or an open `Journal`. Several processes
+                may share one. None: in memory, so that a killed process leaves keys whose secrets
+                are lost.
             concurrency: the most creates at once; the client's `max_connections` bounds it too.
             rate: the most creates a second. None: as many as the service accepts.
             on_result: called, and awaited, with each key once its secret is durable, several at
@@ -300,7 +410,7 @@ class AsyncOpenRouter(NeverPickled):
         self,
         hashes: Hashes,
         *,
-        journal: str | os.PathLike[str],
+        journal: JournalOrPlace,
         on_result: OnResult | None = None,
         budget: BudgetRule = "remaining",
         retire_after: float | None = None,
@@ -322,7 +432,7 @@ class AsyncOpenRouter(NeverPickled):
         Args:
             hashes: the keys to replace: any iterable or async iterable, read to its end before
                 anything is sent. Rotations in the journal continue in any case.
-            journal: the file that records the run, private to this user; created if missing.
+            journal: what records the run, as in `provision`.
             on_result: called, and awaited, with each replacement, as in `provision`; its `ref` is
                 the old key's hash. None: a secret counts as acknowledged once it is in the journal.
             budget: how much a replacement may spend of a limit that never resets. `"remaining"`:

@@ -549,10 +549,10 @@ class PlanChangedError(JournalError):
         changed: the fields that differ.
     """
 
-    def __init__(self, ref: str, changed: tuple[str, ...]) -> None:
+    def __init__(self, ref: str, changed: tuple[str, ...], way: str | None = None) -> None:
+        way = way or "give it another ref, restore the old fields, or use another journal"
         super().__init__(
-            f"the spec {ref!r} changed since the journal began ({', '.join(changed)}): give it "
-            "another ref, restore the old fields, or use another journal"
+            f"the spec {ref!r} changed since the journal began ({', '.join(changed)}): {way}"
         )
         self.ref, self.changed = ref, changed
 

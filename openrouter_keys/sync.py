@@ -35,8 +35,9 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     """`AsyncOpenRouter`, blocking: from scripts, notebooks (also in a running loop) and threads.
 
     Use it with `with`, or `close` it. `api_keys` has the operations: list, iterate, create,
-    reconcile, get, update, delete and get_current_key_metadata. `provision` creates many keys,
-    `rotate` replaces many; `lease` makes a key for the time of a block.
+    reconcile, get, update, delete and get_current_key_metadata. `ensure` returns the one key of a
+    ref; `provision` creates many keys, `rotate` replaces many; `lease` makes a key for the time of
+    a block.
 
     Ctrl-C is raised at once and leaves the client usable; the key of an interrupted create is
     deleted in the background, at `close` at the latest. `provision` and `rotate` first wait for
@@ -95,6 +96,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         #: The account's API keys.
         self.api_keys = APIKeys(client.api_keys, self._thread)
 
+    ensure = blocking(AsyncOpenRouter.ensure)
+    release = blocking(AsyncOpenRouter.release)
     lease = managing(AsyncOpenRouter.lease, dropped=drop, unreachable=unreachable)
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
     rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))

@@ -29,6 +29,7 @@ FLOORS = (
     "journal",
     "provisioning",
     "rotation",
+    "ensuring",
     "lifecycle",
     "client",
     "sync",

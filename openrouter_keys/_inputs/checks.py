@@ -145,6 +145,16 @@ def nonempty(argument: str, value: object) -> str:
     return str(value)
 
 
+def ref(value: object, argument: str = "ref") -> str:
+    """Return a caller's own id for a key."""
+    found = nonempty(argument, value)
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        refuse(argument, "holds half a surrogate pair, which no journal can store")
+    return found
+
+
 def offset(value: object) -> int:
     """Return how many keys to skip; the older SDK's decimal strings count too."""
     number = int(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else value

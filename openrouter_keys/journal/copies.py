@@ -57,10 +57,7 @@ class Copy(SQLite):
         self.connection.execute(_MARKS)
         self.connection.execute(_FIRST, (secrets.token_hex(8),))
         self.connection.execute("UPDATE marks SET closed = 0")
-        for (run,) in self.connection.execute("SELECT id FROM runs").fetchall():
-            if not self._files.lives(run):
-                forget_run(self._files.path, run)
-                self.connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+        self._forget_runs()
         self.count()
         self.connection.execute("COMMIT")
         (self._instance, *_) = self.connection.execute(_READ).fetchone()
@@ -100,10 +97,18 @@ class Copy(SQLite):
             return
         self._checkpoint()
         self.connection.execute("BEGIN IMMEDIATE")
+        self._forget_runs()
         self.count()
         self.connection.execute("UPDATE marks SET closed = 1")
         self.connection.execute("COMMIT")
         self.committed()
+
+    def _forget_runs(self) -> None:
+        """Forget the runs whose processes are gone."""
+        for (run,) in self.connection.execute("SELECT id FROM runs").fetchall():
+            if not self._files.lives(run):
+                forget_run(self._files.path, run)
+                self.connection.execute("DELETE FROM runs WHERE id = ?", (run,))
 
     def _checkpoint(self) -> None:
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -59,6 +59,11 @@ _OWNER = "SELECT owner FROM keys WHERE ref = :ref"
 # --- rows ---
 
 FIND = "SELECT * FROM keys WHERE ref = :ref"
+# The replacement of a key is made with the old key's hash for its ref.
+_REPLACEMENT = """
+SELECT * FROM keys WHERE ref = :ref AND state IN ('made', 'settled')
+AND EXISTS (SELECT 1 FROM rotations WHERE hash = :ref)
+"""
 EVERY = "SELECT * FROM keys WHERE id > :after ORDER BY id LIMIT :most"
 _UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
@@ -277,6 +282,21 @@ def read(connection: Connection, table: Table[E], query: str, values: Mapping[st
     """
     cursor = connection.execute(query, {"most": CHUNK, **values})
     return [_record(table, row) for row in rows(cursor)]
+
+
+def current(connection: Connection, ref: str) -> tuple[Entry, Entry] | None:
+    """Return what is known of a ref, and of its key's last replacement that was made."""
+    found = read(connection, KEYS, FIND, {"ref": ref})
+    if not found:
+        return None
+    last, seen = found[0], {ref}
+    while last.hash is not None and last.hash not in seen:
+        seen.add(last.hash)
+        replacements = read(connection, KEYS, _REPLACEMENT, {"ref": last.hash})
+        if not replacements:
+            break
+        (last,) = replacements
+    return found[0], last
 
 
 def _record(table: Table[E], row: Mapping[str, Any]) -> E:

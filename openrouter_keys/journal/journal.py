@@ -85,6 +85,12 @@ class Journal(NeverPickled):
         self._secrets = secrets
         self._seen = Seen()
         self._time_of_day: Callable[[], str] | None = None
+        self._services: set[str] = set()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps the secrets after the process has ended."""
+        return self._secrets.stored
 
     @classmethod
     @hides_arguments
@@ -303,14 +309,20 @@ class Journal(NeverPickled):
         time = write_time(at)
         return await self._do(lambda c: entries.intend(c, self._run, spec, time))
 
-    async def again(self, ref: str, at: datetime) -> None:
+    async def again(self, ref: str, at: datetime, plan: str | None = None) -> None:
         """Write the intent to create a key once more, after a reconcile or a refusal.
 
         What was in doubt counts as written off from now on: see `written_off`.
+
+        Args:
+            ref: the caller's own id for it.
+            at: when the create is sent, by the service's clock.
+            plan: what is asked for now, if its ref was released. None: what was.
         """
-        await self._change(
-            transitions.AGAIN, transitions.AGAIN_IN_DOUBT, ref=ref, at=write_time(at)
-        )
+        ways = [transitions.AGAIN, transitions.AGAIN_IN_DOUBT]
+        if plan is not None:
+            ways.append(transitions.RENEW)
+        await self._change(*ways, ref=ref, at=write_time(at), plan=plan)
 
     async def keep(
         self,
@@ -435,16 +447,26 @@ class Journal(NeverPickled):
         """Write what a key is about to be changed to, before that is sent."""
         await self._change(transitions.WANT, ref=ref, plan=plan)
 
-    async def update(self, ref: str, record: str) -> None:
-        """Write that a key was changed to what was wanted, with the record that it has now."""
-        await self._change(transitions.UPDATE, ref=ref, record=record)
+    async def update(self, ref: str, plan: str, record: str | None) -> None:
+        """Write that a key was changed to a plan.
+
+        Args:
+            ref: the caller's own id for it.
+            plan: what it was changed to.
+            record: its record as JSON, as it is now. None: as before.
+        """
+        await self._change(transitions.UPDATE, ref=ref, plan=plan, record=record)
 
     async def release(self, ref: str) -> None:
         """Write that a key is about to be deleted: its secret is deleted at once."""
         await self._change(transitions.RELEASE, ref=ref)
 
+    async def gone(self, ref: str) -> None:
+        """Write that a key that was to be deleted is gone."""
+        await self._change(transitions.GONE, ref=ref)
+
     async def forget_released(self, ref: str) -> None:
-        """Write that a key that was to be deleted is gone: nothing is known of its ref any more."""
+        """Forget a ref whose key is gone, and of which no other create can land any more."""
         await self._change(transitions.FORGET_RELEASED, ref=ref)
 
     # --- what is known of keys ---
@@ -453,6 +475,37 @@ class Journal(NeverPickled):
         """Return what is known of one key; None: nothing."""
         found = await self._read(KEYS, entries.FIND, ref=ref)
         return found[0] if found else None
+
+    async def belong_to(self, server_url: str) -> None:
+        """Remember the service that its keys are made at, and refuse another one.
+
+        Raises:
+            JournalMismatchError: they are made at another one.
+        """
+        if server_url not in self._services:
+            await self._writer.submit(
+                lambda store: runs.refuse_other_service(store.connection, store.place, server_url)
+            )
+            self._services.add(server_url)
+
+    async def current(self, ref: str) -> tuple[Entry, Entry] | None:
+        """Return what is known of a ref, and of its key's last replacement that was made.
+
+        Returns:
+            Twice the same, if its key was not rotated. None: nothing is known.
+        """
+        return await self._do(lambda c: entries.current(c, ref))
+
+    def secret_of(self, entry: Entry) -> str | None:
+        """Return a key's secret, opened with the identity if it is sealed; None: it is not here.
+
+        Raises:
+            JournalError: it is sealed to another recipient.
+        """
+        unseal = self._secrets.unseal
+        if entry.sealed is None or unseal is None:
+            return entry.secret
+        return unseal(entry.sealed).decode()
 
     def unfinished(self, *states: State) -> AsyncGenerator[Entry, None]:
         """Iterate over the keys that are not settled, in the order of intending.

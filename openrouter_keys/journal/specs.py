@@ -27,11 +27,7 @@ _canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", 
 
 
 def _ref(_: object, attribute: "Attribute[str]", value: object) -> None:
-    checks.text(None, attribute, value)
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        checks.refuse(attribute.name, "holds half a surrogate pair, which no journal can store")
+    checks.ref(value, attribute.name)
 
 
 def _request_of(spec: "KeySpec") -> CreateKeysRequest:

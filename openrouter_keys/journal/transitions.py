@@ -172,18 +172,34 @@ CLEAR: Final = Transition("clear", _from(*State), None, _ALL_CLEAR)
 WANT: Final = Transition("want", _from(State.MADE, State.SETTLED), None, {"wanted": ":plan"})
 UPDATE: Final = Transition(
     "update",
-    _from(State.MADE, State.SETTLED, so="wanted IS NOT NULL"),
+    _from(State.MADE, State.SETTLED),
     None,
-    {"plan": "wanted", "wanted": "NULL", "record": ":record"},
+    {"plan": ":plan", "wanted": "NULL", "record": "coalesce(:record, record)"},
 )
 RELEASE: Final = Transition(
     "release",
-    _from(State.MADE, State.SETTLED, State.RELEASING) | _from(State.FAILED, so="hash IS NOT NULL"),
+    _from(State.MADE, State.SETTLED, State.FAILED, State.RELEASING),
     State.RELEASING,
-    _NO_SECRET,
+    _NO_SECRET | {"wanted": "NULL"},
+)
+GONE: Final = Transition("gone", _from(State.RELEASING), None, {"hash": "NULL"})
+RENEW: Final = Transition(
+    "again",
+    _from(State.RELEASING),
+    State.INTENT,
+    _NOTHING
+    | {
+        "plan": ":plan",
+        "first_attempt_at": "CASE WHEN written_off > 0 THEN first_attempt_at ELSE :at END",
+        "last_attempt_at": ":at",
+    },
 )
 FORGET_RELEASED: Final = Transition(
-    "forget_released", _from(State.RELEASING), None, {}, removes=True
+    "forget_released",
+    _from(State.RELEASING, so="hash IS NULL AND written_off = 0"),
+    None,
+    {},
+    removes=True,
 )
 
 # --- of a rotation ---

@@ -17,6 +17,21 @@ from openrouter_keys.provisioning.stop import StopSignal
 
 
 @frozen
+class Scope:
+    """The one ref that a run is for, which waits for nothing else.
+
+    Attributes:
+        ref: the caller's own id.
+        place: the workspace and the name asked for.
+        until: when its caller waits no longer, by the monotonic clock.
+    """
+
+    ref: str
+    place: tuple[str | None, str]
+    until: float
+
+
+@frozen
 class Context:
     """The parts that a run's other parts need.
 
@@ -29,6 +44,7 @@ class Context:
         breaker: counts what fails while nothing succeeds.
         stop: says whether the run goes on.
         counters: what became of the keys.
+        scope: what the run is for, if it is for one ref; None: for any number.
     """
 
     transport: Transport
@@ -39,12 +55,20 @@ class Context:
     breaker: CircuitBreaker
     stop: StopSignal
     counters: Counters
+    scope: Scope | None = None
 
 
 @asynccontextmanager
 async def opened(transport: Transport, settings: RunSettings) -> AsyncGenerator[Journal]:
     """Open the journal of a run, unless the client or the recipient is not usable."""
     transport.ready()
+    if isinstance(settings.journal, Journal):
+        begun = settings.journal.begin(
+            transport.options.timeout, server_url=transport.options.server_url
+        )
+        async with begun as journal:
+            yield journal
+        return
     async with Journal.open(
         settings.journal,
         server_url=transport.options.server_url,
@@ -60,6 +84,7 @@ def context_of(
     journal: Journal,
     settings: RunSettings,
     clock: ServiceClock | None = None,
+    scope: Scope | None = None,
 ) -> Context:
     """Return the context of a new run.
 
@@ -68,6 +93,7 @@ def context_of(
         journal: an open one.
         settings: the caller's.
         clock: the service's; None: one that has yet to learn the service's time.
+        scope: the one ref that it is for; None: it is for any number.
     """
     # Creates wait at the run's own gate, where the wait does not count as their time.
     settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
@@ -88,6 +114,7 @@ def context_of(
         breaker,
         StopSignal(breaker),
         Counters(on_progress=settings.on_progress, clock=monotonic, limiter=limiter),
+        scope,
     )
 
 

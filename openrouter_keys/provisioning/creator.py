@@ -40,7 +40,7 @@ from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, Ok, attempt
 
 # The rate limiter has to see every attempt, and a run decides by itself what follows.
-_ONCE: RequestOptions = {"retries": RetryConfig("none")}
+_ONCE = RetryConfig("none")
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -65,6 +65,8 @@ class Creator:
         self._delivery = delivery
         self._reconciler = reconciler
         self._absence = Absence(context.transport, context.clock, context.settings.quiet_period)
+        self._scope = context.scope
+        self._once: RequestOptions = {**context.settings.options, "retries": _ONCE}
         # How many looks in a row had no answer.
         self._unanswered = 0
 
@@ -114,8 +116,7 @@ class Creator:
         if entry.state is State.RELEASING:
             why = await self._not_removed(entry, entry.hash)
             if why is None:
-                await self._journal.forget_released(entry.ref)
-                return await self._create(Job(job.spec, None))
+                return await self._create(job)
             self._counters.failures.add(_problem(entry, why))
         elif entry.state is State.FAILED:
             self._counters.mismatches.add(_problem(entry, entry.reason or "not as asked for"))
@@ -233,12 +234,12 @@ class Creator:
                 return None
             at = self._clock.now()
             if again:
-                await self._journal.again(spec.ref, at)
+                await self._journal.again(spec.ref, at, spec.plan)
             elif (known := await self._journal.intend(spec, at)) is not None:
                 return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
             operation = create(spec.request(), undo_if_cancelled=False)
-            outcome = await attempt(self._transport.perform(operation, _ONCE))
+            outcome = await attempt(self._transport.perform(operation, self._once))
             self._learn(outcome.error if isinstance(outcome, Err) else None)
             return outcome
         finally:
@@ -282,6 +283,8 @@ class Creator:
         if what is Verdict.FAILED:
             await self._journal.fail(spec.ref, str(error))
             self._counters.failures.add(ProvisionProblem(ref=spec.ref, reason=scrub(str(error))))
+            if self._scope is not None:
+                self._stop.stop(error)
             return None
         return Job(spec, await self._not_processed(spec))
 

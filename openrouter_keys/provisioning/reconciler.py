@@ -76,6 +76,7 @@ class Reconciler:
         self._claimed: dict[str, tuple[datetime, float]] = {}
         self._own: dict[str, tuple[datetime, float]] = {}
         self._looked = False
+        self._scope = context.scope
 
     def _now(self) -> "tuple[datetime, float]":
         return self._clock.now(), self._transport.clockwork.monotonic()
@@ -105,6 +106,8 @@ class Reconciler:
         found += [
             entry async for entry in self._journal.written_off() if entry.state not in DOUBTFUL
         ]
+        if self._scope is not None:
+            found = [entry for entry in found if _place(entry) == self._scope.place]
         claims = await self._journal.claim(*(entry.ref for entry in found), settled=True)
         now = self._now() if self._looked else self._begin
         self._claimed |= {ref: now for ref, claim in claims.items() if claim.new}

@@ -10,16 +10,19 @@ from attrs import evolve
 
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._inputs.retry_config import BackoffStrategy
+from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
     AccountChangedError,
+    CreateOutcomeUnknownError,
     JournalError,
     ServiceOutageError,
     TooManyFailuresError,
 )
+from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.operations import list_
-from openrouter_keys.provisioning.context import Context, context_of, opened
+from openrouter_keys.provisioning.context import Context, Scope, context_of, opened
 from openrouter_keys.provisioning.counters import Problems
 from openrouter_keys.provisioning.creator import Creator
 from openrouter_keys.provisioning.delivery import Delivery
@@ -85,6 +88,7 @@ class Run:
         self._reconciler = Reconciler(context)
         self._delivery = Delivery(context)
         self._creator = Creator(context, self._delivery, self._reconciler)
+        self._scope = context.scope
         self._hint = _NO_RESUME if context.settings.journal is None else _RESUME
         self._waiting: dict[str, Job] = {}
         self._has_waiting = asyncio.Event()
@@ -132,16 +136,9 @@ class Run:
             await self._next_round()
 
     async def _begin(self) -> None:
-        """Ask whether the key may manage keys, and what time it is; settle what was left."""
-        page = await self._transport.perform(list_(), {})
-        self._clock.learn(page.http)
-        # A reconcile of another account would find nothing, and forget what is in doubt.
-        known = await self._journal.default_workspace()
-        ids = (key.workspace_id for key in page.data if isinstance(key.workspace_id, str))
-        found = {canonical(id): id for id in ids}
-        if known is not None and found and canonical(known) not in found:
-            raise AccountChangedError(known, min(found.values()))
-        self._transport.made.remember(await self._journal.last())
+        """Settle what was left; a run for one ref has asked about the account before."""
+        if self._scope is None:
+            await ask_account(self._transport, self._journal, self._clock)
         self._reconciler.begin()
         await self._look(quiet_periods=1)
 
@@ -236,8 +233,8 @@ class Run:
             return
         if rounds or not self._counters.in_doubt:
             self._counters.enter("waiting")
-            clockwork = self._transport.clockwork
-            await clockwork.sleep(BackoffStrategy().wait(rounds + 1, clockwork.random()))
+            random = self._transport.clockwork.random()
+            await self._sleep(BackoffStrategy().wait(rounds + 1, random))
         await self._look_at_others()
         self._requeue()
 
@@ -246,7 +243,7 @@ class Run:
         clockwork = self._transport.clockwork
         self._counters.enter("waiting")
         before = {*self._waiting}
-        await clockwork.sleep(_POLL)
+        await self._sleep(_POLL)
         await self._look_at_others()
         self._requeue()
         now = clockwork.monotonic()
@@ -256,6 +253,13 @@ class Run:
             self._undecided |= before
             self._waiting.clear()
             self._has_waiting.clear()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for a round, unless the caller of a run for one ref waits no longer."""
+        scope, clockwork = self._scope, self._transport.clockwork
+        if scope is not None and clockwork.monotonic() + seconds > scope.until:
+            raise self._breaker.last or unsettled(scope, seconds)
+        await clockwork.sleep(seconds)
 
     async def _look_at_others(self) -> None:
         """See how far other runs are with the specs that wait, and claim what is nobody's."""
@@ -272,7 +276,8 @@ class Run:
         self._unsettled = None
         if isinstance(outcome, Err):
             self._unsettled = f"the keys could not be listed: {outcome.error}"
-            if verdict(outcome.error) is Verdict.STOP:
+            is_over = isinstance(outcome.error, CreateOutcomeUnknownError)  # of `_sleep`
+            if is_over or verdict(outcome.error) is Verdict.STOP:
                 raise outcome.error
             _log.warning("provision: the reconcile waits for another round: %s", outcome.error)
         elif self._findings.left:
@@ -295,7 +300,7 @@ class Run:
             return
         if wait > 0:
             self._counters.enter("waiting")
-            await self._transport.clockwork.sleep(wait)
+            await self._sleep(wait)
         self._counters.enter("reconciling")
         self._findings = await self._reconciler.look(last=last)
         self._counters.deleted += self._findings.deleted
@@ -338,6 +343,8 @@ class Run:
         hashes = {problem.ref: problem.hashes for problem in told}
         settled = {*self._undecided}
         entries = [entry async for entry in self._journal.unfinished(*DOUBTFUL)]
+        if self._scope is not None:
+            entries = [entry for entry in entries if entry.ref == self._scope.ref]
         ours = await self._journal.claim(*(entry.ref for entry in entries))
         for entry in entries:
             settled.discard(entry.ref)
@@ -362,3 +369,31 @@ class Run:
             if found is not None and found.state is State.FAILED:
                 reason = f"{found.reason}: run again to make the key anew"
                 doubts.add(ProvisionProblem(ref=ref, reason=reason))
+
+
+async def ask_account(transport: Transport, journal: Journal, clock: ServiceClock) -> None:
+    """Ask whether the key may manage keys, whose account it is, and what time it is there.
+
+    Raises:
+        AccountChangedError: the journal's keys are another account's.
+    """
+    page = await transport.perform(list_(), {})
+    clock.learn(page.http)
+    # A reconcile of another account would find nothing, and forget what is in doubt.
+    known = await journal.default_workspace()
+    ids = (key.workspace_id for key in page.data if isinstance(key.workspace_id, str))
+    found = {canonical(id): id for id in ids}
+    if known is not None and found and canonical(known) not in found:
+        raise AccountChangedError(known, min(found.values()))
+    transport.made.remember(await journal.last())
+
+
+def unsettled(scope: Scope, seconds: float) -> CreateOutcomeUnknownError:
+    """Return the error of a ref that is not settled yet; it can be so many seconds later."""
+    error = CreateOutcomeUnknownError(
+        f"a create of {scope.ref!r} may have made a key, or another process is at it: ask again in "
+        f"{seconds:.0f} s, then it can be settled"
+    )
+    error.workspace_id, error.name = scope.place
+    error.operation, error.retry_after = "ensure", seconds
+    return error

@@ -1,13 +1,20 @@
 """What a caller sets for a run, checked before anything is sent. No I/O."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from attrs import field, frozen
 
 from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys.provisioning.report import OnProgress, OnResult
+
+if TYPE_CHECKING:  # it imports SQLite, which most programs never need
+    from openrouter_keys.journal.journal import Journal
+
+#: What records a run: an open journal, a file's path, or the URL of a PostgreSQL database.
+JournalOrPlace: TypeAlias = Union["Journal", str, os.PathLike[str]]
 
 #: How many creates are under way at once, unless the caller sets it.
 CONCURRENCY = 32
@@ -39,7 +46,7 @@ class Pace:
 class RunSettings(Pace):
     """The settings of a run; `AsyncOpenRouter.provision` says what each means."""
 
-    journal: str | os.PathLike[str] | None = field(default=None, validator=_path)
+    journal: JournalOrPlace | None = field(default=None, validator=_path)
     on_result: OnResult | None = None
     on_progress: OnProgress | None = None
     quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)
@@ -47,8 +54,12 @@ class RunSettings(Pace):
     max_total_limit: float | None = field(default=None, validator=checks.given(checks.amount))
     store_secrets: bool = True
     recipient: str | None = field(default=None, repr=False)
+    options: RequestOptions = field(factory=RequestOptions, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.is_open and (self.recipient is not None or not self.store_secrets):
+            name = "store_secrets" if self.recipient is None else "recipient"
+            checks.refuse(name, "is the open journal's own: give it to Journal.open")
         if self.on_result is None and not self.keeps:
             checks.refuse(
                 "on_result",
@@ -59,4 +70,11 @@ class RunSettings(Pace):
     @property
     def keeps(self) -> bool:
         """Whether the journal keeps the secrets after the process has ended."""
-        return self.journal is not None and self.store_secrets
+        if self.journal is None or isinstance(self.journal, str | os.PathLike):
+            return self.journal is not None and self.store_secrets
+        return self.journal.keeps
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an open journal was given, which stays open."""
+        return not isinstance(self.journal, str | os.PathLike | None)

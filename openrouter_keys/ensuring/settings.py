@@ -1,0 +1,51 @@
+"""What a caller sets for `ensure` and `release`, checked before anything is sent. No I/O."""
+
+import os
+from typing import Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from openrouter_keys._inputs import checks
+from openrouter_keys._inputs.options import RequestOptions
+from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys.provisioning.settings import JournalOrPlace
+
+OnChange: TypeAlias = Literal["update", "refuse"]
+
+
+def _journal(_: object, attribute: checks.Named, value: Any) -> None:
+    if value is None or value == "":
+        checks.refuse(
+            attribute.name,
+            "must be an open Journal, the path of a file or the URL of a database: without one, "
+            "each call would make another key",
+        )
+
+
+def _on_change(_: object, attribute: checks.Named, value: object) -> None:
+    if value not in ("update", "refuse"):
+        checks.refuse(attribute.name, f"must be 'update' or 'refuse', not {value!r}")
+
+
+@frozen(kw_only=True)
+class ReleaseSettings:
+    """The settings of `release`; `AsyncOpenRouter.release` says what each means."""
+
+    journal: JournalOrPlace = field(validator=_journal)
+    wait: float | None = field(default=None, validator=checks.given(checks.amount))
+    quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)
+    options: RequestOptions = field(factory=RequestOptions, repr=False)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an open journal was given, which stays open."""
+        return not isinstance(self.journal, str | os.PathLike)
+
+
+@frozen(kw_only=True)
+class EnsureSettings(ReleaseSettings):
+    """The settings of `ensure`; `AsyncOpenRouter.ensure` says what each means."""
+
+    on_change: OnChange = field(default="update", validator=_on_change)
+    verify: bool = False
+    recreate: bool = False

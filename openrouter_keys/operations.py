@@ -107,6 +107,8 @@ class Operation(Generic[R]):
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
         salvage: returns the error for a success on which `read` failed unexpectedly; the error has
             the secret if the answer does.
+        begin_by: when it must have begun, by `Clockwork.steady`: later, it is not sent. None: it is
+            never too late.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Operation(Generic[R]):
     salvage: Callable[[bytes, Exception], ResponseValidationError] | None = field(
         default=None, repr=False
     )
+    begin_by: float | None = None
 
 
 def current() -> Operation[GetCurrentKeyResponse]:
@@ -180,13 +183,14 @@ def get(hash: str) -> Operation[GetKeyResponse]:
 
 
 def create(
-    request: CreateKeysRequest, *, undo_if_cancelled: bool = True
+    request: CreateKeysRequest, *, undo_if_cancelled: bool = True, begin_by: float | None = None
 ) -> Operation[CreateKeysResponse]:
     """`POST /keys`: a new key, and its secret, shown once.
 
     Args:
         request: the body.
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
+        begin_by: see `Operation`.
     """
 
     def outcome_unknown(why: str) -> CreateOutcomeUnknownError:
@@ -211,6 +215,7 @@ def create(
         made=_made,
         workspace_id=request.workspace_id or None,
         undo_if_cancelled=undo_if_cancelled,
+        begin_by=begin_by,
         salvage=lambda body, error: _salvaged(body, request, error),
     )
 

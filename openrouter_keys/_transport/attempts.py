@@ -104,6 +104,8 @@ class Attempts(NeverPickled):
             raise with_facts(
                 DeadlineExceededError("no time was left to send it; raise timeout_ms"), call
             )
+        if operation.begin_by is not None and self._clockwork.steady() > operation.begin_by:
+            raise with_facts(NotSentError("its turn, or this process's, came too late"), call)
         call.tracker = SendTracker()
         call.attempt += 1
         is_logged = _log.isEnabledFor(logging.DEBUG)  # before there is a secret to lose

@@ -5,6 +5,7 @@ there is to write, the fewer commits it takes, and no caller waits for a timer.
 """
 
 import asyncio
+import os
 import queue
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
@@ -98,6 +99,7 @@ class Writer(NeverPickled):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: queue.SimpleQueue[_Job | None] = simple_queue()
         self._closed = False
+        self._pid = os.getpid()
 
     async def start(self) -> None:
         """Open the connection; whatever that raises is raised here."""
@@ -155,10 +157,19 @@ class Writer(NeverPickled):
     def _put(self, job: _Job) -> None:
         if self._closed:
             raise JournalError("the journal is closed: open it again")
+        if self._is_forked:
+            raise JournalError("the journal was opened before fork(): open it in the child")
         self._inbox.put(job)
+
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this is a child of the process that has the thread."""
+        return self._pid != os.getpid()
 
     def stop_blocking(self) -> None:
         """Finish what was asked for, then close: what `start_blocking` has opened."""
+        if self._is_forked:
+            return
         self._closed = True
         self._inbox.put(None)
         if isinstance(self._over, _Answer):
@@ -166,6 +177,8 @@ class Writer(NeverPickled):
 
     async def stop(self) -> None:
         """Finish what was asked for, then close: what `start` has opened."""
+        if self._is_forked:
+            return
         self._closed = True
         self._inbox.put(None)
         over = cast("asyncio.Future[None]", self._over)

@@ -42,6 +42,10 @@ from openrouter_keys.results import Err, Ok, attempt
 # The rate limiter has to see every attempt, and a run decides by itself what follows.
 _ONCE = RetryConfig("none")
 
+#: Seconds after its intent at which a create must have begun: a run that takes over the ref of a
+#: process that was stopped meanwhile waits until such a create has landed.
+_SOON = 5.0
+
 _log = logging.getLogger("openrouter_keys")
 
 
@@ -232,13 +236,14 @@ class Creator:
         try:
             if self._stop.paused:
                 return None
-            at = self._clock.now()
+            at, begin_by = self._clock.now(), self._transport.clockwork.steady() + _SOON
             if again:
                 await self._journal.again(spec.ref, at, spec.plan)
             elif (known := await self._journal.intend(spec, at)) is not None:
                 return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
-            operation = create(spec.request(), undo_if_cancelled=False)
+            request = spec.request()
+            operation = create(request, undo_if_cancelled=False, begin_by=begin_by)
             outcome = await attempt(self._transport.perform(operation, self._once))
             self._learn(outcome.error if isinstance(outcome, Err) else None)
             return outcome

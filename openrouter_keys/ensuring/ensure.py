@@ -65,16 +65,18 @@ class _Ensure:
 
     async def step(self) -> Ensured | None:
         """Go a step on; None: the journal has to be asked again."""
-        known = await self._journal.current(self._spec.ref)
-        if known is None:
+        known = await self._journal.succession(self._spec.ref)
+        if not known:
             return await self._create()
-        entry, last = known
+        entry, last = known[0], known[-1]
         differs = self._changed(entry)
         if _is_made(entry):
             if differs or entry.wanted is not None:
                 return await self._update(entry, last, differs)
             return await self._existing(entry, last)
-        if differs and (entry.state in DOUBTFUL or _has_failed(entry)):
+        if entry.state is State.FAILED and entry.hash is not None:
+            raise ResponseValidationError(f"{entry.reason}: {_AGAIN}")
+        if differs and entry.state in (*DOUBTFUL, State.FAILED):
             await self._set_aside(entry)
             return None
         return await self._create()
@@ -202,10 +204,6 @@ async def _report(run: Run) -> ProvisionReport:
 def _is_made(entry: Entry) -> bool:
     kept = entry.secret is not None or entry.sealed is not None
     return entry.state is State.SETTLED or (entry.state is State.MADE and kept)
-
-
-def _has_failed(entry: Entry) -> bool:
-    return entry.state is State.FAILED and entry.hash is None
 
 
 def _hash(entry: Entry) -> str:

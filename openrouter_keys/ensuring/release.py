@@ -20,24 +20,25 @@ async def release(transport: Transport, ref: str, settings: ReleaseSettings) -> 
     """Delete the key of a ref; see `AsyncOpenRouter.release`."""
     async with opened(transport, settings) as context:
         was_known = False
-        while (known := await context.journal.current(ref)) is not None:
+        while known := await context.journal.succession(ref):
             was_known = True
-            entry, last = known
             async with context.run() as (journal, clock):
-                if await context.claim(journal, entry, (entry.workspace_id, entry.name)):
-                    await _release(context, journal, clock, entry, last)
+                for entry in reversed(known):  # the ref's own goes last, with what leads to others
+                    place = entry.workspace_id, entry.name
+                    if not await context.claim(journal, entry, place):
+                        break
+                    await _release(context, journal, clock, entry)
         return was_known
 
 
 async def _release(
-    context: EnsureContext, journal: Journal, clock: ServiceClock, entry: Entry, last: Entry
+    context: EnsureContext, journal: Journal, clock: ServiceClock, entry: Entry
 ) -> None:
     if entry.state in DOUBTFUL:
         await settle(context, journal, clock, entry)
     await journal.release(entry.ref)
-    for each in (entry,) if last is entry else (last, entry):
-        if each.hash is not None and each.state not in DOUBTFUL:
-            await _delete(context, clock, each, each.hash)
+    if entry.hash is not None and entry.state not in DOUBTFUL:
+        await _delete(context, clock, entry, entry.hash)
     await journal.gone(entry.ref)
     if entry.written_off:
         await settle(context, journal, clock, entry)

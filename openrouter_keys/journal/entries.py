@@ -284,19 +284,16 @@ def read(connection: Connection, table: Table[E], query: str, values: Mapping[st
     return [_record(table, row) for row in rows(cursor)]
 
 
-def current(connection: Connection, ref: str) -> tuple[Entry, Entry] | None:
-    """Return what is known of a ref, and of its key's last replacement that was made."""
-    found = read(connection, KEYS, FIND, {"ref": ref})
-    if not found:
-        return None
-    last, seen = found[0], {ref}
-    while last.hash is not None and last.hash not in seen:
-        seen.add(last.hash)
-        replacements = read(connection, KEYS, _REPLACEMENT, {"ref": last.hash})
-        if not replacements:
+def succession(connection: Connection, ref: str) -> list[Entry]:
+    """Return what is known of a ref, then of each replacement of its key that was made."""
+    found, seen = read(connection, KEYS, FIND, {"ref": ref}), {ref}
+    while found and (hash := found[-1].hash) is not None and hash not in seen:
+        seen.add(hash)
+        replacement = read(connection, KEYS, _REPLACEMENT, {"ref": hash})
+        found += replacement
+        if not replacement:
             break
-        (last,) = replacements
-    return found[0], last
+    return found
 
 
 def _record(table: Table[E], row: Mapping[str, Any]) -> E:

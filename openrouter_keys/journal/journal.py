@@ -488,13 +488,12 @@ class Journal(NeverPickled):
             )
             self._services.add(server_url)
 
-    async def current(self, ref: str) -> tuple[Entry, Entry] | None:
-        """Return what is known of a ref, and of its key's last replacement that was made.
+    async def succession(self, ref: str) -> list[Entry]:
+        """Return what is known of a ref, then of each replacement of its key that was made.
 
-        Returns:
-            Twice the same, if its key was not rotated. None: nothing is known.
+        `rotate` makes the replacements. The list is empty if nothing is known.
         """
-        return await self._do(lambda c: entries.current(c, ref))
+        return await self._do(lambda c: entries.succession(c, ref))
 
     def secret_of(self, entry: Entry) -> str | None:
         """Return a key's secret, opened with the identity if it is sealed; None: it is not here.
@@ -596,9 +595,10 @@ class Journal(NeverPickled):
 
     async def advance_rotation(self, hash: str, old_key: OldKey) -> None:
         """Write that an old key was disabled or deleted."""
-        await self._change(
-            transitions.DISABLE if old_key is OldKey.DISABLED else transitions.DELETE, ref=hash
-        )
+        ways = [transitions.DELETE]
+        if old_key is OldKey.DISABLED:
+            ways = [transitions.DISABLE, transitions.DISABLE_DELETED]
+        await self._change(*ways, ref=hash)
 
     async def fail_rotation(self, hash: str, reason: str) -> None:
         """Write why an old key could not be replaced or retired."""

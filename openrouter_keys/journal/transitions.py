@@ -216,6 +216,8 @@ DISABLE: Final = Transition(
     {"reason": "NULL"},
     table="rotations",
 )
+# Another process was faster, and has deleted it.
+DISABLE_DELETED: Final = evolve(DISABLE, sources=_from(OldKey.DELETED), target=OldKey.DELETED)
 DELETE: Final = evolve(DISABLE, sources=_ANY, target=OldKey.DELETED)
 # The same transaction that acknowledges a twin notes when.
 HAND_OVER: Final = "UPDATE rotations SET handed_over_at = :now WHERE hash = :ref"

@@ -45,6 +45,8 @@ _IDLE = 0.1
 # Seconds between two looks at what other runs do, and for which nothing need change.
 _POLL = 0.25
 _STILL = 120.0
+# How much longer than a look is the time until the next one.
+_PAUSES = 5
 # Workers for each create under way: others wait for the disk, or for `on_result`.
 _CREWS = 2
 _RESUME = "the same call with the same journal goes on from there"
@@ -97,6 +99,7 @@ class Run:
         self._cleared: set[str] = set()
         self._undecided: set[str] = set()
         self._others_since: float | None = None
+        self._poll = _POLL
         self._unsettled: str | None = None
 
     async def report(self) -> ProvisionReport:
@@ -243,10 +246,12 @@ class Run:
         clockwork = self._transport.clockwork
         self._counters.enter("waiting")
         before = {*self._waiting}
-        await self._sleep(_POLL)
+        await self._sleep(self._poll)
+        began = clockwork.monotonic()
         await self._look_at_others()
         self._requeue()
         now = clockwork.monotonic()
+        self._poll = max(_POLL, _PAUSES * (now - began))  # a look at many keeps others waiting
         if before != {*self._waiting} or self._others_since is None:
             self._others_since = now
         elif now - self._others_since >= self._journal.longest_timeout + _STILL:

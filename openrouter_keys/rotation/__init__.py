@@ -8,15 +8,17 @@ computes what to request, `report` is the result.
 
 import os
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 
+from openrouter_keys.provisioning.settings import JournalOrPlace
 from openrouter_keys.rotation.report import Rotation
 
 
-async def rotations(journal: str | os.PathLike[str]) -> AsyncGenerator[Rotation, None]:
+async def rotations(journal: JournalOrPlace) -> AsyncGenerator[Rotation, None]:
     """Go through all rotations of a journal, in the order of planning; nothing is changed.
 
     Args:
-        journal: its file; it is locked meanwhile.
+        journal: an open `Journal`, the path of its file, or the URL of a PostgreSQL database.
 
     Raises:
         JournalError: it is being purged, not private, not there, or no journal.
@@ -25,6 +27,8 @@ async def rotations(journal: str | os.PathLike[str]) -> AsyncGenerator[Rotation,
     from openrouter_keys.journal.journal import Journal  # noqa: PLC0415
     from openrouter_keys.rotation.stored import stored  # noqa: PLC0415
 
-    async with Journal.read(journal) as reading:
-        async for rotation in stored(reading):
+    async with AsyncExitStack() as stack:
+        if isinstance(journal, str | os.PathLike):
+            journal = await stack.enter_async_context(Journal.read(journal))
+        async for rotation in stored(journal):
             yield rotation

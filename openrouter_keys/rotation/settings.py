@@ -41,7 +41,10 @@ class RotationSettings(RunSettings):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         if self.journal is None:
-            checks.refuse("journal", "must be the path of a file: no rotation could be resumed")
+            checks.refuse(
+                "journal",
+                "must be an open Journal, a file's path or a database's URL: else none is resumed",
+            )
 
     @property
     def confirms(self) -> bool:

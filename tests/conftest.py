@@ -20,6 +20,7 @@ from tests.browsers import Tab, chromium, new_tab
 from tests.cases import Case, new_case
 from tests.clients import FakeTime
 from tests.commands import Command
+from tests.engines import New, new_places
 from tests.postgresql import PostgreSQL, server
 from tests.provisions import SMALL_BATCH, JumpingTime, client_of
 
@@ -75,6 +76,13 @@ def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL server; a test that stops it starts it again."""
     with server() as made:
         yield made
+
+
+@pytest.fixture(params=[pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.slow)])
+def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[New]:
+    """What gives the place of a new journal, in each engine."""
+    with new_places(request.param, tmp_path, lambda: request.getfixturevalue("postgresql")) as new:
+        yield new
 
 
 @pytest.fixture

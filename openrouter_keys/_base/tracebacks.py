@@ -17,6 +17,8 @@ _HOLD_SECRETS = {
         *("_protocol.answers", "_protocol.quota", "_protocol.retries", "_protocol.salvage"),
         *("_transport.bodies", "_transport.wire"),
         *("converter", "journal.encryption", "journal.entries"),
+        *("journal.addresses", "journal.engines", "journal.servers", "journal.sessions"),
+        *("journal.postgresql", "journal.postgresql_store"),
     )
 }
 # Functions that hold secrets, in files whose other functions hold none.

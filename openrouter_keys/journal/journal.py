@@ -34,7 +34,8 @@ from openrouter_keys.errors import (
     SecretNotKeptError,
     TakenOverError,
 )
-from openrouter_keys.journal import entries, facts, rotations, runs, sqlite, transitions
+from openrouter_keys.journal import engines, entries, facts, rotations, runs, transitions
+from openrouter_keys.journal.addresses import place_of
 from openrouter_keys.journal.encryption import sealing, unsealing
 from openrouter_keys.journal.entries import CHUNK, KEYS, Entry, Table
 from openrouter_keys.journal.rotations import ROTATIONS, Known, RotationEntry
@@ -111,8 +112,10 @@ class Journal(NeverPickled):
         client, may use it: pass it to them as `journal=`.
 
         Args:
-            path: its file; `-wal`, `-shm`, `.lock` and others are beside it. None: in memory, gone
-                with the process.
+            path: its file; `-wal`, `-shm`, `.lock` and others are beside it. Or the URL of a
+                PostgreSQL database (`postgresql://…`, by the extra `openrouter-keys[postgresql]`):
+                the journal is its schema `openrouter_keys`, or that of `?schema=`, which is made if
+                the role may. None: in memory, gone with the process.
             server_url: the service that its keys are made at, remembered from the first time and
                 compared from then on; None: that of the first client that uses it.
             longest_timeout: seconds that a create can be under way which this journal itself sends;
@@ -136,6 +139,8 @@ class Journal(NeverPickled):
             JournalMismatchError: it is no journal, a newer version's, or another server's.
             JournalError: it cannot be opened or made.
         """
+        place = place_of(path)
+        del path  # crash reporters send local variables home
         try:
             secrets = _Secrets(
                 store_secrets,
@@ -143,8 +148,8 @@ class Journal(NeverPickled):
                 None if identity is None else unsealing(identity),
             )
         finally:
-            del identity  # crash reporters send local variables home
-        writer = Writer(lambda: sqlite.opened(path, server_url))
+            del identity
+        writer = Writer(engines.opening(place, server_url))
         return Opening(writer, secrets, longest_timeout)
 
     @asynccontextmanager
@@ -173,12 +178,14 @@ class Journal(NeverPickled):
         Runs may go on beside it: each look sees what is committed by then.
 
         Args:
-            path: its file, never made.
+            path: its file or URL, never made.
 
         Raises:
             JournalError: it is not there, or refused as `open` refuses it.
         """
-        writer = Writer(lambda: sqlite.looked_into(path))
+        place = place_of(path)
+        del path  # as in `open`
+        writer = Writer(engines.looking(place))
         await writer.start()
         async with _stopping(writer):
             yield cls(writer, 0, _Secrets(stored=False))
@@ -189,10 +196,13 @@ class Journal(NeverPickled):
 
         The secrets of keys that are not as asked for go, too: they are never handed over. The keys
         stay known, and are never made again. A secret that is yet to be handed over stays.
-        What a file system or a drive keeps of bytes that were overwritten is beyond its reach.
+        What a file system or a drive keeps of bytes that were overwritten is beyond its reach. In
+        PostgreSQL no byte is left in the table; the server's write-ahead log keeps the secrets
+        until it is recycled, and so do its backups, its archives and its replicas.
 
         Args:
-            path: its file, never made; it must not be in use.
+            path: its file, never made, which must not be in use; or its URL: the role must own its
+                tables, and runs that use it wait meanwhile.
 
         Returns:
             How many secrets were forgotten. They are gone for good: a settled key's secret may be
@@ -202,7 +212,9 @@ class Journal(NeverPickled):
             JournalError: it is not there, refused as `open` refuses it, or cannot be written; then
                 purge it again.
         """
-        return await _in_thread(lambda: sqlite.purge(path))
+        place = place_of(path)
+        del path  # as in `open`
+        return await _in_thread(partial(engines.purge, place))
 
     @classmethod
     async def backup(cls, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> None:
@@ -220,7 +232,9 @@ class Journal(NeverPickled):
             JournalError: it is not there, or refused as `open` refuses it; or the copy is there, or
                 cannot be written.
         """
-        await _in_thread(lambda: sqlite.back_up(path, to))
+        place = place_of(path)
+        del path  # as in `open`
+        await _in_thread(partial(engines.back_up, place, to))
 
     @classmethod
     async def accept(cls, path: str | os.PathLike[str]) -> None:
@@ -235,7 +249,9 @@ class Journal(NeverPickled):
         Raises:
             JournalError: it is not there, refused as `open` refuses it, or cannot be written.
         """
-        await _in_thread(lambda: sqlite.accept(path))
+        place = place_of(path)
+        del path  # as in `open`
+        await _in_thread(partial(engines.accept, place))
 
     async def names_of_others(self) -> list[str]:
         """Return the names of keys that other runs may be making right now."""

@@ -6,6 +6,8 @@ The statements of the journal are SQL that each engine speaks: values are `:name
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from openrouter_keys.errors import JournalError
+
 T = TypeVar("T")
 
 
@@ -47,6 +49,10 @@ class Connection(Protocol):
         ...
 
 
+class UnstorableError(JournalError):
+    """The engine cannot store a value of one job; the others of its group are done without it."""
+
+
 class Store:
     """A journal that is open: an engine makes a subclass of it.
 
@@ -65,6 +71,11 @@ class Store:
     def connection(self) -> Connection:
         """What carries out statements."""
         raise NotImplementedError
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the engine cannot be reached now."""
+        return False
 
     def transact(self, act: Callable[[], None], *, reads: bool) -> None:
         """Do something in a transaction; it is done again where its first try left nothing.

@@ -19,7 +19,7 @@ from openrouter_keys._base.greenlets import make_thread, simple_queue
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.tracebacks import strip
 from openrouter_keys.errors import JournalError, JournalLostError
-from openrouter_keys.journal.store import Store, Work
+from openrouter_keys.journal.store import Store, UnstorableError, Work
 
 T = TypeVar("T")
 
@@ -269,8 +269,9 @@ def _commit(store: Store, group: list[_Job]) -> None:
 
 
 def _fall_back(store: Store, group: list[_Job], error: JournalError) -> None:
+    may_fit = len(group) > 1 and not store.is_away
     for job in group:
-        if job.urgent and len(group) > 1:
+        if (job.urgent or isinstance(error, UnstorableError)) and may_fit:
             _commit(store, [job])  # by itself it may still fit
         else:
             job.error = error

@@ -8,6 +8,7 @@ import pytest
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.rotation.stored import stored
+from tests.engines import New
 from tests.journals import AT, HASH, LATER, SECRET, spec
 from tests.misbehaving import Answer, misbehaving
 from tests.provisions import JumpingTime
@@ -88,9 +89,11 @@ WAYS: dict[Way, tuple[str | None, bool]] = {
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_a_twin_is_what_was_made_and_never_what_an_answer_merely_says(way: Way) -> None:
+async def test_a_twin_is_what_was_made_and_never_what_an_answer_merely_says(
+    way: Way, new: New
+) -> None:
     twin, acknowledged = WAYS[way]
-    async with Journal.open(None) as journal:
+    async with Journal.open(new()) as journal:
         await journal.plan_rotations([("r", spec().plan, "full", None, 0.0)])
         await journal.time_hand_overs(lambda: NOW)
         await journal.intend(spec(), AT)

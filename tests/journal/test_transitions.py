@@ -6,6 +6,7 @@ import pytest
 
 from openrouter_keys.errors import JournalError
 from openrouter_keys.journal.journal import Journal
+from tests.engines import New
 from tests.journals import AT, HASH, LATER, SECRET, spec
 
 Step = Callable[[Journal], Awaitable[object]]
@@ -108,11 +109,11 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_each_state_allows_its_transitions_and_no_other(kind: str) -> None:
+async def test_each_state_allows_its_transitions_and_no_other(kind: str, new: New) -> None:
     before, store_secrets, leads = KINDS[kind]
     led: dict[str, str] = {}
     for name, step in STEPS.items():
-        async with Journal.open(None, store_secrets=store_secrets) as journal:
+        async with Journal.open(new(), store_secrets=store_secrets) as journal:
             await journal.intend(spec(), AT)
             for earlier in before:
                 await STEPS[earlier](journal)
@@ -133,9 +134,9 @@ async def test_each_state_allows_its_transitions_and_no_other(kind: str) -> None
 
 @pytest.mark.parametrize("refused", [True, False])
 async def test_a_windows_begin_is_the_first_create_that_was_never_answered(
-    *, refused: bool
+    new: New, *, refused: bool
 ) -> None:
-    async with Journal.open(None) as journal:
+    async with Journal.open(new()) as journal:
         await journal.intend(spec(), AT)
         await STEPS["fail" if refused else "doubt"](journal)
         await journal.again("r", LATER)

@@ -33,7 +33,7 @@ from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
 from openrouter_keys.cli.values import File, Flag
-from openrouter_keys.journal.sqlite import is_begun
+from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.provisioning.report import (
     ProvisionProgress,
     ProvisionReport,

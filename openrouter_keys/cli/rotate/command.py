@@ -20,7 +20,7 @@ from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
 from openrouter_keys.cli.values import Duration, File, Flag
 from openrouter_keys.client import AsyncOpenRouter
-from openrouter_keys.journal.sqlite import is_begun
+from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.rotation.report import RotationState
 from openrouter_keys.rotation.settings import BudgetRule
 

@@ -11,8 +11,8 @@ from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import Output
+from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.sqlite import is_begun
 from openrouter_keys.rotation import rotations
 from openrouter_keys.rotation.report import Rotation
 from openrouter_keys.rotation.settings import BudgetRule

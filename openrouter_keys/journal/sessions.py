@@ -1,0 +1,151 @@
+"""A session with a PostgreSQL server: made, set up, and spoken to. No transaction, no journal.
+
+No exception of psycopg leaves here but through a cursor: its text, and its frames, may show a
+password.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final
+
+import psycopg
+
+from openrouter_keys._base.tracebacks import strip
+from openrouter_keys.errors import JournalError
+from openrouter_keys.journal.servers import Server
+
+#: Seconds for which a statement waits for those of others.
+PATIENCE: Final = 60
+# A process that is stopped in a transaction keeps others waiting for so long, in seconds.
+_IDLE: Final = 10
+_SET: Final = f"""
+SET synchronous_commit = on; SET lock_timeout = '{PATIENCE}s';
+SET idle_in_transaction_session_timeout = '{_IDLE}s'; SET statement_timeout = 0;
+SET default_transaction_isolation = 'read committed'; SET client_min_messages = warning;
+SET search_path = """
+# The server's half; where it cannot be set, the server's own settings hold.
+_KEEP_ALIVE: Final = """
+SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
+"""
+_FACTS: Final = """
+SELECT current_setting('synchronous_commit'), current_setting('server_encoding'),
+    current_setting('fsync'), current_setting('full_page_writes'), pg_backend_pid(),
+    (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())
+"""
+_HINT: Final = re.compile(r" INDEXED BY \w+")
+_VALUE: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+_NUL: Final = "PostgreSQL cannot store a NUL character, and this text has one: take it out"
+
+
+class Session:
+    """A connection that is set up; it takes the journal's statements.
+
+    Args:
+        server: what to connect to.
+        reads: whether nothing may be changed.
+
+    Attributes:
+        pid: the server's process.
+        begun: when that began.
+        is_safe: whether a commit outlives a power cut of the server.
+
+    Raises:
+        psycopg.OperationalError: the server cannot be reached now.
+        JournalError: it cannot hold a journal.
+    """
+
+    def __init__(self, server: Server, *, reads: bool) -> None:
+        target = {} if reads else {"target_session_attrs": "read-write"}
+        given = {**target, **server.parameters, "client_encoding": "UTF8"}
+        self._connection = psycopg.connect(**given, autocommit=True)  # type: ignore[arg-type]
+        try:
+            self._set_up(server, reads=reads)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, server: Server, *, reads: bool) -> None:
+        read_only = "on" if reads else "off"
+        self.run(f"{_SET}{server.quoted}; SET default_transaction_read_only = {read_only}")
+        with suppress(psycopg.Error):
+            self.run(_KEEP_ALIVE)
+        facts: tuple[Any, ...] = self.execute(_FACTS).fetchall()[0]
+        committing, encoding, synced, whole = map(str, facts[:4])
+        self.pid, self.begun = int(facts[4]), str(facts[5])
+        self.is_safe = (synced, whole) == ("on", "on")
+        if committing != "on":
+            problem = f"cannot promise a commit (synchronous_commit is {committing})"
+            raise JournalError(f"{server.place} {problem}: connect to the server itself")
+        if encoding != "UTF8":
+            raise JournalError(f"{server.place} has the encoding {encoding}: make one with UTF8")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._connection.closed
+
+    def close(self) -> None:
+        """End it."""
+        with suppress(psycopg.Error):
+            self._connection.close()
+
+    # --- as a `Connection` ---
+
+    def execute(
+        self, statement: str, values: Sequence[Any] | Mapping[str, Any] = (), /
+    ) -> "psycopg.Cursor[Any]":
+        """Carry out one of the journal's statements.
+
+        Raises:
+            JournalError: a text has a NUL character.
+            psycopg.Error: all else.
+        """
+        try:
+            return self._connection.execute(_translated(statement), values)
+        except psycopg.DataError as error:
+            if error.sqlstate is not None:
+                raise
+        raise JournalError(_NUL)
+
+    def executemany(self, statement: str, values: Iterable[Any], /) -> "psycopg.Cursor[Any]":
+        """Carry it out for each of some values, as `execute` does."""
+        try:
+            cursor = self._connection.cursor()
+            cursor.executemany(_translated(statement), [*values])
+        except psycopg.DataError as error:
+            if error.sqlstate is not None:
+                raise
+        else:
+            return cursor
+        raise JournalError(_NUL)
+
+    def run(self, script: str) -> "psycopg.Cursor[Any]":
+        """Carry out statements without values in one round trip; return the last one's cursor."""
+        cursor = self._connection.execute(script.encode(), prepare=False)
+        while cursor.nextset():
+            pass
+        return cursor
+
+
+def connected(server: Server, *, reads: bool = False) -> Session:
+    """Connect to a server.
+
+    Raises:
+        JournalError: it cannot be reached, or cannot hold a journal.
+    """
+    try:
+        return Session(server, reads=reads)
+    except psycopg.Error as error:
+        problem = server.shown(error)
+    except JournalError as error:
+        strip(error, None)
+        raise
+    raise JournalError(f"{server.place} cannot be reached: {problem}")
+
+
+@lru_cache(maxsize=1024)
+def _translated(statement: str) -> bytes:
+    plain = _HINT.sub("", statement).replace("%", "%%").replace("?", "%s")
+    return _VALUE.sub(r"%(\1)s", plain).encode()

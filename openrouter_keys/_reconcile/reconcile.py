@@ -7,7 +7,7 @@ landed.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import TypeAlias, TypeVar
 
@@ -127,16 +127,13 @@ async def reconcile(
     await _add_given(lister, asked, listed)
     # The key of a create that is under way elsewhere in this process may be listed already.
     all_known = await transport.made.all_settled()
-    theirs = Names(await under_way(), ())
+    theirs = frozenset(await under_way())
     found = {
         place: [key for key in keys if not await _is_known(transport, key, knows)]
         for place, keys in listed.found.items()
     }
-    unsure = {
-        place
-        for place in found
-        if not all_known or place[0] in listed.incomplete or theirs.meant_by(place[1])
-    }
+    unsure = _others(theirs, found, listed)
+    unsure |= {place for place in found if not all_known or place[0] in listed.incomplete}
     sure = found.keys() - unsure - {place for place, _ in listed.unread}
     ours, _ = _told_apart(found, asked, sure, skew)
     looks = await _look_at_all(lister, [key.hash for key in ours.values()])
@@ -163,6 +160,23 @@ async def reconcile(
         incomplete=tuple(listed.incomplete.items()),
         unread=tuple((hash, why) for (_, hash), why in listed.unread.items()),
     )
+
+
+def _others(
+    theirs: Set[str], found: Mapping[_Place, Sequence[Key]], listed: "_Listed"
+) -> set[_Place]:
+    """Return the places with a key that another process may have made."""
+    unsure: set[_Place] = set()
+    for workspace_id, keys in listed.all.items() if theirs else ():
+        ours = [name for of, name in listed.begins if of == workspace_id]
+        names = Names({*theirs, *ours}, keys)
+        unsure |= {
+            place
+            for place, unknown in found.items()
+            if place[0] == workspace_id
+            and any(name in theirs for key in unknown for name in names.meant_by(key.name))
+        }
+    return unsure
 
 
 async def _is_known(
@@ -206,6 +220,7 @@ class _Listed:
     Attributes:
         begins: before what time no key can be ours, by the workspace and the name asked for.
         found: every key that a doubt may be about, by the same.
+        all: all keys that are listed, by the workspace.
         hashes: the canonical hashes of all keys that are listed.
         incomplete: the workspaces whose list is not proven to be whole, each with the reason.
         unread: hashes that answers gave, with their places, whose keys could not be looked at.
@@ -213,6 +228,7 @@ class _Listed:
 
     begins: Mapping[_Place, datetime]
     found: dict[_Place, list[Key]] = field(factory=lambda: defaultdict[_Place, list[Key]](list))
+    all: dict[str | None, Collection[Key]] = field(factory=dict[str | None, Collection[Key]])
     hashes: set[str] = field(factory=set[str])
     incomplete: dict[str | None, str] = field(factory=dict[str | None, str])
     unread: dict[tuple[_Place, str], str] = field(factory=dict[tuple[_Place, str], str])
@@ -234,6 +250,7 @@ async def _list(
         listing = await lister.list(workspace_id, since, await known(workspace_id, since))
         if listing.problem is not None:
             listed.incomplete[workspace_id] = listing.problem
+        listed.all[workspace_id] = listing.keys.values()
         listed.hashes.update(listing.keys)
         names = Names([name for of, name in begins if of == workspace_id], listing.keys.values())
         for key in listing.keys.values():

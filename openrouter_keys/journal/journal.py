@@ -253,6 +253,10 @@ class Journal(NeverPickled):
         del path  # as in `open`
         await _in_thread(partial(engines.accept, place))
 
+    async def pending(self) -> int:
+        """Return how many keys were made and not handed over, unless another run is about to."""
+        return await self._writer.submit(lambda store: runs.pending(store, self._run), reads=True)
+
     async def names_of_others(self) -> list[str]:
         """Return the names of keys that other runs may be making right now."""
         return await self._writer.submit(

@@ -23,6 +23,10 @@ _OTHERS = """
 SELECT owner, plan FROM keys INDEXED BY unfinished
 WHERE state <> 'settled' AND state IN ('intent', 'doubt') AND owner NOT IN (0, :run)
 """
+_MADE = """
+SELECT owner, count(*) FROM keys INDEXED BY unfinished
+WHERE state <> 'settled' AND state = 'made' GROUP BY owner
+"""
 _OWN = "UPDATE keys SET owner = :run WHERE ref = :ref"
 
 
@@ -95,6 +99,12 @@ def claim(
         claims[ref] = Claim(state, ours, new=ours and owner != run)
     (longest,) = store.connection.execute("SELECT longest_timeout FROM meta").fetchone()
     return claims, longest
+
+
+def pending(store: Store, run: int) -> int:
+    """Return how many keys were made and not handed over, but for those of other runs that live."""
+    rows = store.connection.execute(_MADE).fetchall()
+    return sum(count for owner, count in rows if owner == run or not store.lives(owner))
 
 
 def names_of_others(store: Store, run: int) -> list[str]:

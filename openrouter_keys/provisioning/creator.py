@@ -3,8 +3,6 @@
 import logging
 from datetime import datetime, timedelta
 
-from attrs import evolve
-
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
@@ -26,6 +24,7 @@ from openrouter_keys.errors import (
     TooManyRequestsResponseError,
 )
 from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysResponse, Key
@@ -102,10 +101,14 @@ class Creator:
         if claim is None:
             return await self._create(Job(job.spec, None))  # another run has released it
         if claim.state in DOUBTFUL and job.state in DOUBTFUL:
-            return await self._create(job) if claim.ours else evolve(job, elsewhere=True)
+            return await self._create(job) if claim.ours else self._elsewhere(job, claim)
         if claim.state is not job.state:
             return await self._look_up(job.spec, claim.state)  # another run went on with it
-        return await self._see_to(job) if claim.ours else evolve(job, elsewhere=True)
+        return await self._see_to(job) if claim.ours else self._elsewhere(job, claim)
+
+    def _elsewhere(self, job: Job, claim: Claim) -> Job:
+        # If it comes back, it comes in doubt: what was cleared before is another run's by now.
+        return Job(job.spec, claim.state, elsewhere=True)
 
     async def _look_up(self, spec: KeySpec, state: State) -> Job | None:
         job = Job(spec, state)

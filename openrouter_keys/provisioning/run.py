@@ -42,13 +42,15 @@ from openrouter_keys.results import Err, attempt
 CROWD = 10_000
 # Seconds for which a source may be idle, at least.
 _IDLE = 0.1
-# Seconds between two looks at what other runs do, and for which nothing need change.
+# Seconds between two looks at what other runs do; and, beside what a create may take, for which
+# nothing of it need change.
 _POLL = 0.25
 _STILL = 120.0
 # How much longer than a look is the time until the next one.
 _PAUSES = 5
 # Workers for each create under way: others wait for the disk, or for `on_result`.
 _CREWS = 2
+_STUCK = "another run with this journal is at it, and gets no further: see to that run"
 _RESUME = "the same call with the same journal goes on from there"
 _NO_RESUME = "there is no journal on disk to go on from: the report lists what there is"
 
@@ -98,8 +100,11 @@ class Run:
         self._findings = Findings()
         self._cleared: set[str] = set()
         self._undecided: set[str] = set()
-        self._others_since: float | None = None
         self._poll = _POLL
+        # How far others were with what waits for them, and since when.
+        self._others: dict[str, State | None] = {}
+        self._others_since = 0.0
+        self._stuck: set[str] = set()
         self._unsettled: str | None = None
 
     async def report(self) -> ProvisionReport:
@@ -127,8 +132,9 @@ class Run:
     async def _go_through(self) -> None:
         await self._begin()
         while not self._stop.stopped:
-            self._counters.enter("creating")
-            await self._create_all()
+            if not self._queue.is_empty:
+                self._counters.enter("creating")
+                await self._create_all()
             if self._stop.stopped:
                 return
             if self._queue.is_empty and not self._waiting:
@@ -221,9 +227,15 @@ class Run:
     # --- rounds ---
 
     async def _next_round(self) -> None:
-        if all(job.elsewhere for job in self._waiting.values()):
-            await self._wait_for_others()
-            return
+        # A round is one of this run's own: what others are at is waited for in any case.
+        if not await self._look_at_others():
+            if all(job.elsewhere for job in self._waiting.values()):
+                await self._wait_for_others()
+            else:
+                await self._own_round()
+        self._requeue()
+
+    async def _own_round(self) -> None:
         rounds = self._breaker.rounds
         if self._breaker.is_final:
             raise self._breaker.rejection or ServiceOutageError(
@@ -238,26 +250,19 @@ class Run:
             self._counters.enter("waiting")
             random = self._transport.clockwork.random()
             await self._sleep(BackoffStrategy().wait(rounds + 1, random))
-        await self._look_at_others()
-        self._requeue()
 
     async def _wait_for_others(self) -> None:
-        """Wait until other runs are done with what they are at, as long as one of them goes on."""
+        """Wait for other runs, as long as what is waited for goes on."""
         clockwork = self._transport.clockwork
         self._counters.enter("waiting")
-        before = {*self._waiting}
         await self._sleep(self._poll)
-        began = clockwork.monotonic()
-        await self._look_at_others()
-        self._requeue()
-        now = clockwork.monotonic()
-        self._poll = max(_POLL, _PAUSES * (now - began))  # a look at many keeps others waiting
-        if before != {*self._waiting} or self._others_since is None:
-            self._others_since = now
-        elif now - self._others_since >= self._journal.longest_timeout + _STILL:
-            self._undecided |= before
+        now, others = clockwork.monotonic(), {ref: job.state for ref, job in self._waiting.items()}
+        if others != self._others:
+            self._others, self._others_since = others, now
+        enough = _STILL + self._journal.longest_timeout + 2 * self._settings.quiet_period
+        if now - self._others_since >= enough:
+            self._stuck |= others.keys()
             self._waiting.clear()
-            self._has_waiting.clear()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for a round, unless the caller of a run for one ref waits no longer."""
@@ -266,15 +271,25 @@ class Run:
             raise self._breaker.last or unsettled(scope, seconds)
         await clockwork.sleep(seconds)
 
-    async def _look_at_others(self) -> None:
-        """See how far other runs are with the specs that wait, and claim what is nobody's."""
-        doubtful = [ref for ref, job in self._waiting.items() if job.in_doubt]
-        claims = await self._journal.claim(*doubtful) if doubtful else {}
-        for ref in doubtful:
+    async def _look_at_others(self) -> bool:
+        """See how far others are with the specs that wait, and claim what is nobody's.
+
+        Returns:
+            Whether some can go on now that others did something about them.
+        """
+        looked = [ref for ref, job in self._waiting.items() if job.in_doubt or job.elsewhere]
+        began = self._transport.clockwork.monotonic()
+        claims = await self._journal.claim(*looked) if looked else {}
+        # A look at many keeps others waiting.
+        self._poll = max(_POLL, _PAUSES * (self._transport.clockwork.monotonic() - began))
+        for ref in looked:
             claim = claims.get(ref)
             state = None if claim is None else claim.state
-            elsewhere = claim is not None and not claim.ours and state in DOUBTFUL
+            elsewhere = claim is not None and not claim.ours and state is not State.SETTLED
             self._waiting[ref] = evolve(self._waiting[ref], state=state, elsewhere=elsewhere)
+        return any(
+            not (self._waiting[ref].in_doubt or self._waiting[ref].elsewhere) for ref in looked
+        )
 
     async def _try_to_look(self) -> None:
         outcome = await attempt(self._look(quiet_periods=1))
@@ -317,6 +332,8 @@ class Run:
         """Let go on what can; what cannot be settled stays in doubt, and what is left waits."""
         unproven = {problem.ref for problem in self._findings.unproven}
         for ref, job in [*self._waiting.items()]:
+            if job.elsewhere:
+                continue
             if not job.in_doubt or ref in self._cleared:
                 # Kept with the job: the journal may count it as resolved, and no later look at it.
                 self._queue.put(evolve(job, cleared=True))
@@ -336,7 +353,7 @@ class Run:
         doubts, pending = Problems(), 0
         try:
             await self._count_doubts(doubts)
-            pending = (await self._journal.counts())[State.MADE]
+            pending = await self._journal.pending()
         except JournalError as error:
             self._stop.stop(error)  # the report has what is known without it
         with suppress(JournalError):
@@ -346,34 +363,34 @@ class Run:
     async def _count_doubts(self, doubts: Problems) -> None:
         told = (*self._findings.unproven, *self._findings.left)
         hashes = {problem.ref: problem.hashes for problem in told}
-        settled = {*self._undecided}
+        settled = self._undecided | self._stuck
         entries = [entry async for entry in self._journal.unfinished(*DOUBTFUL)]
         if self._scope is not None:
             entries = [entry for entry in entries if entry.ref == self._scope.ref]
-        ours = await self._journal.claim(*(entry.ref for entry in entries))
+        claims = await self._journal.claim(*(entry.ref for entry in entries))
         for entry in entries:
-            settled.discard(entry.ref)
-            claim = ours.get(entry.ref)
+            claim = claims.get(entry.ref)
             is_ours = claim is not None and claim.ours
-            if not is_ours and entry.ref not in self._undecided:
+            if not is_ours:
                 continue  # another run is at it
+            settled.discard(entry.ref)
             # What an earlier run left, and is settled, is no problem any more.
             if entry.ref not in self._cleared or entry.ref in self._undecided:
-                reason = entry.reason or (
-                    "a create was under way when its run ended"
-                    if is_ours
-                    else "another run with this journal is at it, and gets no further"
-                )
+                reason = entry.reason or "a create was under way when its run ended"
                 problem = ProvisionProblem(
                     ref=entry.ref, reason=reason, hashes=hashes.get(entry.ref, ())
                 )
                 doubts.add(problem)
-        # The last look settled them, too late for another create in this run.
         for ref in sorted(settled):
             found = await self._journal.find(ref)
             if found is not None and found.state is State.FAILED:
+                # The last look settled them, too late for another create in this run.
                 reason = f"{found.reason}: run again to make the key anew"
                 doubts.add(ProvisionProblem(ref=ref, reason=reason))
+            elif ref in self._stuck and found is not None and found.state is State.SETTLED:
+                self._counters.settled_before += 1
+            elif ref in self._stuck:
+                doubts.add(ProvisionProblem(ref=ref, reason=_STUCK))
 
 
 async def ask_account(transport: Transport, journal: Journal, clock: ServiceClock) -> None:

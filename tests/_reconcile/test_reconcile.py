@@ -1,7 +1,7 @@
 """Which keys a reconcile deletes, which it tells, and which it never looks at."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -44,11 +44,14 @@ class Service:
     def key(self, name: str = "n", at: datetime = AT, **given: Any) -> StoredKey:
         return self.emulator.account.add(name, created_at=at, **given)
 
-    async def reconcile(self, *doubts: Doubt) -> Reconciliation:
+    async def reconcile(self, *doubts: Doubt, others: Sequence[str] = ()) -> Reconciliation:
         async def knows(hash: str) -> bool:
             return hash in self.known
 
-        return await reconcile(self.transport, doubts, self.clock, knows=knows)
+        async def under_way() -> Sequence[str]:
+            return others
+
+        return await reconcile(self.transport, doubts, self.clock, knows=knows, under_way=under_way)
 
     @property
     def hashes(self) -> set[str]:
@@ -531,3 +534,46 @@ async def test_a_deleted_key_is_logged_by_its_hash(
     ours = service.key()
     await service.reconcile(doubt())
     assert f"the key {ours.hash} was deleted" in caplog.text
+
+
+# --- what other processes may be making ---
+
+OTHERS: dict[str, tuple[str, str, bool]] = {
+    "the same name": ("customer-1", "customer-1", True),
+    "the same name, which the service wrote otherwise": ("Customer  1", "customer 1", True),
+    "a name that may have been cut to this one": ("customer-1-and-the-longest", "customer-1", True),
+    "another name": ("customer-2", "customer-1", False),
+    "a longer name, and none was cut": ("customer-17", "customer-1", False),
+    "a shorter name": ("customer-", "customer-1", False),
+    "no name of theirs at all": ("", "customer-1", False),
+}
+
+
+@pytest.mark.parametrize("how", OTHERS)
+async def test_a_key_that_another_process_may_be_making_is_unproven_and_no_other(
+    how: str, service: Service
+) -> None:
+    theirs, ours, may_be_theirs = OTHERS[how]
+    if not may_be_theirs:
+        service.key("one whose name is longer than all of them")
+    key = service.key(ours.upper() if "otherwise" in how else ours)
+    # A name that was cut is not the name that was asked for.
+    asked = f"{ours}-and-more" if "cut to" in how else ours
+    found = await service.reconcile(doubt(asked), others=[theirs])
+    if may_be_theirs:
+        assert_found(found, unproven=[key.hash])
+    else:
+        assert_found(found, deleted=[key.hash])
+
+
+async def test_a_name_of_theirs_makes_no_other_place_unsure(service: Service) -> None:
+    both = service.key("customer-1"), service.key("customer-2")
+    elsewhere = service.key("customer-1", workspace_id=ELSEWHERE)
+    found = await service.reconcile(
+        doubt("customer-1"),
+        doubt("customer-2"),
+        doubt("customer-3", workspace_id=ELSEWHERE),
+        others=["customer-1"],
+    )
+    assert_found(found, deleted=[both[1].hash], unproven=[both[0].hash])
+    assert elsewhere.hash in service.hashes

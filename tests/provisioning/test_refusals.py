@@ -9,14 +9,12 @@ from openrouter_keys import (
     AsyncOpenRouter,
     DuplicateRefError,
     JournalInsecureError,
-    JournalInUseError,
     JournalMismatchError,
     KeySpec,
     PlanChangedError,
     ProvisionResult,
 )
 from openrouter_keys.emulator import Emulator, Fault
-from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.journal.journal import Journal
 from tests.journals import AT, spec
 from tests.provisions import (
@@ -137,21 +135,6 @@ async def test_a_ref_of_an_earlier_run_that_comes_twice_stops_the_run(
 
     assert isinstance(error.__cause__, DuplicateRefError)
     assert sum(key.name == "customer-x" for key in emulator.account.keys.values()) <= 1
-
-
-async def test_a_second_run_with_a_journal_that_is_in_use_is_refused(
-    emulator: Emulator, client: AsyncOpenRouter, path: Path
-) -> None:
-    refused: list[OpenRouterError] = []
-
-    async def provision_too(_: ProvisionResult) -> None:
-        with pytest.raises(JournalInUseError) as caught:
-            await client.provision(specs(5), journal=path)
-        refused.append(caught.value)
-
-    report = await client.provision(specs(1), journal=path, on_result=provision_too)
-
-    assert (report.created, len(refused), emulator.count("create")) == (1, 1, 1)
 
 
 async def test_a_journal_that_others_can_read_is_refused_and_nothing_is_sent(

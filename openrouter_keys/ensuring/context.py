@@ -58,12 +58,14 @@ class EnsureContext:
         transport: the client's.
         journal: an open one.
         settings: the caller's.
+        timeout: seconds that each call may take.
         until: when the caller waits no longer, by the monotonic clock.
     """
 
     transport: Transport
     journal: Journal
     settings: ReleaseSettings
+    timeout: float
     until: float
 
     @property
@@ -101,7 +103,7 @@ class EnsureContext:
         account = accounts.get(self.journal) or _Account(self.transport, self.journal)
         accounts[self.journal] = account
         clock = await account.ask()
-        async with self.journal.begin(self.transport.options.timeout) as journal:
+        async with self.journal.begin(self.timeout) as journal:
             yield journal, clock
 
 
@@ -109,13 +111,13 @@ class EnsureContext:
 async def opened(transport: Transport, settings: ReleaseSettings) -> AsyncGenerator[EnsureContext]:
     """Open the journal of a call, unless it is open, or the client is not usable."""
     transport.ready()
-    options = transport.options.with_(settings.options)
-    wait = options.timeout if settings.wait is None else settings.wait
+    timeout = transport.options.with_(settings.options).timeout
+    wait = timeout if settings.wait is None else settings.wait
     until = transport.clockwork.monotonic() + wait
     server_url = transport.options.server_url
     if isinstance(settings.journal, Journal):
         await settings.journal.belong_to(server_url)
-        yield EnsureContext(transport, settings.journal, settings, until)
+        yield EnsureContext(transport, settings.journal, settings, timeout, until)
         return
     async with Journal.open(settings.journal, server_url=server_url) as journal:
-        yield EnsureContext(transport, journal, settings, until)
+        yield EnsureContext(transport, journal, settings, timeout, until)

@@ -4,8 +4,9 @@ import json
 from typing import TypeVar, cast
 
 from openrouter_keys._protocol.answers import is_api_404
-from openrouter_keys._protocol.drift import unchanged
+from openrouter_keys._protocol.drift import mismatches, unchanged
 from openrouter_keys._reconcile.absence import not_gone
+from openrouter_keys._reconcile.matching import request_of
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import decode, encode
 from openrouter_keys.ensuring.context import EnsureContext, opened
@@ -202,8 +203,12 @@ async def _report(run: Run) -> ProvisionReport:
 
 
 def _is_made(entry: Entry) -> bool:
-    kept = entry.secret is not None or entry.sealed is not None
-    return entry.state is State.SETTLED or (entry.state is State.MADE and kept)
+    """Whether there is a key that may be handed over."""
+    if entry.state is not State.MADE:
+        return entry.state is State.SETTLED
+    # Its process may have been killed before it compared the key with what was asked for.
+    data, kept = _record(entry), entry.secret is not None or entry.sealed is not None
+    return kept and data is not None and not mismatches(request_of(entry.plan), data)
 
 
 def _hash(entry: Entry) -> str:

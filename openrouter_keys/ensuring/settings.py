@@ -27,6 +27,11 @@ def _on_change(_: object, attribute: checks.Named, value: object) -> None:
         checks.refuse(attribute.name, f"must be 'update' or 'refuse', not {value!r}")
 
 
+def _options(_: object, __: checks.Named, value: RequestOptions) -> None:
+    if value.get("server_url") is not None:
+        checks.refuse("server_url", "is the client's own: a journal belongs to one service")
+
+
 @frozen(kw_only=True)
 class ReleaseSettings:
     """The settings of `release`; `AsyncOpenRouter.release` says what each means."""
@@ -34,7 +39,7 @@ class ReleaseSettings:
     journal: JournalOrPlace = field(validator=_journal)
     wait: float | None = field(default=None, validator=checks.given(checks.amount))
     quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)
-    options: RequestOptions = field(factory=RequestOptions, repr=False)
+    options: RequestOptions = field(factory=RequestOptions, repr=False, validator=_options)
 
     @property
     def is_open(self) -> bool:

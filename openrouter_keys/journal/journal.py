@@ -721,9 +721,11 @@ class Opening(
 
     def __init__(self, writer: Writer, secrets: _Secrets, longest_timeout: float) -> None:
         self._writer, self._secrets = writer, secrets
+        self._is_entered = False
         self._begin = partial(runs.begin, server_url=None, timeout=longest_timeout)
 
     async def __aenter__(self) -> Journal:
+        self._enter()
         await self._writer.start()
         try:
             return self._journal(*await self._writer.submit(self._begin))
@@ -738,6 +740,7 @@ class Opening(
             _not_closed(problem, error)
 
     def __enter__(self) -> Journal:
+        self._enter()
         self._writer.start_blocking()
         try:
             return self._journal(*self._writer.ask(self._begin))
@@ -750,6 +753,11 @@ class Opening(
             self._writer.stop_blocking()
         except Exception as problem:  # noqa: BLE001 - see `_not_closed`
             _not_closed(problem, error)
+
+    def _enter(self) -> None:
+        if self._is_entered:
+            raise JournalError("a journal is opened for one block: call Journal.open again")
+        self._is_entered = True
 
     def _journal(self, run: int, longest_timeout: float) -> Journal:
         return Journal(self._writer, run, self._secrets, longest_timeout)

@@ -61,7 +61,7 @@ _OWNER = "SELECT owner FROM keys WHERE ref = :ref"
 FIND = "SELECT * FROM keys WHERE ref = :ref"
 # The replacement of a key is made with the old key's hash for its ref.
 _REPLACEMENT = """
-SELECT * FROM keys WHERE ref = :ref AND state IN ('made', 'settled')
+SELECT * FROM keys WHERE ref = :ref AND state IN ('made', 'settled', 'releasing')
 AND EXISTS (SELECT 1 FROM rotations WHERE hash = :ref)
 """
 EVERY = "SELECT * FROM keys WHERE id > :after ORDER BY id LIMIT :most"
@@ -85,6 +85,10 @@ HOLDS = """
 SELECT EXISTS (SELECT 1 FROM keys WHERE hash = :hash AND state NOT IN ('intent', 'doubt'))
     OR EXISTS (SELECT 1 FROM keys INDEXED BY secret_hashes WHERE secret_hash = :hash)
     OR EXISTS (SELECT 1 FROM rotations WHERE hash = :hash)
+"""
+ANOTHERS = """
+SELECT EXISTS (SELECT 1 FROM keys WHERE hash = :hash AND ref <> :ref
+    AND state NOT IN ('intent', 'doubt'))
 """
 HOLDS_FOR_ANOTHER = """
 SELECT EXISTS (SELECT 1 FROM keys WHERE proven AND hash = :hash AND ref <> :ref)
@@ -179,9 +183,10 @@ def change(
             if time_of_day is not None and way.target is State.SETTLED:
                 connection.execute(HAND_OVER, {"ref": values["ref"], "now": time_of_day()})
             return way
-    row = connection.execute(_OWNER, values).fetchone() if "owner" in values else None
-    if row is not None and row[0] not in (0, values["owner"]):
-        raise TakenOverError(values["ref"])
+    if ways[0].table == "keys":
+        row = connection.execute(_OWNER, values).fetchone()
+        if row is None or row[0] != values["owner"]:
+            raise TakenOverError(values["ref"])
     raise JournalError(f"{ways[0].name}: the state of {values['ref']!r} does not allow it")
 
 

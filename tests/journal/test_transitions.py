@@ -117,6 +117,7 @@ async def test_each_state_allows_its_transitions_and_no_other(kind: str, new: Ne
             await journal.intend(spec(), AT)
             for earlier in before:
                 await STEPS[earlier](journal)
+            await journal.claim("r", settled=True)
             was = await journal.find("r")
             try:
                 await step(journal)
@@ -139,6 +140,7 @@ async def test_a_windows_begin_is_the_first_create_that_was_never_answered(
     async with Journal.open(new()) as journal:
         await journal.intend(spec(), AT)
         await STEPS["fail" if refused else "doubt"](journal)
+        await journal.claim("r")
         await journal.again("r", LATER)
         entry = await journal.find("r")
     assert entry is not None

@@ -13,6 +13,7 @@ from openrouter_keys._transport.transport import Transport
 from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.operations import Operation
 from openrouter_keys.provisioning.context import Scope, clock_of
 from openrouter_keys.provisioning.run import ask_account, unsettled
@@ -28,20 +29,22 @@ _FRESH: Final = 600.0
 
 
 class _Account:
-    """What the calls with one client and one journal know of the account, and of its time."""
+    """What the calls with one client and one journal know of the account, and of its time.
 
-    def __init__(self, transport: Transport, journal: Journal) -> None:
-        self._transport, self._journal = transport, journal
+    It holds neither of the two: it must not keep them from being collected.
+    """
+
+    def __init__(self, transport: Transport) -> None:
         self._asking = asyncio.Lock()
-        self._asked_at = -_FRESH
+        self._asked_at: float | None = None
         self.clock = clock_of(transport)
 
-    async def ask(self) -> ServiceClock:
+    async def ask(self, transport: Transport, journal: Journal) -> ServiceClock:
         """Ask, if nobody did just now, and return the service's clock."""
         async with self._asking:
-            now = self._transport.clockwork.monotonic()
-            if now - self._asked_at >= _FRESH:
-                await ask_account(self._transport, self._journal, self.clock)
+            now = transport.clockwork.monotonic()
+            if self._asked_at is None or now - self._asked_at >= _FRESH:
+                await ask_account(transport, journal, self.clock)
                 self._asked_at = now
         return self.clock
 
@@ -58,13 +61,15 @@ class EnsureContext:
         transport: the client's.
         journal: an open one.
         settings: the caller's.
-        timeout: seconds that each call may take.
+        operation: what was called, for errors.
+        timeout: seconds that each of its requests can take.
         until: when the caller waits no longer, by the monotonic clock.
     """
 
     transport: Transport
     journal: Journal
     settings: ReleaseSettings
+    operation: str
     timeout: float
     until: float
 
@@ -73,23 +78,22 @@ class EnsureContext:
         """The seconds that the caller still waits."""
         return self.until - self.transport.clockwork.monotonic()
 
-    def scope(self, ref: str, place: tuple[str | None, str]) -> Scope:
+    def scope(self, of: Entry | KeySpec) -> Scope:
         """Return what a run for one ref is for."""
-        return Scope(ref, place, self.until)
+        return Scope(of.ref, (of.workspace_id, of.name), self.until, self.operation)
 
-    async def claim(self, journal: Journal, entry: Entry, place: tuple[str | None, str]) -> bool:
-        """Make a row a run's own, if it is still as it was read; otherwise, wait for a moment.
+    async def claim(self, journal: Journal, *known: Entry) -> bool:
+        """Make rows a run's own, if they are as they were read; otherwise, wait for a moment.
 
         Raises:
             CreateOutcomeUnknownError: another process is at it, and the caller waits no longer.
         """
-        claim = (await journal.claim(entry.ref, settled=True)).get(entry.ref)
-        if claim is not None and claim.ours:
-            return await journal.find(entry.ref) == entry
-        if claim is not None:
-            if self.left < _POLL:
-                raise unsettled(self.scope(entry.ref, place), _LATER)
-            await self.transport.clockwork.sleep(_POLL)
+        claims = await journal.claim(*(entry.ref for entry in known), settled=True)
+        if all(claim.ours for claim in claims.values()):
+            return await journal.succession(known[0].ref) == [*known]
+        if self.left < _POLL:
+            raise unsettled(self.scope(known[0]), _LATER)
+        await self.transport.clockwork.sleep(_POLL)
         return False
 
     async def perform(self, operation: Operation[R]) -> R:
@@ -100,16 +104,19 @@ class EnsureContext:
     async def run(self) -> AsyncGenerator[tuple[Journal, ServiceClock]]:
         """Begin a run, which may change rows; give its journal and the service's clock."""
         accounts = _accounts.setdefault(self.transport, WeakKeyDictionary())
-        account = accounts.get(self.journal) or _Account(self.transport, self.journal)
+        account = accounts.get(self.journal) or _Account(self.transport)
         accounts[self.journal] = account
-        clock = await account.ask()
-        async with self.journal.begin(self.timeout) as journal:
+        clock = await account.ask(self.transport, self.journal)
+        timeout = max(self.transport.options.timeout, self.timeout)
+        async with self.journal.begin(timeout) as journal:
             yield journal, clock
 
 
 @asynccontextmanager
-async def opened(transport: Transport, settings: ReleaseSettings) -> AsyncGenerator[EnsureContext]:
-    """Open the journal of a call, unless it is open, or the client is not usable."""
+async def opened(
+    transport: Transport, settings: ReleaseSettings, operation: str
+) -> AsyncGenerator[EnsureContext]:
+    """Open the journal of a call, unless it is open, or the client or an option is not usable."""
     transport.ready()
     timeout = transport.options.with_(settings.options).timeout
     wait = timeout if settings.wait is None else settings.wait
@@ -117,7 +124,7 @@ async def opened(transport: Transport, settings: ReleaseSettings) -> AsyncGenera
     server_url = transport.options.server_url
     if isinstance(settings.journal, Journal):
         await settings.journal.belong_to(server_url)
-        yield EnsureContext(transport, settings.journal, settings, timeout, until)
+        yield EnsureContext(transport, settings.journal, settings, operation, timeout, until)
         return
     async with Journal.open(settings.journal, server_url=server_url) as journal:
-        yield EnsureContext(transport, journal, settings, timeout, until)
+        yield EnsureContext(transport, journal, settings, operation, timeout, until)

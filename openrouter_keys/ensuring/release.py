@@ -1,4 +1,6 @@
-"""The key of a ref deleted, so that the ref may be ensured anew."""
+"""The keys of a ref deleted, so that the ref may be ensured anew."""
+
+from collections.abc import Sequence
 
 from openrouter_keys._reconcile.absence import is_there, not_gone
 from openrouter_keys._reconcile.service_clock import ServiceClock
@@ -6,7 +8,7 @@ from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.ensuring.context import EnsureContext, opened
 from openrouter_keys.ensuring.settings import ReleaseSettings
-from openrouter_keys.errors import CreateOutcomeUnknownError, KeyGoneError
+from openrouter_keys.errors import JournalError, KeyGoneError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL
@@ -15,47 +17,83 @@ from openrouter_keys.provisioning.reconciler import Reconciler
 from openrouter_keys.provisioning.run import unsettled
 from openrouter_keys.provisioning.settings import RunSettings
 
+_ANOTHERS = (
+    "the key {hash} of {ref!r} is left as it is: it is another ref's, and the answer of the create "
+    "was a copy: look for an unused key named {name!r}, and delete it; then release the other ref, "
+    "or delete this row with sqlite3"
+)
+_UNPROVEN = (
+    "the key of {ref!r} is left as it is: nothing proves that the hash in the answer, {hash}, is "
+    "its own: look at that key, and delete it if it is yours; then release the ref again"
+)
+
 
 async def release(transport: Transport, ref: str, settings: ReleaseSettings) -> bool:
     """Delete the key of a ref; see `AsyncOpenRouter.release`."""
-    async with opened(transport, settings) as context:
-        was_known = False
-        while known := await context.journal.succession(ref):
-            was_known = True
-            async with context.run() as (journal, clock):
-                for entry in reversed(known):  # the ref's own goes last, with what leads to others
-                    place = entry.workspace_id, entry.name
-                    if not await context.claim(journal, entry, place):
-                        break
-                    await _release(context, journal, clock, entry)
+    async with opened(transport, settings, "release") as context:
+        known = await context.journal.succession(ref)
+        was_known = bool(known)
+        while known and not await let_go(context, known):
+            known = await context.journal.succession(ref)
         return was_known
+
+
+async def let_go(context: EnsureContext, known: Sequence[Entry]) -> bool:
+    """Delete the keys of a ref, and forget the ref.
+
+    Args:
+        context: the call's.
+        known: what the journal knew of the ref and of its key's replacements.
+
+    Returns:
+        Whether it is done; False: the journal has to be asked again.
+    """
+    own = known[0]
+    async with context.run() as (journal, clock):
+        if not await context.claim(journal, *known):
+            return False
+        for entry in known:
+            if await journal.is_anothers(entry):
+                problem = _ANOTHERS.format(hash=entry.hash, ref=entry.ref, name=entry.name)
+                raise JournalError(problem)
+        if own.state in DOUBTFUL:
+            await settle(context, journal, clock, own)
+        await journal.release(own.ref)  # first: nobody gets its secret from now on
+        for entry in reversed(known):  # its own row goes last: it leads to the others
+            await _release(context, journal, clock, entry)
+    return True
 
 
 async def _release(
     context: EnsureContext, journal: Journal, clock: ServiceClock, entry: Entry
 ) -> None:
-    if entry.state in DOUBTFUL:
-        await settle(context, journal, clock, entry)
     await journal.release(entry.ref)
     if entry.hash is not None and entry.state not in DOUBTFUL:
-        await _delete(context, clock, entry, entry.hash)
+        await _delete(context, clock, entry)
     await journal.gone(entry.ref)
-    if entry.written_off:
+    if entry.written_off and entry.state not in DOUBTFUL:
         await settle(context, journal, clock, entry)
     await journal.forget_released(entry.ref)
 
 
-async def _delete(context: EnsureContext, clock: ServiceClock, entry: Entry, hash: str) -> None:
+async def _delete(context: EnsureContext, clock: ServiceClock, entry: Entry) -> None:
     """Delete a key that the journal has, or see that it is gone."""
-    # Before the delete: afterwards nothing may show whose account this is.
-    shown = await is_there(context.transport, clock, hash)
-    if await remove(context.perform, hash) is Removal.DELETED:
-        return
+    # A hash that an answer merely claims may be another's key.
+    own = entry.hash if entry.proven else entry.secret_hash
+    shown = False
+    if own is not None:
+        # Before the delete: afterwards nothing may show whose account this is.
+        shown = await is_there(context.transport, clock, own)
+        if await remove(context.perform, own) is Removal.DELETED:
+            return
+    hashes = [hash for hash in (own, entry.hash) if hash is not None]
     left = await not_gone(
-        context.transport, clock, entry.workspace_id, [hash], is_own_account=shown
+        context.transport, clock, entry.workspace_id, hashes, is_own_account=shown
     )
-    if hash in left:
-        raise KeyGoneError(entry.ref, hash, left[hash])
+    for hash, why in left.items():
+        if not entry.proven:
+            raise JournalError(_UNPROVEN.format(hash=entry.hash, ref=entry.ref))
+        raise KeyGoneError(entry.ref, hash, why)
 
 
 async def settle(
@@ -67,7 +105,7 @@ async def settle(
         CreateOutcomeUnknownError: it takes longer than the caller waits, or a key cannot be proven
             to be theirs.
     """
-    scope = context.scope(entry.ref, (entry.workspace_id, entry.name))
+    scope = context.scope(entry)
     settings = RunSettings(
         journal=journal,
         on_result=lambda _: None,
@@ -83,7 +121,9 @@ async def settle(
         findings = await reconciler.look()
         for problem in (*findings.left, *findings.unproven, *findings.beside):
             if problem.ref == entry.ref:
-                raise CreateOutcomeUnknownError(f"{problem.reason}: {', '.join(problem.hashes)}")
+                hashes = ", ".join(problem.hashes)
+                reason = f"{problem.reason}: {hashes}" if hashes else problem.reason
+                raise unsettled(scope, None, reason)
         if findings.exhausted is not None:
             raise findings.exhausted
         found = await journal.find(entry.ref)

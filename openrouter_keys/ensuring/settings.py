@@ -14,7 +14,8 @@ OnChange: TypeAlias = Literal["update", "refuse"]
 
 
 def _journal(_: object, attribute: checks.Named, value: Any) -> None:
-    if value is None or value == "":
+    is_place = isinstance(value, str | os.PathLike)
+    if value == "" or not (is_place or hasattr(value, "succession")):
         checks.refuse(
             attribute.name,
             "must be an open Journal, the path of a file or the URL of a database: without one, "
@@ -52,5 +53,5 @@ class EnsureSettings(ReleaseSettings):
     """The settings of `ensure`; `AsyncOpenRouter.ensure` says what each means."""
 
     on_change: OnChange = field(default="update", validator=_on_change)
-    verify: bool = False
-    recreate: bool = False
+    verify: bool = field(default=False, validator=checks.flag)
+    recreate: bool = field(default=False, validator=checks.flag)

@@ -40,7 +40,7 @@ from openrouter_keys.journal.encryption import sealing, unsealing
 from openrouter_keys.journal.entries import CHUNK, KEYS, Entry, Table
 from openrouter_keys.journal.rotations import ROTATIONS, Known, RotationEntry
 from openrouter_keys.journal.runs import Claim
-from openrouter_keys.journal.schema import OldKey, State
+from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
 from openrouter_keys.journal.seen import Seen
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.journal.store import Connection
@@ -467,13 +467,13 @@ class Journal(NeverPickled):
         """Write what a key is about to be changed to, before that is sent."""
         await self._change(transitions.WANT, ref=ref, plan=plan)
 
-    async def update(self, ref: str, plan: str, record: str | None) -> None:
-        """Write that a key was changed to a plan.
+    async def update(self, ref: str, plan: str | None, record: str | None) -> None:
+        """Write what a key is now.
 
         Args:
             ref: the caller's own id for it.
-            plan: what it was changed to.
-            record: its record as JSON, as it is now. None: as before.
+            plan: what it was changed to. None: as before.
+            record: its record as JSON. None: as before.
         """
         await self._change(transitions.UPDATE, ref=ref, plan=plan, record=record)
 
@@ -598,6 +598,12 @@ class Journal(NeverPickled):
     async def holds_for_another(self, hash: str, ref: str) -> bool:
         """Return whether a key was made for another ref than this one, or is being rotated."""
         return await self._answer(entries.HOLDS_FOR_ANOTHER, hash=hash, ref=ref)
+
+    async def is_anothers(self, entry: Entry) -> bool:
+        """Return whether another ref has the key, too: then an answer was a copy."""
+        if entry.hash is None or entry.state in DOUBTFUL:
+            return False
+        return await self._answer(entries.ANOTHERS, hash=entry.hash, ref=entry.ref)
 
     async def last(self) -> list[str]:
         """Return the hashes of the last 10,000 keys that were made, and of as many old ones."""

@@ -174,7 +174,7 @@ UPDATE: Final = Transition(
     "update",
     _from(State.MADE, State.SETTLED),
     None,
-    {"plan": ":plan", "wanted": "NULL", "record": "coalesce(:record, record)"},
+    {"plan": "coalesce(:plan, plan)", "wanted": "NULL", "record": "coalesce(:record, record)"},
 )
 RELEASE: Final = Transition(
     "release",
@@ -182,7 +182,13 @@ RELEASE: Final = Transition(
     State.RELEASING,
     _NO_SECRET | {"wanted": "NULL"},
 )
-GONE: Final = Transition("gone", _from(State.RELEASING), None, {"hash": "NULL"})
+# Its other facts go with the key: no list need show it any more.
+GONE: Final = Transition(
+    "gone",
+    _from(State.RELEASING),
+    None,
+    dict.fromkeys(("hash", "record", "proven", "secret_hash"), "NULL"),
+)
 RENEW: Final = Transition(
     "again",
     _from(State.RELEASING),

@@ -24,11 +24,13 @@ class Scope:
         ref: the caller's own id.
         place: the workspace and the name asked for.
         until: when its caller waits no longer, by the monotonic clock.
+        operation: what its caller called, for errors.
     """
 
     ref: str
     place: tuple[str | None, str]
     until: float
+    operation: str
 
 
 @frozen

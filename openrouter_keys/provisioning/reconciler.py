@@ -71,6 +71,7 @@ class Reconciler:
         self._journal = context.journal
         self._clock = context.clock
         self._quiet = context.settings.quiet_period
+        self._options = context.settings.options
         self._begin = self._now()
         # When each row of a run that is gone was claimed: its creates had been given up by then.
         self._claimed: dict[str, tuple[datetime, float]] = {}
@@ -135,6 +136,7 @@ class Reconciler:
             stamps=await self._journal.stamps(),
             known=self._journal.known,
             under_way=self._journal.names_of_others,
+            options=self._options,
         )
         findings = _sorted_out(entries, found, await self._resolve(entries, found))
         for problem in findings.unproven:

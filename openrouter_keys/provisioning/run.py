@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence, Sized
 from contextlib import suppress
 
@@ -410,12 +411,22 @@ async def ask_account(transport: Transport, journal: Journal, clock: ServiceCloc
     transport.made.remember(await journal.last())
 
 
-def unsettled(scope: Scope, seconds: float) -> CreateOutcomeUnknownError:
-    """Return the error of a ref that is not settled yet; it can be so many seconds later."""
-    error = CreateOutcomeUnknownError(
-        f"a create of {scope.ref!r} may have made a key, or another process is at it: ask again in "
-        f"{seconds:.0f} s, then it can be settled"
+def unsettled(
+    scope: Scope, seconds: float | None, reason: str | None = None
+) -> CreateOutcomeUnknownError:
+    """Return the error of a ref that is not settled yet.
+
+    Args:
+        scope: the ref.
+        seconds: after which it can be settled. None: not known.
+        reason: why it is not. None: it only takes time.
+    """
+    later = "later" if seconds is None else f"in {math.ceil(seconds)} s, then it can be settled"
+    why = reason or (
+        f"a create of {scope.ref!r} may have made a key, or another process is at it: ask again "
+        f"{later}"
     )
+    error = CreateOutcomeUnknownError(why)
     error.workspace_id, error.name = scope.place
-    error.operation, error.retry_after = "ensure", seconds
+    error.operation, error.retry_after = scope.operation, seconds
     return error

@@ -19,6 +19,7 @@ from openrouter_keys.errors import (
     OpenRouterError,
     PlanChangedError,
     SecretNotKeptError,
+    TakenOverError,
 )
 from openrouter_keys.journal import schema, sqlite
 from openrouter_keys.journal.journal import Journal
@@ -80,6 +81,7 @@ async def test_a_doubt_that_is_written_off_is_remembered_until_it_is_cleared(
     await journal.again("r", LATER)
     await journal.keep("r", secret=SECRET, hash=HASH)
     await journal.acknowledge("r")
+    await journal.claim("r", settled=True)
     (entry,) = [entry async for entry in journal.written_off()]
     assert (entry.state, entry.written_off) == (State.SETTLED, 1)
     assert (entry.first_attempt_at, entry.last_attempt_at) == (AT, LATER)
@@ -90,6 +92,7 @@ async def test_a_doubt_that_is_written_off_is_remembered_until_it_is_cleared(
 async def test_a_create_after_a_refusal_opens_a_new_window(journal: Journal) -> None:
     await journal.intend(spec(), AT)
     await journal.fail("r", "403")
+    await journal.claim("r")
     await journal.again("r", LATER)
     entry = (await entries(journal))["r"]
     assert (entry.state, entry.written_off, entry.reason) == (State.INTENT, 0, None)
@@ -129,6 +132,10 @@ async def prepare(journal: Journal, given: State | None) -> None:
         await journal.doubt("r", "no answer")
     if given is State.FAILED:
         await journal.fail("r", "403")
+    if given is State.RELEASING:
+        await journal.keep("r", secret=SECRET, hash=HASH)
+        await journal.release("r")
+    await journal.claim("r", settled=True)
 
 
 STEPS: dict[str, tuple[Callable[[Journal], Coroutine[Any, Any, object]], set[State]]] = {
@@ -155,7 +162,8 @@ async def test_a_step_that_its_state_does_not_allow_is_refused_and_changes_nothi
     if given in allowed:
         await take(journal)
         return
-    with pytest.raises(JournalError, match="not allow"):
+    refused = "not allow" if given is not None else "has taken 'r' over"
+    with pytest.raises(JournalError, match=refused):
         await take(journal)
     assert await state(journal) is given
     found = (await entries(journal)).get("r")
@@ -381,14 +389,13 @@ async def unkept(journal: Journal, secret: str = SECRET) -> SecretNotKeptError:
 
 async def unkept_because(problem: str, path: Path) -> SecretNotKeptError:
     async with Journal.open(path, seal=refuse_to_seal if problem == "sealing" else None) as journal:
-        if problem != "unknown":
-            await journal.intend(spec(), AT)
+        await journal.intend(spec(), AT)
         if problem != "closed":
             return await unkept(journal, SECRET + "\ud800" * (problem == "surrogate"))
     return await unkept(journal)
 
 
-@pytest.mark.parametrize("problem", ["closed", "sealing", "surrogate", "unknown"])
+@pytest.mark.parametrize("problem", ["closed", "sealing", "surrogate"])
 async def test_a_secret_that_cannot_be_kept_is_in_the_error_and_nowhere_else(
     path: Path, problem: str
 ) -> None:
@@ -401,6 +408,12 @@ async def test_a_secret_that_cannot_be_kept_is_in_the_error_and_nowhere_else(
         pickle.dumps(error)
     async with Journal.open(path) as journal:
         assert not await journal.holds(HASH)
+
+
+async def test_the_secret_of_a_ref_that_is_not_the_runs_own_is_not_kept(journal: Journal) -> None:
+    with pytest.raises(TakenOverError):
+        await journal.keep("r", secret=SECRET, hash=HASH)
+    assert not await journal.holds(HASH)
 
 
 async def test_an_entry_shows_no_secret_and_refuses_to_be_pickled(journal: Journal) -> None:

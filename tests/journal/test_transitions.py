@@ -23,6 +23,12 @@ STEPS: dict[str, Step] = {
     "forget": lambda journal: journal.forget_intent("r"),
     "resolve": lambda journal: journal.resolve("r", "nothing is left"),
     "clear": lambda journal: journal.clear("r"),
+    "renew": lambda journal: journal.again("r", LATER, spec(limit=7).plan),
+    "want": lambda journal: journal.want("r", spec(limit=7).plan),
+    "update": lambda journal: journal.update("r", spec(limit=7).plan, None),
+    "release": lambda journal: journal.release("r"),
+    "gone": lambda journal: journal.gone("r"),
+    "forget released": lambda journal: journal.forget_released("r"),
 }
 #: The steps to each kind of row, whether secrets are stored, and where each step leads from there:
 #: the state, how many creates are written off, and whether a hash is there; all else is refused.
@@ -39,6 +45,7 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
             "forget": "gone",
             "resolve": "failed 0",
             "clear": "intent 0",
+            "renew": "intent 1",
         },
     ),
     "doubt": (
@@ -52,6 +59,7 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
             "again": "intent 1",
             "resolve": "failed 0",
             "clear": "doubt 0 hash",
+            "renew": "intent 1",
         },
     ),
     "intent, one written off": (
@@ -66,6 +74,7 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
             "forget": "doubt 0",
             "resolve": "failed 0",
             "clear": "intent 0",
+            "renew": "intent 2",
         },
     ),
     "made": (
@@ -77,6 +86,9 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
             "discard": "failed 0",
             "resolve": "made 0 hash",
             "clear": "made 0 hash",
+            "want": "made 0 hash",
+            "update": "made 0 hash",
+            "release": "releasing 0 hash",
         },
     ),
     "made, its secret not stored, one written off": (
@@ -88,22 +100,76 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
             "again": "intent 1",
             "resolve": "made 0 hash",
             "clear": "made 0 hash",
+            "renew": "intent 1",
+            "want": "made 1 hash",
+            "update": "made 1 hash",
+            "release": "releasing 1 hash",
         },
     ),
     "settled": (
         ("keep settled",),
         True,
-        {"resolve": "settled 0 hash", "clear": "settled 0 hash"},
+        {
+            "resolve": "settled 0 hash",
+            "clear": "settled 0 hash",
+            "want": "settled 0 hash",
+            "update": "settled 0 hash",
+            "release": "releasing 0 hash",
+        },
     ),
     "failed": (
         ("fail",),
         True,
-        {"again": "intent 0", "resolve": "failed 0", "clear": "failed 0"},
+        {
+            "again": "intent 0",
+            "resolve": "failed 0",
+            "clear": "failed 0",
+            "renew": "intent 0",
+            "release": "releasing 0",
+        },
     ),
     "failed, made otherwise than asked for": (
         ("keep", "reject"),
         True,
-        {"resolve": "failed 0 hash", "clear": "failed 0 hash"},
+        {
+            "resolve": "failed 0 hash",
+            "clear": "failed 0 hash",
+            "release": "releasing 0 hash",
+        },
+    ),
+    "releasing": (
+        ("keep settled", "release"),
+        True,
+        {
+            "resolve": "releasing 0 hash",
+            "clear": "releasing 0 hash",
+            "renew": "intent 0",
+            "release": "releasing 0 hash",
+            "gone": "releasing 0",
+        },
+    ),
+    "releasing, its key gone": (
+        ("keep settled", "release", "gone"),
+        True,
+        {
+            "resolve": "releasing 0",
+            "clear": "releasing 0",
+            "renew": "intent 0",
+            "release": "releasing 0",
+            "gone": "releasing 0",
+            "forget released": "gone",
+        },
+    ),
+    "releasing, its key gone, one written off": (
+        ("doubt", "again", "keep settled", "release", "gone"),
+        True,
+        {
+            "resolve": "releasing 0",
+            "clear": "releasing 0",
+            "renew": "intent 1",
+            "release": "releasing 1",
+            "gone": "releasing 1",
+        },
     ),
 }
 
@@ -117,7 +183,7 @@ async def test_each_state_allows_its_transitions_and_no_other(kind: str, new: Ne
             await journal.intend(spec(), AT)
             for earlier in before:
                 await STEPS[earlier](journal)
-            await journal.claim("r", settled=True)
+                await journal.claim("r", settled=True)
             was = await journal.find("r")
             try:
                 await step(journal)

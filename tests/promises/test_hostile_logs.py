@@ -280,6 +280,7 @@ WRITING = {
     "_inputs.options.warn_unencrypted": "what the user gave",
     "journal.journal._not_closed": "an error of the engine's",
     "journal.postgresql.opened": "the URL without its password",
+    "provisioning.creator.make": "a ref, as the user gave it",
     "provisioning.run._try_to_look": "",
     "provisioning.run.report": "counts, and the journal's path",
     "provisioning.counters.report": "what the user's own function raised",

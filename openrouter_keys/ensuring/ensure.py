@@ -24,6 +24,7 @@ from openrouter_keys.errors import (
     SecretNotKeptError,
 )
 from openrouter_keys.journal.entries import Entry, damaged
+from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec, changed
 from openrouter_keys.models import Key, UpdateKeysRequest
@@ -99,8 +100,9 @@ class _Ensure:
         last = known[-1]
         data = _record(last)
         if data is None or self._settings.verify:
-            answer = await self._asked(known, get(_hash(last)))
+            answer = await self._asked(get(_hash(last)))
             if answer is None:
+                await self._make_way(last)
                 return None
             data = answer.data
             if last.record is None:
@@ -113,23 +115,21 @@ class _Ensure:
             if await self._context.claim(journal, *known):
                 await journal.update(known[-1].ref, None, encode(data).decode())
 
-    async def _asked(self, known: Sequence[Entry], operation: Operation[R]) -> R | None:
-        """Perform an operation on a key; None: it is gone, and there may be another one."""
+    async def _asked(self, operation: Operation[R]) -> R | None:
+        """Perform an operation on a key; None: the service does not find it."""
         try:
             return await self._context.perform(operation)
         except NotFoundResponseError as error:
             if not is_api_404(error):
                 raise
-        await self._make_way(known)
         return None
 
     def _ensured(self, last: Entry, data: Key, outcome: Outcome) -> Ensured:
         key = self._journal.secret_of(last)
         return Ensured(ref=self._spec.ref, key=key, data=data, outcome=outcome)
 
-    async def _make_way(self, known: Sequence[Entry]) -> None:
+    async def _make_way(self, last: Entry) -> None:
         """Make way for another key, if the caller wants one and this one is certainly gone."""
-        last = known[-1]
         async with self._context.run() as (_, clock):
             data, hash = _record(last), _hash(last)
             home = last.workspace_id if data is None else data.workspace_id or last.workspace_id
@@ -137,7 +137,9 @@ class _Ensure:
             left = await not_gone(self._transport, clock, home, [hash], made_at=made_at)
         if hash in left or not self._settings.recreate:
             raise KeyGoneError(self._spec.ref, hash, left.get(hash))
-        await let_go(self._context, known)
+        known = await self._journal.succession(self._spec.ref)
+        if known and known[-1].hash == hash:
+            await let_go(self._context, known)
 
     # --- a key that is to be another ---
 
@@ -152,17 +154,26 @@ class _Ensure:
                 await settle(self._context, journal, clock, entry)
             if request is not None:
                 await journal.want(entry.ref, self._spec.plan)
-                answer = await self._asked(known, update(_hash(last), request))
-                if answer is None:
-                    return None
-                data = answer.data
-                if (problem := unchanged(_hash(last), request, data)) is not None:
+                answer = await self._asked(update(_hash(last), request))
+                data = None if answer is None else answer.data
+                problem = None if data is None else unchanged(_hash(last), request, data)
+                if problem is not None:
                     raise ResponseValidationError(problem)
-            record = None if data is None else encode(data).decode()
-            await journal.update(entry.ref, self._spec.plan, record if last is entry else None)
-            if last is not entry:
-                await journal.update(last.ref, None, record)
-        return None if data is None else self._ensured(last, data, "updated")
+            if request is None or data is not None:
+                await self._write(journal, known, data)
+        if data is not None:
+            return self._ensured(last, data, "updated")
+        if request is not None:
+            await self._make_way(last)
+        return None
+
+    async def _write(self, journal: Journal, known: Sequence[Entry], data: Key | None) -> None:
+        """Write that the key is as asked for now."""
+        record = None if data is None else encode(data).decode()
+        for entry in known[1:][-1:]:
+            await journal.update(entry.ref, None, record)
+            record = None  # it is that of a key before
+        await journal.update(known[0].ref, self._spec.plan, record)
 
     def _request(self, entry: Entry, differs: tuple[str, ...]) -> UpdateKeysRequest | None:
         """Return what to change, of what was asked for and of what an update left unfinished."""

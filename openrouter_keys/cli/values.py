@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
@@ -64,8 +64,8 @@ def read_duration(text: str) -> float:
     return seconds
 
 
-def read_time(text: str, now: datetime) -> datetime | None:
-    """Read a time, or a duration from now such as `30d`; `none` is None.
+def read_expiry(text: str) -> datetime | timedelta | None:
+    """Read a time, or a duration such as `30d`; `none` is None.
 
     Raises:
         ValueError: it is none of them.
@@ -73,7 +73,7 @@ def read_time(text: str, now: datetime) -> datetime | None:
     if text.lower() == NONE:
         return None
     if _DURATION.match(text):
-        return now + timedelta(seconds=read_duration(text))
+        return timedelta(seconds=read_duration(text))
     try:
         return parse_datetime(text)
     except InvalidArgumentError:
@@ -146,9 +146,9 @@ OnUnknown: TypeAlias = Annotated[
     ),
 ]
 Expiry: TypeAlias = Annotated[
-    OptionalNullable[datetime],
+    OptionalNullable[datetime | timedelta],
     _nullable(
-        lambda text: read_time(text, datetime.now(UTC)),
+        read_expiry,
         metavar="TIME|DURATION|none",
         help="When it expires: 2027-12-31T23:59:59Z, or 30d from now; none: never.",
     ),

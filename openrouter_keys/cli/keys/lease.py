@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys.cli.exit_codes import IN_DOUBT, CommandError
-from openrouter_keys.cli.keys.create import refuse_secret_name
+from openrouter_keys.cli.keys.fields import refuse_secret_name
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.secrets.formats import Handed, encodable
 from openrouter_keys.cli.secrets.programs import cannot_run, check_program, environment

@@ -6,16 +6,18 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import define
 
 from openrouter_keys.cli.exit_codes import IN_DOUBT, CommandError
 from openrouter_keys.cli.terminal.streams import discard
 from openrouter_keys.cli.terminal.text import printable
+
+T = TypeVar("T")
 
 # Windows has no SIGHUP: the terminal is closed, or its connection lost.
 _HANGUP: Final = getattr(signal, "SIGHUP", None)
@@ -46,6 +48,15 @@ def interrupted(cancelled: asyncio.CancelledError) -> CommandError:
     # Its cause is the error of a create that may have left a key.
     code = signal_code() if cancelled.__cause__ is None else IN_DOUBT
     return CommandError("; ".join(["interrupted", *notes]), code)
+
+
+async def uninterrupted(ends: Coroutine[object, object, T]) -> T:
+    """Wait until a coroutine has ended, even if this task is cancelled."""
+    task = asyncio.create_task(ends)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    return task.result()
 
 
 @contextmanager

@@ -257,6 +257,10 @@ class Journal(NeverPickled):
         """Return how many keys were made and not handed over, unless another run is about to."""
         return await self._writer.submit(lambda store: runs.pending(store, self._run), reads=True)
 
+    async def others(self) -> tuple[int, int]:
+        """Return how many other runs live, and how many keys they may be making right now."""
+        return await self._writer.submit(lambda store: runs.others(store, self._run), reads=True)
+
     async def names_of_others(self) -> list[str]:
         """Return the names of keys that other runs may be making right now."""
         return await self._writer.submit(

@@ -13,6 +13,8 @@ from openrouter_keys.errors import JournalMismatchError
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.store import Connection, Store
 
+# The first version of a journal that runs share.
+_SHARED = 5
 _BEGIN = """
 UPDATE meta SET runs = runs + 1, longest_timeout =
 CASE WHEN longest_timeout < :timeout THEN :timeout ELSE longest_timeout END
@@ -105,6 +107,16 @@ def pending(store: Store, run: int) -> int:
     """Return how many keys were made and not handed over, but for those of other runs that live."""
     rows = store.connection.execute(_MADE).fetchall()
     return sum(count for owner, count in rows if owner == run or not store.lives(owner))
+
+
+def others(store: Store, run: int) -> tuple[int, int]:
+    """Return how many other runs live, and how many keys they may be making."""
+    (version,) = store.connection.execute("SELECT version FROM meta").fetchone()
+    if version < _SHARED:
+        return 0, 0  # it is read, and brought up to date by the next run
+    runs = store.connection.execute("SELECT id FROM runs WHERE id <> :run", {"run": run}).fetchall()
+    living = sum(store.lives(each) for (each,) in runs)
+    return living, len(names_of_others(store, run)) if living else 0
 
 
 def names_of_others(store: Store, run: int) -> list[str]:

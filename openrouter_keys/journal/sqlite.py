@@ -91,11 +91,23 @@ def _to_accept(files: Held) -> str:
     return "rw"
 
 
+class _Reader(SQLite):
+    """A journal's file that is only looked at."""
+
+    def __init__(self, connection: sqlite3.Connection, files: Held) -> None:
+        super().__init__(connection, files.path)
+        self._files = files
+
+    def lives(self, run: int) -> bool:
+        """Return whether a run lives, in any process."""
+        return self._files.lives(run)
+
+
 @contextmanager
 def looked_into(path: str | os.PathLike[str]) -> Generator[SQLite]:
     """Open a journal to look at it; see `Journal.read`."""
     with _existing(path, _to_look, alone=False) as (connection, files), _beside_others(files):
-        yield SQLite(connection, files.path)
+        yield _Reader(connection, files)
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class Counters:
     unproven: list[ProvisionProblem] = Factory(list[ProvisionProblem])
     held: dict[str, UndeliveredKey] = Factory(dict[str, UndeliveredKey])
     _phase: Phase = field(init=False, default="creating")
+    _elsewhere: int = field(init=False, default=0)
     _told_at: float = field(init=False, default=0.0)
     _began: float = field(
         init=False, default=Factory(lambda self: self.clock(), takes_self=True)
@@ -86,9 +87,14 @@ class Counters:
         """How many keys of this run count against `max_failures`."""
         return self.failed + self.mismatched - self.mismatched_before
 
-    def enter(self, phase: Phase) -> None:
-        """Go on to another phase."""
-        self._phase = phase
+    def enter(self, phase: Phase, *, elsewhere: int = 0) -> None:
+        """Go on to another phase.
+
+        Args:
+            phase: what the run does.
+            elsewhere: how many specs it waits for that other runs are at.
+        """
+        self._phase, self._elsewhere = phase, elsewhere
         self._tell()
 
     def changed(self) -> None:
@@ -130,6 +136,7 @@ class Counters:
             progress = ProvisionProgress(
                 **self._counts(),
                 phase=self._phase,
+                elsewhere=self._elsewhere,
                 total=self.total,
                 read=self.read,
                 rate=self.limiter.rate,

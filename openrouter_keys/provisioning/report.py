@@ -145,8 +145,10 @@ class ProvisionProgress(Counts):
     """How far a run is.
 
     Attributes:
-        phase: what it does; `waiting`: for late commits, or for a service that fails; `ended`: this
-            is the last call, also of a run that was cancelled or stopped.
+        phase: what it does; `waiting`: for late commits, for a service that fails, or for other
+            runs; `ended`: this is the last call, also of a run that was cancelled or stopped.
+        elsewhere: how many specs it waits for that other runs with the journal are at; those that
+            may have a key count as `in_doubt`, too.
         total: how many specs there are; None: their source has no length.
         read: how many of them were read.
         created: as in `ProvisionReport`, and so are the next four.
@@ -162,6 +164,7 @@ class ProvisionProgress(Counts):
     read: int
     rate: float
     concurrency: int
+    elsewhere: int = 0
     report: ProvisionReport | None = None
 
     @property

@@ -255,7 +255,7 @@ class Run:
     async def _wait_for_others(self) -> None:
         """Wait for other runs, as long as what is waited for goes on."""
         clockwork = self._transport.clockwork
-        self._counters.enter("waiting")
+        self._counters.enter("waiting", elsewhere=len(self._waiting))
         await self._sleep(self._poll)
         now, others = clockwork.monotonic(), {ref: job.state for ref, job in self._waiting.items()}
         if others != self._others:

@@ -360,11 +360,14 @@ server_url   https://one  the service that its keys are made at
 created_at   2026-11-21 12:00:00 UTC  when it was begun
 written_off  0          made anew after a create without an answer, whose key may still turn up
 purgeable    2          secrets of keys that need nothing more: export them, or purge them
-intent       0          in doubt: under way when its run ended
+runs         0          runs that have it open now
+under_way    0          creates of those runs, which are in no doubt
+intent       0          in doubt, unless it is under way: its run ended
 made         2          made, and handed over by the next run
 settled      1          made, and nothing is left to do
 failed       3          refused, or made otherwise than asked for
 doubt        0          in doubt: a key may exist, without its secret
+releasing    0          being deleted; release it again, or ensure it anew
 """
 
 
@@ -376,7 +379,9 @@ def test_the_status_counts_keys_by_state(path: Path, capsys: pytest.CaptureFixtu
         "created_at": told["created_at"],
         "written_off": 0,
         "purgeable": 2,
-        "keys": {"intent": 0, "made": 2, "settled": 1, "failed": 3, "doubt": 0},
+        "runs": 0,
+        "under_way": 0,
+        "keys": {"intent": 0, "made": 2, "settled": 1, "failed": 3, "doubt": 0, "releasing": 0},
     }
     assert main(["journal", "status", str(path)]) == 0
     table = TABLE.replace("2026-11-21 12:00:00", told["created_at"].replace("T", " ").rstrip("Z"))
@@ -469,8 +474,8 @@ def test_the_status_tells_what_to_do_about_a_doubt(path: Path) -> None:
     process = run("status", path)
     assert process.returncode == 5
     assert process.stderr == (
-        "openrouter-keys: 1 key in doubt: the same `provision`, or `rotate`, with this journal "
-        "settles it\n"
+        "openrouter-keys: 1 key in doubt: the same `provision`, `rotate` or `ensure` with this "
+        "journal settles it\n"
     )
 
 
@@ -503,19 +508,43 @@ def test_a_journal_that_is_not_there_is_told_and_not_made(tmp_path: Path, action
 
 
 @pytest.mark.slow
-def test_a_journal_in_use_is_told_with_its_user(path: Path) -> None:
-    async def look(action: str) -> str:
+@pytest.mark.parametrize("action", ["purge", "accept"])
+def test_what_needs_a_journal_alone_is_told_who_has_it(path: Path, action: str) -> None:
+    async def act() -> str:
         async with Journal.open(path):
-            return problem(start(action, path), 1)
+            return problem(start(action, path, "--yes"), 1)
 
-    for action in ("status", "purge"):
-        assert f"is in use by process {os.getpid()}" in asyncio.run(look(action))
+    assert f"is in use by process {os.getpid()}" in asyncio.run(act())
+
+
+@pytest.mark.slow
+def test_a_journal_is_looked_at_beside_runs_whose_creates_are_in_no_doubt(
+    path: Path, output: Path
+) -> None:
+    async def act() -> None:
+        async with Journal.open(path) as one, Journal.open(path) as other:
+            await one.intend(spec("1"), AT)
+            await one.intend(spec("2"), AT)
+            await other.intend(spec("3"), AT)
+            process = start("status", path, "--json")
+            told = json.loads(process.stdout)
+            assert (process.returncode, process.stderr) == (0, "")
+            assert (told["runs"], told["under_way"]) == (2, 3)
+            assert told["keys"]["intent"] == 3
+            assert start("export", path, "-o", output).returncode == 0
+            assert start("backup", path, path.with_name("copy")).returncode == 0
+
+    asyncio.run(act())
+    ended = run("status", path, "--json")
+    told = json.loads(ended.stdout)
+    assert (ended.returncode, told["runs"], told["under_way"]) == (5, 0, 0)
 
 
 @in_one_test(
     "arguments, told",
     [
-        (["export"], "requires an argument"),
+        (["export"], "give JOURNAL, a file or a URL, or set OPENROUTER_KEYS_JOURNAL"),
+        (["backup", "a.journal"], "requires an argument"),
         (["export", "a.journal", "-o", "b", "--secret-format", "xml"], 'Invalid value "xml"'),
         (["export", "a.journal", "-o", "b", "--to-command", "cat"], "not both"),
         (["export", "a.journal", "--to-command", "'"], "--to-command: No closing quotation"),

@@ -66,6 +66,20 @@ def test_a_line_is_told_at_each_change_of_phase() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({"in_doubt": 2}, "waiting for late commits: 10/1,000, 2 in doubt"),
+        ({"in_doubt": 2, "elsewhere": 2}, "waiting for another process: 10/1,000"),
+        ({"in_doubt": 0, "elsewhere": 2}, "waiting for another process: 10/1,000"),
+        ({"in_doubt": 3, "elsewhere": 2}, "waiting for another process: 10/1,000, 1 in doubt"),
+        ({}, "waiting for the service: 10/1,000"),
+    ],
+)
+def test_a_line_says_what_is_waited_for(counts: dict[str, int], told: str) -> None:
+    assert lines(progress(0.1, created=10, phase="waiting", **counts)) == [told]
+
+
 def test_what_was_settled_before_makes_nothing_look_fast() -> None:
     speed = Speed()
     speed.see(progress(0.0))

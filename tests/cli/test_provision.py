@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.runs.outcome import Outcome
 from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.secrets.destination import Destination
@@ -547,7 +548,7 @@ def test_the_command_to_go_on_with_shows_no_proxys_password(
 ) -> None:
     words = ("provision", "customers.csv", *proxy, "--timeout", "1", "-q")
     monkeypatch.setattr(sys, "argv", ["openrouter-keys", *words])
-    outcome = Outcome(Keeping(journal=Path("j"), to=Destination()), 1)
+    outcome = Outcome(Keeping(journal=Place("j"), to=Destination()), 1)
     told = outcome.again()
     assert "Tr0ub4dor" not in told
     assert "ann" not in told

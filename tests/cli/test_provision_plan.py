@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.emulator import Fault
 from openrouter_keys.journal.journal import Journal
@@ -206,7 +207,7 @@ async def test_a_plan_says_what_a_run_does_with_what_is_left(how: str, tmp_path:
     async with Journal.open(tmp_path / "j", **given) as journal:
         await _leave(journal, how, hash)
 
-    plan = await planned([spec()], tmp_path / "j")
+    plan = await planned([spec()], Place(str(tmp_path / "j")))
 
     assert plan.actions == {action: 1}
     assert plan.changes == changes

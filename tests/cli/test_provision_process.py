@@ -268,16 +268,29 @@ def test_a_full_disk_stops_the_run_and_the_next_one_makes_it_whole(
     assert_completed(command, 600)
 
 
-def test_a_second_process_on_the_same_journal_is_refused(command: Command, file: Path) -> None:
-    stall(command, skip=4)
-    with command.process("provision", file.name, *QUICK, "--concurrency", "4") as process:
-        until(lambda: len(command.emulator.account.keys) == 8)
-        ran = command("provision", file.name, *QUICK)
-        assert ran.code == 1
-        assert f"is in use by process {process.pid}: wait until it is done" in ran.err
-        assert command("provision", file.name, "--plan").code == 1
-        process.kill()
-        process.communicate()
+def test_a_second_process_on_the_same_journal_waits_for_what_the_first_one_is_at(
+    command: Command, file: Path
+) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=0.5, skip=4, times=4))
+    words = ("provision", file.name, *QUICK, "--concurrency", "4")
+    with command.process(*words) as first:
+        until(lambda: command.emulator.count("create") == 8)
+        first.send_signal(signal.SIGSTOP)
+        with command.process(*words) as second:
+            assert second.stderr is not None
+            told = ""
+            while "waiting for another process" not in told:
+                told = second.stderr.readline()
+                assert told, "it has ended"
+            assert told == f"openrouter-keys: waiting for another process: {COUNT - 4}/{COUNT}\n"
+            status = command("journal", "status", f"{file.name}.journal", "--json")
+            counts = json.loads(status.out)
+            assert (status.code, counts["runs"], counts["under_way"]) == (0, 2, 4)
+            assert command("provision", file.name, "--plan").code == 0
+            first.send_signal(signal.SIGCONT)
+            _, rest = second.communicate(timeout=PATIENCE)
+            assert (second.returncode, first.wait(PATIENCE)) == (0, 0), rest
+    assert command.emulator.count("create") == COUNT
     assert_completed(command)
 
 

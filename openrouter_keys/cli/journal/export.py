@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 
 from openrouter_keys._protocol.drift import mismatches
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.options.journal import JournalArgument, Place, needed
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.formats import Handed, SecretFormat, writer
 from openrouter_keys.cli.secrets.sinks import Sink, TextSink, WholeLines
@@ -30,7 +31,6 @@ from openrouter_keys.models import Key
 from openrouter_keys.rotation.replacement import stored_spec
 
 Unseal: TypeAlias = Callable[[bytes], bytes]
-JournalFile: TypeAlias = Annotated[Path, Parameter(name="JOURNAL", help="The journal's file.")]
 
 
 @Parameter(name="*", group=Group("Output", sort_key=90))
@@ -46,7 +46,7 @@ _UNASKED: Final = Lines()
 
 
 async def export(
-    path: JournalFile,
+    journal: JournalArgument = None,
     /,
     *,
     to: Destination = Destination(),
@@ -62,9 +62,9 @@ async def export(
 
     Keys that are not as asked for are left out.
     """
-    unseal = None if identity is None else _unsealing(identity)
+    unseal = None if identity is None else unsealing(read_identity(identity))
     to = _as_asked(to, out)
-    async with reading(path) as found:
+    async with reading(needed(journal)) as found:
         await _refuse_nothing(found, unseal)
         to.refuse_pipe()
         with to.opened(None, whole=True) as opened:
@@ -145,15 +145,22 @@ def _why_missing(entry: Entry) -> str:
     return "not stored, or purged" if _is_as_asked(entry) else "not as asked for"
 
 
-def _unsealing(identity: str) -> Unseal:
+def read_identity(file: str) -> str:
+    """Return the text of an age identity's file; `-`: standard input.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
     try:
-        text = sys.stdin.buffer.read() if identity == STANDARD else Path(identity).read_bytes()
-        return unsealing(text.decode("utf-8-sig", "replace"))
+        read = sys.stdin.buffer.read() if file == STANDARD else Path(file).read_bytes()
+        text = read.decode("utf-8-sig", "replace")
+        unsealing(text)
     except OSError as error:
         # Without the path: it may be an identity that was given in place of its file.
         raise UsageError(f"cannot read the identity's file: {error.strerror}") from error
     except InvalidArgumentError as error:
         raise UsageError(f"--{error}") from error
+    return text
 
 
 async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
@@ -172,14 +179,14 @@ async def _refuse_nothing(found: Journal, unseal: Unseal | None) -> None:
 
 
 @asynccontextmanager
-async def reading(path: Path) -> AsyncGenerator[Journal]:
+async def reading(place: Place) -> AsyncGenerator[Journal]:
     """Open a journal to look at it.
 
     Raises:
         CommandError: it cannot be read.
     """
     try:
-        async with Journal.read(path) as found:
+        async with Journal.read(place.given) as found:
             yield found
     except JournalError as error:
         raise CommandError(str(error)) from error

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import anyio
 from attrs import define
@@ -25,7 +25,10 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.results import Err, attempt
 
-_FOR_ALL: Final = (UnauthorizedResponseError, ForbiddenResponseError, QuotaExhaustedError)
+T = TypeVar("T")
+
+#: What fails for one key would fail for all.
+FOR_ALL: Final = (UnauthorizedResponseError, ForbiddenResponseError, QuotaExhaustedError)
 _COLUMNS: Final = ("hash", "name", "outcome")
 _AT_ONCE: Final = 16
 _DELETED: Final = "deleted"
@@ -43,7 +46,7 @@ class _Deletion:
 
     def fail(self, error: OpenRouterError) -> None:
         """It is not deleted; an error that all others would have too is raised."""
-        if isinstance(error, _FOR_ALL):
+        if isinstance(error, FOR_ALL):
             raise error
         self.leave("not found" if is_api_404(error) else str(error))
 
@@ -78,12 +81,12 @@ async def delete(
     given = hashes_given(hashes, connection)
     async with connection.client() as client:
         deletions = [_Deletion(hash) for hash in dict.fromkeys(await whole_hashes(client, given))]
-        await _each(deletions, lambda key: _look_up(client, key))
+        await each(deletions, lambda key: _look_up(client, key))
         there = [key for key in deletions if not key.failed]
         if there and not dry_run:
             confirm(f"delete {_named(there)}", yes=yes)
             try:
-                await _each(there, lambda key: _delete(client, key))
+                await each(there, lambda key: _delete(client, key))
             except (asyncio.CancelledError, QuotaExhaustedError):
                 _say_interrupted(there)
                 raise
@@ -101,7 +104,8 @@ def _say_interrupted(keys: Sequence[_Deletion]) -> None:
     say(f"{deleted:,} deleted; {rest:,} may still exist: the same command goes on")
 
 
-async def _each(keys: Sequence[_Deletion], do: Callable[[_Deletion], Awaitable[None]]) -> None:
+async def each(keys: Sequence[T], do: Callable[[T], Awaitable[None]]) -> None:
+    """Do something with each key, many at once; the first error ends it, and is raised."""
     waiting, failure = iter(keys), list[OpenRouterError]()
 
     async def work() -> None:

@@ -17,6 +17,7 @@ from openrouter_keys.cli.exit_codes import (
 )
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.options.journal import JournalOption, Place, place_of
 from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.cli.provision.plan_view import show
 from openrouter_keys.cli.runs.options import Bounds, Pace
@@ -32,7 +33,7 @@ from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
-from openrouter_keys.cli.values import File, Flag
+from openrouter_keys.cli.values import Flag
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.provisioning.report import (
     ProvisionProgress,
@@ -69,9 +70,7 @@ def provision(
     format: Annotated[
         FileFormat | None, Parameter(help="The format of the file; else by its name.")
     ] = None,
-    journal: Annotated[
-        File | None, Parameter(help="The journal of the run; else FILE.journal, beside FILE.")
-    ] = None,
+    journal: JournalOption = None,
     plan: Annotated[
         Flag,
         Parameter(
@@ -88,9 +87,10 @@ def provision(
 ) -> int:
     """Create a key for each row of a file: none twice, whatever fails, and without losing a secret.
 
-    The fields (columns) are those of the API, and `ref`, your own id for the key. The journal, a
-    private file, keeps the secrets until you take them out with `journal export`; --secret-file and
-    --to-command hand them over at once. After an interrupt or an error, run the same command again.
+    The fields (columns) are those of the API, and `ref`, your own id for the key. The journal,
+    FILE.journal unless you name another one, keeps the secrets until you take them out with
+    `journal export`; --secret-file and --to-command hand them over at once. After an interrupt or
+    an error, run the same command again.
 
     At a terminal the command asks before it creates keys, unless --yes is given. In a script it
     starts without a question: use --plan first.
@@ -122,7 +122,7 @@ def provision(
             async with client:
                 return await client.provision(
                     specs,
-                    journal=path,
+                    journal=path.given,
                     concurrency=pace.concurrency,
                     rate=pace.rate,
                     on_result=results,
@@ -146,23 +146,23 @@ def provision(
     return code
 
 
-def _ask(specs: SpecFile, journal: Path | None) -> None:
+def _ask(specs: SpecFile, journal: Place | None) -> None:
     new = asyncio.run(planned(specs, journal)).new
     if new.count:
         confirm(f"create {new}", yes=False)
 
 
-def _journal_of(file: str, journal: str | None) -> Path:
-    if journal is not None:
-        return Path(journal)
+def _journal_of(file: str, journal: str | Path | None) -> Place:
+    if (place := place_of(journal)) is not None:
+        return place
     if file == STANDARD:
         raise UsageError("standard input has no name: give --journal FILE")
-    return Path(f"{file}.journal")
+    return Place(f"{file}.journal")
 
 
-def _there(journal: Path) -> Path | None:
+def _there(journal: Place) -> Place | None:
     """Return a journal that was begun."""
-    return journal if is_begun(journal) else None
+    return journal if is_begun(journal.given) else None
 
 
 def _refuse_conflicts(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
@@ -181,7 +181,7 @@ def _refuse_conflicts(to: Destination, out: ProvisionOutput, bounds: Bounds) -> 
 
 
 async def _show_plan(
-    specs: SpecFile, journal: Path | None, connection: Connection, out: ProvisionOutput
+    specs: SpecFile, journal: Place | None, connection: Connection, out: ProvisionOutput
 ) -> int:
     try:
         client = connection.client()
@@ -194,6 +194,6 @@ async def _show_plan(
         return await show(specs, journal, client, out)
 
 
-async def _check(journal: Path) -> None:
+async def _check(journal: Place) -> None:
     async with reading(journal):
         pass  # what is no journal is refused before anything is said of it

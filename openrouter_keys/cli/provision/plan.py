@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from attrs import Factory, define, frozen
 
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.specs.totals import Totals
 from openrouter_keys.cli.terminal.messages import keys
 from openrouter_keys.errors import JSON, PlanChangedError
@@ -106,7 +106,7 @@ class Plan:
         return lines
 
 
-async def planned(specs: Iterable[KeySpec], journal: Path | None) -> Plan:
+async def planned(specs: Iterable[KeySpec], journal: Place | None) -> Plan:
     """Return what a run does in all; see `steps`."""
     plan = Plan()
     async for step in steps(specs, journal):
@@ -114,12 +114,12 @@ async def planned(specs: Iterable[KeySpec], journal: Path | None) -> Plan:
     return plan
 
 
-async def steps(specs: Iterable[KeySpec], journal: Path | None) -> AsyncIterator[Step]:
+async def steps(specs: Iterable[KeySpec], journal: Place | None) -> AsyncIterator[Step]:
     """Go through what a run does; nothing is sent.
 
     Args:
         specs: what is to be made.
-        journal: its path; None: it is not there yet.
+        journal: where it is; None: it is not there yet.
 
     Raises:
         JournalError: the journal is there and cannot be read.
@@ -127,7 +127,7 @@ async def steps(specs: Iterable[KeySpec], journal: Path | None) -> AsyncIterator
     async with AsyncExitStack() as stack:
         known: Journal | None = None
         if journal is not None:
-            known = await stack.enter_async_context(Journal.read(journal))
+            known = await stack.enter_async_context(Journal.read(journal.given))
         iterator = iter(specs)
         while batch := list(islice(iterator, CHUNK)):
             for step in await _looked_up(known, batch):

@@ -3,10 +3,10 @@
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from openrouter_keys.cli.exit_codes import DONE, FAILED
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.provision.plan import Plan, Step, steps
 from openrouter_keys.cli.terminal.messages import counted, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
@@ -29,13 +29,13 @@ _MOST: Final = 30
 
 
 async def show(
-    specs: Iterable[KeySpec], journal: Path | None, client: AsyncOpenRouter | None, out: Output
+    specs: Iterable[KeySpec], journal: Place | None, client: AsyncOpenRouter | None, out: Output
 ) -> int:
     """Show what a run would do, and return the exit code; no create is sent.
 
     Args:
         specs: what is to be made; gone through more than once.
-        journal: its path; None: it is not there yet.
+        journal: where it is; None: it is not there yet.
         client: lists keys of the same names; None: do not look for them.
         out: how.
     """
@@ -49,7 +49,7 @@ async def show(
 
 
 async def _records(
-    specs: Iterable[KeySpec], journal: Path | None, there: Counter[_Name], plan: Plan
+    specs: Iterable[KeySpec], journal: Place | None, there: Counter[_Name], plan: Plan
 ) -> AsyncIterator[Record]:
     async for step in steps(specs, journal):
         plan.add(step)
@@ -68,7 +68,7 @@ def _name_of(spec: KeySpec) -> _Name:
 
 
 async def _same_names(
-    client: AsyncOpenRouter, specs: Iterable[KeySpec], journal: Path | None
+    client: AsyncOpenRouter, specs: Iterable[KeySpec], journal: Place | None
 ) -> Counter[_Name]:
     """Return how many keys of the specs' names there are that the journal does not know."""
     names = {_name_of(spec) for spec in specs}
@@ -87,8 +87,8 @@ async def _same_names(
     return Counter(name for name, hash in found if hash not in own)
 
 
-async def _own(journal: Path) -> frozenset[str]:
-    async with Journal.read(journal) as known:
+async def _own(journal: Place) -> frozenset[str]:
+    async with Journal.read(journal.given) as known:
         return frozenset([str(entry.hash) async for entry in known.every()])
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
+from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
 from openrouter_keys.cli.rotate.replace import make_replacements
 from openrouter_keys.cli.rotate.request import Request, stored
 from openrouter_keys.cli.rotate.retire import finish_rotation, show_due
@@ -18,7 +19,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
-from openrouter_keys.cli.values import Duration, File, Flag
+from openrouter_keys.cli.values import Duration, Flag
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.rotation.report import RotationState
@@ -49,9 +50,7 @@ async def rotate(
     ] = (),
     /,
     *,
-    journal: Annotated[
-        File | None, Parameter(help="The journal of the rotation; give the same one to go on.")
-    ] = None,
+    journal: JournalOption = None,
     budget: Annotated[
         BudgetRule,
         Parameter(
@@ -89,11 +88,11 @@ async def rotate(
     if finish and status:
         raise UsageError("give --finish, which deletes, or --status, which shows")
     check_recipient(recipient)
-    if not (hashes or journal or finish or status):
+    if not (hashes or place_of(journal) or finish or status):
         raise UsageError(_NOTHING)
     request = Request(
         hashes=hashes,
-        journal=_journal(journal, needed=not (dry_run and hashes)),
+        journal=_journal(journal, needs_one=not (dry_run and hashes)),
         budget=budget,
         grace=grace,
         recipient=recipient,
@@ -116,11 +115,10 @@ async def rotate(
         return await (_plan(client, request) if dry_run else make_replacements(client, request))
 
 
-def _journal(journal: str | None, *, needed: bool) -> Path:
-    if journal is None and needed:
-        why = "it makes sure that an interrupted rotation can go on"
-        raise UsageError(f"give --journal FILE: {why}")
-    return Path(journal or "")
+def _journal(journal: str | Path | None, *, needs_one: bool) -> Place:
+    if needs_one:
+        return needed(journal, OPTION, ": it makes sure that an interrupted rotation can go on")
+    return place_of(journal) or Place("")
 
 
 def _refuse_conflicts(request: Request, *, finish: bool, status: bool) -> None:
@@ -129,7 +127,7 @@ def _refuse_conflicts(request: Request, *, finish: bool, status: bool) -> None:
         if request.hashes or request.to.hands_over:
             word = "--finish" if finish else "--status"
             raise UsageError(f"{word} takes no hashes, and hands no secrets over")
-    elif not request.hashes and not is_begun(request.journal):
+    elif not request.hashes and not is_begun(request.journal.given):
         message = f"{request.journal} does not exist: give the hashes of keys to begin a rotation"
         raise UsageError(message)
     if request.grace is not None and not (request.to.hands_over or finish):

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.terminal.messages import redraws, rewrite, say
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import OldKey
@@ -15,7 +15,7 @@ _UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
 _MESSAGE: Final = "the old keys go on working for {}; Ctrl-C keeps them"
 
 
-async def last_due(journal: Path, grace: float) -> datetime | None:
+async def last_due(journal: Place, grace: float) -> datetime | None:
     """Return when the last old key is due whose new key was handed over; None: there is none.
 
     Args:
@@ -23,7 +23,7 @@ async def last_due(journal: Path, grace: float) -> datetime | None:
         grace: seconds from the hand-over of a new key on.
     """
     last: datetime | None = None
-    async with Journal.read(journal) as reading:
+    async with Journal.read(journal.given) as reading:
         async for entry in reading.rotations():
             at = entry.handed_over_at
             if at is not None and entry.old_key is not OldKey.DELETED:

@@ -48,7 +48,7 @@ async def _make(client: AsyncOpenRouter, request: Request) -> RotationReport | i
     async def start(see: Callable[[ProvisionProgress], None]) -> RotationReport:
         return await client.rotate(
             request.hashes,
-            journal=request.journal,
+            journal=request.journal.given,
             on_result=results,
             budget=request.budget,
             concurrency=request.pace.concurrency,

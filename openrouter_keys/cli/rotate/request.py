@@ -1,10 +1,10 @@
 """What `rotate` was asked to do, and what its journal has. Nothing is sent."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from attrs import frozen
 
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.runs.options import Pace
 from openrouter_keys.cli.runs.outcome import Outcome
 from openrouter_keys.cli.runs.rescue import Keeping
@@ -23,7 +23,7 @@ class Request:
     """What was asked for, by the options of `rotate`."""
 
     hashes: Sequence[str]
-    journal: Path
+    journal: Place
     budget: BudgetRule
     grace: float | None
     recipient: str | None
@@ -46,21 +46,21 @@ class Request:
 
     async def known(self) -> Mapping[str, Rotation]:
         """Return the rotations in the journal by the old key's hash; none, if it does not exist."""
-        there = await stored(self.journal) if is_begun(self.journal) else []
+        there = await stored(self.journal) if is_begun(self.journal.given) else []
         return {rotation.hash: rotation for rotation in there}
 
 
-async def stored(journal: Path) -> list[Rotation]:
+async def stored(journal: Place) -> list[Rotation]:
     """Return the rotations in a journal.
 
     Raises:
         JournalError: it does not exist, or cannot be read.
     """
-    return [rotation async for rotation in rotations(journal)]
+    return [rotation async for rotation in rotations(journal.given)]
 
 
-async def holding(journal: Path) -> frozenset[str]:
+async def holding(journal: Place) -> frozenset[str]:
     """Return the old keys' hashes whose replacements' secrets a journal has, exported or not."""
-    async with Journal.read(journal) as found:
+    async with Journal.read(journal.given) as found:
         held = [each async for each in found.every() if each.secret or each.sealed]
     return frozenset(each.ref for each in held)

@@ -85,7 +85,7 @@ async def retire(client: AsyncOpenRouter, request: Request, grace: float) -> Rot
         async with counted_down(until, quiet=request.quiet):
             return await client.rotate(
                 (),
-                journal=request.journal,
+                journal=request.journal.given,
                 retire_after=grace,
                 concurrency=request.pace.concurrency,
                 rate=request.pace.rate,

@@ -161,16 +161,16 @@ def ended(report: RotationReport, rotations: Sequence[Rotation], request: Reques
 
 
 def _left(report: RotationReport, request: Request) -> Iterator[str]:
-    journal = str(request.journal)
+    journal = request.journal.words("--journal")
     if report.pending:
-        yield f"go on with: {command('rotate', '--journal', journal)}"
+        yield f"go on with: {command('rotate', *journal)}"
     if request.to.secret_file and not report.rotated:
         yield f"no new secret was handed over, so {request.to.secret_file} was not made"
     if report.rotated and not request.to.hands_over:
         export = export_command(request.journal)
         yield f"the new secrets are in the journal; take them out with: {export}"
     if report.waiting > report.pending:
-        finish = command("rotate", "--finish", "--journal", journal)
+        finish = command("rotate", "--finish", *journal)
         when = "once the new keys are in use, delete the old ones"
         if report.exhausted is not None:
             when = f"wait until {report.exhausted.resets_at:%Y-%m-%d %H:%M} UTC, then go on"

@@ -4,7 +4,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 from attrs import define, evolve
@@ -19,10 +18,12 @@ from openrouter_keys.cli.exit_codes import (
     code_of,
     code_of_report,
 )
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.runs.rescue import Keeping, Rescue, rescue
 from openrouter_keys.cli.runs.results import Results
 from openrouter_keys.cli.secrets.sinks import free_name
 from openrouter_keys.cli.terminal.messages import command, keys, say
+from openrouter_keys.cli.terminal.text import without_passwords
 from openrouter_keys.errors import (
     JSON,
     PlanChangedError,
@@ -217,14 +218,14 @@ class Outcome:
         }
 
 
-def export_command(journal: Path, file: str | None = None) -> str:
+def export_command(journal: Place, file: str | None = None) -> str:
     """Return the command that takes a journal's secrets out, into a file.
 
     Args:
         journal: the journal.
         file: the file; None: one that is not there yet.
     """
-    return command("journal", "export", str(journal), "-o", file or free_name("keys.csv"))
+    return command("journal", "export", *journal.words(), "-o", file or free_name("keys.csv"))
 
 
 def _doubtful(report: ProvisionReport) -> bool:
@@ -282,10 +283,14 @@ def listed(
 
 
 def _without_password(words: Sequence[str]) -> list[str]:
-    """Return a command line whose proxy is shown without a user and a password."""
-    return [
+    """Return a command line whose URLs are shown without a password."""
+    return [without_passwords(word) for word in _without_proxys(words)]
+
+
+def _without_proxys(words: Sequence[str]) -> Iterator[str]:
+    return (
         _CREDENTIALS.sub(r"\1...@", word)
         if before == "--proxy" or word.startswith("--proxy=")
         else word
         for before, word in pairwise(["", *words])
-    ]
+    )

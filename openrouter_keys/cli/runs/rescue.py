@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import asdict, frozen
 
 from openrouter_keys.cli.exit_codes import CommandError
+from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.formats import Handed
 from openrouter_keys.cli.secrets.sinks import Sink, free_name, write_new
@@ -28,7 +29,7 @@ class Keeping:
         recipient: the age recipient that the journal seals them to; None: they are not sealed.
     """
 
-    journal: Path
+    journal: Place
     to: Destination
     stored: bool = True
     recipient: str | None = None
@@ -48,7 +49,7 @@ class Rescue:
     file: str | None = None
     lost: Sequence[str] = ()
 
-    def lines(self, journal: Path) -> Iterator[str]:
+    def lines(self, journal: Place) -> Iterator[str]:
         """Return the lines about them for people, and what the next run does."""
         saved = self.count - len(self.lost)
         if self.file is not None:
@@ -95,9 +96,11 @@ def _saved(handed: Sequence[Handed], keeping: Keeping) -> str | None:
     if given is None and recipient is not None:
         content, ending = sealing(recipient)(content), f"{ending}.age"
     # One of these folders may be gone, or its disk full.
-    beside = [Path(file).parent for file in (given, keeping.journal) if file is not None]
+    journal = keeping.journal.file
+    beside = [Path(file).parent for file in (given, journal) if file is not None]
+    name = "journal" if journal is None else journal.name
     for folder in dict.fromkeys([*beside, Path()]):
-        file = free_name(str(folder / f"{keeping.journal.name}.{ending}"))
+        file = free_name(str(folder / f"{name}.{ending}"))
         with suppress(OSError):
             write_new(file, content)
             return file

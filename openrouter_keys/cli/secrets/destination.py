@@ -31,7 +31,7 @@ class Destination:
     ] = None
     secret_format: Annotated[
         SecretFormat | None,
-        Parameter(help="The format; else by the file's name, or csv (`create`: raw)."),
+        Parameter(help="The format; else by the file's name, or csv, of one key raw."),
     ] = None
     to_command: Annotated[
         str | None,
@@ -89,15 +89,18 @@ class Destination:
         else:
             yield self.command() or standard
 
-    def refuse_pipe(self) -> None:
+    def refuse_pipe(self, other: str = "") -> None:
         """Refuse to print secrets where standard output is no terminal, unless that is asked for.
+
+        Args:
+            other: what else helps, to be said after the options.
 
         Raises:
             UsageError: nothing says where they go.
         """
         if not (self.hands_over or sys.stdout.isatty()):
             hint = "give --show-secret, or --secret-file FILE"
-            raise UsageError(f"secrets would go into a pipe: {hint}")
+            raise UsageError(f"secrets would go into a pipe: {hint}{other}")
 
     def command(self) -> ProgramSink | None:
         """Return the sink of `--to-command`; None: it is not given.

@@ -3,9 +3,13 @@
 import os
 import shutil
 import sys
+from typing import Final
 
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.formats import Handed
+
+# The management key, and a URL with a password, behind which the secrets of all keys are.
+_OURS: Final = ("OPENROUTER_API_KEY", "OPENROUTER_KEYS_JOURNAL")
 
 
 def check_program(name: str, argument: str) -> None:
@@ -25,9 +29,9 @@ def cannot_run(name: str, error: OSError) -> UsageError:
 
 
 def environment(handed: Handed) -> dict[str, str]:
-    """Return this process's environment with a key's facts, and without the management key."""
+    """Return this process's environment with a key's facts, and without what is this command's."""
     known = {"REF": handed.ref, "NAME": handed.name, "HASH": handed.hash}
-    ours = {name: value for name, value in os.environ.items() if name != "OPENROUTER_API_KEY"}
+    ours = {name: value for name, value in os.environ.items() if name not in _OURS}
     return ours | {f"OPENROUTER_KEY_{name}": _held(value) for name, value in known.items()}
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.terminal.streams import discard
-from openrouter_keys.cli.terminal.text import printable
+from openrouter_keys.cli.terminal.text import printable, without_passwords
 
 _NAMED: Final = 3
 # Clears the line that the cursor is in.
@@ -41,7 +41,7 @@ def rewrite(text: str) -> None:
 
 
 def _message(text: str) -> str:
-    return f"openrouter-keys: {printable(scrub(text))}"
+    return f"openrouter-keys: {printable(scrub(without_passwords(text)))}"
 
 
 def redraws() -> bool:

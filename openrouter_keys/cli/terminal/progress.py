@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.terminal.messages import redraws, say
-from openrouter_keys.cli.terminal.text import printable
+from openrouter_keys.cli.terminal.text import printable, without_passwords
 from openrouter_keys.provisioning.report import Phase, ProvisionProgress
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Speed:
             facts.append(f"{self.per_second:,.0f} keys/s")
             facts += [] if left is None else [f"{clock(left)} left"]
         counts = {
-            "in doubt": progress.in_doubt,
+            "in doubt": max(progress.in_doubt - progress.elsewhere, 0),
             "failed": progress.failed,
             "not as asked for": progress.mismatched,
         }
@@ -150,12 +150,16 @@ class Bar(Progress):
         )
 
     def _above(self, text: str) -> None:
-        self._bar.console.print(f"openrouter-keys: {printable(scrub(text))}", soft_wrap=True)
+        self._bar.console.print(
+            f"openrouter-keys: {printable(scrub(without_passwords(text)))}", soft_wrap=True
+        )
 
 
 def _phase_of(progress: ProvisionProgress) -> str:
     if progress.phase != "waiting":
         return progress.phase
+    if progress.elsewhere:
+        return "waiting for another process"
     # Once all are done, the last look at the service waits.
     if progress.in_doubt or progress.done == progress.total:
         return "waiting for late commits"

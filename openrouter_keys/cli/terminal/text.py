@@ -36,6 +36,19 @@ _EMOJI: Final = re.compile(f"{_PART}(?:\u200d{_PART})*|[0-9#*]\ufe0f\u20e3")
 _JOINERS: Final = str.maketrans("", "", "\ufe0f\u200d")
 
 
+# Of a URL; a password that is not escaped may hold anything but white space.
+_PASSWORD: Final = re.compile(
+    r"(?i)(?<=:)(?P<user>//[^\s:/?#]*):\S*@|(?<=[?&])(?P<name>(?:ssl)?password=)[^&\s]*"
+)
+
+
+def without_passwords(text: str) -> str:
+    """Return a text in which no URL shows a password."""
+    return _PASSWORD.sub(
+        lambda found: f"{found['user']}@" if found["name"] is None else f"{found['name']}...", text
+    )
+
+
 def printable(text: str) -> str:
     """Return a text with escapes for line ends, control characters and invisible characters."""
     return "".join(

@@ -48,6 +48,7 @@ COMMANDS = (
     "cli.specs",
     "cli.journal",
     "cli.runs",
+    "cli.ensure",
     "cli.provision",
     "cli.rotate",
     "cli.usage",

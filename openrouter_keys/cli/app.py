@@ -23,7 +23,7 @@ from openrouter_keys.cli.exit_codes import (
 )
 from openrouter_keys.cli.terminal import streams
 from openrouter_keys.cli.terminal.messages import say, write
-from openrouter_keys.cli.terminal.text import printable
+from openrouter_keys.cli.terminal.text import printable, without_passwords
 from openrouter_keys.errors import (
     InvalidArgumentError,
     OpenRouterError,
@@ -45,6 +45,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "server_url": "--base-url",
     "timeout_ms": "--timeout",
     "name": "the name",
+    "ref": "REF",
     "hash": "the hash",
     "update": "update",
 }
@@ -63,6 +64,8 @@ _COMMANDS: Final = (
         "Print the hash of a secret, read from standard input.",
     ),
     ("create", "keys.create:create", _KEYS, "Create a key; its secret is shown once."),
+    ("ensure", "ensure.command:ensure", _KEYS, "Print the one key of a ref; create it if needed."),
+    ("release", "ensure.release:release", _KEYS, "Delete the keys of refs, for `ensure` to renew."),
     ("lease", "keys.lease:lease", _KEYS, "Run a program with a key of its own."),
     ("update", "keys.update:update", _KEYS, "Change a key."),
     ("delete", "keys.delete:delete", _KEYS, "Delete keys for good."),
@@ -223,7 +226,7 @@ def _failed(problem: str, code: int) -> int:
 def _trace(error: BaseException) -> None:
     for part in traceback.format_exception(error):
         for line in part.split("\n")[:-1]:
-            write(f"{printable(scrub(line))}\n")
+            write(f"{printable(scrub(without_passwords(line)))}\n")
 
 
 def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:

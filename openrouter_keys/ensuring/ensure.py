@@ -135,11 +135,12 @@ class _Ensure:
             home = last.workspace_id if data is None else data.workspace_id or last.workspace_id
             made_at = None if data is None else data.created_at
             left = await not_gone(self._transport, clock, home, [hash], made_at=made_at)
+        known = await self._journal.succession(self._spec.ref)
+        if not known or known[-1].hash != hash:
+            return  # another call has released or replaced it
         if hash in left or not self._settings.recreate:
             raise KeyGoneError(self._spec.ref, hash, left.get(hash))
-        known = await self._journal.succession(self._spec.ref)
-        if known and known[-1].hash == hash:
-            await let_go(self._context, known)
+        await let_go(self._context, known)
 
     # --- a key that is to be another ---
 
@@ -210,6 +211,8 @@ class _Ensure:
         if error is not None:
             for lost in report.undelivered:
                 raise SecretNotKeptError(lost.ref, lost.key, lost.hash, str(error)) from error
+            if isinstance(error, PlanChangedError) and error.changed:
+                return None  # another call was faster, with another spec
             raise error
         await self._refuse(scope, report)
         return None  # another process has made it

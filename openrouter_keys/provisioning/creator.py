@@ -100,6 +100,8 @@ class Creator:
         claim = (await self._journal.claim(job.spec.ref)).get(job.spec.ref)
         if claim is None:
             return await self._create(Job(job.spec, None))  # another run has released it
+        if claim.ours:
+            await self._journal.states([job.spec])  # another run may have changed what is asked for
         if claim.state in DOUBTFUL and job.state in DOUBTFUL:
             return await self._create(job) if claim.ours else self._elsewhere(job, claim)
         if claim.state is not job.state:

@@ -155,16 +155,23 @@ def asked_body(asked: KeySpec) -> dict[str, Any]:
 
 @frozen
 class World:
-    """A client, its service, and an open journal."""
+    """A client, its service, and an open journal.
+
+    Attributes:
+        quiet_period: that of its calls.
+    """
 
     client: AsyncOpenRouter
     emulator: Emulator
     journal: Journal
+    quiet_period: float = 30.0
 
     async def ensure(self, asked: KeySpec, **given: Any) -> Ensured:
+        given = {"quiet_period": self.quiet_period, **given}
         return await self.client.ensure(asked, journal=self.journal, **given)
 
     async def release(self, ref: str = "r", **given: Any) -> bool:
+        given = {"quiet_period": self.quiet_period, **given}
         return await self.client.release(ref, journal=self.journal, **given)
 
     async def bring(self, state: str, asked: KeySpec | None = None) -> None:

@@ -1,10 +1,14 @@
 """Calls of `ensure` and `release` that are interrupted, and what must hold after the next one."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
-from openrouter_keys import Ensured, KeySpec
+import pytest
+
+from openrouter_keys import AsyncOpenRouter, Ensured, KeySpec
 from openrouter_keys.emulator import Emulator
+from openrouter_keys.journal.journal import Journal
 from tests.ensuring.rows import World
 from tests.journals import spec
 
@@ -107,4 +111,51 @@ async def assert_released(world: World) -> None:
     assert not await world.release()
 
 
-__all__ = ["AFTER", "BEFORE", "SCENES", "assert_ensured", "assert_released"]
+class Steps:
+    """Does something at one step of a call.
+
+    Args:
+        at: the step.
+        act: what is done.
+    """
+
+    def __init__(self, at: int, act: Callable[[], Awaitable[object]]) -> None:
+        self._at, self._act, self.count = at, act, 0
+        self.came: object = None
+
+    async def step(self) -> None:
+        self.count += 1
+        if self.count != self._at:
+            return
+        self.came = await self._act()
+
+    @asynccontextmanager
+    async def beside(self, client: AsyncOpenRouter) -> AsyncGenerator[None]:
+        """Step before and after each request of a client, and before each change of a row."""
+        perform, change = client._transport.perform, Journal._change
+        busy = False
+
+        async def performed(*given: Any) -> Any:
+            await self.step()
+            try:
+                return await perform(*given)
+            finally:
+                await self.step()
+
+        async def changed(journal: Journal, *ways: Any, **values: Any) -> Any:
+            nonlocal busy
+            if not busy:  # not for what it does itself
+                busy = True
+                try:
+                    await self.step()
+                finally:
+                    busy = False
+            return await change(journal, *ways, **values)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client._transport, "perform", performed)
+            patch.setattr(Journal, "_change", changed)
+            yield
+
+
+__all__ = ["AFTER", "BEFORE", "SCENES", "Steps", "assert_ensured", "assert_released"]

@@ -156,6 +156,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def races(session: nox.Session) -> None:
+    """Do processes on one journal make two keys, or lose one? In full, with a table."""
+    install(session, "test")
+    session.run("python", "-m", "tests.races", *session.posargs)
+
+
+@nox.session
 def breaks(session: nox.Session) -> None:
     """Does a test notice each promise that is broken on purpose? `-- --only WORD` breaks less."""
     install(session, "test")

@@ -113,7 +113,9 @@ class Reconciler:
         now = self._now() if self._looked else self._begin
         self._claimed |= {ref: now for ref, claim in claims.items() if claim.new}
         self._looked = True
-        return [entry for entry in found if entry.ref in claims and claims[entry.ref].ours]
+        own = [entry for entry in found if entry.ref in claims and claims[entry.ref].ours]
+        # Between the two, another run may have gone on with a row, and ended: the next look has it.
+        return [entry for entry in own if entry.state is claims[entry.ref].state]
 
     async def look(self, *, last: bool = False) -> Findings:
         """Reconcile all that is in doubt, and what was written off; nothing may be under way.

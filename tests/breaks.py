@@ -577,8 +577,59 @@ BREAKS: Final[Sequence[Break]] = (
     Break(
         "journal/writer.py",
         "_commit(store, [job])",
-        "job.error = _translated(error)",
+        "job.error = error",
         "journal/test_crashes.py::test_a_secret_is_kept_though_the_others_of_its_group_have_no_room",
+    ),
+    Break(
+        "journal/postgresql_store.py",
+        "if self._is_in_doubt and self._came_through():",
+        "if False:",
+        "journal/test_lost_servers.py"
+        "::test_what_was_committed_is_not_done_again_and_what_was_not_is",
+    ),
+    Break(
+        "journal/postgresql_store.py",
+        "for run in self._runs - self._begun:",
+        "for run in set[int]():",
+        "journal/test_lost_servers.py::test_the_locks_of_runs_are_taken_again",
+    ),
+    Break(
+        "journal/postgresql_store.py",
+        "for run in begun if came_through else ():",
+        "for run in ():",
+        "journal/test_lost_servers.py::test_a_run_that_begins_or_ends_then_lives_once",
+    ),
+    Break(
+        "journal/postgresql_store.py",
+        "if commits not in (self._commits, self._commits + 1):",
+        "if False:",
+        "journal/test_lost_servers.py"
+        "::test_a_number_of_commits_that_went_back_stops_the_run_for_good",
+    ),
+    Break(
+        "journal/postgresql_store.py",
+        "session.execute(_TERMINATE, (old.pid, old.begun))",
+        "pass",
+        "journal/test_lost_servers.py"
+        "::test_a_network_that_is_cut_in_a_transaction_leaves_no_lock_behind",
+    ),
+    Break(
+        "journal/sessions.py",
+        "SET synchronous_commit = on; ",
+        "",
+        "journal/test_postgresql.py::test_a_commit_is_durable_whatever_the_role_has_set",
+    ),
+    Break(
+        "journal/postgresql.py",
+        'session.run("VACUUM (FULL) keys")',
+        'session.run("VACUUM keys")',
+        "journal/test_postgresql.py::test_a_purge_leaves_no_byte_in_the_table",
+    ),
+    Break(
+        "journal/servers.py",
+        "escaped(scrub(",
+        "escaped(str(",
+        "journal/test_postgresql.py::test_a_servers_text_is_shown_without_the_password",
     ),
     Break(
         "journal/transitions.py",

@@ -18,7 +18,14 @@ from tests.terminals import Terminal
 pytestmark = pytest.mark.slow
 
 DOCUMENTS = (
-    *("README.md", "docs/command.md", "docs/lease.md", "docs/provisioning.md", "docs/rotation.md"),
+    *(
+        "README.md",
+        "docs/command.md",
+        "docs/ensure.md",
+        "docs/lease.md",
+        "docs/provisioning.md",
+        "docs/rotation.md",
+    ),
 )
 CONSOLES = [
     block

@@ -269,7 +269,10 @@ class Run:
         """Wait for a round, unless the caller of a run for one ref waits no longer."""
         scope, clockwork = self._scope, self._transport.clockwork
         if scope is not None and clockwork.monotonic() + seconds > scope.until:
-            raise self._breaker.last or unsettled(scope, seconds)
+            last = self._breaker.last
+            if last is None or any(job.in_doubt for job in self._waiting.values()):
+                raise unsettled(scope, seconds) from last
+            raise last
         await clockwork.sleep(seconds)
 
     async def _look_at_others(self) -> bool:

@@ -1,31 +1,20 @@
 """`ensure`: each state that a journal can have of a ref, and what it asks the service for."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openrouter_keys import AsyncOpenRouter
-from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.emulator import Fault
 from openrouter_keys.errors import (
     OpenRouterError,
     PlanChangedError,
     ResponseValidationError,
 )
 from openrouter_keys.journal.schema import State
-from tests.ensuring.rows import Rows, World, opened, row, secrets, sent
+from tests.ensuring.conftest import LIMITED
+from tests.ensuring.rows import Rows, World, row, secrets, sent
 from tests.journals import spec
-
-LIMITED = spec(limit=5)
-
-
-@pytest.fixture
-async def world(client: AsyncOpenRouter, emulator: Emulator, path: Path) -> AsyncIterator[World]:
-    async with opened(path, emulator) as journal:
-        yield World(client, emulator, journal)
-
 
 # --- a key for each state of a row whose run has ended ---
 

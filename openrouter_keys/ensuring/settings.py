@@ -8,6 +8,7 @@ from attrs import field, frozen
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys.journal.addresses import shown
 from openrouter_keys.provisioning.settings import JournalOrPlace
 
 OnChange: TypeAlias = Literal["update", "refuse"]
@@ -37,7 +38,7 @@ def _options(_: object, __: checks.Named, value: RequestOptions) -> None:
 class ReleaseSettings:
     """The settings of `release`; `AsyncOpenRouter.release` says what each means."""
 
-    journal: JournalOrPlace = field(validator=_journal)
+    journal: JournalOrPlace = field(validator=_journal, repr=shown)
     wait: float | None = field(default=None, validator=checks.given(checks.amount))
     quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)
     options: RequestOptions = field(factory=RequestOptions, repr=False, validator=_options)

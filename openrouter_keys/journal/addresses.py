@@ -39,3 +39,11 @@ def is_url(given: object) -> bool:
         return isinstance(given, str) and given.startswith(_SCHEMES)
     finally:
         del given
+
+
+def shown(given: object) -> str:
+    """Return how a journal's place, or an open journal, is shown among settings."""
+    try:
+        return "Address()" if is_url(given) else repr(given)
+    finally:
+        del given

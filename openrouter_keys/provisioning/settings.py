@@ -8,6 +8,7 @@ from attrs import field, frozen
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys.journal.addresses import shown
 from openrouter_keys.provisioning.report import OnProgress, OnResult
 
 if TYPE_CHECKING:  # it imports SQLite, which most programs never need
@@ -46,7 +47,7 @@ class Pace:
 class RunSettings(Pace):
     """The settings of a run; `AsyncOpenRouter.provision` says what each means."""
 
-    journal: JournalOrPlace | None = field(default=None, validator=_path)
+    journal: JournalOrPlace | None = field(default=None, validator=_path, repr=shown)
     on_result: OnResult | None = None
     on_progress: OnProgress | None = None
     quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)

@@ -13,6 +13,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from openrouter_keys import AsyncOpenRouter
+from openrouter_keys.emulator import Emulator
 from openrouter_keys.errors import (
     InvalidArgumentError,
     JournalError,
@@ -28,6 +30,7 @@ from openrouter_keys.journal.servers import Server, server_of
 from tests.engines import sql
 from tests.journals import AT, HASH, SECRET, spec
 from tests.postgresql import PASSWORD, USER, PostgreSQL
+from tests.provisions import JumpingTime, client_of
 
 pytestmark = pytest.mark.slow
 
@@ -417,3 +420,22 @@ def test_a_servers_text_is_shown_without_the_password() -> None:
         server.shown(psycopg.OperationalError("a 'p-canary'\n\x1b[0m of it"))
         == "a '...' \\x1b[0m of it"
     )
+
+
+#: What is asked of a client with a journal whose server is not there.
+CALLS: dict[str, Callable[[AsyncOpenRouter, str], Awaitable[object]]] = {
+    "ensure": lambda client, url: client.ensure(spec(), journal=url),
+    "provision": lambda client, url: client.provision([spec()], journal=url),
+    "release": lambda client, url: client.release("r", journal=url),
+    "rotate": lambda client, url: client.rotate(["ab" * 32], journal=url),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_no_frame_of_a_call_shows_the_password(call: str, emulator: Emulator) -> None:
+    url = f"postgresql://u:{PASSWORD}@127.0.0.1:1/d"
+    async with client_of(emulator, JumpingTime()) as client:
+        with pytest.raises(JournalError, match="cannot be reached") as caught:
+            await CALLS[call](client, url)
+    assert PASSWORD not in everything(caught.value)
+    assert not emulator.count("create")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import stat
 import time
 from datetime import UTC, datetime
@@ -16,9 +17,9 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.commands import Command, Ran
 from tests.journals import AT, spec, written
+from tests.processes import PATIENCE, until
 from tests.tables import in_one_test
 
-PATIENCE = 60
 J = ("--journal", "j")
 #: No create without an answer can land later.
 QUICK = (*J, "--quiet-period", "0", "--wait", "0.5", "--timeout", "5")
@@ -355,6 +356,39 @@ def test_processes_that_ask_at_once_all_get_the_same_key(command: Command) -> No
     assert len({each["key"] for each in answers}) == 1
     assert sorted(each["outcome"] for each in answers) == ["created", *["existing"] * 3]
     assert only(command).hash == answers[0]["data"]["hash"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_ensure_is_gone_on_with_by_the_same_command(
+    command: Command, number: signal.Signals, times: int
+) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=1.0, phase="after"))
+    words = ("ensure", "customer-42", *J, "--json", "--show-secret")
+    with command.process(*words) as process:
+        until(lambda: command.emulator.count("create") == 1)
+        process.send_signal(number)
+        assert process.stderr is not None
+        assert "waiting for what is under way to end" in process.stderr.readline()
+        if times == 2:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err.count("\n")) == (128 + number, "", 1)
+    assert "the same command goes on" in err
+    if times == 1:  # the create has ended, and the journal has its secret
+        hash = only(command).hash
+        again = ensure(command, "--json", "--show-secret")
+        assert answer(again)["data"]["hash"] == hash
+        assert command.emulator.count("create") == 1
+
+
+@pytest.mark.slow
+def test_a_command_that_waits_says_so_at_a_terminal(command: Command) -> None:
+    command.emulator.faults.append(Fault("create", "slow", delay=4.0))
+    shown = command.at_a_terminal("ensure", "customer-42", *J)
+    assert shown.code == 0
+    assert "waiting for the service, or for another process with this journal" in shown.out
 
 
 # --- release ---

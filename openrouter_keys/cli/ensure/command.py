@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, cast
 
@@ -21,7 +21,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.formats import Handed
 from openrouter_keys.cli.secrets.sinks import Sink
 from openrouter_keys.cli.secrets.sources import STANDARD
-from openrouter_keys.cli.terminal.interrupts import interrupted, interrupts, signal_code
+from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import redraws, say
 from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.prompts import DryRun
@@ -47,6 +47,7 @@ _MISSING: Final = (
     "its secret is not in the journal: it was not stored, or purged. If you have it nowhere else, "
     "replace the key with `rotate`, or `release` it first"
 )
+_GOES_ON: Final = "the journal has what there is, and the same command goes on"
 _WAYS: Final = Ways()
 
 
@@ -103,31 +104,44 @@ async def ensure(
     with to.opened(None, otherwise="raw") as sink:
         opening = Journal.open(request.place.given, recipient=ways.recipient, identity=identity)
         async with connection.client() as client, opening as opened:
-            with interrupts(_say_ending, lambda: "stopped at once; the same command goes on"):
+            with _heeding_signals():
                 ensured = await _ensured(client, opened, request, sink)
                 return await _handed_over(ensured, opened, request, sink)
 
 
-def _say_ending() -> None:
-    say("waiting for what is under way to end; Ctrl-C again stops at once")
+@contextmanager
+def _heeding_signals() -> Generator[None]:
+    is_stopping = False
+
+    def stop() -> None:
+        nonlocal is_stopping
+        is_stopping = True
+        say("waiting for what is under way to end; Ctrl-C again stops at once")
+
+    def warn(text: str) -> None:
+        # What a run says as it is cancelled, the journal has: the last message says how to go on.
+        if not is_stopping:
+            say(text)
+
+    with interrupts(stop, lambda: f"stopped at once; {_GOES_ON}"), warnings_to(warn):
+        yield
 
 
 async def _ensured(
     client: AsyncOpenRouter, journal: Journal, request: Request, sink: Sink | None
 ) -> Ensured:
-    with warnings_to(say):
-        try:
-            async with _saying_that_it_waits():
-                return await _ensure(client, journal, request)
-        except asyncio.CancelledError as cancelled:
-            raise interrupted(cancelled) from cancelled
-        except SecretNotKeptError as error:
-            raise await _rescued(error, request, sink) from error
-        except (KeyGoneError, PlanChangedError) as error:
-            message = str(error)
-            for argument, option in _OPTIONS.items():
-                message = message.replace(argument, option)
-            raise CommandError(message) from error
+    try:
+        async with _saying_that_it_waits():
+            return await _ensure(client, journal, request)
+    except asyncio.CancelledError as cancelled:
+        raise CommandError(f"interrupted; {_GOES_ON}", signal_code()) from cancelled
+    except SecretNotKeptError as error:
+        raise await _rescued(error, request, sink) from error
+    except (KeyGoneError, PlanChangedError) as error:
+        message = str(error)
+        for argument, option in _OPTIONS.items():
+            message = message.replace(argument, option)
+        raise CommandError(message) from error
 
 
 async def _ensure(client: AsyncOpenRouter, journal: Journal, request: Request) -> Ensured:

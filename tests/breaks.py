@@ -807,7 +807,7 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "cli/terminal/messages.py",
-        "printable(scrub(text))",
+        "printable(scrub(without_passwords(text)))",
         "text",
         "cli/test_hostile.py::test_no_error_steers_a_terminal",
     ),
@@ -825,7 +825,7 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "cli/secrets/programs.py",
-        'if name != "OPENROUTER_API_KEY"',
+        "if name not in _OURS",
         "if True",
         "cli/test_keys.py::test_a_program_gets_the_secret_on_its_standard_input_and_no_management_key",
     ),
@@ -840,6 +840,36 @@ BREAKS: Final[Sequence[Break]] = (
         "if _PLAIN.fullmatch(key):",
         "if True:",
         "cli/test_files.py::test_a_shell_that_reads_an_env_file_runs_nothing",
+    ),
+    Break(
+        "cli/options/journal.py",
+        'if "://" in place.given and place.file is not None:',
+        "if False:",
+        "cli/test_journal_url.py::test_what_is_neither_a_file_nor_a_postgresql_url_is_refused",
+    ),
+    Break(
+        "cli/journal/command.py",
+        "sum(counts[state] for state in DOUBTFUL) - under_way",
+        "sum(counts[state] for state in DOUBTFUL)",
+        "cli/test_journal.py::test_a_journal_is_looked_at_beside_runs_whose_creates_are_in_no_doubt",
+    ),
+    Break(
+        "cli/ensure/request.py",
+        "if not self.lasts or entry is None or entry.state not in _MADE:",
+        "if True:",
+        "cli/test_ensure.py::test_an_expired_key_is_given_and_is_a_failure",
+    ),
+    Break(
+        "cli/ensure/command.py",
+        "        await _hand_over(made, request, sink)",
+        "        pass",
+        "cli/test_ensure.py::test_a_secret_that_was_not_taken_is_handed_over_by_the_same_command",
+    ),
+    Break(
+        "cli/ensure/release.py",
+        'confirm(f"delete {keys(len(known))} for good ({_named(known)})", yes=yes)',
+        "pass",
+        "cli/test_ensure.py::test_a_release_asks_and_deletes_nothing_without_an_answer",
     ),
     Break(
         "cli/keys/create.py",

@@ -123,12 +123,21 @@ async def answered(
 
 
 async def asked(
-    url: str, group: str, *, customers: int = CUSTOMERS, requests: int = REQUESTS
+    url: str,
+    group: str,
+    *,
+    customers: int = CUSTOMERS,
+    requests: int = REQUESTS,
+    connections: int = REQUESTS,
 ) -> dict[str, set[tuple[str, str]]]:
-    """Ask for many keys at once: for each customer, each key and hash that came."""
+    """Ask for many keys at once: for each customer, each key and hash that came.
+
+    With few connections, each is for one request, so that no worker gets them all.
+    """
     order = [f"{group} {number % customers}" for number in range(requests)]
     Random(0).shuffle(order)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    connector = aiohttp.TCPConnector(limit=connections, force_close=connections < requests)
+    async with aiohttp.ClientSession(connector=connector) as session:
         asking = (answered(session, "POST", url, customer) for customer in order)
         answers = await asyncio.gather(*asking)
     found: dict[str, set[tuple[str, str]]] = {}
@@ -226,7 +235,7 @@ async def test_without_the_shared_journal_there_are_more_keys(control: str, tmp_
     with Emulator(latency=0.02) as emulator:
         given = settings(emulator, str(tmp_path / "customers.journal"))
         with service(code, tmp_path, given, workers=workers) as running:
-            found = await asked(running.url, "control", customers=10, requests=100)
+            found = await asked(running.url, "control", customers=10, requests=100, connections=8)
         assert len(emulator.account.keys) > len(found) == 10
 
 

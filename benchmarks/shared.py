@@ -85,7 +85,7 @@ def alone(folder: Path, keys: int, roots: Mapping[str, str]) -> list[tuple[objec
     """Compare versions that have a journal for themselves."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in roots}
     for number in range(ROUNDS):
-        for name, root in roots.items() if number % 2 else reversed(roots.items()):
+        for name, root in sorted(roots.items(), reverse=number % 2 > 0):
             with emulated() as server:
                 place = folder / f"{name.replace(' ', '-')}-{number}"
                 taken[name].append(measured(client(server, place, keys, 32, root)))

@@ -26,7 +26,8 @@ from openrouter_keys.emulator import Emulator, Fault
 from tests.postgresql import PostgreSQL
 from tests.processes import PATIENCE, ROOT, Process, environment, until
 
-pytestmark = pytest.mark.slow
+# Many processes start, beside other tests.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 RECIPES: Final = dict(
     re.findall(

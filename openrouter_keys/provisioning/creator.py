@@ -123,11 +123,8 @@ class Creator:
         if entry is None or entry.hash is None:
             return await self._create(job)
         if entry.state is State.RELEASING:
-            why = await self._not_removed(entry, entry.hash)
-            if why is None:
-                return await self._create(job)
-            self._counters.failures.add(_problem(entry, why))
-        elif entry.state is State.FAILED:
+            return await self._go_on_releasing(job, entry)
+        if entry.state is State.FAILED:
             self._counters.mismatches.add(_problem(entry, entry.reason or "not as asked for"))
             self._counters.mismatched_before += 1
         elif entry.secret is not None:
@@ -142,6 +139,26 @@ class Creator:
         else:
             self._counters.failures.add(_problem(entry, why))
         return None
+
+    async def _go_on_releasing(self, job: Job, entry: Entry) -> Job | None:
+        """Delete a released key with its replacements, the last one first; then create another."""
+        known = await self._journal.succession(entry.ref)
+        claims = await self._journal.claim(*(each.ref for each in known), settled=True)
+        for claim in claims.values():
+            if not claim.ours:
+                return self._elsewhere(job, claims[entry.ref])
+        for each in reversed(known):
+            why = _UNPROVEN if each.hash is not None and not each.proven else None
+            if each.hash is not None and why is None:
+                await self._journal.release(each.ref)
+                why = await self._not_removed(each, each.hash)
+            if why is not None:
+                self._counters.failures.add(_problem(each, why))
+                return None
+            await self._journal.gone(each.ref)
+            if each.ref != entry.ref:
+                await self._journal.forget_released(each.ref)
+        return await self._create(job)
 
     async def _not_removed(self, entry: Entry, hash: str) -> str | None:
         """Delete a key whose secret is lost; return why it may be there; None: it is gone."""

@@ -1,7 +1,8 @@
 """Reconciles with the service what the journal is in doubt about, all of it in one pass."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from openrouter_keys._base.masking import escaped
 from openrouter_keys._reconcile.matching import Doubt, moved, request_of
 from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
 from openrouter_keys._reconcile.service_clock import PLAUSIBLE
-from openrouter_keys.errors import QuotaExhaustedError
+from openrouter_keys.errors import QuotaExhaustedError, TakenOverError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.models import Key
@@ -143,7 +144,7 @@ class Reconciler:
         findings = _sorted_out(entries, found, await self._resolve(entries, found))
         for problem in findings.unproven:
             told = escaped(f"{problem.reason}: {', '.join(problem.hashes)}")
-            await self._journal.doubt(problem.ref, told)
+            await _unless_taken_over(self._journal.doubt(problem.ref, told))
         settled = evolve(findings, cleared=frozenset()) if last else findings
         await self._clear(entries, settled, began)
         return findings
@@ -174,7 +175,7 @@ class Reconciler:
             if creates[_place(entry)] == len(deleted.get(_place(entry), ()))
         ]
         for ref in resolved:
-            await self._journal.resolve(ref, _RESOLVED)
+            await _unless_taken_over(self._journal.resolve(ref, _RESOLVED))
         return frozenset(resolved)
 
     def _exchanges(self, entry: Entry) -> list[tuple[datetime, datetime, bool]]:
@@ -219,9 +220,9 @@ class Reconciler:
                 continue
             if entry.ref in findings.cleared:
                 # Or the window of the next create would begin with this one's.
-                await self._journal.resolve(entry.ref, _NOTHING)
+                await _unless_taken_over(self._journal.resolve(entry.ref, _NOTHING))
             elif entry.state not in DOUBTFUL and entry.ref not in kept:
-                await self._journal.clear(entry.ref)
+                await _unless_taken_over(self._journal.clear(entry.ref))
 
     def _is_old(self, entry: Entry, began: float) -> bool:
         return began >= self._given_up_at(entry) + 2 * self._quiet
@@ -231,6 +232,12 @@ class Reconciler:
         earlier = (one.sent for one in entry.earlier)
         last = max(entry.first_attempt_at, entry.last_attempt_at, *earlier)
         return last <= self._begin[0] + PLAUSIBLE
+
+
+async def _unless_taken_over(change: Awaitable[None]) -> None:
+    """Write what was found of a ref, unless its new owner finds that out."""
+    with suppress(TakenOverError):
+        await change
 
 
 _Place: TypeAlias = tuple[str | None, str]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from openrouter_keys import AsyncOpenRouter, ProvisionReport, ProvisionResult
+from openrouter_keys import AsyncOpenRouter, ProvisionReport, ProvisionResult, Reconciliation
+from openrouter_keys._reconcile.reconcile import reconcile
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.journal.journal import Journal
 from tests.journals import SECRET, spec
@@ -139,3 +140,32 @@ async def test_runs_at_once_with_faults_leave_one_key_each(path: Path) -> None:
     assert kept == {*emulator.account.keys}
     names = sorted(key.name for key in emulator.account.keys.values())
     assert names == sorted(one.name for one in many)
+
+
+def nobody_lives(_: object, __: int) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("faults", [2, 1])
+async def test_what_is_taken_over_during_a_look_is_left_to_its_new_owner(
+    emulator: Emulator,
+    client: AsyncOpenRouter,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    faults: int,
+) -> None:
+    """A run that was cut off from the journal meanwhile goes on with what is still its own."""
+
+    async def reconciled(*args: Any, **kwargs: Any) -> Reconciliation:
+        found = await reconcile(*args, **kwargs)
+        async with Journal.open(path) as other:
+            with monkeypatch.context() as patched:
+                patched.setattr("openrouter_keys.journal.copies.Copy.lives", nobody_lives)
+                await other.claim("0", settled=True)
+            await other.fail("0", "refused")
+        return found
+
+    monkeypatch.setattr("openrouter_keys.provisioning.reconciler.reconcile", reconciled)
+    emulator.faults.append(Fault("create", status=502, phase="after", times=faults))
+    report = await client.provision(specs(3), journal=path)
+    assert (report.created, report.ok) == (3, True)

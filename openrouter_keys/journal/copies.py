@@ -81,10 +81,12 @@ class Copy(SQLite):
 
     def begin(self, run: int) -> None:
         """Show others that a run lives."""
+        super().begin(run)
         self._files.begin(run)
 
     def end(self, run: int) -> None:
         """Show others that a run has ended."""
+        super().end(run)
         self._files.end(run)
 
     def lives(self, run: int) -> bool:

@@ -182,7 +182,9 @@ class Held:
 
     def end(self, run: int) -> None:
         """Show that a run of this process has ended."""
-        lock = self._runs.pop(run)
+        lock = self._runs.pop(run, None)
+        if lock is None:
+            return
         known = self._known.pop(f"{_RUN}{run}", None)
         if lock in _locks:  # not in a forked child
             # Where its beginning could not be written, another run may have its number by now.

@@ -167,8 +167,10 @@ class Journal(NeverPickled):
         try:
             yield Journal(self._writer, run, self._secrets, longest)
         finally:
-            with suppress(JournalError):  # it is gone for others when its process is
-                await self._writer.submit(partial(runs.end, run=run))
+            with suppress(JournalError):  # what is left of it in the journal does no harm
+                await self._writer.submit(
+                    partial(runs.end, run=run), at_last=lambda store: store.end(run)
+                )
 
     @classmethod
     @asynccontextmanager

@@ -27,6 +27,8 @@ class SQLite(Store):
         super().__init__()
         self.place = place
         self._connection = connection
+        # The runs that the group began.
+        self._begun: set[int] = set()
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -36,6 +38,7 @@ class SQLite(Store):
     def transact(self, act: Callable[[], None], *, reads: bool) -> None:
         """Do something in a transaction, once; see `Store.transact`."""
         connection = self.connection
+        self._begun.clear()
         try:
             # Nobody who writes keeps a reader waiting.
             connection.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
@@ -48,6 +51,8 @@ class SQLite(Store):
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 connection.rollback()
+            for run in self._begun:
+                self.end(run)  # another one gets its number now
             raise _translated(error) from error
         if changed:
             self.committed()
@@ -55,6 +60,11 @@ class SQLite(Store):
     def index_hashes(self) -> None:
         """Make the index, once; see `Store.index_hashes`."""
         self.connection.execute(_INDEX_HASHES)
+
+    def begin(self, run: int) -> None:
+        """Show others that a run lives."""
+        super().begin(run)
+        self._begun.add(run)
 
     def count(self) -> None:
         """Called in a transaction with changes, before its commit."""

@@ -57,6 +57,7 @@ class _Job(NeverPickled):
     loop: asyncio.AbstractEventLoop | None
     salvages: bool = False
     reads: bool = False
+    at_last: Callable[[Store], None] | None = None
     result: Any = None
     error: Exception | None = None
 
@@ -72,6 +73,12 @@ class _Job(NeverPickled):
         except Exception as error:  # noqa: BLE001 - one job must not stop the others
             # Its text may quote a secret, and so may what it is chained to.
             self.error = JournalError(f"{type(error).__name__} while writing to the journal")
+
+    def end(self, store: Store) -> None:
+        """Do what has to be done though the work could not be."""
+        if self.error is not None and self.at_last is not None:
+            with suppress(OSError, *store.failures):
+                self.at_last(store)
 
     def answer(self) -> None:
         """Resolve the future, unless its caller has gone."""
@@ -134,6 +141,7 @@ class Writer(NeverPickled):
         urgent: bool = False,
         salvages: bool = False,
         reads: bool = False,
+        at_last: Callable[[Store], None] | None = None,
     ) -> asyncio.Future[T]:
         """Have something done; the future has its result once that is durable.
 
@@ -142,10 +150,11 @@ class Writer(NeverPickled):
             urgent: where the disk is full, try this again without the others of its group.
             salvages: it reads what is left once the journal is lost.
             reads: it changes nothing, and waits for nobody who does.
+            at_last: done outside of a transaction where the work could not be done. None: nothing.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(_Job(work, urgent, future, loop, salvages, reads))
+        self._put(_Job(work, urgent, future, loop, salvages, reads, at_last))
         return future
 
     def ask(self, work: Work[T]) -> T:
@@ -225,6 +234,8 @@ class Writer(NeverPickled):
         if self.lost is not None:
             for job in group:
                 job.error = job.error if job.salvages else self.lost
+        for job in group:
+            job.end(store)
         for loop in {job.loop for job in group}:
             _in_loop(loop, partial(_answer, loop, group))  # one wake-up for all of them
         return len(group) == len(waiting)

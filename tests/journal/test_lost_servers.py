@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from uuid import uuid4
 
@@ -255,6 +255,34 @@ async def test_a_journal_whose_server_is_away_can_be_closed(
         postgresql.stop("immediate")
         with pytest.raises(JournalError, match="is away"):
             await journal.counts()
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+async def test_a_run_whose_end_could_not_be_written_has_ended_all_the_same(
+    runs: int, postgresql: PostgreSQL, url: str
+) -> None:
+    refs = [f"r{number}" for number in range(runs)]
+    async with opened(url, grace=0.1) as journal:
+        async with AsyncExitStack() as stack:
+            for ref in refs:
+                run = await stack.enter_async_context(journal.begin())
+                await run.intend(spec(ref), AT)
+            postgresql.stop("immediate")
+        postgresql.start()
+        await journal.intend(spec("new"), AT)
+        async with Journal.open(url) as other:
+            claims = await other.claim(*refs, "new")
+            assert [claims[ref].ours for ref in (*refs, "new")] == [True] * runs + [False]
+
+
+async def test_a_run_whose_session_is_gone_may_only_be_cut_off(
+    postgresql: PostgreSQL, url: str
+) -> None:
+    async with Journal.open(url) as journal, Journal.open(url) as other:
+        await journal.intend(spec(), AT)
+        kill(postgresql)
+        assert (await other.claim("r"))["r"].is_cut_off
+        assert not (await other.claim("r"))["r"].is_cut_off  # it is its own
 
 
 # --- others go on meanwhile ---

@@ -9,9 +9,10 @@ import errno
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,7 +25,8 @@ from openrouter_keys.errors import (
     JournalLostError,
     JournalOutdatedError,
 )
-from openrouter_keys.journal import files
+from openrouter_keys.journal import files, sqlite
+from openrouter_keys.journal.copies import Copy
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.journals import AT, HASH, SECRET, child, entries, spec
@@ -355,6 +357,50 @@ async def test_a_run_whose_beginning_was_not_written_takes_no_other_runs_file(pa
         first.begin(8)
         second.end(7)
     assert run_files(path) == set()
+
+
+FAILURES = ("database or disk is full", "disk I/O error", "database is locked")
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def count(_: Copy) -> None:
+        raise sqlite3.OperationalError(text)
+
+    monkeypatch.setattr(Copy, "count", count)
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+async def test_a_run_whose_end_cannot_be_written_has_ended_all_the_same(
+    runs: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.05)
+    refs = [f"r{number}" for number in range(runs)]
+    async with Journal.open(path) as journal, Journal.open(path) as other:
+        with closing(sqlite3.connect(path, isolation_level=None)) as stopped:
+            async with AsyncExitStack() as stack:
+                for ref in refs:
+                    run = await stack.enter_async_context(journal.begin())
+                    await run.intend(spec(ref), AT)
+                stopped.execute("BEGIN IMMEDIATE")
+        claims = await other.claim(*refs)
+        assert [claims[ref].ours for ref in refs] == [True] * runs
+
+
+@pytest.mark.parametrize("text", FAILURES)
+async def test_a_run_whose_beginning_cannot_be_written_leaves_its_number_to_another(
+    text: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Journal.open(path) as journal, Journal.open(path) as other:
+        fails(monkeypatch, text)
+        with pytest.raises(JournalError):
+            async with journal.begin():
+                pass
+        monkeypatch.undo()
+        assert len(run_files(path)) == 2
+        async with other.begin() as run:
+            await run.intend(spec(), AT)
+            assert not (await journal.claim("r"))["r"].ours
+        assert (await journal.claim("r"))["r"].ours
 
 
 # --- a journal whose log is not its own, or is missing ---

@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from attrs import frozen
+from attrs import field, frozen
 
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.operations import Operation
 from openrouter_keys.provisioning.context import Scope, clock_of
@@ -64,6 +65,7 @@ class EnsureContext:
         operation: what was called, for errors.
         timeout: seconds that each of its requests can take.
         until: when the caller waits no longer, by the monotonic clock.
+        claims: what came of the rows that were claimed.
     """
 
     transport: Transport
@@ -72,6 +74,7 @@ class EnsureContext:
     operation: str
     timeout: float
     until: float
+    claims: dict[str, Claim] = field(init=False, factory=dict[str, Claim])
 
     @property
     def left(self) -> float:
@@ -89,6 +92,7 @@ class EnsureContext:
             CreateOutcomeUnknownError: another process is at it, and the caller waits no longer.
         """
         claims = await journal.claim(*(entry.ref for entry in known), settled=True)
+        self.claims.update(claims)
         if all(claim.ours for claim in claims.values()):
             return await journal.succession(known[0].ref) == [*known]
         if self.left < _POLL:

@@ -114,6 +114,7 @@ async def settle(
     )
     reconciler = Reconciler(context_of(context.transport, journal, settings, clock, scope))
     reconciler.begin()
+    reconciler.claimed(context.claims)
     while (wait := await reconciler.due(2)) is not None:
         if wait > context.left:
             raise unsettled(scope, wait)

@@ -69,6 +69,7 @@ class PostgreSQL(Store):
     """
 
     failures = (psycopg.Error,)
+    ends_with_process = False
 
     def __init__(
         self,

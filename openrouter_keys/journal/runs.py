@@ -70,11 +70,13 @@ class Claim:
         state: the row's.
         ours: whether the row is the run's own now.
         new: whether it was not before.
+        is_cut_off: whether a process may still be at its create, cut off from the journal.
     """
 
     state: State
     ours: bool
     new: bool
+    is_cut_off: bool = False
 
 
 def claim(
@@ -98,7 +100,9 @@ def claim(
         ours = free[owner] and (settled or state is not State.SETTLED)
         if ours and owner != run:
             store.connection.execute(_OWN, {"run": run, "ref": ref})
-        claims[ref] = Claim(state, ours, new=ours and owner != run)
+        new = ours and owner != run
+        is_cut_off = new and owner != 0 and not store.ends_with_process
+        claims[ref] = Claim(state, ours, new=new, is_cut_off=is_cut_off)
     (longest,) = store.connection.execute("SELECT longest_timeout FROM meta").fetchone()
     return claims, longest
 

@@ -59,10 +59,13 @@ class Store:
     Attributes:
         place: where the journal is, as errors show it.
         failures: the engine's own exceptions: they concern a whole transaction.
+        ends_with_process: whether a run lives until its process ends or ends it. Otherwise, a run
+            that does not live may still have a process, which was cut off from the journal.
     """
 
     place: str
     failures: tuple[type[Exception], ...]
+    ends_with_process: bool = True
 
     def __init__(self) -> None:
         self._runs: set[int] = set()

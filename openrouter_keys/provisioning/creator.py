@@ -97,7 +97,9 @@ class Creator:
             return self._after(job.spec, job.made, delivered)
         if job.state is None:
             return await self._create(job)
-        claim = (await self._journal.claim(job.spec.ref)).get(job.spec.ref)
+        claims = await self._journal.claim(job.spec.ref)
+        self._reconciler.claimed(claims)
+        claim = claims.get(job.spec.ref)
         if claim is None:
             return await self._create(Job(job.spec, None))  # another run has released it
         if claim.ours:
@@ -144,6 +146,7 @@ class Creator:
         """Delete a released key with its replacements, the last one first; then create another."""
         known = await self._journal.succession(entry.ref)
         claims = await self._journal.claim(*(each.ref for each in known), settled=True)
+        self._reconciler.claimed(claims)
         for claim in claims.values():
             if not claim.ours:
                 return self._elsewhere(job, claims[entry.ref])

@@ -14,6 +14,7 @@ from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
 from openrouter_keys._reconcile.service_clock import PLAUSIBLE
 from openrouter_keys.errors import QuotaExhaustedError, TakenOverError
 from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.models import Key
 from openrouter_keys.provisioning.context import Context
@@ -74,8 +75,10 @@ class Reconciler:
         self._quiet = context.settings.quiet_period
         self._options = context.settings.options
         self._begin = self._now()
-        # When each row of a run that is gone was claimed: its creates had been given up by then.
+        # When each row of a run that is gone was claimed: its creates had been given up by then,
+        # except where its process was only cut off from the journal.
         self._claimed: dict[str, tuple[datetime, float]] = {}
+        self._cut_off: set[str] = set()
         self._own: dict[str, tuple[datetime, float]] = {}
         self._looked = False
         self._scope = context.scope
@@ -90,6 +93,14 @@ class Reconciler:
     def given_up(self, ref: str) -> None:
         """Note that a create of a ref was given up just now."""
         self._own[ref] = self._now()
+
+    def claimed(self, claims: Mapping[str, Claim]) -> None:
+        """Note which rows of runs that are gone were claimed just now."""
+        self._note(claims, self._now())
+
+    def _note(self, claims: Mapping[str, Claim], now: tuple[datetime, float]) -> None:
+        self._claimed |= {ref: now for ref, claim in claims.items() if claim.new}
+        self._cut_off |= {ref for ref, claim in claims.items() if claim.is_cut_off}
 
     async def due(self, quiet_periods: int) -> float | None:
         """Return the seconds until `look` makes sense; None: there is nothing to look for.
@@ -111,8 +122,7 @@ class Reconciler:
         if self._scope is not None:
             found = [entry for entry in found if _place(entry) == self._scope.place]
         claims = await self._journal.claim(*(entry.ref for entry in found), settled=True)
-        now = self._now() if self._looked else self._begin
-        self._claimed |= {ref: now for ref, claim in claims.items() if claim.new}
+        self._note(claims, self._now() if self._looked else self._begin)
         self._looked = True
         own = [entry for entry in found if entry.ref in claims and claims[entry.ref].ours]
         # Between the two, another run may have gone on with a row, and ended: the next look has it.
@@ -210,7 +220,9 @@ class Reconciler:
         if not self._is_believed(entry):
             return at
         ended = max(ended for _, ended, _ in self._exchanges(entry))
-        return at - max((time - ended).total_seconds(), 0)
+        # A clock that runs ahead must not make it later than any create can end.
+        later = self._journal.longest_timeout if entry.ref in self._cut_off else 0
+        return at - max((time - ended).total_seconds(), -later)
 
     async def _clear(self, entries: Sequence[Entry], findings: Findings, began: float) -> None:
         """Forget creates that ended so long ago that nothing of them can land."""

@@ -284,6 +284,7 @@ class Run:
         looked = [ref for ref, job in self._waiting.items() if job.in_doubt or job.elsewhere]
         began = self._transport.clockwork.monotonic()
         claims = await self._journal.claim(*looked) if looked else {}
+        self._reconciler.claimed(claims)
         # A look at many keeps others waiting.
         self._poll = max(_POLL, _PAUSES * (self._transport.clockwork.monotonic() - began))
         for ref in looked:

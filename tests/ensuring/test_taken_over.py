@@ -15,7 +15,7 @@ from openrouter_keys.errors import OpenRouterError, TakenOverError
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.store import Store
 from tests.ensuring.rows import World, secrets
-from tests.ensuring.scenes import AFTER, SCENES, Steps, assert_ensured, assert_released
+from tests.ensuring.scenes import AFTER, BEFORE, SCENES, Steps, assert_ensured, assert_released
 from tests.provisions import JumpingTime, client_of
 
 Act: TypeAlias = Callable[[World], Awaitable[object]]
@@ -74,3 +74,29 @@ async def test_taken_over_at_each_step(
                     raise
                 goes_on = steps.count >= at
     assert at > 3
+
+
+CALLS: dict[str, Act] = {
+    "ensure": lambda world: world.ensure(BEFORE, wait=600),
+    "ensure of another spec": lambda world: world.ensure(AFTER, wait=600),
+    "release": lambda world: world.release(wait=600),
+    "provision": lambda world: world.client.provision([BEFORE], journal=world.journal),
+}
+
+
+@pytest.mark.parametrize("ends_with_process", [True, False])
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_create_of_a_run_that_may_only_be_cut_off_is_waited_for(
+    call: str,
+    *,
+    ends_with_process: bool,
+    world: World,
+    time: JumpingTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Store, "ends_with_process", ends_with_process)
+    async with world.journal.begin(200) as other:
+        await other.intend(BEFORE, time.now())
+    await CALLS[call](world)
+    assert sum(time.slept) >= (30 if ends_with_process else 225)
+    assert (sum(time.slept) < 200) is ends_with_process

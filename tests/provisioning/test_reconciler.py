@@ -21,6 +21,7 @@ from openrouter_keys.emulator.state import DEFAULT_WORKSPACE
 from openrouter_keys.errors import InternalServerResponseError
 from openrouter_keys.journal import entries as rows
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import State
 from openrouter_keys.models import External
 from openrouter_keys.provisioning.context import context_of
@@ -157,6 +158,26 @@ async def test_what_an_earlier_run_left_was_given_up_when_it_timed_out_or_that_r
     sent: float, wait: float, case: Case
 ) -> None:
     await case.sent(seconds=sent)
+    assert await case.reconciler.due(1) == wait
+
+
+@pytest.mark.parametrize(
+    ("sent", "wait"),
+    [
+        (0, TIMEOUT + QUIET),
+        (-10, TIMEOUT + QUIET - 10),
+        (-TIMEOUT, QUIET),
+        (-TIMEOUT - 10, QUIET - 10),
+        # Another clock than this one wrote that down.
+        (HOUR, TIMEOUT + QUIET),
+    ],
+)
+async def test_what_a_run_left_that_was_only_cut_off_is_given_up_when_it_times_out(
+    sent: float, wait: float, case: Case
+) -> None:
+    await case.sent(seconds=sent)
+    cut_off = Claim(State.INTENT, ours=True, new=True, is_cut_off=True)
+    case.reconciler.claimed({"r": cut_off})
     assert await case.reconciler.due(1) == wait
 
 

@@ -1,7 +1,9 @@
 """Runs that share a journal: who makes a key, who waits for whom, and what each reports."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from openrouter_keys._reconcile.reconcile import reconcile
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.journal.journal import Journal
 from tests.journals import SECRET, spec
-from tests.provisions import counts, specs
+from tests.provisions import JumpingTime, counts, specs
 
 ELSEWHERE = ("0", "another run with this journal is at it, and gets no further: see to that run")
 
@@ -82,6 +84,51 @@ async def test_a_run_that_ended_leaves_what_it_had_in_doubt_to_the_one_that_wait
             assert not (await first.claim("0"))["0"].ours
     report = await client.provision(specs(1), journal=path)
     assert (report.created, report.deleted, emulator.count("create")) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("state", ["intent", "doubt"])
+@pytest.mark.parametrize("call", ["provision", "ensure"])
+async def test_a_run_that_waits_looks_once_what_the_other_sent_has_landed(
+    call: str,
+    state: str,
+    *,
+    client: AsyncOpenRouter,
+    time: JumpingTime,
+    path: Path,
+    emulator: Emulator,
+) -> None:
+    """The quiet period begins when the row is claimed, long after this run began."""
+    wanted, ended = specs(1)[0], list[float]()
+
+    def lands(_: float = 0) -> None:
+        if ended and time.monotonic() >= ended[0] + 20:
+            emulator.account.add(wanted.name)
+            ended[0] += 1e9
+
+    async def ends(other: Journal) -> None:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 100:
+            await asyncio.sleep(0.001)
+        if state == "doubt":
+            await other.doubt(wanted.ref, "no answer")
+
+    time.on_sleep = lands
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(Journal.open(path, longest_timeout=600))
+        await other.intend(wanted, emulator.account.clock())
+        called: Callable[[], Awaitable[object]] = (
+            partial(client.ensure, wanted, journal=path, wait=10_000)
+            if call == "ensure"
+            else partial(client.provision, [wanted], journal=path)
+        )
+        running = asyncio.ensure_future(called())
+        await ends(other)
+        ended.append(time.monotonic())
+        await stack.aclose()
+        await running
+    await time.sleep(20)
+    assert ended[0] > 1e8
+    assert len(emulator.account.keys) == 1
 
 
 async def test_rounds_of_others_are_not_counted_as_rounds_without_a_key(

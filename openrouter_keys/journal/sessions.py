@@ -4,11 +4,13 @@ No exception of psycopg leaves here but through a cursor: its text, and its fram
 password.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakSet
 
 import psycopg
 
@@ -38,6 +40,21 @@ _HINT: Final = re.compile(r" INDEXED BY \w+")
 _VALUE: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 _NUL: Final = "PostgreSQL cannot store a NUL character, and this text has one: take it out"
 
+#: The sessions of this process.
+_sessions: "WeakSet[Session]" = WeakSet()
+
+
+def _let_go() -> None:
+    # A session ends when all processes that have it open are gone, or have let it go: a forked
+    # child would keep its parent's, and so the locks of its runs.
+    for session in [*_sessions]:
+        session.let_go()
+    _sessions.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 class Session:
     """A connection that is set up; it takes the journal's statements.
@@ -60,6 +77,7 @@ class Session:
         target = {} if reads else {"target_session_attrs": "read-write"}
         given = {**target, **server.parameters, "client_encoding": "UTF8"}
         self._connection = psycopg.connect(**given, autocommit=True)  # type: ignore[arg-type]
+        _sessions.add(self)
         try:
             self._set_up(server, reads=reads)
         except BaseException:
@@ -90,6 +108,11 @@ class Session:
         """End it."""
         with suppress(psycopg.Error):
             self._connection.close()
+
+    def let_go(self) -> None:
+        """Leave it to the process that this one was forked from; it ends with that."""
+        with suppress(psycopg.Error, OSError):
+            os.close(self._connection.fileno())
 
     # --- as a `Connection` ---
 

@@ -285,6 +285,51 @@ async def test_a_run_whose_session_is_gone_may_only_be_cut_off(
         assert not (await other.claim("r"))["r"].is_cut_off  # it is its own
 
 
+FORKS = {
+    "by os": "pid = os.fork() or time.sleep(60)",
+    "by multiprocessing": """
+worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+worker.start()
+pid = worker.pid
+""",
+    "twice": """
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.write(writing, str(os.fork() or time.sleep(60)).encode())
+    os._exit(0)
+pid = int(os.read(reading, 20))
+""",
+}
+
+
+@pytest.mark.parametrize("fork", FORKS)
+async def test_a_forked_child_does_not_keep_its_parents_session(fork: str, url: str) -> None:
+    script = """
+import multiprocessing, os, time, warnings
+warnings.simplefilter("ignore")
+async def main():
+    async with Journal.open(sys.argv[1]) as journal:
+        await journal.intend(KeySpec(ref="r", name="a"), AT)
+        exec(sys.argv[2], globals())
+        print(pid, flush=True)
+        await journal.intend(KeySpec(ref="s", name="a"), AT)
+        print("goes on", flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with child(script, url, FORKS[fork]) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        try:
+            assert process.stdout.readline() == "goes on\n"
+            process.kill()
+            async with Journal.open(url) as other, asyncio.timeout(10):
+                while not (await other.claim("r"))["r"].ours:
+                    await asyncio.sleep(0.05)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
 # --- others go on meanwhile ---
 
 

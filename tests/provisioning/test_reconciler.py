@@ -181,6 +181,19 @@ async def test_what_a_run_left_that_was_only_cut_off_is_given_up_when_it_times_o
     assert await case.reconciler.due(1) == wait
 
 
+@pytest.mark.parametrize("days", [-30, -2, 2, 30])
+@pytest.mark.parametrize("is_cut_off", [False, True])
+async def test_a_clock_that_is_days_from_the_services_shows_no_time_that_passed(
+    days: float, *, is_cut_off: bool, case: Case
+) -> None:
+    await case.sent(seconds=-HOUR)
+    date = case.time.now() + timedelta(days=days)
+    case.clock.observe({"Date": date.strftime("%a, %d %b %Y %H:%M:%S GMT")})
+    claim = Claim(State.INTENT, ours=True, new=True, is_cut_off=is_cut_off)
+    case.reconciler.claimed({"r": claim})
+    assert await case.reconciler.due(1) == (TIMEOUT if is_cut_off else 0) + QUIET
+
+
 async def test_the_last_of_all_that_an_earlier_run_left_counts(case: Case) -> None:
     await case.sent(spec("a"), -HOUR)
     await case.sent(spec("b"), -TIMEOUT - 10)

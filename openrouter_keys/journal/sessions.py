@@ -31,6 +31,11 @@ SET search_path = """
 _KEEP_ALIVE: Final = """
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
 """
+# A server that logs statements must not log secrets; the second needs a right.
+_HIDE: Final = (
+    "SET log_parameter_max_length_on_error = 0",
+    "SET log_parameter_max_length = 0",
+)
 _FACTS: Final = """
 SELECT current_setting('synchronous_commit'), current_setting('server_encoding'),
     current_setting('fsync'), current_setting('full_page_writes'), pg_backend_pid(),
@@ -87,8 +92,9 @@ class Session:
     def _set_up(self, server: Server, *, reads: bool) -> None:
         read_only = "on" if reads else "off"
         self.run(f"{_SET}{server.quoted}; SET default_transaction_read_only = {read_only}")
-        with suppress(psycopg.Error):
-            self.run(_KEEP_ALIVE)
+        for script in (_KEEP_ALIVE, *_HIDE):
+            with suppress(psycopg.Error):
+                self.run(script)
         facts: tuple[Any, ...] = self.execute(_FACTS).fetchall()[0]
         committing, encoding, synced, whole = map(str, facts[:4])
         self.pid, self.begun = int(facts[4]), str(facts[5])

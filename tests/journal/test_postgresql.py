@@ -22,7 +22,7 @@ from openrouter_keys.errors import (
     JournalMismatchError,
     SecretNotKeptError,
 )
-from openrouter_keys.journal import engines
+from openrouter_keys.journal import engines, sessions
 from openrouter_keys.journal.addresses import Address, is_url, place_of
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import VERSION
@@ -439,3 +439,23 @@ async def test_no_frame_of_a_call_shows_the_password(call: str, emulator: Emulat
             await CALLS[call](client, url)
     assert PASSWORD not in everything(caught.value)
     assert not emulator.count("create")
+
+
+@pytest.mark.parametrize("logs", ["log_statement = 'all'", "log_min_duration_statement = 0"])
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_server_that_logs_statements_logs_no_secret_if_the_role_may_turn_that_off(
+    logs: str, postgresql: PostgreSQL, url: str, *, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not right:
+        monkeypatch.setattr(sessions, "_HIDE", ("SELECT refused",))
+    secret = f"sk-or-v1-{uuid4().hex}"
+    log = postgresql.folder / "log"
+    sql(postgresql, f"ALTER ROLE {USER} SET {logs}")
+    try:
+        async with Journal.open(url) as journal:
+            await journal.intend(spec(), AT)
+            await journal.keep("r", secret=secret, hash=HASH)
+    finally:
+        sql(postgresql, f"ALTER ROLE {USER} RESET ALL")
+    assert "UPDATE keys SET" in log.read_text()
+    assert (secret in log.read_text()) is not right

@@ -210,6 +210,8 @@ class _Ensure:
             return Ensured(ref=made.ref, key=made.key, data=made.data, outcome=outcome)
         if error is not None:
             for lost in report.undelivered:
+                if isinstance(error, SecretNotKeptError) and error.ref == lost.ref:
+                    raise error
                 raise SecretNotKeptError(lost.ref, lost.key, lost.hash, str(error)) from error
             if isinstance(error, PlanChangedError) and error.changed:
                 return None  # another call was faster, with another spec

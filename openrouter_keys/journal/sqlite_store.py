@@ -81,4 +81,7 @@ def _translated(error: sqlite3.Error) -> JournalError:
         )
     if code == sqlite3.SQLITE_CORRUPT:
         return JournalError(f"the journal is damaged ({error}): bring a backup of it back")
+    if code == sqlite3.SQLITE_BUSY:
+        problem = "another process has kept the journal locked for too long"
+        return JournalError(f"{problem} ({error}): end it if it is stopped, or ask again")
     return JournalError(f"the journal cannot be used ({error})")

@@ -14,6 +14,7 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter, Ensured, OpenRouter, errors
 from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.journal import entries
 from openrouter_keys.journal.journal import Journal
 from tests.ensuring.conftest import LIMITED
 from tests.ensuring.rows import World, opened, secrets, sent
@@ -321,3 +322,18 @@ async def test_a_caller_who_does_not_wait(world: World, fault: str, wait: float)
         ensured = await world.ensure(LIMITED, wait=wait)
     assert secrets(world.emulator) == [ensured.key]
     assert (await world.ensure(LIMITED)).key == ensured.key
+
+
+@pytest.mark.parametrize("problem", ["no room", "the database is away", "locked"])
+async def test_a_secret_that_is_not_kept_is_in_the_error_which_says_so_once(
+    problem: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise errors.JournalError(problem)
+
+    monkeypatch.setattr(entries, "keep", fail)
+    with pytest.raises(errors.SecretNotKeptError) as caught:
+        await world.ensure(spec())
+    assert [caught.value.key] == secrets(world.emulator)
+    assert caught.value.problem == problem
+    assert str(caught.value).count("is not in the journal") == 1

@@ -386,6 +386,25 @@ async def test_a_run_whose_end_cannot_be_written_has_ended_all_the_same(
         assert [claims[ref].ours for ref in refs] == [True] * runs
 
 
+ASKS: dict[str, Callable[[Journal], Awaitable[object]]] = {
+    "an intent": lambda journal: journal.intend(spec(), AT),
+    "a claim": lambda journal: journal.claim("r"),
+    "what is known": lambda journal: journal.succession("r"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+async def test_a_journal_that_another_process_keeps_locked_says_so(
+    ask: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.05)
+    async with Journal.open(path) as journal:
+        with closing(sqlite3.connect(path, isolation_level=None)) as stopped:
+            stopped.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalError, match="another process has kept the journal locked"):
+                await ASKS[ask](journal)
+
+
 @pytest.mark.parametrize("text", FAILURES)
 async def test_a_run_whose_beginning_cannot_be_written_leaves_its_number_to_another(
     text: str, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -82,11 +82,14 @@ def _parameters(url: str) -> dict[str, str]:
     found: dict[str, str] | None = None
     with suppress(psycopg.Error, ValueError):  # its text may quote the password
         found = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    # A password with a raw `/` makes the rest of itself a port and a database.
+    # A password with a raw `/` makes the rest of itself a port and a database; with a raw `@`, a
+    # host.
+    authority = url.partition("//")[2].partition("?")[0].partition("/")[0]
     if (
         found is None
         or not _PORTS.fullmatch(found.get("port", ""))
         or "@" in found.get("dbname", "")
+        or authority.count("@") > 1
     ):
         raise JournalError(_UNREADABLE)
     return found

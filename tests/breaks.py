@@ -843,7 +843,7 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "cli/options/journal.py",
-        'if "://" in place.given and place.file is not None:',
+        "if looks_like_url(place.given) and place.file is not None:",
         "if False:",
         "cli/test_journal_url.py::test_what_is_neither_a_file_nor_a_postgresql_url_is_refused",
     ),

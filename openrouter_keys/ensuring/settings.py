@@ -9,12 +9,13 @@ from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys.journal.addresses import shown
-from openrouter_keys.provisioning.settings import JournalOrPlace
+from openrouter_keys.provisioning.settings import JournalOrPlace, refuse_unopened
 
 OnChange: TypeAlias = Literal["update", "refuse"]
 
 
 def _journal(_: object, attribute: checks.Named, value: Any) -> None:
+    refuse_unopened(attribute.name, value)
     is_place = isinstance(value, str | os.PathLike)
     if value == "" or not (is_place or hasattr(value, "succession")):
         checks.refuse(

@@ -1,18 +1,21 @@
 """Where a journal is: a file, memory, or a PostgreSQL URL, which is never shown. No I/O."""
 
 import os
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from attrs import field, frozen
 
 from openrouter_keys._base.pickling import NeverPickled
+from openrouter_keys.errors import InvalidArgumentError
 
 _SCHEMES = ("postgresql://", "postgres://")
+#: What is wrong with a URL of another scheme.
+NO_SUCH_URL = "give a file, or a URL that begins with postgresql://"
 
 
 @frozen
 class Address(NeverPickled):
-    """A PostgreSQL URL.
+    """A URL; only PostgreSQL's can be opened.
 
     Args:
         url: it may hold a password.
@@ -28,7 +31,7 @@ Place: TypeAlias = str | os.PathLike[str] | Address | None
 def place_of(given: Place) -> Place:
     """Return a place that shows no password: a URL becomes an address."""
     try:
-        return Address(given) if isinstance(given, str) and is_url(given) else given
+        return Address(os.fspath(given)) if _has_scheme(given) else given
     finally:
         del given  # crash reporters send local variables home
 
@@ -41,9 +44,33 @@ def is_url(given: object) -> bool:
         del given
 
 
-def shown(given: object) -> str:
+def refuse_other(address: Address) -> None:
+    """Refuse a URL of another scheme, which would be a file's name with a password in it."""
+    if not is_url(address.url):
+        raise InvalidArgumentError(NO_SUCH_URL, "journal")
+
+
+def looks_like_url(text: str) -> bool:
+    """Whether a text is a URL of any scheme, and no path; `Path` makes one slash of two."""
+    try:
+        begins = text.partition("/")[0]
+        return not os.path.isabs(text) and (
+            "://" in text or (len(begins) > 2 and begins[-1] == ":")
+        )
+    finally:
+        del text
+
+
+def _has_scheme(given: Place) -> TypeGuard[str | os.PathLike[str]]:
+    try:
+        return isinstance(given, str | os.PathLike) and looks_like_url(str(os.fspath(given)))
+    finally:
+        del given
+
+
+def shown(given: Any) -> str:
     """Return how a journal's place, or an open journal, is shown among settings."""
     try:
-        return "Address()" if is_url(given) else repr(given)
+        return "Address()" if _has_scheme(given) else repr(given)
     finally:
         del given

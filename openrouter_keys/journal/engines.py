@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, cast
 from openrouter_keys._base.tracebacks import strip
 from openrouter_keys.errors import InvalidArgumentError, JournalError
 from openrouter_keys.journal import sqlite
-from openrouter_keys.journal.addresses import Address, Place, place_of
+from openrouter_keys.journal.addresses import Address, Place, place_of, refuse_other
 from openrouter_keys.journal.store import Store
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def opening(place: Place, server_url: str | None) -> Opened:
     """Return what opens a journal for runs."""
     place = place_of(place)
     if isinstance(place, Address):
-        return partial(_postgresql().opened, place, server_url)
+        return partial(_postgresql(place).opened, place, server_url)
     return partial(sqlite.opened, place, server_url)
 
 
@@ -46,7 +46,7 @@ def looking(place: Place) -> Opened:
     """Return what opens a journal that is there, to look at it."""
     place = place_of(place)
     if isinstance(place, Address):
-        return partial(_postgresql().looked_into, place)
+        return partial(_postgresql(place).looked_into, place)
     return partial(sqlite.looked_into, _file(place))
 
 
@@ -54,13 +54,14 @@ def purge(place: Place) -> int:
     """Forget secrets; see `Journal.purge`."""
     place = place_of(place)
     if isinstance(place, Address):
-        return _stripped(partial(_postgresql().purge, place))
+        return _stripped(partial(_postgresql(place).purge, place))
     return sqlite.purge(_file(place))
 
 
 def back_up(place: Place, to: str | os.PathLike[str]) -> None:
     """Copy a whole journal; see `Journal.backup`."""
     if isinstance(place := place_of(place), Address):
+        refuse_other(place)
         raise JournalError(_NO_BACKUP)
     sqlite.back_up(_file(place), to)
 
@@ -68,6 +69,7 @@ def back_up(place: Place, to: str | os.PathLike[str]) -> None:
 def accept(place: Place) -> None:
     """Accept an older copy; see `Journal.accept`."""
     if isinstance(place := place_of(place), Address):
+        refuse_other(place)
         raise JournalError(_NO_COPIES)
     sqlite.accept(_file(place))
 
@@ -76,7 +78,7 @@ def is_begun(place: Place) -> bool:
     """Return whether a journal is there."""
     place = place_of(place)
     if isinstance(place, Address):
-        return _stripped(partial(_postgresql().is_begun, place))
+        return _stripped(partial(_postgresql(place).is_begun, place))
     return sqlite.is_begun(_file(place))
 
 
@@ -93,7 +95,7 @@ def init(place: Place, *, grant: str | None = None) -> str:
     """
     if not isinstance(place := place_of(place), Address):
         raise InvalidArgumentError("only a journal in PostgreSQL is made beforehand", "journal")
-    return _stripped(partial(_postgresql().init, place, grant=grant))
+    return _stripped(partial(_postgresql(place).init, place, grant=grant))
 
 
 def _file(place: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
@@ -111,7 +113,8 @@ def _stripped(act: Callable[[], T]) -> T:
         raise
 
 
-def _postgresql() -> _PostgreSQL:
+def _postgresql(address: Address) -> _PostgreSQL:
+    refuse_other(address)
     try:
         return cast("_PostgreSQL", import_module("openrouter_keys.journal.postgresql"))
     except ImportError as error:

@@ -731,6 +731,9 @@ class Opening(
         longest_timeout: seconds that a create of this journal's own run can be under way.
     """
 
+    #: By this, who takes an open journal refuses it without an import of this module.
+    opens_a_journal = True
+
     def __init__(self, writer: Writer, secrets: _Secrets, longest_timeout: float) -> None:
         self._writer, self._secrets = writer, secrets
         self._is_entered = False

@@ -63,8 +63,10 @@ GRANT USAGE ON SCHEMA {0} TO {1};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {0} TO {1}
 """
 _FORGET: Final = "DELETE FROM sessions WHERE at < now() - interval '30 days'"
+_MADE: Final = "it is made on first use, or by `openrouter-keys journal init`"
 _FILE: Final = "SELECT pg_relation_filenode('keys')"
-_DENIED: Final = "42501"
+# No such privilege; no such table, as a role sees it that may not use the schema.
+_DENIED: Final = ("42501", "42P01")
 
 
 @contextmanager
@@ -159,9 +161,10 @@ def _asked(server: Server, act: Callable[[], T]) -> T:
         return act()
     except psycopg.Error as error:
         problem, code = server.shown(error), error.sqlstate
-    if code == _DENIED:
-        way = f"let a role that may make it run `openrouter-keys journal init {server.place}`"
-        problem = f"{problem}. If the journal is not there yet, {way}"
+    if code in _DENIED:
+        url = "postgresql://OWNER@" + server.place.partition("//")[2].rpartition("@")[2]
+        way = f"openrouter-keys journal init --grant ROLE {url}"
+        problem = f"{problem}. Let the journal's owner, or a role that may make one, run `{way}`"
     raise JournalError(f"{server.place} cannot be used: {problem}")
 
 
@@ -184,7 +187,7 @@ def _existing(server: Server, session: Session) -> int:
     """Return the number of the schema of a journal that is there, and can be read."""
     found = _look(server, session)
     if found is None or not found[1]:
-        raise JournalError(f"{server.place} is not there: give the URL of a journal")
+        raise JournalError(f"{server.place} has no journal yet: {_MADE}")
     _refuse_others(server, found)
     _refuse_unreadable(server, session)
     return found[0]

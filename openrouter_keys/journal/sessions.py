@@ -171,6 +171,8 @@ def connected(server: Server, *, reads: bool = False) -> Session:
     except JournalError as error:
         strip(error, None)
         raise
+    if "password" in problem:
+        problem += ": give it in PGPASSWORD or ~/.pgpass, or escaped in the URL"
     raise JournalError(f"{server.place} cannot be reached: {problem}")
 
 

@@ -30,7 +30,14 @@ def _rate(_: object, attribute: checks.Named, value: float) -> None:
         checks.refuse(attribute.name, "must be more than 0 requests a second")
 
 
+def refuse_unopened(argument: str, value: object) -> None:
+    """Refuse what `Journal.open` returns, whose block has not begun."""
+    if getattr(value, "opens_a_journal", False):
+        checks.refuse(argument, "is not open: open it with `with` or `async with`")
+
+
 def _path(_: object, attribute: checks.Named, value: Any) -> None:
+    refuse_unopened(attribute.name, value)
     if value == "":
         checks.refuse(attribute.name, "must be the path of a file, or None")
 

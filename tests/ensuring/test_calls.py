@@ -59,6 +59,15 @@ async def test_refused_arguments(world: World, case: str, method: str) -> None:
     assert not [entry async for entry in world.journal.every()]
 
 
+@pytest.mark.parametrize("method", ["ensure", "release", "provision", "rotate"])
+async def test_a_journal_whose_block_has_not_begun(world: World, method: str) -> None:
+    first = {"ensure": LIMITED, "release": "r", "provision": [LIMITED], "rotate": ["a" * 64]}
+    with pytest.raises(errors.InvalidArgumentError, match="open it with `with`") as caught:
+        await getattr(world.client, method)(first[method], journal=Journal.open(None))
+    assert caught.value.argument == "journal"
+    assert not world.emulator.requests
+
+
 # --- results ---
 
 

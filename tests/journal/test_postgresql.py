@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -55,6 +56,11 @@ async def run(url: str) -> None:
 async def look(url: str) -> None:
     async with Journal.read(url) as journal:
         await journal.counts()
+
+
+async def ensure(place: Any) -> None:
+    async with AsyncOpenRouter("sk-or-v1-m", server_url="http://127.0.0.1:1") as client:
+        await client.ensure(spec("r"), journal=place)
 
 
 # --- the URL ---
@@ -137,10 +143,37 @@ def everything(error: BaseException) -> str:
     return "\n".join(shown)
 
 
-@pytest.mark.parametrize("text", ["customers.journal", "/a/postgresql://x", "sqlite:///x", ""])
+@pytest.mark.parametrize("text", ["customers.journal", "/a/postgresql://x", "a/b:/c", ""])
 def test_a_path_is_no_url(text: str) -> None:
     assert not is_url(text)
     assert place_of(text) == text
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql+psycopg://u:p-canary@h/d",
+        "Postgresql://u:p-canary@h/d",
+        "'postgresql://u:p-canary@h/d'",
+        "mysql://u:p-canary@h/d",
+        "sqlite:///p-canary",
+        "postgresql:/u:p-canary@h/d",
+        Path("postgresql://u:p-canary@h/d"),
+        Path("sqlite:///p-canary"),
+    ],
+)
+@pytest.mark.parametrize("use", [run, look, Journal.purge, Journal.accept, ensure])
+async def test_a_url_of_another_scheme_is_no_file_and_not_shown(
+    place: Any,
+    use: Callable[[Any], Awaitable[object]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgumentError, match="begins with postgresql://") as caught:
+        await use(place)
+    assert HIDDEN not in everything(caught.value)
+    assert not [*tmp_path.iterdir()]
 
 
 # --- who may make it ---
@@ -161,7 +194,7 @@ async def test_a_role_that_may_not_make_it_is_shown_the_command_that_does(
     postgresql: PostgreSQL, url: str, role: str
 ) -> None:
     theirs = url.replace(f"{USER}:", f"{role}:")
-    with pytest.raises(JournalError, match="openrouter-keys journal init postgresql://") as caught:
+    with pytest.raises(JournalError, match="--grant ROLE postgresql://OWNER@127") as caught:
         await run(theirs)
     assert PASSWORD not in everything(caught.value)
     assert engines.init(url, grant=role) == server_of(Address(url)).place
@@ -190,13 +223,24 @@ def test_only_a_url_is_made_beforehand(path: Path) -> None:
         engines.init(str(path))
 
 
+@pytest.mark.parametrize("password", [f"{HIDDEN}-wrong", ""])
+@pytest.mark.parametrize("use", [run, look, Journal.purge])
+async def test_a_password_that_is_refused_says_where_to_give_it(
+    postgresql: PostgreSQL, password: str, use: Callable[[str], Awaitable[object]]
+) -> None:
+    url = postgresql.url().replace(f":{PASSWORD}@", f":{password}@" if password else "@")
+    with pytest.raises(JournalError, match=r"PGPASSWORD or ~/\.pgpass") as caught:
+        await use(url)
+    assert HIDDEN not in everything(caught.value)
+
+
 # --- what is refused ---
 
 
 async def test_reading_makes_nothing(postgresql: PostgreSQL, url: str, schema: str) -> None:
     assert not engines.is_begun(url)
     for use in (look, Journal.purge):
-        with pytest.raises(JournalError, match="is not there: give the URL of a journal"):
+        with pytest.raises(JournalError, match="has no journal yet: it is made on first use"):
             await use(url)
     assert sql(postgresql, "SELECT 1 FROM pg_namespace WHERE nspname = %s", schema) == []
     await run(url)

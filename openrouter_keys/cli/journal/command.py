@@ -10,7 +10,7 @@ from cyclopts import App, Group, Parameter
 
 from openrouter_keys.cli.exit_codes import DONE, IN_DOUBT, CommandError, UsageError
 from openrouter_keys.cli.journal.export import reading
-from openrouter_keys.cli.options.journal import JournalArgument, Place, needed
+from openrouter_keys.cli.options.journal import JournalArgument, Place, URLArgument, needed
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
 from openrouter_keys.cli.terminal.text import as_json, printable
@@ -107,7 +107,7 @@ def _as_text(about: Mapping[str, object], counts: Mapping[State, int]) -> str:
 
 @journal.command
 async def init(
-    journal: JournalArgument = None,
+    journal: URLArgument = None,
     /,
     *,
     grant: Annotated[

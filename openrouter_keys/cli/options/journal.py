@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.terminal.text import without_passwords
-from openrouter_keys.journal.addresses import is_url
+from openrouter_keys.journal.addresses import NO_SUCH_URL, is_url, looks_like_url
 
 #: How the option is given.
 OPTION: Final = "--journal"
@@ -39,6 +39,11 @@ JournalArgument: TypeAlias = Annotated[
         show_default=False,
         help=f"The journal's file, or its PostgreSQL URL; {_ELSE}.",
     ),
+]
+#: The argument JOURNAL where a file will not do.
+URLArgument: TypeAlias = Annotated[
+    _Given,
+    Parameter(name="JOURNAL", show_default=False, help=f"The journal's PostgreSQL URL; {_ELSE}."),
 ]
 
 
@@ -87,9 +92,9 @@ def place_of(given: _Given) -> Place | None:
 def _checked(what: str, place: Place) -> Place:
     if not place.given:
         raise UsageError(f"{what}: the name is empty")
-    if "://" in place.given and place.file is not None:
+    if looks_like_url(place.given) and place.file is not None:
         # It may hold a password, and is not shown.
-        raise UsageError(f"{what}: give a file, or a URL that begins with postgresql://")
+        raise UsageError(f"{what}: {NO_SUCH_URL}")
     return place
 
 

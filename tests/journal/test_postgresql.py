@@ -197,8 +197,11 @@ async def test_a_role_that_may_not_make_it_is_shown_the_command_that_does(
     with pytest.raises(JournalError, match="--grant ROLE postgresql://OWNER@127") as caught:
         await run(theirs)
     assert PASSWORD not in everything(caught.value)
-    assert engines.init(url, grant=role) == server_of(Address(url)).place
     assert engines.init(url) == server_of(Address(url)).place
+    for use in (run, look, Journal.purge):
+        with pytest.raises(JournalError, match="--grant ROLE postgresql://OWNER@127"):
+            await use(theirs)
+    assert engines.init(url, grant=role) == server_of(Address(url)).place
     await run(theirs)
     await look(theirs)
     with pytest.raises(JournalError, match="let its owner purge it again"):

@@ -107,8 +107,8 @@ class Operation(Generic[R]):
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
         salvage: returns the error for a success on which `read` failed unexpectedly; the error has
             the secret if the answer does.
-        begin_by: when it must have begun, by `Clockwork.steady`: later, it is not sent. None: it is
-            never too late.
+        begin_by: when its call must have got its turn, by `Clockwork.steady`: later, it is not sent.
+            None: it is never too late.
     """
 
     name: str

@@ -41,10 +41,6 @@ from openrouter_keys.results import Err, Ok, attempt
 # The rate limiter has to see every attempt, and a run decides by itself what follows.
 _ONCE = RetryConfig("none")
 
-#: Seconds after its intent at which a create must have begun: a run that takes over the ref of a
-#: process that was stopped meanwhile waits until such a create has landed.
-_SOON = 5.0
-
 _log = logging.getLogger("openrouter_keys")
 
 
@@ -261,13 +257,15 @@ class Creator:
         try:
             if self._stop.paused:
                 return None
-            at, begin_by = self._clock.now(), self._transport.clockwork.steady() + _SOON
+            at, steady = self._clock.now(), self._transport.clockwork.steady()
             if again:
                 await self._journal.again(spec.ref, at, spec.plan)
             elif (known := await self._journal.intend(spec, at)) is not None:
                 return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
             request = spec.request()
+            # Later, its process was stopped meanwhile, and another one may have the ref by now.
+            begin_by = steady + self._transport.options.timeout
             operation = create(request, undo_if_cancelled=False, begin_by=begin_by)
             outcome = await attempt(self._transport.perform(operation, self._once))
             self._learn(outcome.error if isinstance(outcome, Err) else None)

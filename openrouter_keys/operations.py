@@ -107,7 +107,7 @@ class Operation(Generic[R]):
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
         salvage: returns the error for a success on which `read` failed unexpectedly; the error has
             the secret if the answer does.
-        begin_by: when its call must have got its turn, by `Clockwork.steady`: later, it is not sent.
+        begin_by: when its call must have its turn, by `Clockwork.steady`: later, it is not sent.
             None: it is never too late.
     """
 

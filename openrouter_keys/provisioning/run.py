@@ -229,8 +229,9 @@ class Run:
 
     async def _next_round(self) -> None:
         # A round is one of this run's own: what others are at is waited for in any case.
-        if not await self._look_at_others():
-            if all(job.elsewhere for job in self._waiting.values()):
+        can_go_on = await self._look_at_others()
+        if self._breaker.is_open or not can_go_on:
+            if not self._breaker.is_open and all(job.elsewhere for job in self._waiting.values()):
                 await self._wait_for_others()
             else:
                 await self._own_round()

@@ -85,16 +85,22 @@ class EnsureContext:
         """Return what a run for one ref is for."""
         return Scope(of.ref, (of.workspace_id, of.name), self.until, self.operation)
 
-    async def claim(self, journal: Journal, *known: Entry) -> bool:
+    async def claim(self, journal: Journal, *known: Entry, unmade: bool = False) -> bool:
         """Make rows a run's own, if they are as they were read; otherwise, wait for a moment.
+
+        Args:
+            journal: the run's.
+            known: what `Journal.succession` returned.
+            unmade: how it was asked.
 
         Raises:
             CreateOutcomeUnknownError: another process is at it, and the caller waits no longer.
         """
         claims = await journal.claim(*(entry.ref for entry in known), settled=True)
-        self.claims.update(claims)
+        # Claimed again, a row is not new any more, and its creates are still under way.
+        self.claims.update({ref: one for ref, one in claims.items() if one.new or not one.ours})
         if all(claim.ours for claim in claims.values()):
-            return await journal.succession(known[0].ref) == [*known]
+            return await journal.succession(known[0].ref, unmade=unmade) == [*known]
         if self.left < _POLL:
             raise unsettled(self.scope(known[0]), _LATER)
         await self.transport.clockwork.sleep(_POLL)

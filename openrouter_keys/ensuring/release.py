@@ -52,6 +52,10 @@ async def let_go(context: EnsureContext, known: Sequence[Entry]) -> bool:
     async with context.run() as (journal, clock):
         if not await context.claim(journal, *known):
             return False
+        # A rotation may be making another one just now.
+        known = await journal.succession(own.ref, unmade=True)
+        if not await context.claim(journal, *known, unmade=True):
+            return False
         for entry in known:
             if await journal.is_anothers(entry):
                 problem = _ANOTHERS.format(hash=entry.hash, ref=entry.ref, name=entry.name)
@@ -59,33 +63,50 @@ async def let_go(context: EnsureContext, known: Sequence[Entry]) -> bool:
         if own.state in DOUBTFUL:
             await settle(context, journal, clock, own)
         await journal.release(own.ref)  # first: nobody gets its secret from now on
+        if known[-1] is not own and known[-1].state in DOUBTFUL:
+            await settle(context, journal, clock, known[-1])
+        is_own_account = False
         for entry in reversed(known):  # its own row goes last: it leads to the others
-            await _release(context, journal, clock, entry)
+            await journal.release(entry.ref)
+            if entry.hash is not None and entry.state not in DOUBTFUL:
+                is_own_account |= await _delete(
+                    context, clock, entry, is_own_account=is_own_account
+                )
+            await _forget(context, journal, clock, entry)
     return True
 
 
-async def _release(
+async def _forget(
     context: EnsureContext, journal: Journal, clock: ServiceClock, entry: Entry
 ) -> None:
-    await journal.release(entry.ref)
-    if entry.hash is not None and entry.state not in DOUBTFUL:
-        await _delete(context, clock, entry)
     await journal.gone(entry.ref)
     if entry.written_off and entry.state not in DOUBTFUL:
         await settle(context, journal, clock, entry)
     await journal.forget_released(entry.ref)
 
 
-async def _delete(context: EnsureContext, clock: ServiceClock, entry: Entry) -> None:
-    """Delete a key that the journal has, or see that it is gone."""
+async def _delete(
+    context: EnsureContext, clock: ServiceClock, entry: Entry, *, is_own_account: bool
+) -> bool:
+    """Delete a key that the journal has, or see that it is gone.
+
+    Args:
+        context: the call's.
+        clock: the service's.
+        entry: the key's.
+        is_own_account: whether the management key is known to be the keys' account's.
+
+    Returns:
+        Whether it is known now.
+    """
     # A hash that an answer merely claims may be another's key.
     own = entry.hash if entry.proven else entry.secret_hash
-    shown = False
+    shown = is_own_account
     if own is not None:
         # Before the delete: afterwards nothing may show whose account this is.
-        shown = await is_there(context.transport, clock, own)
+        shown |= await is_there(context.transport, clock, own)
         if await remove(context.perform, own) is Removal.DELETED:
-            return
+            return True
     hashes = [hash for hash in (own, entry.hash) if hash is not None]
     left = await not_gone(
         context.transport, clock, entry.workspace_id, hashes, is_own_account=shown
@@ -94,6 +115,7 @@ async def _delete(context: EnsureContext, clock: ServiceClock, entry: Entry) -> 
         if not entry.proven:
             raise JournalError(_UNPROVEN.format(hash=entry.hash, ref=entry.ref))
         raise KeyGoneError(entry.ref, hash, why)
+    return shown
 
 
 async def settle(

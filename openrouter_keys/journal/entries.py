@@ -23,6 +23,7 @@ from openrouter_keys.journal.transitions import (
     INTEND,
     KEEP,
     KEEP_SETTLED,
+    RELEASE,
     Transition,
 )
 from openrouter_keys.models import HoldsSecret
@@ -60,9 +61,14 @@ _OWNER = "SELECT owner FROM keys WHERE ref = :ref"
 
 FIND = "SELECT * FROM keys WHERE ref = :ref"
 # The replacement of a key is made with the old key's hash for its ref.
-_REPLACEMENT = """
-SELECT * FROM keys WHERE ref = :ref AND state IN ('made', 'settled', 'releasing')
-AND EXISTS (SELECT 1 FROM rotations WHERE hash = :ref)
+_ANY_REPLACEMENT = """
+SELECT * FROM keys WHERE ref = :ref AND EXISTS (SELECT 1 FROM rotations WHERE hash = :ref)
+"""
+_REPLACEMENT = f"{_ANY_REPLACEMENT} AND state IN ('made', 'settled', 'releasing')"
+# No replacement is made of it from now on.
+_END_ROTATION = """
+UPDATE rotations SET state = 'deleted', reason = 'the key was released'
+WHERE hash = (SELECT hash FROM keys WHERE ref = :ref)
 """
 EVERY = "SELECT * FROM keys WHERE id > :after ORDER BY id LIMIT :most"
 _UNFINISHED = """
@@ -94,6 +100,13 @@ HOLDS_FOR_ANOTHER = """
 SELECT EXISTS (SELECT 1 FROM keys WHERE proven AND hash = :hash AND ref <> :ref)
     OR EXISTS (SELECT 1 FROM rotations WHERE hash = :hash)
 """
+
+
+class ReleasedError(JournalError):
+    """A replacement is not made, since the key that it would replace was released."""
+
+    def __init__(self, hash: str) -> None:
+        super().__init__(f"the key {hash} was released meanwhile: it gets no replacement")
 
 
 @frozen(kw_only=True)
@@ -222,9 +235,18 @@ def keep(
 def intend(connection: Connection, run: int, spec: KeySpec, at: str) -> State | None:
     """Write an intent, or return the state of the row that is there."""
     values = {"ref": spec.ref, "plan": spec.plan, "run": run, "at": at}
-    return (
-        None if connection.execute(INTEND, values).rowcount else states(connection, run, [spec])[0]
-    )
+    if connection.execute(INTEND, values).rowcount:
+        return None
+    state = states(connection, run, [spec])[0]
+    if state is None:
+        raise ReleasedError(spec.ref)
+    return state
+
+
+def release(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Write that a key is about to be deleted, and make no replacement of it from now on."""
+    change(connection, [RELEASE], values)
+    connection.execute(_END_ROTATION, values)
 
 
 def states(connection: Connection, run: int, specs: Sequence[KeySpec]) -> list[State | None]:
@@ -289,12 +311,19 @@ def read(connection: Connection, table: Table[E], query: str, values: Mapping[st
     return [_record(table, row) for row in rows(cursor)]
 
 
-def succession(connection: Connection, ref: str) -> list[Entry]:
-    """Return what is known of a ref, then of each replacement of its key that was made."""
+def succession(connection: Connection, ref: str, *, unmade: bool) -> list[Entry]:
+    """Return what is known of a ref, then of each replacement of its key.
+
+    Args:
+        connection: the engine's.
+        ref: the caller's own id for the key.
+        unmade: whether with a replacement that is not made, or not known to be.
+    """
+    query = _ANY_REPLACEMENT if unmade else _REPLACEMENT
     found, seen = read(connection, KEYS, FIND, {"ref": ref}), {ref}
     while found and (hash := found[-1].hash) is not None and hash not in seen:
         seen.add(hash)
-        replacement = read(connection, KEYS, _REPLACEMENT, {"ref": hash})
+        replacement = read(connection, KEYS, query, {"ref": hash})
         found += replacement
         if not replacement:
             break

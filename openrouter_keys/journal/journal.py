@@ -485,7 +485,8 @@ class Journal(NeverPickled):
 
     async def release(self, ref: str) -> None:
         """Write that a key is about to be deleted: its secret is deleted at once."""
-        await self._change(transitions.RELEASE, ref=ref)
+        values = {"ref": ref, "owner": self._run}
+        await self._do(lambda c: entries.release(c, values))
 
     async def gone(self, ref: str) -> None:
         """Write that a key that was to be deleted is gone."""
@@ -514,12 +515,16 @@ class Journal(NeverPickled):
             )
             self._services.add(server_url)
 
-    async def succession(self, ref: str) -> list[Entry]:
+    async def succession(self, ref: str, *, unmade: bool = False) -> list[Entry]:
         """Return what is known of a ref, then of each replacement of its key that was made.
 
         `rotate` makes the replacements. The list is empty if nothing is known.
+
+        Args:
+            ref: the caller's own id for the key.
+            unmade: whether with a replacement that is not made, or not known to be.
         """
-        return await self._do(lambda c: entries.succession(c, ref))
+        return await self._do(lambda c: entries.succession(c, ref, unmade=unmade), reads=True)
 
     def secret_of(self, entry: Entry) -> str | None:
         """Return a key's secret, opened with the identity if it is sealed; None: it is not here.

@@ -97,7 +97,9 @@ def _text(earlier: object) -> str:
 
 INTEND: Final = """
 INSERT INTO keys (ref, plan, state, run, owner, first_attempt_at, last_attempt_at)
-VALUES (:ref, :plan, 'intent', :run, :run, :at, :at) ON CONFLICT (ref) DO NOTHING
+SELECT :ref, :plan, 'intent', :run, :run, :at, :at
+WHERE NOT EXISTS (SELECT 1 FROM rotations WHERE hash = :ref AND state = 'deleted')
+ON CONFLICT (ref) DO NOTHING
 """
 _KEPT: Final = {name: f":{name}" for name in (*_ANSWER, "secret", "sealed")} | {"reason": "NULL"}
 KEEP: Final = Transition("keep", _DOUBTFUL, State.MADE, _KEPT)

@@ -23,7 +23,7 @@ from openrouter_keys.errors import (
     TakenOverError,
     TooManyRequestsResponseError,
 )
-from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.entries import Entry, ReleasedError
 from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
@@ -86,6 +86,9 @@ class Creator:
         except TakenOverError as error:
             _log.warning("provision: %s", error)
             return Job(job.spec, State.INTENT, elsewhere=True)
+        except ReleasedError as error:
+            self._counters.failures.add(ProvisionProblem(ref=job.spec.ref, reason=str(error)))
+            return None
 
     async def _go_on(self, job: Job) -> Job | None:
         if job.made is not None:
@@ -235,11 +238,18 @@ class Creator:
                     if what is not Verdict.AGAIN:
                         return await self._not_made(spec, error, what)
                     state = await self._not_processed(spec)
+                    if self._waits_too_long(error):
+                        self._stop.stop(error)
                     continue
             delivered = await self._delivery.keep(spec, made, data, ended_at)
             return self._after(spec, made, delivered)
         # Where nothing is known anew, a reconcile that cleared it need not be repeated.
         return job if state is job.state else Job(spec, state)
+
+    def _waits_too_long(self, error: OpenRouterError) -> bool:
+        """Whether the caller of a run for one ref waits no longer."""
+        now, pause = self._transport.clockwork.monotonic(), error.retry_after or 0
+        return self._scope is not None and now + pause >= self._scope.until
 
     async def _send(
         self, spec: KeySpec, *, again: bool

@@ -10,11 +10,13 @@ from openrouter_keys.errors import (
     OpenRouterError,
     PlanChangedError,
     ResponseValidationError,
+    TooManyRequestsResponseError,
 )
 from openrouter_keys.journal.schema import State
 from tests.ensuring.conftest import LIMITED
 from tests.ensuring.rows import Rows, World, row, secrets, sent
 from tests.journals import spec
+from tests.provisions import JumpingTime
 
 # --- a key for each state of a row whose run has ended ---
 
@@ -209,3 +211,17 @@ async def test_an_earlier_create_is_settled_before_what_it_asked_for_is_forgotte
     ensured = await world.ensure(spec(name="another name", limit=6), wait=300)
     assert secrets(world.emulator) == [ensured.key]
     assert not (await row(world.journal)).written_off
+
+
+@pytest.mark.parametrize("retry_after", [None, "1", "30"])
+async def test_a_rate_limit_is_waited_for_as_long_as_the_caller_waits(
+    world: World, time: JumpingTime, retry_after: str | None
+) -> None:
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    world.emulator.faults.append(Fault("create", status=429, headers=headers, times=None))
+    began = time.monotonic()
+    with pytest.raises(TooManyRequestsResponseError):
+        await world.ensure(LIMITED, wait=10)
+    assert time.monotonic() - began < 45
+    world.emulator.faults.clear()
+    assert (await world.ensure(LIMITED)).outcome == "created"

@@ -212,3 +212,15 @@ async def test_a_windows_begin_is_the_first_create_that_was_never_answered(
     assert entry is not None
     assert entry.first_attempt_at == (LATER if refused else AT)
     assert entry.last_attempt_at == LATER
+
+
+async def test_a_released_key_gets_no_replacement(new: New) -> None:
+    async with Journal.open(new()) as journal:
+        await journal.intend(spec(), AT)
+        await journal.keep("r", secret=SECRET, hash=HASH, settled=True)
+        await journal.plan_rotations([(HASH, spec(HASH).plan, "full", None, 0.0)])
+        await journal.claim("r", settled=True)
+        await journal.release("r")
+        with pytest.raises(JournalError, match="was released meanwhile"):
+            await journal.intend(spec(HASH), AT)
+        assert await journal.find(HASH) is None

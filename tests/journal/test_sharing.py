@@ -257,7 +257,7 @@ async def test_what_killed_runs_leave_behind_is_removed_beside_others_too(path: 
             assert len(run_files(path)) == 2  # those that live
         await journal.intend(spec(), AT)
         await killed(path, "3")
-    assert len(run_files(path)) == 1
+    assert len(run_files(path)) <= 1  # the close removes those of processes that are gone by then
     await use(path)
     assert run_files(path) == set()
     assert {file.name for file in path.parent.iterdir()} == {

@@ -262,8 +262,12 @@ class CrashingJournal(RuleBasedStateMachine):
         self.runner.run(self.stack.aclose())
 
     def step(self, ref: str, to: State | None, doing: Coroutine[Any, Any, Any], wait: bool) -> None:
+        async def claimed(journal: Journal) -> None:
+            await journal.claim(ref, settled=True)
+            await doing
+
         async def begin() -> None:
-            self.waiting.append(asyncio.create_task(doing))
+            self.waiting.append(asyncio.create_task(claimed(self.journal)))
             await asyncio.sleep(0)
 
         self.runner.run(begin())

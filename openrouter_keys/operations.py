@@ -107,8 +107,6 @@ class Operation(Generic[R]):
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
         salvage: returns the error for a success on which `read` failed unexpectedly; the error has
             the secret if the answer does.
-        begin_by: when its call must have its turn, by `Clockwork.steady`: later, it is not sent.
-            None: it is never too late.
     """
 
     name: str
@@ -129,7 +127,6 @@ class Operation(Generic[R]):
     salvage: Callable[[bytes, Exception], ResponseValidationError] | None = field(
         default=None, repr=False
     )
-    begin_by: float | None = None
 
 
 def current() -> Operation[GetCurrentKeyResponse]:
@@ -183,14 +180,13 @@ def get(hash: str) -> Operation[GetKeyResponse]:
 
 
 def create(
-    request: CreateKeysRequest, *, undo_if_cancelled: bool = True, begin_by: float | None = None
+    request: CreateKeysRequest, *, undo_if_cancelled: bool = True
 ) -> Operation[CreateKeysResponse]:
     """`POST /keys`: a new key, and its secret, shown once.
 
     Args:
         request: the body.
         undo_if_cancelled: whether the key is deleted if the caller was cancelled meanwhile.
-        begin_by: see `Operation`.
     """
 
     def outcome_unknown(why: str) -> CreateOutcomeUnknownError:
@@ -215,7 +211,6 @@ def create(
         made=_made,
         workspace_id=request.workspace_id or None,
         undo_if_cancelled=undo_if_cancelled,
-        begin_by=begin_by,
         salvage=lambda body, error: _salvaged(body, request, error),
     )
 

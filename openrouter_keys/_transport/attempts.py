@@ -100,10 +100,6 @@ class Attempts(NeverPickled):
         call.api_key = self._credentials.fixed() or await self._ask_api_key(call)
         operation, began = call.operation, self._clockwork.monotonic()
         left = call.options.timeout - (began - call.started)
-        # When the call got its turn, by the clock that goes on while the machine sleeps.
-        turn = self._clockwork.steady() - (began - call.started)
-        if operation.begin_by is not None and turn > operation.begin_by:
-            raise with_facts(NotSentError("its turn, or this machine's, came too late"), call)
         if left <= 0:
             raise with_facts(
                 DeadlineExceededError("no time was left to send it; raise timeout_ms"), call

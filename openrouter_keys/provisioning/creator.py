@@ -267,16 +267,14 @@ class Creator:
         try:
             if self._stop.paused:
                 return None
-            at, steady = self._clock.now(), self._transport.clockwork.steady()
+            at = self._clock.now()
             if again:
                 await self._journal.again(spec.ref, at, spec.plan)
             elif (known := await self._journal.intend(spec, at)) is not None:
                 return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
             request = spec.request()
-            # Later, its process was stopped meanwhile, and another one may have the ref by now.
-            begin_by = steady + self._transport.options.timeout
-            operation = create(request, undo_if_cancelled=False, begin_by=begin_by)
+            operation = create(request, undo_if_cancelled=False)
             outcome = await attempt(self._transport.perform(operation, self._once))
             self._learn(outcome.error if isinstance(outcome, Err) else None)
             return outcome

@@ -299,6 +299,7 @@ async def test_what_may_have_landed_late_is_not_rotated_either(
     (old,) = old_keys(emulator, 1, created_at=DAY_BEFORE)
     orphan = await leave_in_doubt(emulator, client, old, path)
     async with Journal.open(path) as journal:  # as if its create had been written off
+        await journal.claim(old.hash)
         await journal.again(old.hash, datetime.now(UTC))
         await journal.keep(old.hash, secret=SECRET, hash=HASH, settled=True)
 

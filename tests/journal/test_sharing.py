@@ -389,7 +389,6 @@ async def test_a_run_whose_end_cannot_be_written_has_ended_all_the_same(
 ASKS: dict[str, Callable[[Journal], Awaitable[object]]] = {
     "an intent": lambda journal: journal.intend(spec(), AT),
     "a claim": lambda journal: journal.claim("r"),
-    "what is known": lambda journal: journal.succession("r"),
 }
 
 

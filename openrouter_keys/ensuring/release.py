@@ -11,7 +11,7 @@ from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.errors import JournalError, KeyGoneError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.schema import DOUBTFUL
+from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.provisioning.context import context_of
 from openrouter_keys.provisioning.reconciler import Reconciler
 from openrouter_keys.provisioning.run import unsettled
@@ -26,6 +26,8 @@ _UNPROVEN = (
     "the key of {ref!r} is left as it is: nothing proves that the hash in the answer, {hash}, is "
     "its own: look at that key, and delete it if it is yours; then release the ref again"
 )
+# A replacement in one of these is not made, or not known to be.
+_UNMADE = (*DOUBTFUL, State.FAILED)
 
 
 async def release(transport: Transport, ref: str, settings: ReleaseSettings) -> bool:
@@ -48,25 +50,26 @@ async def let_go(context: EnsureContext, known: Sequence[Entry]) -> bool:
     Returns:
         Whether it is done; False: the journal has to be asked again.
     """
-    own = known[0]
     async with context.run() as (journal, clock):
-        if not await context.claim(journal, *known):
-            return False
         # A rotation may be making another one just now.
-        known = await journal.succession(own.ref, unmade=True)
-        if not await context.claim(journal, *known, unmade=True):
+        found = await journal.succession(known[0].ref, unmade=True)
+        is_made = any(each.state not in _UNMADE for each in found[len(known) :])
+        if is_made or found[: len(known)] != [*known]:
             return False
-        for entry in known:
+        if not await context.claim(journal, *found, unmade=True):
+            return False
+        own = found[0]
+        for entry in found:
             if await journal.is_anothers(entry):
                 problem = _ANOTHERS.format(hash=entry.hash, ref=entry.ref, name=entry.name)
                 raise JournalError(problem)
         if own.state in DOUBTFUL:
             await settle(context, journal, clock, own)
         await journal.release(own.ref)  # first: nobody gets its secret from now on
-        if known[-1] is not own and known[-1].state in DOUBTFUL:
-            await settle(context, journal, clock, known[-1])
+        if found[-1] is not own and found[-1].state in DOUBTFUL:
+            await settle(context, journal, clock, found[-1])
         is_own_account = False
-        for entry in reversed(known):  # its own row goes last: it leads to the others
+        for entry in reversed(found):  # its own row goes last: it leads to the others
             await journal.release(entry.ref)
             if entry.hash is not None and entry.state not in DOUBTFUL:
                 is_own_account |= await _delete(

@@ -44,11 +44,6 @@ class ReleaseSettings:
     quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)
     options: RequestOptions = field(factory=RequestOptions, repr=False, validator=_options)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether an open journal was given, which stays open."""
-        return not isinstance(self.journal, str | os.PathLike)
-
 
 @frozen(kw_only=True)
 class EnsureSettings(ReleaseSettings):

@@ -376,8 +376,7 @@ class Run:
         claims = await self._journal.claim(*(entry.ref for entry in entries))
         for entry in entries:
             claim = claims.get(entry.ref)
-            is_ours = claim is not None and claim.ours
-            if not is_ours:
+            if claim is None or not claim.ours:
                 continue  # another run is at it
             settled.discard(entry.ref)
             # What an earlier run left, and is settled, is no problem any more.

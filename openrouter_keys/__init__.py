@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openrouter_keys._reconcile.reconcile import (
         Reconciliation,
     )
+    from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
     from openrouter_keys.api_keys import AsyncAPIKeys
     from openrouter_keys.client import AsyncOpenRouter
     from openrouter_keys.ensuring.report import Ensured
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         KeyGoneError,
         LeaseEndedError,
         LeaseMismatchError,
+        NotAdoptedError,
         OpenRouterError,
         PlanChangedError,
         QuotaExhaustedError,
@@ -81,6 +83,8 @@ __all__ = [
     "UNSET",
     "APIKeys",
     "AccountChangedError",
+    "AdoptedKey",
+    "AdoptionReport",
     "AllowanceExceededError",
     "AnotherKeyError",
     "AsyncAPIKeys",
@@ -115,6 +119,7 @@ __all__ = [
     "LeaseMismatchError",
     "LimitReset",
     "ListResponse",
+    "NotAdoptedError",
     "Ok",
     "OpenRouter",
     "OpenRouterError",
@@ -150,6 +155,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "adoption.report": ("AdoptedKey", "AdoptionReport"),
     "api_keys": ("AsyncAPIKeys",),
     "client": ("AsyncOpenRouter",),
     "errors": (
@@ -168,6 +174,7 @@ _MODULES = {
         "KeyGoneError",
         "LeaseEndedError",
         "LeaseMismatchError",
+        "NotAdoptedError",
         "OpenRouterError",
         "PlanChangedError",
         "QuotaExhaustedError",

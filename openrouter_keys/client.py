@@ -26,6 +26,7 @@ from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
+from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.api_keys import AsyncAPIKeys
 from openrouter_keys.ensuring.report import Ensured
 from openrouter_keys.ensuring.settings import EnsureSettings, OnChange, ReleaseSettings
@@ -327,6 +328,81 @@ class AsyncOpenRouter(NeverPickled):
             journal=journal, wait=wait, quiet_period=quiet_period, options=options
         )
         return await release(self._transport, checks.ref(ref), settings)
+
+    @hides_arguments
+    async def adopt(
+        self,
+        hash: str,
+        ref: str | KeySpec,
+        *,
+        journal: JournalOrPlace,
+        **options: Unpack[RequestOptions],
+    ) -> AdoptedKey:
+        """Make a key that exists a ref's, without its secret, as if the journal had made it.
+
+        From then on `ensure` returns and updates it (`key` is None: the service shows no secret
+        twice), `rotate` gives it a new secret, and `release` deletes it. The key itself does not
+        change. The same call again changes nothing.
+
+        Args:
+            hash: the key's.
+            ref: the caller's own id for it. Or its spec: what the key is not counts as asked for
+                otherwise, so that `ensure` with that spec changes it. A text: the key counts as
+                asked for with the fields that it has; those that are the service's default count
+                as left out.
+            journal: see `ensure`.
+            **options: see `RequestOptions`; they apply to each request.
+
+        Returns:
+            The key's record, and whether the ref had the key before.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            NotAdoptedError: the ref has another key, or the key another ref; or a create without
+                an answer, or a living one, may have made the key.
+            NotFoundResponseError: there is no such key.
+            JournalError: the journal cannot be used, or belongs to another account.
+        """
+        from openrouter_keys.adoption.adopt import adopt  # noqa: PLC0415 - as in `provision`
+
+        settings = ReleaseSettings(journal=journal, options=options)
+        return await adopt(self._transport, hash, ref, settings)
+
+    @hides_arguments
+    async def adopt_all(
+        self,
+        specs: Specs,
+        *,
+        journal: JournalOrPlace,
+        dry_run: bool = False,
+        **options: Unpack[RequestOptions],
+    ) -> AdoptionReport:
+        """Make the keys that have the names of specs theirs, as `adopt` does for one.
+
+        Each workspace of the specs is listed once. A key is a spec's if it is the only one of its
+        name there, disabled and expired keys included, and the only spec of that name; otherwise,
+        none is adopted.
+
+        Args:
+            specs: any iterable or async iterable, read to its end before anything is sent. Refs
+                that the journal knows stay as they are.
+            journal: see `ensure`.
+            dry_run: whether the journal stays as it is, and the report says what would come of it.
+            **options: see `RequestOptions`; they apply to each request.
+
+        Returns:
+            Which keys were adopted, which specs have none, and which could not be adopted, and why.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            DuplicateRefError: two specs have the same ref; nothing was sent.
+            IncompleteListingError: the list of keys is not whole; what was adopted by then stays.
+            JournalError: the journal cannot be used, or belongs to another account.
+        """
+        from openrouter_keys.adoption.adopt import adopt_all  # noqa: PLC0415 - as in `provision`
+
+        settings = ReleaseSettings(journal=journal, options=options)
+        return await adopt_all(self._transport, specs, settings, dry_run=dry_run)
 
     @hides_arguments
     async def provision(

@@ -40,6 +40,7 @@
         ├── JournalFullError            it cannot be written, so nothing more is sent
         ├── JournalLostError            its file was removed during a run
         ├── KeyGoneError                a key that it has is gone from the service
+        ├── NotAdoptedError             a key that exists cannot become a ref's
         ├── PlanChangedError            a known ref has other fields now
         ├── TakenOverError              another process has taken a ref over
         ├── DuplicateRefError           two specs of a run have the same ref
@@ -570,6 +571,20 @@ class KeyGoneError(JournalError):
         is_gone = "is gone: make it anew with recreate=True"
         found = is_gone if problem is None else f"is not found, and may be there ({problem})"
         super().__init__(f"the key {hash} of {ref!r} {found}")
+        self.ref, self.hash, self.problem = ref, hash, problem
+
+
+class NotAdoptedError(JournalError):
+    """A key cannot join the journal under a ref; nothing was changed.
+
+    Attributes:
+        ref: the caller's own id.
+        hash: the key's hash.
+        problem: why.
+    """
+
+    def __init__(self, ref: str, hash: str, problem: str) -> None:
+        super().__init__(f"the key {hash} does not become that of {ref!r}: {problem}")
         self.ref, self.hash, self.problem = ref, hash, problem
 
 

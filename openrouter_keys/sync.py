@@ -98,6 +98,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
 
     ensure = blocking(AsyncOpenRouter.ensure)
     release = blocking(AsyncOpenRouter.release)
+    adopt = blocking(AsyncOpenRouter.adopt)
+    adopt_all = hosting(AsyncOpenRouter.adopt_all, here=("specs",))
     lease = managing(AsyncOpenRouter.lease, dropped=drop, unreachable=unreachable)
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
     rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))

@@ -51,6 +51,7 @@ TREE: dict[str, tuple[type[Exception], ...]] = {
     "JournalFullError": (errors.JournalError,),
     "JournalLostError": (errors.JournalError,),
     "KeyGoneError": (errors.JournalError,),
+    "NotAdoptedError": (errors.JournalError,),
     "PlanChangedError": (errors.JournalError,),
     "TakenOverError": (errors.JournalError,),
     "DuplicateRefError": (errors.JournalError,),

@@ -30,6 +30,7 @@ FLOORS = (
     "provisioning",
     "rotation",
     "ensuring",
+    "adoption",
     "lifecycle",
     "client",
     "sync",

@@ -21,7 +21,8 @@ class Ensured(HoldsSecret):
     Attributes:
         ref: the caller's own id for it.
         key: the secret; masked in `repr`, never pickled. None: the journal has none that can be
-            read: it was not stored, it was purged, or it is sealed and there is no `identity`.
+            read: it was not stored, it was purged, the key was adopted, or it is sealed and there
+            is no `identity`.
         data: the key's record, as the service showed it last.
         outcome: `created`: in this call. `existing`: before it, and the journal has it as it is
             asked for. `updated`: it was changed to what is asked for.

@@ -254,6 +254,12 @@ def states(connection: Connection, run: int, specs: Sequence[KeySpec]) -> list[S
     return [found and found[0] for found in places(connection, run, specs)]
 
 
+def states_of(connection: Connection, refs: Sequence[str]) -> dict[str, State]:
+    """Return what is known of refs, at most `CHUNK` of them; left out: nothing."""
+    query = f"SELECT id, ref, state FROM keys WHERE ref IN ({marks(refs)})"  # noqa: S608 - only "?"
+    return {ref: _known_state(id, ref, state) for id, ref, state in connection.execute(query, refs)}
+
+
 def places(
     connection: Connection, run: int, specs: Sequence[KeySpec]
 ) -> list[tuple[State, int] | None]:
@@ -272,6 +278,13 @@ def places(
 def marks(values: Sequence[object]) -> str:
     """Return a mark for each value of a list."""
     return ", ".join("?" * len(values))
+
+
+def _known_state(id: int, ref: object, state: str) -> State:
+    try:
+        return State(state)
+    except ValueError:
+        raise damaged("keys", id, ref) from None
 
 
 def _state(spec: KeySpec, run: int, facts: Sequence[Any]) -> State:

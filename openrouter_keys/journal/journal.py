@@ -34,8 +34,17 @@ from openrouter_keys.errors import (
     SecretNotKeptError,
     TakenOverError,
 )
-from openrouter_keys.journal import engines, entries, facts, rotations, runs, transitions
+from openrouter_keys.journal import (
+    adoptions,
+    engines,
+    entries,
+    facts,
+    rotations,
+    runs,
+    transitions,
+)
 from openrouter_keys.journal.addresses import place_of
+from openrouter_keys.journal.adoptions import Adopted, Adoption
 from openrouter_keys.journal.encryption import sealing, unsealing
 from openrouter_keys.journal.entries import CHUNK, KEYS, Entry, Table
 from openrouter_keys.journal.rotations import ROTATIONS, Known, RotationEntry
@@ -315,6 +324,10 @@ class Journal(NeverPickled):
         """
         return await self._do(lambda c: entries.states(c, 0, specs), reads=True)
 
+    async def states_of(self, refs: Sequence[str]) -> dict[str, State]:
+        """Return what is known of at most 500 refs, whatever was asked for; left out: nothing."""
+        return await self._do(lambda c: entries.states_of(c, refs), reads=True)
+
     async def intend(self, spec: KeySpec, at: datetime) -> State | None:
         """Write the intent to create a key, unless its ref is known.
 
@@ -482,6 +495,18 @@ class Journal(NeverPickled):
             record: its record as JSON. None: as before.
         """
         await self._change(transitions.UPDATE, ref=ref, plan=plan, record=record)
+
+    async def adopt(self, wanted: Sequence[Adoption], *, dry_run: bool = False) -> list[Adopted]:
+        """Write keys that exist, without a secret, where nothing speaks against it.
+
+        Args:
+            wanted: the keys; so many that no other process waits for long.
+            dry_run: whether nothing is written.
+        """
+        run = self._run
+        return await self._writer.submit(
+            lambda store: adoptions.adopt(store, run, wanted, dry_run=dry_run)
+        )
 
     async def release(self, ref: str) -> None:
         """Write that a key is about to be deleted: its secret is deleted at once."""

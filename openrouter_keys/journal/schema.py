@@ -12,6 +12,7 @@ has not acknowledged it. `settled`: it has. `failed`: the service refused or, wh
 made another key than was asked for; a key that is gone is discarded. `doubt`: a key may have
 been made; a reconcile has to find out. `releasing`: the key is being deleted, its secret is gone,
 and its row goes when it is: from `made`, `settled`, and `failed` with a key.
+A key that exists is adopted as `settled`, without a secret.
 An intent whose create is proven not to have been sent or carried out is forgotten: its row goes, or
 goes back to `doubt` where an earlier create of it was written off. `transitions` has them all.
 """

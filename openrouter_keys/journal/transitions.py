@@ -101,6 +101,13 @@ SELECT :ref, :plan, 'intent', :run, :run, :at, :at
 WHERE NOT EXISTS (SELECT 1 FROM rotations WHERE hash = :ref AND state = 'deleted')
 ON CONFLICT (ref) DO NOTHING
 """
+# A key that exists: no create of the journal's made it, and its secret is elsewhere.
+ADOPT: Final = """
+INSERT INTO keys (
+    ref, plan, state, run, first_attempt_at, last_attempt_at, hash, record, proven
+)
+VALUES (:ref, :plan, 'settled', :run, :at, :at, :hash, :record, :proven)
+"""
 _KEPT: Final = {name: f":{name}" for name in (*_ANSWER, "secret", "sealed")} | {"reason": "NULL"}
 KEEP: Final = Transition("keep", _DOUBTFUL, State.MADE, _KEPT)
 KEEP_SETTLED: Final = evolve(KEEP, target=State.SETTLED, columns=_KEPT | _FREE)

@@ -86,7 +86,9 @@ def row(ref: str, name: str = "a customer", state: str = "made") -> dict[str, st
 
 
 ROWS = [row("settled", ODD_NAME, "settled"), row("made")]
-REST = "; without a secret here: 4 (1 refused, 2 not as asked for, 1 not stored, or purged)\n"
+REST = (
+    "; without a secret here: 4 (1 refused, 2 not as asked for, 1 adopted, not stored, or purged)\n"
+)
 SUMMARY = f"openrouter-keys: exported 2 keys{REST}"
 
 
@@ -454,7 +456,9 @@ def test_a_journal_that_holds_no_secret_has_nothing_to_export(path: Path, output
             await keep(journal, "unstored")
 
     asyncio.run(fill_without_secrets())
-    told = "there is nothing to export: without a secret here: 1 (1 not stored, or purged)\n"
+    told = (
+        "there is nothing to export: without a secret here: 1 (1 adopted, not stored, or purged)\n"
+    )
     for words in (("-o", output), ("--show-secret",)):
         assert problem(run("export", empty, *words), 1).endswith(told)
     assert not output.exists()

@@ -9,6 +9,8 @@ from aiohttp import ClientSession
 
 from openrouter_keys import (
     UNSET,
+    AdoptedKey,
+    AdoptionReport,
     APIKeys,
     AsyncAPIKeys,
     AsyncOpenRouter,
@@ -105,6 +107,19 @@ async def many_keys_are_rotated(hashes: list[str]) -> None:
     with OpenRouter() as blocking:
         assert_type(blocking.plan_rotation(hashes), list[Rotation])
         assert_type(blocking.rotate((), journal="rotation.journal", retire_after=0), RotationReport)
+
+
+async def keys_that_exist_are_adopted(specs: list[KeySpec], hash: str) -> None:
+    async with AsyncOpenRouter() as client:
+        assert_type(await client.adopt(hash, "customer-42", journal="j"), AdoptedKey)
+        assert_type((await client.adopt(hash, specs[0], journal="j", timeout_ms=5)).data, Key)
+        report = await client.adopt_all(specs, journal="j", dry_run=True)
+        assert_type(report, AdoptionReport)
+        assert_type(report.adopted["customer-42"], str)
+        assert_type(report.missing, tuple[str, ...])
+    with OpenRouter() as blocking:
+        assert_type(blocking.adopt(hash, "customer-42", journal="j"), AdoptedKey)
+        assert_type(blocking.adopt_all(iter(specs), journal="j"), AdoptionReport)
 
 
 async def a_trial_leases_a_key() -> float | None:

@@ -44,8 +44,8 @@ _OUTCOMES: Final = {
     "updated": "updated the key {}",
 }
 _MISSING: Final = (
-    "its secret is not in the journal: it was not stored, or purged. If you have it nowhere else, "
-    "replace the key with `rotate`, or `release` it first"
+    "its secret is not in the journal: it was not stored, or purged, or the key was adopted. If "
+    "you have it nowhere else, replace the key with `rotate`, or `release` it first"
 )
 _GOES_ON: Final = "the journal has what there is, and the same command goes on"
 _WAYS: Final = Ways()

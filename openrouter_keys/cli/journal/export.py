@@ -142,7 +142,7 @@ def _why_missing(entry: Entry) -> str:
         return "in doubt"
     if entry.hash is None:
         return "refused"
-    return "not stored, or purged" if _is_as_asked(entry) else "not as asked for"
+    return "adopted, not stored, or purged" if _is_as_asked(entry) else "not as asked for"
 
 
 def read_identity(file: str) -> str:

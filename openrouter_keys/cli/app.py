@@ -165,7 +165,7 @@ def _run_command(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         return _failed(_misused(error, arguments), USAGE)
     except CommandError as error:
-        return _failed(str(error), error.code)
+        return _failed(str(error), error.code, error.more)
     except OpenRouterError as error:
         # Loaded late: `--help` needs no client, and what raised this has loaded it.
         from openrouter_keys.client import debugging  # noqa: PLC0415
@@ -217,9 +217,10 @@ def _waited_for(result: Awaitable[object]) -> object:
         raise KeyboardInterrupt from cancelled
 
 
-def _failed(problem: str, code: int) -> int:
+def _failed(problem: str, code: int, more: Sequence[str] = ()) -> int:
     # What was typed may be a secret, and what the service answered may be anything.
-    say(problem)
+    for line in (problem, *more):
+        say(line)
     return code
 
 

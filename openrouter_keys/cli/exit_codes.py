@@ -1,5 +1,6 @@
 """How a command ends: its exit codes, and the errors that carry one. No I/O."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from openrouter_keys.errors import (
@@ -26,18 +27,20 @@ class CommandError(Exception):
 
     Attributes:
         code: the exit code.
+        more: further lines of the message.
     """
 
-    def __init__(self, message: str, code: int = FAILED) -> None:
+    def __init__(self, message: str, code: int = FAILED, more: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.more = tuple(more)
 
 
 class UsageError(CommandError):
     """The command line asks for what cannot be done; nothing was sent."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, USAGE)
+    def __init__(self, message: str, more: Sequence[str] = ()) -> None:
+        super().__init__(message, USAGE, more)
 
 
 def code_of_report(*, ok: bool, in_doubt: object) -> int:

@@ -16,6 +16,13 @@ from openrouter_keys.utils import parse_datetime
 NONE: Final = "none"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+# In seconds: a hundred years, so that a date this long from now is one that there is.
+_LONGEST: Final = 36_525 * 86_400
+_LOCAL_DATE: Final = re.compile(r"\d{1,4}([/.])\d{1,2}\1\d{1,4}")
+# What stands between thousands, or before the cents, in other countries.
+_BETWEEN: Final = re.compile(r"[,'\u2019\u066b\u066c]|\d\s\d|\..*\.")
+_DOLLARS: Final = re.compile(r"(?i)\s*(?:us\$|usd|\$)?(.*?)(?:us\$|usd|\$)?\s*")
+_CURRENCY: Final = re.compile(r"[^\W\d_]|[^\w\s.,'\u2019\u066b\u066c$+-]")
 
 
 def read_amount(text: str) -> float | None:
@@ -27,9 +34,35 @@ def read_amount(text: str) -> float | None:
     if text.lower() == NONE:
         return None
     try:
-        return float(text.removeprefix("$"))
+        return dollars_in(text)
+    except ValueError as error:
+        problem = f"must be US dollars such as 50, or none, not {text!r}"
+        raise ValueError(f"{problem}{error}") from None
+
+
+def dollars_in(text: str) -> float:
+    """Read US dollars, with their sign or without it.
+
+    Raises:
+        ValueError: they are not; the message is how to write them, if that is known.
+    """
+    found = _DOLLARS.fullmatch(text)
+    try:
+        return float(found[1] if found else text)
     except ValueError:
-        raise ValueError(f"must be US dollars such as 50, or none, not {text!r}") from None
+        raise ValueError(_amount_hint(text)) from None
+
+
+def _amount_hint(text: str) -> str:
+    """Return how to write what is an amount in the manner of another country; else nothing."""
+    if not any(map(str.isdigit, text)):
+        return ""
+    hints = list[str]()
+    if _BETWEEN.search(text):
+        hints.append("a point before the cents, and nothing between thousands")
+    if _CURRENCY.search(text):
+        hints.append("US dollars, without another sign: no amount is converted")
+    return f": {'; '.join(hints)}" if hints else ""
 
 
 def read_reset(text: str) -> str | None:
@@ -50,18 +83,51 @@ def read_duration(text: str) -> float:
     """Read a duration such as `90s`, `30m`, `1h30m`, `7d`, `2w`, or seconds; return seconds.
 
     Raises:
-        ValueError: it is no duration.
+        ValueError: it is no duration, or too long a one for dates.
     """
     parts = _DURATION.findall(text)
     if parts and "".join(map("".join, parts)) == text:
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"must be a duration such as 90s, 30m, 1h30m or 7d, not {text!r}")
+    if seconds > _LONGEST:
+        raise ValueError(f"must be a duration of at most {_LONGEST / _UNITS['d']:.0f}d")
     return seconds
+
+
+def read_moment(text: str) -> datetime | timedelta:
+    """Read a time, or a duration such as `30d`.
+
+    Raises:
+        ValueError: it is neither; the message is how to write it, if that is known.
+    """
+    if _DURATION.match(text):
+        try:
+            return timedelta(seconds=read_duration(text))
+        except ValueError as error:
+            raise ValueError(f": {error}") from None
+    try:
+        return parse_datetime(text)
+    except InvalidArgumentError:
+        raise ValueError(time_hint(text)) from None
+
+
+def time_hint(text: str) -> str:
+    """Return how to write what is a time but for its zone, or the order; else nothing."""
+    if _LOCAL_DATE.match(text):
+        return ": write the year first, then the month and the day, with dashes"
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    if len(text) <= len("2027-12-31"):
+        return ": add the time of day and the zone: T23:59:59Z is the end of that day in UTC"
+    return ": add its zone: Z for UTC, or +02:00" if time.utcoffset() is None else ""
 
 
 def read_expiry(text: str) -> datetime | timedelta | None:
@@ -72,14 +138,12 @@ def read_expiry(text: str) -> datetime | timedelta | None:
     """
     if text.lower() == NONE:
         return None
-    if _DURATION.match(text):
-        return timedelta(seconds=read_duration(text))
     try:
-        return parse_datetime(text)
-    except InvalidArgumentError:
+        return read_moment(text)
+    except ValueError as error:
         raise ValueError(
             f"must be a time such as 2027-12-31T23:59:59Z, a duration such as 30d, or none, "
-            f"not {text!r}"
+            f"not {text!r}{error}"
         ) from None
 
 

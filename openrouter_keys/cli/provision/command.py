@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ from cyclopts import Group, Parameter
 
 from openrouter_keys.cli.exit_codes import (
     AUTHENTICATION,
+    DONE,
     USAGE,
     CommandError,
     UsageError,
@@ -27,8 +30,10 @@ from openrouter_keys.cli.runs.results import results_of
 from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.secrets.sources import STANDARD
+from openrouter_keys.cli.specs.csv_rows import COLUMNS
+from openrouter_keys.cli.specs.example import example as sample
+from openrouter_keys.cli.specs.expiries import known_expiries
 from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
-from openrouter_keys.cli.specs.rows import FIELDS
 from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.progress import progress_of
@@ -57,16 +62,20 @@ class ProvisionOutput(Output):
 
 def provision(
     file: Annotated[
-        str,
+        str | Path | None,
         Parameter(
-            metavar="FILE",
+            name="FILE",
             allow_leading_hyphen=True,
+            show_default=False,
             help="The keys to create: CSV, JSON, lines of JSON or YAML; - for standard input. "
-            f"Its fields are {', '.join(FIELDS)}; only `name` is required.",
+            f"Its columns are {', '.join(COLUMNS)}; only `name` is required.",
         ),
-    ],
+    ] = None,
     /,
     *,
+    example: Annotated[
+        Flag, Parameter(help="Print a file to begin with, in CSV, and do nothing else.")
+    ] = False,
     format: Annotated[
         FileFormat | None, Parameter(help="The format of the file; else by its name.")
     ] = None,
@@ -87,7 +96,9 @@ def provision(
 ) -> int:
     """Create a key for each row of a file: none twice, whatever fails, and without losing a secret.
 
-    The fields (columns) are those of the API, and `ref`, your own id for the key. The journal,
+    The columns (fields) are those of the API, and `ref`, your own id for the key. A duration in
+    `expires_at`, such as 30d, counts from the create. `provision --example > customers.csv` writes
+    a file to begin with. The journal,
     FILE.journal unless you name another one, keeps the secrets until you take them out with
     `journal export`; --secret-file and --to-command hand them over at once. After an interrupt or
     an error, run the same command again.
@@ -95,18 +106,17 @@ def provision(
     At a terminal the command asks before it creates keys, unless --yes is given. In a script it
     starts without a question: use --plan first.
     """
-    if file == STANDARD:
-        connection.refuse_two_from_standard_input("the keys to create")
-    path = _journal_of(file, journal)
+    if example:
+        sys.stdout.write(sample())
+        return DONE
+    source = _source(file, connection)
+    path = _journal_of(source, journal)
     there = _there(path)
-    with spec_file(file, format) as specs:
+    with _opened(source, format, there) as specs:
         excess = bounds.excess(specs.totals)
         if plan:
             code = asyncio.run(_show_plan(specs, there, connection, out))
-            if excess is None:
-                return code
-            say(f"{excess}: a run would refuse to begin")
-            return USAGE
+            return code if excess is None else _refused(excess)
         _refuse_conflicts(to, out, bounds)
         if excess is not None:
             raise UsageError(f"{excess}: nothing was sent; lower them, or raise it")
@@ -144,6 +154,28 @@ def provision(
     if out.json and outcome.report is not None:
         print_json(outcome.record())
     return code
+
+
+def _source(file: str | Path | None, connection: Connection) -> str:
+    if file is None:
+        raise UsageError("give FILE, the keys to create; --example prints one to begin with")
+    if str(file) == STANDARD:
+        connection.refuse_two_from_standard_input("the keys to create")
+    return str(file)
+
+
+def _refused(excess: str) -> int:
+    say(f"{excess}: a run would refuse to begin")
+    return USAGE
+
+
+@contextmanager
+def _opened(file: str, format: FileFormat | None, journal: Place | None) -> Generator[SpecFile]:
+    """Open the keys to create; those that the journal knows keep their expiry."""
+    with spec_file(file, format) as specs:
+        if journal is not None and specs.has_durations:
+            specs.keep(asyncio.run(_expiries(journal)))
+        yield specs
 
 
 def _ask(specs: SpecFile, journal: Place | None) -> None:
@@ -192,6 +224,11 @@ async def _show_plan(
         return await show(specs, journal, None, out)
     async with client:
         return await show(specs, journal, client, out)
+
+
+async def _expiries(journal: Place) -> dict[str, datetime]:
+    async with reading(journal) as known:
+        return await known_expiries(known)
 
 
 async def _check(journal: Place) -> None:

@@ -10,13 +10,14 @@ from typing import Any, Final, NoReturn, Protocol, TextIO, TypeGuard, cast
 from attrs import fields_dict
 
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
-from openrouter_keys.cli.specs.rows import FIELDS, Row
+from openrouter_keys.cli.specs.problems import Place, Problem
+from openrouter_keys.cli.specs.rows import EXTERNAL, FIELDS, Row
 from openrouter_keys.cli.specs.text import Lines, document
 from openrouter_keys.models import External
 
 _SHAPE: Final = "must be an array of keys, or an object whose `keys` is one"
 _ITEM: Final = "must be an object with a `name`"
-_NAMES: Final = frozenset((*FIELDS, *fields_dict(External), "keys"))
+_NAMES: Final = frozenset((*FIELDS, *EXTERNAL, *fields_dict(External), "keys"))
 # In characters: they are read as a whole, and YAML slowly.
 _LARGEST_JSON: Final = 16_000_000
 _LARGEST_YAML: Final = 2_000_000
@@ -35,7 +36,7 @@ def json_rows(file: TextIO, name: str) -> Iterator[Row]:
     if not isinstance(value, list):
         raise UsageError(f"{name}: {_SHAPE}")
     for number, item in enumerate(cast("list[object]", value)):
-        yield _row(f"{name}, {prefix}[{number}]", item)
+        yield _row(Place(number, prefix), item)
 
 
 def jsonl_rows(file: TextIO, name: str) -> Iterator[Row]:
@@ -48,14 +49,25 @@ def jsonl_rows(file: TextIO, name: str) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         lines.renew()
         if line.strip():
-            where = f"{name}, line {number}"
-            yield _row(where, _parsed(line.rstrip("\r\n"), where, is_line=True))
+            yield _line(Place(number), line.rstrip("\r\n"))
 
 
-def _row(where: str, item: object) -> Row:
-    if not _is_object(item):
-        raise UsageError(f"{where}: {_ITEM}")
-    return Row(where, item)
+def _line(place: Place, line: str) -> Row:
+    try:
+        item = _decoded(line)
+    except json.JSONDecodeError as error:
+        return _refused(place, f"is no JSON: {error.msg}", f"column {error.colno}")
+    except UnusableError as error:
+        return _refused(place, str(error))
+    return _row(place, item)
+
+
+def _row(place: Place, item: object) -> Row:
+    return Row(place, item) if _is_object(item) else _refused(place, _ITEM)
+
+
+def _refused(place: Place, problem: str, cell: str = "") -> Row:
+    return Row(place, problems=[Problem(problem, cell)])
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, object]]:
@@ -65,32 +77,44 @@ def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     return all(isinstance(name, str) for name in cast("dict[object, object]", value))
 
 
-def _parsed(text: str, where: str, *, is_line: bool = False) -> object:
+def _parsed(text: str, name: str) -> object:
     try:
-        parsed: object = _decoder.decode(text)
+        return _decoded(text)
     except json.JSONDecodeError as error:
         # Its message does not quote the text, which may hold a secret.
-        line = "" if is_line else f", line {error.lineno}"
-        place = f"{where}{line}, column {error.colno}"
+        place = f"{name}, line {error.lineno}, column {error.colno}"
         raise UsageError(f"{place}: is no JSON: {error.msg}") from None
-    except _OddJSONError as error:
-        raise UsageError(f"{where}: {error}") from None
+    except UnusableError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _decoded(text: str) -> object:
+    """Return a document.
+
+    Raises:
+        JSONDecodeError: it is no JSON.
+        UnusableError: it cannot be used.
+    """
+    try:
+        decoded: object = _decoder.decode(text)
+    except (json.JSONDecodeError, UnusableError):
+        raise
     except RecursionError:
-        raise UsageError(f"{where}: is nested too deep") from None
+        raise UnusableError("is nested too deep") from None
     except ValueError:
-        raise UsageError(f"{where}: a number has too many digits") from None
-    return parsed
+        raise UnusableError("a number has too many digits") from None
+    return decoded
 
 
-class _OddJSONError(ValueError):
-    """JSON that says what no key is asked for."""
+class UnusableError(ValueError):
+    """A document, or a part of it, cannot be used; the message shows no value of it."""
 
 
 def _each_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
-            raise _OddJSONError(_twice(name))
+            raise UnusableError(_twice(name))
         found[name] = value
     return found
 
@@ -101,7 +125,7 @@ def _twice(name: str) -> str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _OddJSONError(f"{name} is no number that JSON has")
+    raise UnusableError(f"{name} is no number that JSON has")
 
 
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_constant)
@@ -161,11 +185,11 @@ def yaml_rows(file: TextIO, name: str) -> Iterator[Row]:
         _bound_depth(loader)
         sizes: dict[int, int] = {}
         for node in _items(loader.get_single_node(), name):
-            where = f"{name}, line {node.start_mark.line + 1}"
+            place = Place(node.start_mark.line + 1)
             if _size(node, sizes) > _MOST_NODES:
-                problem = "has too many fields, or aliases that stand for too many"
-                raise UsageError(f"{where}: {problem}")
-            yield Row(where, _fields(loader, node, where))
+                yield _refused(place, "has too many fields, or aliases that stand for too many")
+            else:
+                yield _mapped(loader, node, place)
     except yaml.YAMLError as error:
         # Not its text: that shows tags, and names of aliases, which may be secrets.
         raise UsageError(f"{name}{_place(error)}: is no YAML") from None
@@ -222,27 +246,27 @@ def _refuse_long_numbers(node: _Node) -> None:
         _refuse_long_numbers(each)
 
 
-def _fields(loader: _Loader, node: _Node, where: str) -> dict[str, object]:
+def _mapped(loader: _Loader, node: _Node, place: Place) -> Row:
     if node.tag != _OBJECT:
-        raise UsageError(f"{where}: {_ITEM}")
+        return _refused(place, _ITEM)
     names = [str(key.value) for key, _ in node.value]
     for name, count in Counter(names).items():
         if count > 1:
-            raise UsageError(f"{where}: {_twice(name)}")
+            return _refused(place, _twice(name))
     loader.flatten_mapping(node)
-    fields: dict[str, object] = {}
+    fields, problems = dict[str, object](), list[Problem]()
     for number, (key, value) in enumerate(node.value, start=1):
         # YAML has other keys than texts.
         if key.id != "scalar" or key.tag != _TEXT:
-            raise UsageError(f"{where}: {_ITEM}")
+            return _refused(place, _ITEM)
         try:
             _refuse_long_numbers(value)
             fields[key.value] = loader.construct_document(value)
         except (ValueError, OverflowError):
             field = key.value if key.value in _NAMES else number
             problem = "is no number that is taken, and no time that there is"
-            raise UsageError(f"{where}, field {field}: {problem}") from None
-    return fields
+            problems.append(Problem(problem, f"field {field}"))
+    return Row(place, fields, problems)
 
 
 def _place(error: Exception) -> str:

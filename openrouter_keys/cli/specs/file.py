@@ -9,16 +9,18 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TextIO, TypeAlias
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.csv_rows import csv_rows
 from openrouter_keys.cli.specs.documents import json_rows, jsonl_rows, yaml_rows
+from openrouter_keys.cli.specs.problems import Place, Problem, Problems
 from openrouter_keys.cli.specs.rows import Row
 from openrouter_keys.cli.specs.totals import Totals
 from openrouter_keys.journal.specs import KeySpec
@@ -46,6 +48,7 @@ _LARGEST_PIPE: Final = 100_000_000
 # The most bytes of a line that are read for an error.
 _PART: Final = 16_000_000
 _BLOCK: Final = 1_000_000
+_READABLE: Final = "holds an external API key, and others could read the file: chmod 600 it"
 
 
 def read_specs(path: str | os.PathLike[str]) -> list[KeySpec]:
@@ -65,64 +68,106 @@ class SpecFile:
     Attributes:
         name: what it is called in errors.
         totals: what it asks for in all.
+        has_durations: whether an expiry is given as a duration.
     """
 
     name: str
     _format: FileFormat
     _file: BinaryIO
+    # A duration counts from now, and is the same each time the file is read.
+    _now: datetime = field(factory=lambda: datetime.now(UTC), kw_only=True)
     totals: Totals = field(factory=Totals, init=False)
+    has_durations: bool = field(default=False, init=False)
+    _expiries: Mapping[str, datetime] = field(factory=dict[str, datetime], init=False)
 
     def __len__(self) -> int:
         return self.totals.count
 
     def __iter__(self) -> Iterator[KeySpec]:
-        return (row.spec() for row in self._rows())
+        try:
+            for row in self._rows():
+                read, problems = row.read(self._now), Problems(self.name)
+                for problem in read.problems:  # the file was changed meanwhile
+                    problems.add(row.place, problem)
+                problems.refuse()
+                if (spec := read.spec) is not None:
+                    known = self._expiries.get(spec.ref) if read.lasts else None
+                    yield spec if known is None else evolve(spec, expires_at=known)
+        except UnicodeDecodeError:
+            raise UsageError(self._not_utf8()) from None
+
+    def keep(self, expiries: Mapping[str, datetime]) -> None:
+        """Keep when keys expire that exist already, where a duration is given.
+
+        Args:
+            expiries: the times, by the keys' refs.
+        """
+        self._expiries = expiries
 
     def check(self) -> None:
         """Check every row before anything is sent.
 
         Raises:
-            CommandError: one is not usable, two have the same ref, or there is none.
+            CommandError: rows are not usable, two have the same ref, or there is none.
         """
-        # Their hashes need a tenth of the memory; where two are the same, the refs are compared.
-        seen, doubtful = set[int](), False
-        for row in self._rows():
-            spec = row.spec()
-            doubtful = doubtful or hash(spec.ref) in seen
-            seen.add(hash(spec.ref))
-            self.totals.add(spec)
-            if spec.external is not None and spec.external.api_key is not None:
-                self._refuse_readable(row)
-        if doubtful:
-            self._refuse_twins()
+        problems = Problems(self.name)
+        try:
+            self._check(problems)
+        except UnicodeDecodeError:
+            # What else there is shows in a text with marks in place of what cannot be read.
+            problems, self.totals = Problems(self.name), Totals()
+            problems.add_to_file(self._not_utf8())
+            self._check(problems, errors="replace")
+        problems.refuse()
         if not self.totals.count:
             raise UsageError(f"{self.name} has no keys in it: add one, with a name")
 
-    def _refuse_twins(self) -> None:
-        places: dict[str, str] = {}
-        for row in self._rows():
-            ref = row.spec().ref
-            if ref in places:
-                first = places[ref].removeprefix(f"{self.name}, ")
-                what = "ref" if row.fields.get("ref") else "name"
-                problem = f"the {what} is that of {first} too: give each a ref of its own"
-                raise UsageError(f"{row.where}: {problem}")
-            places[ref] = row.where
+    def _check(self, problems: Problems, errors: str = "strict") -> None:
+        # Their hashes need a tenth of the memory; where two are the same, the refs are compared.
+        seen, doubtful = set[int](), False
+        try:
+            for row in self._rows(errors):
+                read = row.read(self._now)
+                for problem in read.problems:
+                    problems.add(row.place, problem)
+                if (spec := read.spec) is None:
+                    continue
+                if read.ref is not None:
+                    doubtful = doubtful or hash(read.ref) in seen
+                    seen.add(hash(read.ref))
+                self.totals.add(spec)
+                self.has_durations = self.has_durations or read.lasts
+                external = spec.external
+                if external is not None and external.api_key is not None and self._is_readable():
+                    problems.add(row.place, Problem(_READABLE))
+        except UsageError as error:
+            problems.end(str(error))
+        if doubtful:
+            self._add_twins(problems, errors)
 
-    def _refuse_readable(self, row: Row) -> None:
+    def _add_twins(self, problems: Problems, errors: str) -> None:
+        places: dict[str, Place] = {}
+        with suppress(UsageError):  # it is among the problems
+            for row in self._rows(errors):
+                if (ref := row.read(self._now).ref) is None:
+                    continue
+                first = places.setdefault(ref, row.place)
+                if first != row.place:
+                    what = "ref" if row.fields.get("ref") else "name"
+                    problem = f"the {what} is that of {first} too: give each a ref of its own"
+                    problems.add(row.place, Problem(problem))
+
+    def _is_readable(self) -> bool:
+        """Whether others can read the file."""
         if isinstance(self._file, io.BytesIO) or sys.platform == "win32":
-            return
-        if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) & 0o077:
-            problem = "holds an external API key, and others could read the file: chmod 600 it"
-            raise UsageError(f"{row.where}: {problem}")
+            return False
+        return bool(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) & 0o077)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self, errors: str = "strict") -> Iterator[Row]:
         self._file.seek(0)
-        text = io.TextIOWrapper(self._file, encoding="utf-8-sig", newline="")
+        text = io.TextIOWrapper(self._file, encoding="utf-8-sig", newline="", errors=errors)
         try:
             yield from _READ[self._format](text, self.name)
-        except UnicodeDecodeError:
-            raise UsageError(self._not_utf8()) from None
         finally:
             text.detach()
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     )
     from openrouter_keys.results import Err, Ok, attempt
     from openrouter_keys.rotation.report import Rotation, RotationReport
+    from openrouter_keys.sweeping.report import SweepReport, SweptKey
     from openrouter_keys.sync import APIKeys, OpenRouter
     from openrouter_keys.utils import parse_datetime
 
@@ -139,6 +140,8 @@ __all__ = [
     "RotationReport",
     "SecretNotKeptError",
     "ServiceOutageError",
+    "SweepReport",
+    "SweptKey",
     "TakenOverError",
     "TooManyFailuresError",
     "UndeliveredKey",
@@ -216,6 +219,7 @@ _MODULES = {
     "_reconcile.reconcile": ("Reconciliation",),
     "results": ("Err", "Ok", "attempt"),
     "_inputs.retry_config": ("BackoffStrategy", "RetryConfig"),
+    "sweeping.report": ("SweepReport", "SweptKey"),
     "sync": ("APIKeys", "OpenRouter"),
     "utils": ("parse_datetime",),
 }

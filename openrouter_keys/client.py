@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from ssl import SSLContext
 from typing import Literal, NoReturn, Self, Unpack
@@ -49,6 +49,8 @@ from openrouter_keys.rotation.settings import (
     PlanSettings,
     RotationSettings,
 )
+from openrouter_keys.sweeping.report import SweepAction, SweepReport
+from openrouter_keys.sweeping.settings import Approve, SweepSettings
 
 DEFAULT_SERVER_URL = "https://openrouter.ai/api/v1"
 DEFAULT_TIMEOUT_MS = 120_000
@@ -403,6 +405,70 @@ class AsyncOpenRouter(NeverPickled):
 
         settings = ReleaseSettings(journal=journal, options=options)
         return await adopt_all(self._transport, specs, settings, dry_run=dry_run)
+
+    @hides_arguments
+    async def sweep(
+        self,
+        *,
+        journals: Iterable[JournalOrPlace],
+        unused: bool = False,
+        older_than: float | None = None,
+        name: str | None = None,
+        workspace_id: str | None = None,
+        action: SweepAction | None = None,
+        approve: Approve | None = None,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> SweepReport:
+        """Find the keys that no journal knows, and disable or delete them if asked for.
+
+        A key is known by its hash. The management key itself is never touched, nor is a key that a
+        create of a journal which is not settled may have made, by its name. Each key is looked at
+        once more right before anything is done with it, and disabled before it is deleted: if it
+        is used meanwhile, and `unused` was asked for, it is enabled again and kept.
+
+        Args:
+            journals: all journals of the account: paths, URLs or open ones. They are only read.
+                With an `action`, they may be left empty only with `unused`.
+            unused: whether only keys of which the service shows no use: no spending, and no
+                `last_used_at`, which the service shows since the end of 2025.
+            older_than: seconds; only keys that were made earlier than so long ago. None: any.
+            name: only keys whose name matches this pattern, such as `trial-*`. None: any.
+            workspace_id: the workspace. None: the default one.
+            action: what is done with the keys. `"disable"`: they stop working, until they are
+                enabled; `"delete"`: they are gone for good. None: nothing.
+            approve: called, and awaited, with the keys before the first of them changes. If what
+                it returns is false, none does. None: all are approved.
+            concurrency: the most keys at once.
+            rate: the most requests a second. None: any number.
+            **options: see `RequestOptions`; they apply to each request.
+
+        Returns:
+            The keys, with what proves them unused and what became of each.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            IncompleteListingError: the list of keys is not whole; nothing was changed.
+            JournalError: a journal cannot be read, or belongs to another account; nothing was
+                changed.
+            OpenRouterError: the service refused to list; nothing was changed.
+        """
+        from openrouter_keys.sweeping.sweep import sweep  # noqa: PLC0415 - as in `provision`
+
+        settings = SweepSettings(
+            journals=journals,
+            unused=unused,
+            older_than=older_than,
+            name=name,
+            workspace_id=workspace_id,
+            action=action,
+            approve=approve,
+            concurrency=concurrency,
+            rate=rate,
+            options=options,
+        )
+        return await sweep(self._transport, settings)
 
     @hides_arguments
     async def provision(

@@ -101,6 +101,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     adopt = blocking(AsyncOpenRouter.adopt)
     adopt_all = hosting(AsyncOpenRouter.adopt_all, here=("specs",))
     lease = managing(AsyncOpenRouter.lease, dropped=drop, unreachable=unreachable)
+    sweep = hosting(AsyncOpenRouter.sweep, here=("approve",))
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
     rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))
     plan_rotation = hosting(AsyncOpenRouter.plan_rotation, here=("hashes",))

@@ -31,6 +31,7 @@ FLOORS = (
     "rotation",
     "ensuring",
     "adoption",
+    "sweeping",
     "lifecycle",
     "client",
     "sync",

@@ -4,8 +4,9 @@ A list proves that a key is not there only if it is whole, and nothing in it say
 does: keys that must be in it, or another look that shows the same.
 """
 
+import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
@@ -36,6 +37,7 @@ LONGEST: Final = 600.0
 ENOUGH_OLD: Final = 50
 #: So many keys that are not listed are asked for by themselves: they may be deleted.
 MOST_ASKED: Final = 20
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 _FRESH: Final = {"Cache-Control": "no-cache"}
 _EMPTY: Final = (
     "none of the keys that were made there is found, and no key is listed: another account's list "
@@ -145,6 +147,18 @@ class Lister:
             if problem is None:
                 return Listing(seen, None)
         return Listing(seen, None if problem is None else escaped(problem))
+
+    async def every(self, workspace_id: str | None) -> dict[str, Key]:
+        """Go through a workspace's keys once; return them by their canonical hashes, newest first.
+
+        The pages make up a whole list; a server that lags behind may lack the newest keys.
+
+        Raises:
+            OpenRouterError: the service refused to list, or could not.
+        """
+        walk = _Walk(_EVER)
+        await self._walk(workspace_id, walk, math.inf)
+        return walk.keys
 
     async def _walk(self, workspace_id: str | None, walk: _Walk, give_up: float) -> None:
         pager = Pager()

@@ -21,7 +21,7 @@ from attrs import evolve
 from openrouter_keys._base.clock import Clockwork
 from openrouter_keys._base.clock_skew import Sample
 from openrouter_keys._base.made_keys import MadeKey, MadeKeys
-from openrouter_keys._base.masking import escaped
+from openrouter_keys._base.masking import escaped, hash_of
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.tracebacks import strip
 from openrouter_keys._inputs.credentials import Credentials
@@ -32,6 +32,7 @@ from openrouter_keys._transport.call import Call, unknown_outcome
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.errors import (
+    APIKeyError,
     ClientClosedError,
     ClientStateError,
     CreatedKeyUnreadableError,
@@ -125,6 +126,18 @@ class Transport(NeverPickled):
         self._attempts: Attempts
         self._turns: asyncio.Semaphore
         self._most: int
+
+    async def own_hash(self) -> str:
+        """Return the SHA-256 of the API key: that key's hash.
+
+        Raises:
+            APIKeyError: the `api_key` callable gave no usable key.
+        """
+        fixed = self._credentials.fixed
+        try:
+            return hash_of(fixed() or await self._credentials.ask(self.options.timeout))
+        except TimeoutError:
+            raise APIKeyError("the api_key callable gave no key in time") from None
 
     async def perform(self, operation: Operation[R], options: RequestOptions | None = None) -> R:
         """Send an operation, retry it where that is safe, and return its result.

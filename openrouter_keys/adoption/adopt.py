@@ -1,8 +1,7 @@
 """Keys that exist join a journal. The proof is a record that the service shows of them now."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Iterable, Mapping, Sequence
 
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions
@@ -10,7 +9,6 @@ from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.adoption.plans import as_it_is, spec_of
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
-from openrouter_keys.api_keys import AsyncAPIKeys, pages
 from openrouter_keys.converter import encode
 from openrouter_keys.ensuring.context import opened
 from openrouter_keys.ensuring.settings import ReleaseSettings
@@ -85,13 +83,14 @@ async def adopt_all(
     """Make the keys of specs' names theirs; see `AsyncOpenRouter.adopt_all`."""
     check_specs(specs)
     wanted = await _by_ref(specs)
-    async with opened(transport, settings, "adopt") as context, context.run() as (journal, _):
+    async with opened(transport, settings, "adopt") as context, context.run() as (journal, clock):
         found = _Adoptions(journal, dry_run=dry_run)
         homes = defaultdict[str | None, list[KeySpec]](list)
         for spec in await found.new(wanted):
             homes[spec.workspace_id].append(spec)
         for home, those in homes.items():
-            await found.match(those, await _listed(transport, home, those, settings.options))
+            keys = await Lister(transport, clock, settings.options).every(home)
+            await found.match(those, keys.values())
     return found.report()
 
 
@@ -103,29 +102,6 @@ async def _by_ref(specs: Specs) -> dict[str, KeySpec]:
                 raise DuplicateRefError(spec.ref)
             wanted[spec.ref] = spec
     return wanted
-
-
-async def _listed(
-    transport: Transport,
-    workspace_id: str | None,
-    specs: Sequence[KeySpec],
-    options: RequestOptions,
-) -> dict[str, list[Key]]:
-    """Return a workspace's keys that have a spec's name, by their names."""
-    found: dict[str, list[Key]] = {spec.name: [] for spec in specs}
-    listing = pages(
-        AsyncAPIKeys(transport),
-        include_disabled=True,
-        include_expired=True,
-        workspace_id=workspace_id,
-        **options,
-    )
-    async with aclosing(listing):
-        async for page in listing:
-            for key in page:
-                if key.name in found:
-                    found[key.name].append(key)
-    return found
 
 
 class _Adoptions:
@@ -156,17 +132,20 @@ class _Adoptions:
                     self._refuse(wanted[ref], NOT_MADE.format(state.value))
         return unknown
 
-    async def match(self, specs: Sequence[KeySpec], listed: Mapping[str, Sequence[Key]]) -> None:
+    async def match(self, specs: Sequence[KeySpec], listed: Iterable[Key]) -> None:
         """Adopt the one key of each spec's name.
 
         Args:
             specs: those of one workspace.
-            listed: its keys that have a spec's name.
+            listed: all of its keys.
         """
         names = Counter(spec.name for spec in specs)
+        named = defaultdict[str, list[Key]](list)
+        for key in listed:
+            named[key.name].append(key)
         adoptions: list[Adoption] = []
         for spec in specs:
-            keys = listed[spec.name]
+            keys = named[spec.name]
             if not keys:
                 self._missing.append(spec.ref)
             elif len(keys) > 1:

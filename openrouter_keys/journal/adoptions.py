@@ -88,22 +88,22 @@ def adopt(store: Store, run: int, wanted: Sequence[Adoption], *, dry_run: bool) 
         dry_run: whether nothing is written.
     """
     store.index_hashes()
-    suspects = _suspects(store.connection)
-    return [_adopt(store.connection, run, one, suspects, dry_run=dry_run) for one in wanted]
+    unsettled = suspects(store.connection)
+    return [_adopt(store.connection, run, one, unsettled, dry_run=dry_run) for one in wanted]
 
 
 def _adopt(
     connection: Connection,
     run: int,
     wanted: Adoption,
-    suspects: Mapping[str, str],
+    unsettled: Mapping[str, str],
     *,
     dry_run: bool,
 ) -> Adopted:
     values: dict[str, Any] = {"ref": wanted.ref, "hash": wanted.hash}
     if known := read(connection, KEYS, FIND, values):
         return _known(connection, known[0], wanted)
-    problem = _refusal(connection, values, wanted, suspects)
+    problem = _refusal(connection, values, wanted, unsettled)
     if problem is None and not dry_run:
         at = write_time(wanted.made_at)
         values |= {"plan": wanted.plan, "run": run, "at": at, "record": wanted.record}
@@ -123,7 +123,7 @@ def _refusal(
     connection: Connection,
     values: Mapping[str, Any],
     wanted: Adoption,
-    suspects: Mapping[str, str],
+    unsettled: Mapping[str, str],
 ) -> str | None:
     holder = connection.execute(_HOLDER, values).fetchone()
     if holder is not None:
@@ -131,12 +131,12 @@ def _refusal(
     if connection.execute(_IS_ROTATED, values).fetchone()[0]:
         return _A_HASH
     # Whatever the time: clocks may be wrong. The service may write a name in another form.
-    for name in Names(suspects, ()).meant_by(wanted.name):
-        return _SUSPECT.format(suspects[name])
+    for name in Names(unsettled, ()).meant_by(wanted.name):
+        return _SUSPECT.format(unsettled[name])
     return None
 
 
-def _suspects(connection: Connection) -> dict[str, str]:
+def suspects(connection: Connection) -> dict[str, str]:
     """Return the refs of whose creates there may be keys that the journal does not know, by name.
 
     A released ref is one of them: its key is there until it is gone.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Generator
 
+from openrouter_keys._base.identifiers import canonical
 from openrouter_keys.errors import JSON
 from openrouter_keys.journal.store import Connection
 
@@ -24,6 +25,18 @@ LAST = """
 SELECT hash FROM (SELECT hash FROM keys WHERE proven ORDER BY id DESC LIMIT 10000) AS made
 UNION ALL SELECT hash FROM (SELECT hash FROM rotations ORDER BY id DESC LIMIT 10000) AS rotated
 """
+
+
+_HASHES = """
+SELECT hash FROM keys WHERE hash IS NOT NULL
+UNION ALL SELECT secret_hash FROM keys WHERE secret_hash IS NOT NULL
+UNION ALL SELECT hash FROM rotations
+"""
+
+
+def among(connection: Connection, hashes: frozenset[str]) -> set[str]:
+    """Return which of some canonical hashes a journal has; a reader has no index of them."""
+    return {own for (hash,) in connection.execute(_HASHES) if (own := canonical(hash)) in hashes}
 
 
 def members(text: object) -> dict[str, JSON] | None:

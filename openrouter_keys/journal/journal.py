@@ -540,6 +540,16 @@ class Journal(NeverPickled):
             )
             self._services.add(server_url)
 
+    async def refuse_other_service(self, server_url: str) -> None:
+        """Refuse a service at which its keys are not made; it remembers none.
+
+        Raises:
+            JournalMismatchError: they are made at another one.
+        """
+        await self._writer.submit(
+            lambda store: runs.known_service(store.connection, store.place, server_url), reads=True
+        )
+
     async def succession(self, ref: str, *, unmade: bool = False) -> list[Entry]:
         """Return what is known of a ref, then of each replacement of its key that was made.
 
@@ -640,6 +650,14 @@ class Journal(NeverPickled):
         if entry.hash is None or entry.state in DOUBTFUL:
             return False
         return await self._answer(entries.ANOTHERS, hash=entry.hash, ref=entry.ref)
+
+    async def among(self, hashes: frozenset[str]) -> set[str]:
+        """Return which of some canonical hashes the journal has, in whatever state."""
+        return await self._do(lambda c: facts.among(c, hashes), reads=True)
+
+    async def unsettled_names(self) -> dict[str, str]:
+        """Return the refs of whose creates there may be keys that it does not know, by name."""
+        return await self._do(adoptions.suspects, reads=True)
 
     async def last(self) -> list[str]:
         """Return the hashes of the last 10,000 keys that were made, and of as many old ones."""

@@ -48,12 +48,22 @@ def refuse_other_service(connection: Connection, place: str, server_url: str | N
     Raises:
         JournalMismatchError: they are.
     """
+    if known_service(connection, place, server_url) is None and server_url is not None:
+        connection.execute("UPDATE meta SET server_url = ?", (server_url,))
+
+
+def known_service(connection: Connection, place: str, server_url: str | None) -> str | None:
+    """Return the service that a journal's keys are made at; None: not known.
+
+    Raises:
+        JournalMismatchError: it is another one than this.
+    """
+    known: str | None
     (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
     if server_url is not None and known not in (None, server_url):
         problem = f"belongs to {known}, not to {server_url}: give another path"
         raise JournalMismatchError(place, problem)
-    if known is None and server_url is not None:
-        connection.execute("UPDATE meta SET server_url = ?", (server_url,))
+    return known
 
 
 def end(store: Store, run: int) -> None:

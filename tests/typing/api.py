@@ -1,6 +1,6 @@
 """Ordinary uses of the public API, as users write them: only type-checked, never run."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ssl import create_default_context
 from typing import assert_type
@@ -42,6 +42,8 @@ from openrouter_keys import (
     RetryConfig,
     Rotation,
     RotationReport,
+    SweepReport,
+    SweptKey,
     Unset,
     UpdateKeysResponse,
     attempt,
@@ -120,6 +122,17 @@ async def keys_that_exist_are_adopted(specs: list[KeySpec], hash: str) -> None:
     with OpenRouter() as blocking:
         assert_type(blocking.adopt(hash, "customer-42", journal="j"), AdoptedKey)
         assert_type(blocking.adopt_all(iter(specs), journal="j"), AdoptionReport)
+
+
+async def strays_are_swept(client: AsyncOpenRouter) -> None:
+    def approve(keys: Sequence[SweptKey]) -> bool:
+        return all(key.unused and key.proof for key in keys)
+
+    report = await client.sweep(journals=["j"], unused=True, action="delete", approve=approve)
+    assert_type(report, SweepReport)
+    assert_type(report.keys[0].data, Key)
+    assert_type(report.stopped, OpenRouterError | None)
+    assert_type(report.count("deleted"), int)
 
 
 async def a_trial_leases_a_key() -> float | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Literal, TypeAlias, Unpack
+from typing import Literal, SupportsFloat, TypeAlias, Unpack
 
 from openrouter_keys import operations
 from openrouter_keys._base.made_keys import MadeKey
@@ -144,7 +144,7 @@ class AsyncAPIKeys(NeverPickled):
         self,
         *,
         name: str,
-        limit: OptionalNullable[float] = UNSET,
+        limit: OptionalNullable[SupportsFloat] = UNSET,
         limit_reset: OptionalNullable[CreateKeysLimitReset] = UNSET,
         include_byok_in_limit: bool | None = None,
         expires_at: OptionalNullable[datetime] = UNSET,
@@ -164,8 +164,8 @@ class AsyncAPIKeys(NeverPickled):
 
         Args:
             name: the key's name, at least 1 character.
-            limit: how much the key may spend, in US dollars, at least 0. None: no limit; UNSET:
-                left out.
+            limit: how much the key may spend, in US dollars, at least 0: a number of any kind, such
+                as a Decimal. None: no limit; UNSET: left out.
             limit_reset: `daily`, `weekly` or `monthly`, at midnight UTC, on Mondays for weeks.
                 None: never; UNSET: left out.
             include_byok_in_limit: whether spending through own provider keys counts. None: left
@@ -245,7 +245,7 @@ class AsyncAPIKeys(NeverPickled):
         *,
         name: str | None = None,
         disabled: bool | None = None,
-        limit: OptionalNullable[float] = UNSET,
+        limit: OptionalNullable[SupportsFloat] = UNSET,
         limit_reset: OptionalNullable[UpdateKeysLimitReset] = UNSET,
         include_byok_in_limit: bool | None = None,
         workspace_id: str | None = None,
@@ -257,8 +257,8 @@ class AsyncAPIKeys(NeverPickled):
             hash: the key's hash.
             name: a new name, at least 1 character. None: unchanged.
             disabled: True: the key stops working until it is enabled again. None: unchanged.
-            limit: how much the key may spend, in US dollars, at least 0. None: no limit; UNSET:
-                unchanged.
+            limit: how much the key may spend, in US dollars, at least 0: a number of any kind, such
+                as a Decimal. None: no limit; UNSET: unchanged.
             limit_reset: `daily`, `weekly` or `monthly`. None: never; UNSET: unchanged.
             include_byok_in_limit: whether spending through own provider keys counts. None:
                 unchanged.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from ssl import SSLContext
-from typing import Literal, NoReturn, Self, Unpack
+from typing import Literal, NoReturn, Self, SupportsFloat, Unpack
 
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.unset import UNSET, OptionalNullable, left_out
@@ -164,7 +164,7 @@ class AsyncOpenRouter(NeverPickled):
         self,
         *,
         name: str,
-        limit: float | None,
+        limit: SupportsFloat | None,
         expires_in: float,
         limit_reset: OptionalNullable[CreateKeysLimitReset] = UNSET,
         include_byok_in_limit: bool | None = None,
@@ -482,7 +482,7 @@ class AsyncOpenRouter(NeverPickled):
         on_progress: OnProgress | None = None,
         quiet_period: float = QUIET_PERIOD,
         max_failures: int | None = None,
-        max_total_limit: float | None = None,
+        max_total_limit: SupportsFloat | None = None,
         store_secrets: bool = True,
         recipient: str | None = None,
     ) -> ProvisionReport:

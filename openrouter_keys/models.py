@@ -7,7 +7,7 @@ with a default is one that may be absent: added over time, or deprecated.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, NoReturn, NotRequired, Self, TypeAlias, TypedDict
+from typing import Any, Literal, NoReturn, NotRequired, Self, SupportsFloat, TypeAlias, TypedDict
 
 from attrs import Attribute, field, fields_dict, frozen
 
@@ -76,6 +76,11 @@ def _flag(value: bool | Unset | None) -> bool | None:
     return None if value is UNSET else value
 
 
+def limit_of(value: OptionalNullable[SupportsFloat]) -> OptionalNullable[float]:
+    """Return a caller's `limit`, a number of any kind, as one that JSON has."""
+    return checks.plain_number("limit", value)
+
+
 def external_of(value: External | ExternalTypedDict | Unset | None) -> External | None:
     """Return a caller's `external` as a record that masks its key."""
     given: object = value  # what a caller without a type checker passes in
@@ -100,7 +105,9 @@ class CreateKeysRequest:
     """The body of a create; its fields are the arguments of `AsyncAPIKeys.create`."""
 
     name: str = field(validator=checks.text)
-    limit: OptionalNullable[float] = field(default=UNSET, validator=checks.given(checks.amount))
+    limit: OptionalNullable[float] = field(
+        default=UNSET, converter=limit_of, validator=checks.given(checks.amount)
+    )
     limit_reset: OptionalNullable[LimitReset] = field(
         default=UNSET, validator=checks.given(checks.limit_reset)
     )
@@ -128,7 +135,9 @@ class UpdateKeysRequest:
     disabled: bool | None = field(
         default=None, converter=_flag, validator=checks.given(checks.flag)
     )
-    limit: OptionalNullable[float] = field(default=UNSET, validator=checks.given(checks.amount))
+    limit: OptionalNullable[float] = field(
+        default=UNSET, converter=limit_of, validator=checks.given(checks.amount)
+    )
     limit_reset: OptionalNullable[LimitReset] = field(
         default=UNSET, validator=checks.given(checks.limit_reset)
     )

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, Protocol, TypeAlias
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Integral, Rational, Real
+from typing import Any, Final, NoReturn, Protocol, SupportsFloat, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
 from openrouter_keys._base.masking import scrub
-from openrouter_keys._base.unset import UNSET
+from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys.errors import InvalidArgumentError
 
 LIMIT_RESETS = ("daily", "weekly", "monthly")
@@ -124,6 +127,32 @@ def at_least(least: float) -> Check:
 
 #: A finite number that is not negative: NaN would be sent as null, which means no limit.
 amount: Final = at_least(0)
+
+
+def plain_number(argument: str, value: OptionalNullable[SupportsFloat]) -> OptionalNullable[float]:
+    """Return a number of any kind, such as a Decimal or one of numpy's, as an `int` or a `float`.
+
+    None, UNSET and what is no number are returned as they are.
+
+    Raises:
+        InvalidArgumentError: a float cannot express it exactly.
+    """
+    number: Any = value
+    if isinstance(number, bool) or not isinstance(number, Real | Decimal):
+        return number
+    if isinstance(number, Integral):
+        return int(number)
+    found = _float(number)
+    if math.isfinite(found) and not _is_exactly(number, found):
+        refuse(argument, "has more digits than JSON keeps: round it, such as to cents")
+    return found
+
+
+def _is_exactly(number: Any, found: float) -> bool:
+    """Whether a float, as JSON writes it, is a number."""
+    if isinstance(number, Decimal):
+        return Decimal(repr(found)) == number
+    return bool((Fraction(repr(found)) if isinstance(number, Rational) else found) == number)
 
 
 def key_hash(hash: object) -> str:
@@ -260,11 +289,13 @@ def _external(attribute: Named) -> str:
     return f"external.{attribute.name}"
 
 
-def _float(number: float) -> float:
+def _float(number: Any) -> float:
     try:
         return float(number)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # beyond every float
         return math.inf if number > 0 else -math.inf
+    except ValueError:  # a Decimal's signalling NaN
+        return math.nan
 
 
 def _kind(value: object) -> str:

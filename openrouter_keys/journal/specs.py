@@ -19,6 +19,7 @@ from openrouter_keys.models import (
     External,
     LimitReset,
     external_of,
+    limit_of,
 )
 
 _FIELDS = tuple(fields_dict(CreateKeysRequest))
@@ -42,7 +43,8 @@ class KeySpec:
     Args:
         ref: the caller's own id for it, unique in the journal: a customer's number, say.
         name: the key's name, at least 1 character.
-        limit: US dollars. UNSET: the service's default; None: no limit.
+        limit: US dollars, a number of any kind, such as a Decimal or one of numpy's; it becomes an
+            `int` or a `float`. UNSET: the service's default; None: no limit.
         limit_reset: `daily`, `weekly` or `monthly`, at midnight UTC. UNSET: the service's default;
             None: never.
         include_byok_in_limit: whether spending on the user's own provider keys counts. None: the
@@ -55,7 +57,7 @@ class KeySpec:
 
     ref: str = field(validator=_ref)
     name: str
-    limit: OptionalNullable[float] = UNSET
+    limit: OptionalNullable[float] = field(default=UNSET, converter=limit_of)
     limit_reset: OptionalNullable[LimitReset] = UNSET
     include_byok_in_limit: bool | None = None
     expires_at: OptionalNullable[datetime] = UNSET

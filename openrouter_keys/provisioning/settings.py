@@ -1,10 +1,11 @@
 """What a caller sets for a run, checked before anything is sent. No I/O."""
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias, Union
 
 from attrs import field, frozen
 
+from openrouter_keys._base.unset import UNSET
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._reconcile.single import QUIET_PERIOD
@@ -28,6 +29,11 @@ def _count(_: object, attribute: checks.Named, value: object) -> None:
 def _rate(_: object, attribute: checks.Named, value: float) -> None:
     if not checks.seconds(attribute.name, value):
         checks.refuse(attribute.name, "must be more than 0 requests a second")
+
+
+def _most(value: SupportsFloat | None) -> float | None:
+    number = checks.plain_number("max_total_limit", value)
+    return None if number is UNSET else number
 
 
 def refuse_unopened(argument: str, value: object) -> None:
@@ -59,7 +65,9 @@ class RunSettings(Pace):
     on_progress: OnProgress | None = None
     quiet_period: float = field(default=QUIET_PERIOD, validator=checks.amount)
     max_failures: int | None = field(default=None, validator=checks.given(checks.amount))
-    max_total_limit: float | None = field(default=None, validator=checks.given(checks.amount))
+    max_total_limit: float | None = field(
+        default=None, converter=_most, validator=checks.given(checks.amount)
+    )
     store_secrets: bool = True
     recipient: str | None = field(default=None, repr=False)
     options: RequestOptions = field(factory=RequestOptions, repr=False)

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from ssl import create_default_context
 from typing import assert_type
 
@@ -313,6 +315,12 @@ def a_limit_that_is_passed_on(keys: APIKeys, hash: str, limit: OptionalNullable[
     keys.update(hash, limit=limit)
     if limit is not UNSET and limit is not None:
         assert_type(limit, float)
+
+
+def a_limit_of_another_kind(keys: APIKeys, hash: str) -> None:
+    keys.create(name="a", limit=Decimal("0.10"))
+    keys.update(hash, limit=Fraction(1, 8))
+    assert_type(KeySpec(ref="a", name="a", limit=Decimal(5)).limit, OptionalNullable[float])
 
 
 def a_reset_that_is_passed_on(keys: APIKeys, reset: LimitReset) -> None:

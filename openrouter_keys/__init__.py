@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     )
     from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
     from openrouter_keys.api_keys import AsyncAPIKeys
+    from openrouter_keys.applying.report import (
+        ApplyProgress,
+        ApplyReport,
+        ApplyStoppedError,
+        Change,
+        FieldChange,
+        Limits,
+        Plan,
+    )
     from openrouter_keys.client import AsyncOpenRouter
     from openrouter_keys.ensuring.report import Ensured
     from openrouter_keys.errors import (
@@ -88,10 +97,14 @@ __all__ = [
     "AdoptionReport",
     "AllowanceExceededError",
     "AnotherKeyError",
+    "ApplyProgress",
+    "ApplyReport",
+    "ApplyStoppedError",
     "AsyncAPIKeys",
     "AsyncOpenRouter",
     "BackoffStrategy",
     "Budget",
+    "Change",
     "CreateKeysResponse",
     "CurrentKey",
     "DeleteKeysResponse",
@@ -99,6 +112,7 @@ __all__ = [
     "Ensured",
     "Err",
     "External",
+    "FieldChange",
     "FreeModelDailyRequests",
     "GetCurrentKeyResponse",
     "GetKeyResponse",
@@ -119,12 +133,14 @@ __all__ = [
     "LeaseEndedError",
     "LeaseMismatchError",
     "LimitReset",
+    "Limits",
     "ListResponse",
     "NotAdoptedError",
     "Ok",
     "OpenRouter",
     "OpenRouterError",
     "OptionalNullable",
+    "Plan",
     "PlanChangedError",
     "ProvisionProblem",
     "ProvisionProgress",
@@ -160,6 +176,15 @@ __all__ = [
 _MODULES = {
     "adoption.report": ("AdoptedKey", "AdoptionReport"),
     "api_keys": ("AsyncAPIKeys",),
+    "applying.report": (
+        "ApplyProgress",
+        "ApplyReport",
+        "ApplyStoppedError",
+        "Change",
+        "FieldChange",
+        "Limits",
+        "Plan",
+    ),
     "client": ("AsyncOpenRouter",),
     "errors": (
         "AccountChangedError",

@@ -28,6 +28,9 @@ from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.api_keys import AsyncAPIKeys
+from openrouter_keys.applying.report import ApplyReport, Plan
+from openrouter_keys.applying.settings import ApplySettings, OnApplyProgress, OnPlan, Prune
+from openrouter_keys.applying.settings import PlanSettings as PlanApplySettings
 from openrouter_keys.ensuring.report import Ensured
 from openrouter_keys.ensuring.settings import EnsureSettings, OnChange, ReleaseSettings
 from openrouter_keys.journal.specs import KeySpec
@@ -649,6 +652,140 @@ class AsyncOpenRouter(NeverPickled):
 
         settings = PlanSettings(concurrency=concurrency, rate=rate, budget=budget)
         return await plan_rotation(self._transport, hashes, settings)
+
+    @hides_arguments
+    async def plan_apply(
+        self,
+        specs: Specs,
+        *,
+        journal: JournalOrPlace,
+        prune: Prune | None = None,
+        recreate: bool = False,
+        replace: bool = False,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+    ) -> Plan:
+        """Return what `apply` would do, and change nothing: only reads are sent.
+
+        One listing of the workspaces that the journal and the specs name shows all keys; a key that
+        it does not show is asked for by itself.
+
+        Args:
+            specs: as in `apply`.
+            journal: as in `apply`; a file that is not there is not made.
+            prune: as in `apply`.
+            recreate: as in `apply`.
+            replace: as in `apply`.
+            concurrency: the most requests at once.
+            rate: the most requests a second, listings not counted. None: as many as the service
+                accepts.
+
+        Returns:
+            The changes, and of each that would not be done the reason.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            DuplicateRefError: two specs have the same ref.
+            JournalError: the journal cannot be read, or is not this service's or this account's.
+            OpenRouterError: the keys could not be listed.
+        """
+        from openrouter_keys.applying.apply import plan_apply  # noqa: PLC0415 - as in `provision`
+
+        settings = PlanApplySettings(
+            journal=journal,
+            prune=prune,
+            recreate=recreate,
+            replace=replace,
+            concurrency=concurrency,
+            rate=rate,
+        )
+        return await plan_apply(self._transport, specs, settings)
+
+    @hides_arguments
+    async def apply(
+        self,
+        specs: Specs,
+        *,
+        journal: JournalOrPlace,
+        prune: Prune | None = None,
+        recreate: bool = False,
+        replace: bool = False,
+        on_plan: OnPlan | None = None,
+        on_result: OnResult | None = None,
+        on_progress: OnApplyProgress | None = None,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+        quiet_period: float = QUIET_PERIOD,
+        max_failures: int | None = None,
+        max_total_limit: float | None = None,
+        store_secrets: bool = True,
+        recipient: str | None = None,
+    ) -> ApplyReport:
+        """Have the account as the specs say: create, update, restore, replace and prune keys.
+
+        Only fields that a spec names are compared; a key is enabled unless its spec is `disabled`.
+        What is changed is journaled first, so that the same call goes on where the last one ended,
+        even if it was killed, and no key is created twice. A key that the journal did not create or
+        adopt is never touched. Nothing is pruned before all else is done.
+
+        Cancelled, it begins nothing new; running creates get the client's `grace` to finish.
+
+        Args:
+            specs: the keys to have: any iterable or async iterable, read to its end before
+                anything is sent.
+            journal: as in `provision`; there must be one.
+            prune: what is done with keys of the journal that no spec names: `"disable"` them, or
+                `"delete"` them for good. None: they are only in the plan.
+            recreate: whether to create keys anew that are gone, or that were never as asked for:
+                their users need the new secrets. False: they are only in the plan.
+            replace: whether to replace keys where no update can make the change (`expires_at`,
+                `creator_user_id`, `external`): a new key is created and handed over, then the old
+                one is deleted. Its spending starts anew. False: they are only in the plan.
+            on_plan: called, and awaited, with the plan before anything is changed. If it returns
+                False, nothing is done.
+            on_result: called, and awaited, with each key that is created, as in `provision`; its
+                `ref` is the spec's.
+            on_progress: called every now and then, and at each change of phase.
+            concurrency: the most requests at once; the client's `max_connections` bounds it too.
+            rate: the most requests a second. None: as many as the service accepts.
+            quiet_period: see `provision`.
+            max_failures: how many changes, or creates, may fail before it stops. None: any number.
+            max_total_limit: see `provision`.
+            store_secrets: see `provision`.
+            recipient: see `provision`.
+
+        Returns:
+            How many changes were done, and which failed, and why.
+
+        Raises:
+            InvalidArgumentError: an argument is invalid; nothing was sent.
+            DuplicateRefError: two specs have the same ref.
+            AllowanceExceededError: the specs hand out too much.
+            JournalError: the journal is being purged, not private, or not this service's or this
+                account's.
+            ApplyStoppedError: it stopped early, as `provision` does. Its `report` has the counts,
+                its `__cause__` the reason.
+            OpenRouterError: the keys could not be listed.
+        """
+        from openrouter_keys.applying.apply import apply  # noqa: PLC0415 - as in `provision`
+
+        settings = ApplySettings(
+            journal=journal,
+            prune=prune,
+            recreate=recreate,
+            replace=replace,
+            on_plan=on_plan,
+            on_result=on_result,
+            on_progress=on_progress,
+            concurrency=concurrency,
+            rate=rate,
+            quiet_period=quiet_period,
+            max_failures=max_failures,
+            max_total_limit=max_total_limit,
+            store_secrets=store_secrets,
+            recipient=recipient,
+        )
+        return await apply(self._transport, specs, settings)
 
     async def close(self) -> None:
         """Wait for running creates, and the deletions after cancelled ones, then close the client.

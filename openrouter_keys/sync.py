@@ -36,13 +36,13 @@ class OpenRouter(Facade[AsyncOpenRouter]):
 
     Use it with `with`, or `close` it. `api_keys` has the operations: list, iterate, create,
     reconcile, get, update, delete and get_current_key_metadata. `ensure` returns the one key of a
-    ref; `provision` creates many keys, `rotate` replaces many; `lease` makes a key for the time of
-    a block.
+    ref; `provision` creates many keys, `apply` has the account as specs say, `rotate` replaces many
+    keys; `lease` makes a key for the time of a block.
 
     Ctrl-C is raised at once and leaves the client usable; the key of an interrupted create is
-    deleted in the background, at `close` at the latest. `provision` and `rotate` first wait for
-    running requests, until a second Ctrl-C; they iterate over their arguments and call `on_result`
-    in the caller's thread. The arguments are those of `AsyncOpenRouter`, except one:
+    deleted in the background, at `close` at the latest. `provision`, `apply` and `rotate` first
+    wait for running requests, until a second Ctrl-C; they iterate over their arguments and call
+    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`, except one:
 
     Args:
         session: a function that makes an `aiohttp.ClientSession`, with your proxy, connector or
@@ -104,6 +104,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     sweep = hosting(AsyncOpenRouter.sweep, here=("approve",))
     provision = hosting(AsyncOpenRouter.provision, here=("specs", "on_result"))
     rotate = hosting(AsyncOpenRouter.rotate, here=("hashes", "on_result"))
+    apply = hosting(AsyncOpenRouter.apply, here=("specs", "on_plan", "on_result"))
+    plan_apply = hosting(AsyncOpenRouter.plan_apply, here=("specs",))
     plan_rotation = hosting(AsyncOpenRouter.plan_rotation, here=("hashes",))
 
     def __enter__(self) -> Self:

@@ -32,6 +32,7 @@ FLOORS = (
     "ensuring",
     "adoption",
     "sweeping",
+    "applying",
     "lifecycle",
     "client",
     "sync",

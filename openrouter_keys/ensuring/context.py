@@ -1,13 +1,14 @@
 """What `ensure` and `release` share: the journal, the time that is left, a run for one ref."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from attrs import field, frozen
 
+from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.ensuring.settings import ReleaseSettings
@@ -108,6 +109,19 @@ class EnsureContext:
     async def perform(self, operation: Operation[R]) -> R:
         """Send an operation with the caller's options."""
         return await self.transport.perform(operation, self.settings.options)
+
+    async def not_gone(
+        self,
+        clock: ServiceClock,
+        workspace_id: str | None,
+        hashes: Sequence[str],
+        *,
+        is_own_account: bool,
+    ) -> Mapping[str, str]:
+        """Return why keys that the service does not find may be there; see `not_gone`."""
+        return await not_gone(
+            self.transport, clock, workspace_id, hashes, is_own_account=is_own_account
+        )
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[tuple[Journal, ServiceClock]]:

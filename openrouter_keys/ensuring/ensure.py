@@ -44,6 +44,7 @@ R = TypeVar("R")
 _UPDATABLE = frozenset(("name", "limit", "limit_reset", "include_byok_in_limit"))
 _LEFT_OUT = "it leaves them out: say what they are to be (limit=None is no limit)"
 _FIXED = "no update can change them: replace the key with `rotate`, or release the ref first"
+_DISABLED = "`apply` disabled the key, or is to: `apply` enables it again"
 _AGAIN = "release the ref, then ensure it again"
 
 
@@ -51,6 +52,8 @@ async def ensure(transport: Transport, spec: KeySpec, settings: EnsureSettings) 
     """Return the one key of a ref; see `AsyncOpenRouter.ensure`."""
     if not isinstance(spec, KeySpec):
         checks.refuse("spec", f"must be a KeySpec, not {type(spec).__name__}")
+    if spec.disabled:
+        checks.refuse("disabled", f"{spec.ref!r}: only `apply` disables a key")
     async with opened(transport, settings, "ensure") as context:
         call = _Ensure(context, spec, settings)
         while (ensured := await call.step()) is None:
@@ -161,20 +164,12 @@ class _Ensure:
                 if problem is not None:
                     raise ResponseValidationError(problem)
             if request is None or data is not None:
-                await self._write(journal, known, data)
+                await write_change(journal, known, self._spec.plan, data)
         if data is not None:
             return self._ensured(last, data, "updated")
         if request is not None:
             await self._make_way(last)
         return None
-
-    async def _write(self, journal: Journal, known: Sequence[Entry], data: Key | None) -> None:
-        """Write that the key is as asked for now."""
-        record = None if data is None else encode(data).decode()
-        for entry in known[1:][-1:]:
-            await journal.update(entry.ref, None, record)
-            record = None  # it is that of a key before
-        await journal.update(known[0].ref, self._spec.plan, record)
 
     def _request(self, entry: Entry, differs: tuple[str, ...]) -> UpdateKeysRequest | None:
         """Return what to change, of what was asked for and of what an update left unfinished."""
@@ -183,7 +178,8 @@ class _Ensure:
         names = tuple(sorted({*differs, *unfinished}))
         fixed = tuple(name for name in names if name not in _UPDATABLE)
         if names and (self._settings.on_change == "refuse" or fixed):
-            raise PlanChangedError(ref, fixed or names, _FIXED if fixed else None)
+            why = _DISABLED if fixed == ("disabled",) else _FIXED if fixed else None
+            raise PlanChangedError(ref, fixed or names, why)
         if left_out := tuple(name for name in names if name not in plan):
             raise PlanChangedError(ref, left_out, _LEFT_OUT)
         fields = {name: plan[name] for name in names}
@@ -230,6 +226,24 @@ class _Ensure:
                 hashes = ", ".join(problem.hashes)
                 reason = f"{problem.reason}: {hashes or 'ask again'}"
                 raise unsettled(scope, None, reason)
+
+
+async def write_change(
+    journal: Journal, known: Sequence[Entry], plan: str, data: Key | None
+) -> None:
+    """Write that the key of a ref is as asked for now.
+
+    Args:
+        journal: the run's.
+        known: what `Journal.succession` returned; the rows are the run's own.
+        plan: what was asked for.
+        data: the key's record. None: as before.
+    """
+    record = None if data is None else encode(data).decode()
+    for entry in known[1:][-1:]:
+        await journal.update(entry.ref, None, record)
+        record = None  # it is that of a key before
+    await journal.update(known[0].ref, plan, record)
 
 
 async def _report(run: Run) -> tuple[ProvisionReport, BaseException | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from openrouter_keys._reconcile.absence import is_there, not_gone
+from openrouter_keys._reconcile.absence import is_there
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.transport import Transport
@@ -111,9 +111,7 @@ async def _delete(
         if await remove(context.perform, own) is Removal.DELETED:
             return True
     hashes = [hash for hash in (own, entry.hash) if hash is not None]
-    left = await not_gone(
-        context.transport, clock, entry.workspace_id, hashes, is_own_account=shown
-    )
+    left = await context.not_gone(clock, entry.workspace_id, hashes, is_own_account=shown)
     for hash, why in left.items():
         if not entry.proven:
             raise JournalError(_UNPROVEN.format(hash=entry.hash, ref=entry.ref))

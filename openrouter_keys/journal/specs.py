@@ -23,8 +23,8 @@ from openrouter_keys.models import (
 )
 
 _FIELDS = tuple(fields_dict(CreateKeysRequest))
-# The same plan must come out as the same text, today and in the next version.
-_canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
+#: The same plan must come out as the same text, today and in the next version.
+canonical_plan = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def _ref(_: object, attribute: "Attribute[str]", value: object) -> None:
@@ -53,6 +53,7 @@ class KeySpec:
         creator_user_id: for organization-owned keys. UNSET, None: the key's own.
         workspace_id: None: the default workspace.
         external: a partner's identity for the key; its `api_key` is never in a journal. None: none.
+        disabled: whether the key is to be disabled: only `apply` does that.
     """
 
     ref: str = field(validator=_ref)
@@ -64,6 +65,7 @@ class KeySpec:
     creator_user_id: OptionalNullable[str] = UNSET
     workspace_id: str | None = None
     external: External | None = field(default=None, converter=external_of)
+    disabled: bool = field(default=False, validator=checks.flag)
     # Made at once: it is what checks the fields.
     _request: CreateKeysRequest = field(
         init=False, repr=False, eq=False, default=Factory(_request_of, takes_self=True)
@@ -85,7 +87,8 @@ class KeySpec:
         if external is not None and external.api_key is not None:
             hashed = hash_of(external.api_key)
             plain["external"] = {"user": external.user, "api_key_sha256": hashed}
-        return _canonical(plain)
+        # The plan of a key that works is the text that it was before there was this field.
+        return canonical_plan({**plain, "disabled": True} if self.disabled else plain)
 
 
 def changed(old: str, new: str) -> tuple[str, ...]:

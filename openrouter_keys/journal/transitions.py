@@ -183,7 +183,13 @@ UPDATE: Final = Transition(
     "update",
     _from(State.MADE, State.SETTLED),
     None,
-    {"plan": "coalesce(:plan, plan)", "wanted": "NULL", "record": "coalesce(:record, record)"},
+    {
+        "plan": "coalesce(:plan, plan)",
+        "wanted": "NULL",
+        "record": "coalesce(:record, record)",
+        # A run may change many keys: others need not wait for its end.
+        "owner": "CASE WHEN state = 'settled' THEN 0 ELSE owner END",
+    },
 )
 RELEASE: Final = Transition(
     "release",

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable
 
 from attrs import frozen
 
+from openrouter_keys._inputs import checks
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.provisioning.context import Context
@@ -92,6 +93,8 @@ class Queue:
             self._ended = True
             return
         for spec in specs:
+            if spec.disabled:
+                checks.refuse("disabled", f"{spec.ref!r}: only `apply` disables a key")
             self._allowance.take(spec)
         journal = self._context.journal
         states = await journal.plan(specs) if self._looks_up else [None] * len(specs)

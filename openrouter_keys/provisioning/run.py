@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from contextlib import suppress
 
 import anyio
@@ -22,6 +22,7 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
+from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
 from openrouter_keys.provisioning.context import Context, Scope, context_of, opened
 from openrouter_keys.provisioning.counters import Problems
@@ -406,9 +407,23 @@ async def ask_account(transport: Transport, journal: Journal, clock: ServiceCloc
     """
     page = await transport.perform(list_(), {})
     clock.learn(page.http)
+    await know_account(transport, journal, page.data)
+
+
+async def know_account(transport: Transport, journal: Journal, shown: Iterable[Key]) -> None:
+    """Refuse another account than the journal's, and remember the keys that are the journal's.
+
+    Args:
+        transport: the client's.
+        journal: an open one.
+        shown: keys of the account's default workspace.
+
+    Raises:
+        AccountChangedError: the journal's keys are another account's.
+    """
     # A reconcile of another account would find nothing, and forget what is in doubt.
     known = await journal.default_workspace()
-    ids = (key.workspace_id for key in page.data if isinstance(key.workspace_id, str))
+    ids = (key.workspace_id for key in shown if isinstance(key.workspace_id, str))
     found = {canonical(id): id for id in ids}
     if known is not None and found and canonical(known) not in found:
         raise AccountChangedError(known, min(found.values()))

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Final, TypeVar
 
@@ -13,6 +13,7 @@ from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._transport.deletion import Removal, remove, unless_missing
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import JournalError, OpenRouterError, QuotaExhaustedError
+from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.rotations import RotationEntry
 from openrouter_keys.journal.schema import OldKey
 from openrouter_keys.models import Key, UpdateKeysRequest
@@ -83,6 +84,21 @@ class Retirement:
             retired += await self._retire(due)
             if due:
                 last = _place(due[-1])
+        return retired
+
+    async def retire(self, hashes: Collection[str]) -> set[str]:
+        """Retire some keys now, those whose replacements were handed over, and return which."""
+        last, due = ("", 0), list[RotationEntry]()
+        while entries := await self._journal.unretired_rotations(*last):
+            due += [each for each in entries if each.hash in hashes and each.handed_over_at]
+            last = _place(entries[-1])
+        for start in range(0, len(due), CHUNK):
+            await self._retire(due[start : start + CHUNK])
+        retired = {each.hash for each in due}
+        last = ("", 0)
+        while entries := await self._journal.unretired_rotations(*last):
+            retired -= {each.hash for each in entries}
+            last = _place(entries[-1])
         return retired
 
     def _wait(self, entry: RotationEntry) -> float:

@@ -28,11 +28,11 @@ def spec(**given: Any) -> KeySpec:
     return KeySpec(**wanted)
 
 
-def test_it_has_the_fields_of_a_create_and_a_ref() -> None:
+def test_it_has_the_fields_of_a_create_a_ref_and_what_only_an_update_can_do() -> None:
     ours = {f.name: f.default for f in attrs.fields(KeySpec) if f.init}
     theirs = {f.name: f.default for f in attrs.fields(CreateKeysRequest)}
-    assert ours == {"ref": attrs.NOTHING, **theirs}
-    assert list(inspect.signature(KeySpec).parameters) == ["ref", *theirs]
+    assert ours == {"ref": attrs.NOTHING, **theirs, "disabled": False}
+    assert list(inspect.signature(KeySpec).parameters) == ["ref", *theirs, "disabled"]
 
 
 def test_its_request_has_what_was_given_and_nothing_else() -> None:

@@ -272,6 +272,8 @@ WRITING = {
     "api_keys.take_back": "",
     "_transport.attempts._log_attempt": "in test_hostile_texts",
     "_transport.attempts._wait_or_raise": "the library's own words",
+    "applying.apply._end": "what the user's own function raised",
+    "applying.apply.report": "counts",
     "rotation.planning._look": "sums, and a hash, which is escaped",
     "lease._read_usage": "",
     "lease._warned": "",

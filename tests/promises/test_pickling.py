@@ -18,6 +18,7 @@ import pytest
 import openrouter_keys
 from openrouter_keys import AsyncOpenRouter, OpenRouter, errors
 from openrouter_keys._inputs.credentials import Credentials
+from openrouter_keys.applying.report import ApplyReport, ApplyStoppedError, Limits, Plan
 from openrouter_keys.errors import JournalInUseError, OpenRouterError, SecretNotKeptError
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionReport
@@ -42,6 +43,10 @@ REPORT = ProvisionReport(
     undelivered=(),
     elapsed=1.5,
 )
+NO_LIMITS = Limits(amounts={})
+APPLY_REPORT = ApplyReport(
+    plan=Plan(changes=(), unchanged=0, pruned=0, in_doubt=0, before=NO_LIMITS, after=NO_LIMITS)
+)
 # A value for each type that an error is made of; a new type needs a new line.
 VALUES: dict[object, Any] = {
     str: "what happened",
@@ -53,11 +58,13 @@ VALUES: dict[object, Any] = {
     BaseException: ValueError("why"),
     OpenRouterError | None: errors.NotSentError("no connection"),
     ProvisionReport: REPORT,
+    ApplyReport: APPLY_REPORT,
 }
 HOLD_SECRETS = {
     errors.CreatedKeyUnreadableError,
     SecretNotKeptError,
     ProvisioningStoppedError,
+    ApplyStoppedError,
 }
 
 

@@ -1,0 +1,474 @@
+"""`plan_apply` and `apply`: from the specs to the report."""
+
+import asyncio
+import inspect
+import logging
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+import anyio
+from attrs import evolve, frozen
+
+from openrouter_keys._base.identifiers import canonical
+from openrouter_keys._base.masking import scrub
+from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys._transport.transport import Transport
+from openrouter_keys.applying.account import Account
+from openrouter_keys.applying.changing import (
+    ApplyContext,
+    begin_replacement,
+    change,
+    disable,
+    disable_made,
+    end_replacement,
+    release,
+)
+from openrouter_keys.applying.compare import (
+    Comparison,
+    Making,
+    Pruning,
+    Replacing,
+    Step,
+    Updating,
+    compare,
+)
+from openrouter_keys.applying.known import read_known
+from openrouter_keys.applying.report import (
+    Action,
+    ApplyPhase,
+    ApplyProgress,
+    ApplyReport,
+    ApplyStoppedError,
+    Plan,
+)
+from openrouter_keys.applying.settings import ApplySettings, PlanSettings
+from openrouter_keys.converter import write_time
+from openrouter_keys.ensuring.settings import ReleaseSettings
+from openrouter_keys.errors import (
+    DuplicateRefError,
+    JournalFullError,
+    JournalInUseError,
+    JournalLostError,
+    JournalMismatchError,
+    NoResponseError,
+    OpenRouterError,
+    QuotaExhaustedError,
+    ResponseError,
+    TooManyFailuresError,
+)
+from openrouter_keys.journal.addresses import place_of
+from openrouter_keys.journal.engines import is_begun
+from openrouter_keys.journal.entries import CHUNK
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import DOUBTFUL, State
+from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.provisioning.circuit_breaker import OUTAGE
+from openrouter_keys.provisioning.context import clock_of, context_of, limiter_of, opened
+from openrouter_keys.provisioning.counters import EVERY, Problems
+from openrouter_keys.provisioning.queue import Queue
+from openrouter_keys.provisioning.rate_limiter import RateLimiter
+from openrouter_keys.provisioning.report import (
+    OnResult,
+    ProvisioningStoppedError,
+    ProvisionProblem,
+    ProvisionProgress,
+    ProvisionReport,
+    ProvisionResult,
+    UndeliveredKey,
+)
+from openrouter_keys.provisioning.run import Run
+from openrouter_keys.provisioning.spec_source import Allowance, Specs, batches, check_specs
+from openrouter_keys.results import Err, attempt
+from openrouter_keys.rotation.context import RotationContext
+from openrouter_keys.rotation.retirement import Retirement
+from openrouter_keys.rotation.settings import RotationSettings
+
+P = TypeVar("P", ProvisionProblem, UndeliveredKey)
+S = TypeVar("S", bound=Step)
+
+_log = logging.getLogger("openrouter_keys")
+
+# What no other change with the journal, or with the management key, would do better with.
+_STOPS = (JournalFullError, JournalLostError, JournalInUseError, QuotaExhaustedError)
+# Of the management key, or of the account's money.
+_STATUSES = (401, 402)
+_SERVERS_FAULT = 500
+# Workers for each request under way: others wait for the disk.
+_CREWS = 2
+
+
+async def plan_apply(transport: Transport, specs: Specs, settings: PlanSettings) -> Plan:
+    """Return what `apply` would do; see `AsyncOpenRouter.plan_apply`."""
+    wanted = await _read(specs)
+    transport.ready()
+    async with AsyncExitStack() as stack:
+        journal = settings.journal
+        if not isinstance(journal, Journal):
+            if not await asyncio.to_thread(is_begun, place_of(journal)):
+                return compare(wanted, {}, {}, {}, settings).plan
+            journal = await stack.enter_async_context(Journal.read(journal))
+        _, known = await journal.origin()
+        if known not in (None, transport.options.server_url):
+            problem = f"belongs to {known}, not to {transport.options.server_url}"
+            raise JournalMismatchError("the journal", f"{problem}: give another one")
+        look = await _Look.at(transport, journal, wanted, settings)
+        return look.comparison.plan
+
+
+async def apply(transport: Transport, specs: Specs, settings: ApplySettings) -> ApplyReport:
+    """Have the account as the specs say; see `AsyncOpenRouter.apply`."""
+    wanted = await _read(specs)
+    allowance = Allowance(settings.max_total_limit)
+    for spec in wanted:
+        allowance.take(spec)
+    async with opened(transport, settings.run()) as journal:
+        look = await _Look.at(transport, journal, wanted, settings)
+        return await _Apply(transport, journal, settings, look).report()
+
+
+async def _read(specs: Specs) -> list[KeySpec]:
+    """Read all specs, each with a ref of its own."""
+    check_specs(specs)
+    found: dict[str, KeySpec] = {}
+    async for batch in batches(specs):
+        for spec in batch:
+            if spec.ref in found:
+                raise DuplicateRefError(spec.ref)
+            found[spec.ref] = spec
+    return [*found.values()]
+
+
+@frozen
+class _Look:
+    """What was found before anything is changed."""
+
+    clock: ServiceClock
+    limiter: RateLimiter
+    account: Account
+    comparison: Comparison
+
+    @classmethod
+    async def at(
+        cls,
+        transport: Transport,
+        journal: Journal,
+        specs: Sequence[KeySpec],
+        settings: PlanSettings,
+    ) -> "_Look":
+        """Read the journal, list the account, and compare."""
+        known = await read_known(journal)
+        clock, limiter = clock_of(transport), limiter_of(transport, settings)
+        account = Account(transport, journal, clock, limiter)
+        await account.look(known, specs)
+        comparison = compare(specs, known, account.shown, account.unseen, settings)
+        return cls(clock, limiter, account, comparison)
+
+
+class _Handing:
+    """Hands keys over under their own refs: a replacement is made under its old key's hash.
+
+    Args:
+        on_result: the caller's.
+        made_for: the changes, by the refs that keys are made under.
+    """
+
+    def __init__(self, on_result: OnResult, made_for: Mapping[str, Making | Replacing]) -> None:
+        self.takes_secrets = getattr(on_result, "takes_secrets", True)
+        self._on_result, self._made_for = on_result, made_for
+
+    async def __call__(self, result: ProvisionResult) -> None:
+        spec = self._made_for[result.ref].spec
+        took = self._on_result(evolve(result, ref=spec.ref, spec=spec))
+        if inspect.isawaitable(took):
+            await took
+
+
+class _Apply:
+    """One call of `apply`, once it is known what is to be done."""
+
+    def __init__(
+        self, transport: Transport, journal: Journal, settings: ApplySettings, look: _Look
+    ) -> None:
+        self._transport, self._journal, self._settings = transport, journal, settings
+        self._shown, self._found = look.account.shown, look.comparison
+        self._context = ApplyContext(
+            transport,
+            journal,
+            ReleaseSettings(journal=journal, quiet_period=settings.quiet_period),
+            "apply",
+            transport.options.timeout,
+            0.0,
+            clock=look.clock,
+            limiter=look.limiter,
+            absence=look.account.absence,
+        )
+        # By the refs that keys are made under: for a replacement, the hash of its old key.
+        self._made_for: dict[str, Making | Replacing] = {}
+        self._old: dict[str, Replacing] = {}
+        self._replaced = 0
+        self._made: ProvisionReport | None = None
+        self._done: Counter[Action] = Counter()
+        self._problems, self._failed = Problems(), set[str]()
+        self._unanswered = 0
+        self._progress = ApplyProgress(phase="changing", done=0, total=0)
+        self._told_at = 0.0
+        self._began = transport.clockwork.monotonic()
+
+    async def report(self) -> ApplyReport:
+        """Do all changes, and return how it ended.
+
+        Raises:
+            ApplyStoppedError: it ended before it was through.
+        """
+        if await self._is_declined():
+            return self._end(declined=True)
+        try:
+            await self._go_through()
+        except asyncio.CancelledError as cancelled:
+            text = f"apply: cancelled: {self._end(stopped=True)}; the same call goes on from there"
+            cancelled.add_note(text)
+            _log.warning(text)
+            raise
+        except Exception as error:
+            raise ApplyStoppedError(error, self._end(stopped=True)) from error
+        return self._end()
+
+    async def _is_declined(self) -> bool:
+        if self._settings.on_plan is None:
+            return False
+        agreed = self._settings.on_plan(self._found.plan)
+        if inspect.isawaitable(agreed):
+            agreed = await agreed
+        return agreed is False
+
+    async def _go_through(self) -> None:
+        """Do it: what is to be there is made before anything else goes for good."""
+        found = self._found
+        released = [step for step in found.making if step.known is not None]
+        await self._each("changing", found.updating, self._update)
+        await self._each("changing", released, self._release)
+        # What could not be changed or released is still what it was.
+        failed = self._failed
+        await self._make([step for step in found.making if step.spec.ref not in failed])
+        await self._each("pruning", found.pruning, self._prune)
+
+    async def _update(self, step: Updating) -> None:
+        await change(self._context.fresh(), step)
+        if step.request is not None:
+            self._done[step.change.action] += 1
+
+    async def _release(self, step: Making) -> None:
+        if step.known is not None:
+            await release(self._context.fresh(), step.known)
+
+    async def _prune(self, step: Pruning) -> None:
+        if step.disabled:
+            await disable(self._context.fresh(), step)
+        else:
+            await release(self._context.fresh(), step.known)
+        self._done["prune"] += 1
+
+    # --- keys that are made ---
+
+    async def _make(self, making: Sequence[Making]) -> None:
+        """Create keys, hand over what was created, and replace what is to be replaced."""
+        await self._each("creating", self._found.replacing, self._begin_replacement)
+        self._made_for = {step.spec.ref: step for step in making} | self._old
+        specs = {ref: _asked(ref, step.spec) for ref, step in self._made_for.items()}
+        if not specs and not await self._is_in_doubt():
+            return
+        await self._run([*specs.values()])
+        settled = {ref: self._made_for[ref] for ref in await self._settled([*specs.values()])}
+        replaced = {hash: step for hash, step in self._old.items() if hash in settled}
+        self._done.update(
+            each.change.action for ref, each in settled.items() if ref not in replaced
+        )
+        self._replaced = sum(each.known.unretired is None for each in replaced.values())
+        await self._retire(replaced)
+        disabled = [step for step in settled.values() if step.spec.disabled]
+        await self._each("changing", disabled, self._disable_made)
+
+    async def _begin_replacement(self, step: Replacing) -> None:
+        old = self._shown.get(canonical(step.old))
+        await begin_replacement(self._context.fresh(), step, old)
+        self._old[step.old] = step
+
+    async def _is_in_doubt(self) -> bool:
+        """Whether a create without an answer may still have made a key."""
+        async for _ in self._journal.unfinished(*DOUBTFUL):
+            return True
+        async for _ in self._journal.written_off():
+            return True
+        return False
+
+    async def _run(self, specs: Sequence[KeySpec]) -> None:
+        self._enter("creating", len(specs))
+        on_result = self._settings.on_result
+        handing = None if on_result is None else _Handing(on_result, self._made_for)
+        clock = self._context.clock
+        await self._journal.time_hand_overs(lambda: write_time(clock.now()))
+        settings = self._settings.run(self._journal, handing, self._see)
+        context = context_of(self._transport, self._journal, settings, clock)
+        context.counters.total = len(specs)
+        try:
+            self._made = await Run(context, Queue(specs, context, looks_up=True)).report()
+        except ProvisioningStoppedError as stopped:
+            self._made = stopped.report
+            raise (stopped.__cause__ or stopped) from None
+
+    async def _settled(self, specs: Sequence[KeySpec]) -> list[str]:
+        """Return the refs whose keys are made and handed over."""
+        settled: list[str] = []
+        for start in range(0, len(specs), CHUNK):
+            chunk = specs[start : start + CHUNK]
+            found = await attempt(self._journal.states(chunk))
+            if isinstance(found, Err):
+                continue  # another process has changed one of them since
+            states = zip(chunk, found.value, strict=True)
+            settled += [spec.ref for spec, state in states if state is State.SETTLED]
+        return settled
+
+    async def _retire(self, steps: Mapping[str, Replacing]) -> None:
+        """Delete the keys that were replaced, by their hashes."""
+        if not steps:
+            return
+        self._enter("retiring", len(steps))
+        settings = RotationSettings(journal=self._journal, on_result=_nothing, retire_after=0.0)
+        context = RotationContext(
+            self._transport, self._journal, settings, self._context.clock, self._context.limiter
+        )
+        retirement = Retirement(context)
+        for hash in await retirement.retire(steps):
+            await end_replacement(self._context, steps[hash])
+            self._done["replace"] += 1
+        for problem in context.problems.first:
+            self._count(evolve(problem, ref=steps[problem.ref].change.ref))
+        if retirement.exhausted is not None:
+            raise retirement.exhausted
+
+    async def _disable_made(self, step: Making | Replacing) -> None:
+        await disable_made(self._context.fresh(), step.spec)
+
+    # --- many at once ---
+
+    async def _each(
+        self, phase: ApplyPhase, steps: Sequence[S], act: Callable[[S], Awaitable[None]]
+    ) -> None:
+        """Do something for each step, any number at once; what is cancelled can be repeated."""
+        if not steps:
+            return
+        self._enter(phase, len(steps))
+        waiting = iter(steps)
+
+        async def work() -> None:
+            for step in waiting:
+                outcome = await attempt(act(step))
+                if isinstance(outcome, Err):
+                    self._fail(step, outcome.error)
+                else:
+                    self._unanswered = 0
+                self._tell(evolve(self._progress, done=self._progress.done + 1))
+
+        count = min(len(steps), _CREWS * self._settings.concurrency)
+        workers = [asyncio.create_task(work()) for _ in range(count)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    def _fail(self, step: Step, error: OpenRouterError) -> None:
+        """Count a failure, unless the others would fail too."""
+        status = error.status_code if isinstance(error, ResponseError) else None
+        if isinstance(error, _STOPS) or status in _STATUSES:
+            raise error
+        if isinstance(error, NoResponseError) or (status or 0) >= _SERVERS_FAULT:
+            self._unanswered += 1
+            if self._unanswered >= OUTAGE:
+                raise error
+        change = step.change
+        hashes = () if change.hash is None else (change.hash,)
+        self._count(ProvisionProblem(ref=change.ref, reason=scrub(str(error)), hashes=hashes))
+        most = self._settings.max_failures
+        if most is not None and self._problems.count > most:
+            raise TooManyFailuresError(most)
+
+    def _count(self, problem: ProvisionProblem) -> None:
+        self._failed.add(problem.ref)
+        self._problems.add(problem)
+
+    # --- what the caller sees ---
+
+    def _enter(self, phase: ApplyPhase, total: int) -> None:
+        self._told_at = -math.inf
+        self._tell(ApplyProgress(phase=phase, done=0, total=total))
+
+    def _see(self, progress: ProvisionProgress) -> None:
+        self._made = progress.report or self._made
+        self._told_at = -math.inf  # it comes now and then
+        self._tell(evolve(self._progress, done=progress.done, provision=progress))
+
+    def _tell(self, progress: ApplyProgress) -> None:
+        self._progress = progress
+        now = self._transport.clockwork.monotonic()
+        if self._settings.on_progress is not None and now - self._told_at >= EVERY:
+            self._told_at = now
+            self._settings.on_progress(progress)
+
+    def _end(self, *, declined: bool = False, stopped: bool = False) -> ApplyReport:
+        """Return how it ended, and tell the caller."""
+        done, made = self._done, self._made and self._with_own_refs(self._made)
+        anew = done["recreate"] + self._replaced
+        report = ApplyReport(
+            plan=self._found.plan,
+            created=0 if made is None else max(0, made.created - anew),
+            handed_over=0 if made is None else made.resumed,
+            updated=done["update"],
+            restored=done["restore"],
+            recreated=done["recreate"],
+            replaced=done["replace"],
+            pruned=done["prune"],
+            failed=self._problems.count,
+            failures=tuple(self._problems.first),
+            provision=made,
+            declined=declined,
+            stopped=stopped,
+            elapsed=self._transport.clockwork.monotonic() - self._began,
+        )
+        if self._settings.on_progress is not None and not declined:
+            try:
+                self._settings.on_progress(evolve(self._progress, phase="ended", report=report))
+            except Exception:  # noqa: BLE001 - it is the caller's own, and the report is needed
+                _log.exception("apply: on_progress raised at the end")
+        return report
+
+    def _with_own_refs(self, report: ProvisionReport) -> ProvisionReport:
+        """Return a report in which replacements have their own refs, not their old keys' hashes."""
+
+        def own(problems: Sequence[P]) -> tuple[P, ...]:
+            found = ((each, self._made_for.get(each.ref)) for each in problems)
+            return tuple(
+                each if step is None else evolve(each, ref=step.change.ref) for each, step in found
+            )
+
+        return evolve(
+            report,
+            failures=own(report.failures),
+            mismatches=own(report.mismatches),
+            doubts=own(report.doubts),
+            undelivered=own(report.undelivered),
+        )
+
+
+def _asked(ref: str, spec: KeySpec) -> KeySpec:
+    """Return what a create asks for: it cannot disable a key."""
+    return evolve(spec, ref=ref, disabled=False)
+
+
+def _nothing(_: ProvisionResult) -> None:
+    """Take no key: a retirement hands none over."""

@@ -1,0 +1,171 @@
+"""Changes one ref: claims its rows, journals what is wanted, sends it, journals what came of it."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from attrs import evolve, frozen
+
+from openrouter_keys._protocol.drift import unchanged
+from openrouter_keys._reconcile.absence import Absence
+from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys.applying.compare import Pruning, Replacing, Updating
+from openrouter_keys.applying.known import KnownKey, hashes_of, mark_of
+from openrouter_keys.ensuring.context import EnsureContext
+from openrouter_keys.ensuring.ensure import write_change
+from openrouter_keys.ensuring.release import let_go, settle
+from openrouter_keys.errors import OpenRouterError, ResponseValidationError
+from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.specs import KeySpec, canonical_plan
+from openrouter_keys.models import Key, UpdateKeysRequest
+from openrouter_keys.operations import Operation, update
+from openrouter_keys.provisioning.rate_limiter import RateLimiter
+from openrouter_keys.rotation.replacement import spent
+
+R = TypeVar("R")
+
+# Seconds that a change waits for others with the journal, beside what a create may take.
+_PATIENCE: Final = 120.0
+_MEANWHILE: Final = "another process changed it meanwhile: apply again"
+
+
+class ChangedMeanwhileError(OpenRouterError):
+    """The journal has other keys of a ref than when the plan was made."""
+
+
+@frozen(kw_only=True)
+class ApplyContext(EnsureContext):
+    """The parts of `ensure` and `release`, for many refs in one run.
+
+    Attributes:
+        clock: the service's.
+        limiter: the gate of all requests but creates.
+        absence: proves that keys are gone.
+    """
+
+    clock: ServiceClock
+    limiter: RateLimiter
+    absence: Absence
+
+    def fresh(self) -> "ApplyContext":
+        """Return the context of another change, which waits as long as a run does."""
+        patience = _PATIENCE + self.journal.longest_timeout + 3 * self.settings.quiet_period
+        return evolve(self, until=self.transport.clockwork.monotonic() + patience)
+
+    async def perform(self, operation: Operation[R]) -> R:
+        """Send an operation when its turn has come."""
+        async with self.limiter.turn():
+            return await self.transport.perform(operation, self.settings.options)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[tuple[Journal, ServiceClock]]:
+        """Give the journal of the run that all changes share, and the service's clock."""
+        yield self.journal, self.clock
+
+    async def not_gone(
+        self,
+        clock: ServiceClock,
+        workspace_id: str | None,
+        hashes: Sequence[str],
+        *,
+        is_own_account: bool,
+    ) -> Mapping[str, str]:
+        """Return why keys may be there: one list of a workspace serves for all of its keys."""
+        if is_own_account:  # then an empty list counts
+            return await super().not_gone(clock, workspace_id, hashes, is_own_account=True)
+        reasons = {hash: await self.absence.not_gone(workspace_id, hash, {}) for hash in hashes}
+        return {hash: why for hash, why in reasons.items() if why is not None}
+
+
+async def change(context: ApplyContext, step: Updating) -> None:
+    """Update a key to what its spec says; if it is so already, only the journal is changed."""
+    known = await _claimed(context, step.known.ref, _same_keys(step.known))
+    if known[0].written_off:
+        # Its creates are looked for by what they asked for: that is forgotten now.
+        await settle(context, context.journal, context.clock, known[0])
+    data = None
+    if step.request is not None:
+        await context.journal.want(step.known.ref, step.plan)
+        data = await _updated(context, hashes_of(known)[-1], step.request)
+    await write_change(context.journal, known, step.plan, data)
+
+
+async def release(context: ApplyContext, before: KnownKey) -> None:
+    """Delete the keys of a ref, and forget the ref."""
+    known = await context.journal.succession(before.ref)
+    while known and mark_of(known) == before.mark:
+        if await let_go(context, known):
+            return
+        known = await context.journal.succession(before.ref)
+    if known:
+        raise ChangedMeanwhileError(_MEANWHILE)
+
+
+async def disable(context: ApplyContext, step: Pruning) -> None:
+    """Disable the keys of a ref that no spec names; the journal remembers that."""
+    known = await _claimed(context, step.known.ref, _same_keys(step.known))
+    plan = canonical_plan({**known[0].plan, "disabled": True})
+    await context.journal.want(step.known.ref, plan)
+    data = None
+    for hash in step.disabled:
+        data = await _updated(context, hash, UpdateKeysRequest(disabled=True))
+    await write_change(context.journal, known, plan, data)
+
+
+async def disable_made(context: ApplyContext, spec: KeySpec) -> None:
+    """Disable a key that was created just now, since its spec says so."""
+    known = await _claimed(context, spec.ref, _is_settled)
+    await context.journal.want(spec.ref, spec.plan)
+    data = await _updated(context, hashes_of(known)[-1], UpdateKeysRequest(disabled=True))
+    await write_change(context.journal, known, spec.plan, data)
+
+
+async def begin_replacement(context: ApplyContext, step: Replacing, old: Key | None) -> None:
+    """Write that a key is to be replaced.
+
+    Args:
+        context: the run's.
+        step: the change.
+        old: the key's record; None: it is gone.
+    """
+    spec = step.spec
+    await _claimed(context, spec.ref, _same_keys(step.known))
+    # What says that the old key's deletion is a part of this, too.
+    await context.journal.want(spec.ref, spec.plan)
+    if step.known.unretired is None and old is not None:
+        plan = evolve(spec, disabled=False).plan
+        await context.journal.plan_rotations([(old.hash, plan, "full", old.limit, spent(old))])
+
+
+async def end_replacement(context: ApplyContext, step: Replacing) -> None:
+    """Write that a key was replaced, and its old key deleted."""
+    plan = evolve(step.spec, disabled=False).plan
+    await context.journal.update(step.spec.ref, plan, None)
+
+
+async def _updated(context: ApplyContext, hash: str, request: UpdateKeysRequest) -> Key:
+    answer = await context.perform(update(hash, request))
+    problem = unchanged(hash, request, answer.data)
+    if problem is not None:
+        raise ResponseValidationError(problem)
+    return answer.data
+
+
+async def _claimed(
+    context: ApplyContext, ref: str, is_same: Callable[[Sequence[Entry]], bool]
+) -> list[Entry]:
+    """Claim the rows of a ref, as soon as no other process is at them."""
+    while is_same(known := await context.journal.succession(ref)):
+        if await context.claim(context.journal, *known):
+            return known
+    raise ChangedMeanwhileError(_MEANWHILE)
+
+
+def _is_settled(known: Sequence[Entry]) -> bool:
+    return bool(known) and known[-1].state is State.SETTLED
+
+
+def _same_keys(before: KnownKey) -> Callable[[Sequence[Entry]], bool]:
+    return lambda known: bool(known) and hashes_of(known) == before.hashes

@@ -1,6 +1,7 @@
 """Files that the command writes: what reads them reads what was meant, and nobody else does."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -105,6 +106,68 @@ def test_a_variable_is_called_after_the_ref_and_of_a_rotation_after_the_name(
 ) -> None:
     line = written("env", handed("k", ref=ref, name=name))
     assert line == f"OPENROUTER_API_KEY{variable}=k\n"
+
+
+NAMES: Final = (
+    "",
+    "Müller & Söhne",
+    "張偉",
+    "a\nPATH=x",
+    "$(touch ran)",
+    "sk-or-v1-" + "7d" * 32,
+    "c'est",
+)
+
+
+@in_one_test("refs", [("日本", "Ünï", "張偉"), ("-", "_", "!"), ("é", "é ", "é  "), ("1", "", "2")])
+@in_one_test("hash", ["ab" * 32, "", "---", "AB" * 32])
+def test_no_key_of_many_has_the_management_keys_variable(refs: tuple[str, ...], hash: str) -> None:
+    keys = [handed("k", ref=ref or "é", hash=hash) for ref in refs]
+    variables = [line.partition("=")[0] for line in written("env", *keys).splitlines()]
+    assert "OPENROUTER_API_KEY" not in variables
+    assert len({*variables}) == len(keys)
+    assert all(re.fullmatch(r"OPENROUTER_API_KEY_\w+", name, re.ASCII) for name in variables)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no shell")
+def test_each_variable_of_many_has_its_keys_name_in_a_comment(tmp_path: Path) -> None:
+    lines = list[str]()
+    write = writer("env", lines.append, named=True)
+    for number, name in enumerate(NAMES):
+        write(handed(f"k {number}", ref=f"c-{number}", name=name))
+    assert lines[1] == "# Müller & Söhne (c-1)\nOPENROUTER_API_KEY_C_1='k 1'\n"
+    assert lines[3].startswith("# a\\nPATH=x (c-3)\n")
+    assert NAMES[5] not in "".join(lines)
+    (tmp_path / "a.env").write_text("".join(lines), encoding="utf-8")
+    script = 'set -a; . ./a.env; env | grep -c ^OPENROUTER_API_KEY_C_; printf %s "$PATH"'
+    read = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    )
+    assert (read.stdout, read.stderr) == (f"{len(NAMES)}\n{os.environ['PATH']}", "")
+    assert os.listdir(tmp_path) == ["a.env"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("provision", "a.csv", "-o", "k.env", "--quiet-period", "0.1s"),
+        ("journal", "export", "a.csv.journal", "-o", "k.env"),
+        ("journal", "export", "a.csv.journal", "--show-secret", "--secret-format", "env"),
+    ],
+)
+def test_the_next_command_is_not_given_one_of_many_keys(
+    command: Command, words: tuple[str, ...]
+) -> None:
+    (command.folder / "a.csv").write_text("name\n日本\nДж\nAda\n", encoding="utf-8")
+    if words[0] == "journal":
+        assert command("provision", "a.csv", "--quiet-period", "0.1s").code == 0
+    ran = command(*words)
+    assert ran.code == 0, ran.err
+    text = ran.out or (command.folder / "k.env").read_text(encoding="utf-8")
+    assert not re.search(r"^OPENROUTER_API_KEY=", text, re.MULTILINE)
+    assert {line[2:] for line in text.splitlines() if line[0] == "#"} == {"日本", "Дж", "Ada"}
+    assert text.count("=sk-or-") == 3
 
 
 # --- a page in place of a file ---

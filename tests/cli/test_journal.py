@@ -215,7 +215,9 @@ def test_an_interrupted_export_leaves_no_part_of_it(
 def test_an_environment_file_has_a_variable_for_each_key(path: Path, output: Path) -> None:
     output = output.with_name("keys.env")
     assert run("export", path, "-o", output).returncode == 0
-    lines = dict(line.split("=") for line in output.read_text().splitlines())
+    written = output.read_text().splitlines()
+    assert all(line.startswith("# ") for line in written[::2])  # its name
+    lines = dict(line.split("=") for line in written[1::2])
     assert lines == {
         f"OPENROUTER_API_KEY_{ref.upper()}": secret(ref) for ref in ("settled", "made")
     }

@@ -212,7 +212,7 @@ def test_variables_are_called_after_the_keys_names(command: Command) -> None:
     assert command("rotate", *hashes(old), *JOURNAL, "-o", ".env").code == 0
     secret = twins(command.emulator, *old)["customer 42"].secret
     written = (command.folder / ".env").read_text()
-    assert written == f"OPENROUTER_API_KEY_CUSTOMER_42={secret}\n"
+    assert written == f"# customer 42\nOPENROUTER_API_KEY_CUSTOMER_42={secret}\n"
 
 
 def test_a_file_that_is_there_is_not_touched_and_nothing_is_made(command: Command) -> None:

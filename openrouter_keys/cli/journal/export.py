@@ -87,7 +87,7 @@ def _printed(format: SecretFormat) -> TextSink:
     output = WholeLines()
     # Let no name steer a terminal.
     show = _shown if sys.stdout.isatty() else str
-    return TextSink(writer(format, lambda line: output.write(show(line))), lambda: None)
+    return TextSink(writer(format, lambda line: output.write(show(line)), named=True), lambda: None)
 
 
 def _shown(line: str) -> str:

@@ -84,7 +84,11 @@ class Destination:
         """
         if self.secret_file is not None:
             format = self.secret_format or format_of(self.secret_file, otherwise)
-            with new_file(self.secret_file, format, durable=durable, whole=whole) as file:
+            # One key is raw unless its file says otherwise; several are known by their names.
+            named = otherwise != "raw"
+            with new_file(
+                self.secret_file, format, durable=durable, whole=whole, named=named
+            ) as file:
                 yield file
         else:
             yield self.command() or standard

@@ -7,10 +7,10 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import asdict, field, frozen
 
-from openrouter_keys._base.masking import mask
+from openrouter_keys._base.masking import mask, scrub
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.terminal.csv_cells import csv_row
-from openrouter_keys.cli.terminal.text import as_json
+from openrouter_keys.cli.terminal.text import as_json, printable
 from openrouter_keys.models import HoldsSecret
 
 #: `raw`: nothing but the secrets, one a line.
@@ -26,6 +26,7 @@ _BY_EXTENSION: Final[dict[str, SecretFormat]] = {
 # RFC 4180's.
 _CSV_END: Final = "\r\n"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_BARE: Final = "OPENROUTER_API_KEY"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/+=@%-]+")
 
 
@@ -54,12 +55,15 @@ def format_of(file: str, default: SecretFormat) -> SecretFormat:
     return "env" if name == ".env" else _BY_EXTENSION.get(Path(name).suffix.lower(), default)
 
 
-def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Handed], object]:
+def writer(
+    format: SecretFormat, write: Callable[[str], object], *, named: bool = False
+) -> Callable[[Handed], object]:
     """Return a function that writes a key.
 
     Args:
         format: the format.
         write: writes a line.
+        named: whether a comment above each variable of `env` has its key's name.
     """
     if format == "raw":
         return lambda handed: write(f"{_alone(handed.key)}\n")
@@ -67,9 +71,25 @@ def writer(format: SecretFormat, write: Callable[[str], object]) -> Callable[[Ha
         return lambda handed: write(as_json(asdict(handed)) + "\n")
     if format == "env":
         variables = _Variables()
-        return lambda handed: write(f"{variables.name(handed)}={_assigned(handed.key)}\n")
+
+        def assign(handed: Handed) -> object:
+            above = _comment(handed) if named else ""
+            return write(f"{above}{variables.name(handed)}={_assigned(handed.key)}\n")
+
+        return assign
     write(csv_row(COLUMNS, _CSV_END))
     return lambda handed: write(csv_row(_cells(handed), _CSV_END))
+
+
+def _comment(handed: Handed) -> str:
+    name, ref = (printable(scrub(text)) for text in (handed.name, _ref(handed)))
+    both = f"{name} ({ref})" if ref and ref != name else name
+    return f"# {both}\n" if both else ""
+
+
+def _ref(handed: Handed) -> str:
+    """Return the ref; of a rotation, whose ref is the old key's hash, the name, which says more."""
+    return handed.name if handed.name and _HASH.fullmatch(handed.ref) else handed.ref
 
 
 def _cells(handed: Handed) -> list[str]:
@@ -120,14 +140,18 @@ class _Variables:
         self._given: set[str] = set()
 
     def name(self, handed: Handed) -> str:
-        """Return a key's variable; if another key has the same, the hash is added."""
-        # A rotation's ref is the old key's hash, which says less than the name.
-        ref = handed.ref
-        if handed.name and _HASH.fullmatch(ref):
-            ref = handed.name
-        words = re.sub(r"[^A-Z0-9]+", "_", ref.upper()).strip("_")
-        name = f"OPENROUTER_API_KEY_{words}".rstrip("_")
+        """Return a key's variable; only a key without a ref has the management key's own name.
+
+        If another key has the same, or no letter of the ref fits, the hash is added.
+        """
+        words = re.sub(r"[^A-Z0-9]+", "_", _ref(handed).upper()).strip("_")
+        hash = re.sub(r"[^A-Z0-9]", "", handed.hash[:12].upper())
+        name = "_".join(filter(None, (_BARE, words or (handed.ref and hash))))
         if name in self._given:
-            name = f"{name}_{re.sub(r'[^A-Z0-9]', '', handed.hash[:12].upper())}"
-        self._given.add(name)
-        return name
+            name = f"{name}_{hash}"
+        number, free = 1, name
+        while free in self._given or (handed.ref and free == _BARE):
+            number += 1
+            free = f"{name}_{number}"
+        self._given.add(free)
+        return free

@@ -165,7 +165,12 @@ class ProgramSink:
 
 @contextmanager
 def new_file(
-    path: str, format: SecretFormat, *, durable: bool = False, whole: bool = False
+    path: str,
+    format: SecretFormat,
+    *,
+    durable: bool = False,
+    whole: bool = False,
+    named: bool = False,
 ) -> Generator[TextSink]:
     """Make a private file that takes keys, each whole; a file without keys is removed.
 
@@ -174,6 +179,7 @@ def new_file(
         format: what is written into it.
         durable: a key that it took survives a power cut.
         whole: a file that could not be finished is removed, too.
+        named: see `writer`.
 
     Raises:
         CommandError: it is there, or cannot be made or written.
@@ -190,7 +196,7 @@ def new_file(
         with _text_of(descriptor) as file:
             if durable:
                 sync_folder(os.path.abspath(path))
-            write = writer(format, file.write)
+            write = writer(format, file.write, named=named)
 
             def flush() -> None:
                 nonlocal keep, taken

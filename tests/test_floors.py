@@ -52,6 +52,8 @@ COMMANDS = (
     "cli.journal",
     "cli.runs",
     "cli.ensure",
+    "cli.adopt",
+    "cli.sweep",
     "cli.provision",
     "cli.rotate",
     "cli.usage",

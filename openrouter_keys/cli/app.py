@@ -48,6 +48,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "ref": "REF",
     "hash": "the hash",
     "update": "update",
+    "journals": "--journal",
+    "older_than": "--older-than",
 }
 
 # Each command: its place, its group and a line on it. A command's module is loaded when it runs,
@@ -66,6 +68,7 @@ _COMMANDS: Final = (
     ("create", "keys.create:create", _KEYS, "Create a key; its secret is shown once."),
     ("ensure", "ensure.command:ensure", _KEYS, "Print the one key of a ref; create it if needed."),
     ("release", "ensure.release:release", _KEYS, "Delete the keys of refs, for `ensure` to renew."),
+    ("adopt", "adopt.command:adopt", _KEYS, "Put keys that exist into a journal."),
     ("lease", "keys.lease:lease", _KEYS, "Run a program with a key of its own."),
     ("update", "keys.update:update", _KEYS, "Change a key."),
     ("delete", "keys.delete:delete", _KEYS, "Delete keys for good."),
@@ -81,6 +84,12 @@ _COMMANDS: Final = (
         "provision.command:provision",
         _MANY,
         "Create a key for each row of a file, none twice.",
+    ),
+    (
+        "sweep",
+        "sweep.command:sweep",
+        _MANY,
+        "List the keys that no journal knows; disable or delete them.",
     ),
     (
         "journal",

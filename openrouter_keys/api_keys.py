@@ -140,6 +140,35 @@ class AsyncAPIKeys(NeverPickled):
                         yield key
 
     @hides_arguments
+    async def find(
+        self,
+        name: str,
+        *,
+        workspace_id: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Sequence[Key]:
+        """Return the keys that have a name, newest first: none, one or several.
+
+        All keys of the workspace are listed for it; the service has no other way.
+
+        Args:
+            name: the whole name, as it was written.
+            workspace_id: the workspace, a UUID. None: the default workspace.
+            **options: see `RequestOptions`; they apply to each page.
+
+        Returns:
+            The keys, disabled and expired ones too.
+
+        Raises:
+            IncompleteListingError: as of `iterate`.
+        """
+        checks.nonempty("name", name)
+        every = self.iterate(
+            include_disabled=True, include_expired=True, workspace_id=workspace_id, **options
+        )
+        return [key async for key in every if key.name == name]
+
+    @hides_arguments
     async def create(
         self,
         *,

@@ -68,10 +68,10 @@ _ATTRIBUTION_VARIABLES: Mapping[str, str] = {
 class AsyncOpenRouter(NeverPickled):
     """A client of OpenRouter's key API, for one event loop.
 
-    Use it with `async with`, or `close` it. `api_keys` has the operations: list, iterate, create,
-    reconcile, get, update, delete and get_current_key_metadata. `ensure` returns the one key of a
-    ref; `provision` creates many keys, `rotate` replaces many; `lease` makes a key for the time of
-    a block.
+    Use it with `async with`, or `close` it. `api_keys` has the operations: list, iterate, find,
+    create, reconcile, get, update, delete and get_current_key_metadata. `ensure` returns the one
+    key of a ref; `provision` creates many keys, `rotate` replaces many; `lease` makes a key for the
+    time of a block.
 
     Args:
         api_key: the management key, or a callable, sync or async, that returns it; it is called in

@@ -24,6 +24,7 @@ class APIKeys(Facade[AsyncAPIKeys]):
     get_current_key_metadata = blocking(AsyncAPIKeys.get_current_key_metadata)
     list = blocking(AsyncAPIKeys.list)
     iterate = iterating(AsyncAPIKeys.iterate, pages)
+    find = blocking(AsyncAPIKeys.find)
     create = blocking(AsyncAPIKeys.create, dropped=take_back)
     get = blocking(AsyncAPIKeys.get)
     update = blocking(AsyncAPIKeys.update)
@@ -34,7 +35,7 @@ class APIKeys(Facade[AsyncAPIKeys]):
 class OpenRouter(Facade[AsyncOpenRouter]):
     """`AsyncOpenRouter`, blocking: from scripts, notebooks (also in a running loop) and threads.
 
-    Use it with `with`, or `close` it. `api_keys` has the operations: list, iterate, create,
+    Use it with `with`, or `close` it. `api_keys` has the operations: list, iterate, find, create,
     reconcile, get, update, delete and get_current_key_metadata. `ensure` returns the one key of a
     ref; `provision` creates many keys, `apply` has the account as specs say, `rotate` replaces many
     keys; `lease` makes a key for the time of a block.

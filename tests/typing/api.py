@@ -224,6 +224,7 @@ async def all_pages(keys: AsyncAPIKeys) -> list[str]:
     assert_type(pages, AsyncGenerator[Key, None])
     async for key in pages:
         assert_type(key, Key)
+    assert_type(await keys.find("customer-42", workspace_id=None), Sequence[Key])
     return [key.name async for key in keys.iterate() if not key.disabled]
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from openrouter_keys.adoption.report import AdoptionReport
 from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED, UsageError
-from openrouter_keys.cli.keys.hashes import whole_hashes
+from openrouter_keys.cli.keys.hashes import WAYS, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
 from openrouter_keys.cli.secrets.sources import STANDARD
@@ -31,9 +31,7 @@ _WHICH: Final = "give HASH and REF, or --file FILE"
 async def adopt(
     key: Annotated[
         str | None,
-        Parameter(
-            name="HASH", help="The hash of the key, or its first characters.", show_default=False
-        ),
+        Parameter(name="HASH", help=f"The key: {WAYS}.", show_default=False),
     ] = None,
     ref: Annotated[
         str | None,

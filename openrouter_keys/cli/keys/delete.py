@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED
-from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
+from openrouter_keys.cli.keys.hashes import WAYS, hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.terminal.messages import counted, named, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
@@ -66,8 +66,7 @@ async def delete(
             name="HASH",
             negative="",
             allow_leading_hyphen=True,
-            help="The hashes of the keys, or their first characters; - reads them from standard "
-            "input, one a line.",
+            help=f"The keys: {WAYS}; - reads them from standard input, one a line.",
         ),
     ],
     /,

@@ -7,7 +7,7 @@ from attrs import evolve
 from cyclopts import Parameter
 
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
-from openrouter_keys.cli.keys.hashes import hashes_given, whole_hashes
+from openrouter_keys.cli.keys.hashes import WAYS, hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
 from openrouter_keys.cli.rotate.replace import make_replacements
@@ -44,8 +44,8 @@ async def rotate(
             negative="",
             allow_leading_hyphen=True,
             show_default=False,
-            help="The hashes of the old keys, or their first characters; - reads them from "
-            "standard input, one a line. Without any, the rotations of the journal go on.",
+            help=f"The old keys: {WAYS}; - reads them from standard input, one a line. Without "
+            "any, the rotations of the journal go on.",
         ),
     ] = (),
     /,
@@ -139,10 +139,18 @@ def _refuse_conflicts(request: Request, *, finish: bool, status: bool) -> None:
 
 
 async def _whole(client: AsyncOpenRouter, request: Request) -> list[str]:
-    """Complete the hashes; only the journal has those of old keys that are deleted."""
+    """Complete the hashes; only the journal has those of old keys that are deleted.
+
+    A key that is being rotated has its name together with its replacement: its journal knows it.
+    """
     known, given = await request.known(), list[str]()
     for each in request.hashes:
-        alike = [hash for hash in known if len(each) >= _BEGINNING and hash.startswith(each)]
+        alike = [
+            hash
+            for hash, rotation in known.items()
+            if (len(each) >= _BEGINNING and hash.startswith(each))
+            or (rotation.name == each and rotation.state is not RotationState.DELETED)
+        ]
         given.append(alike[0] if len(alike) == 1 else each)
     return [*dict.fromkeys(await whole_hashes(client, given))]
 

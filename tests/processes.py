@@ -172,6 +172,9 @@ def _end(wanted: int, given: list[int], mode: str) -> IO[str] | None:
     return None
 
 
+_LAUNCHING = Lock()
+
+
 class _Launcher:
     """The process that forks, as its user sees it; it ends with us."""
 
@@ -199,8 +202,13 @@ class _Launcher:
 
 
 @functools.cache
-def _launcher() -> _Launcher:
+def _launched() -> _Launcher:
     return _Launcher()
+
+
+def _launcher() -> _Launcher:
+    with _LAUNCHING:  # threads that ask at once get the same one
+        return _launched()
 
 
 # --- the process that forks ---

@@ -19,6 +19,7 @@ from openrouter_keys.errors import (
     JournalInUseError,
     JournalMismatchError,
 )
+from openrouter_keys.journal import sqlite
 from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
@@ -155,8 +156,10 @@ async def test_a_second_purge_ends_what_the_first_could_not(path: Path) -> None:
     assert found(path, refs("settled")) == 0
 
 
-@pytest.mark.slow
-async def test_another_programs_look_keeps_it_from_being_purged_and_is_told(path: Path) -> None:
+async def test_another_programs_look_keeps_it_from_being_purged_and_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.2)
     await fill(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN")

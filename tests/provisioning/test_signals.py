@@ -54,7 +54,7 @@ signal.signal(signal.SIGINT, interrupted)
 FACES = {
     "asyncio.run": f"""{_BOTH}
 async def main():
-    async with AsyncOpenRouter() as client:
+    async with AsyncOpenRouter(grace=float(sys.argv[2])) as client:
         await client.provision(wanted, **given)
 
 class Runner(asyncio.Runner):
@@ -66,11 +66,11 @@ with Runner() as runner:
     runner.run(main())
 """,
     "blocking": f"""{_BOTH}{_HEARING}
-with OpenRouter() as client:
+with OpenRouter(grace=float(sys.argv[2])) as client:
     client.provision(wanted, **given)
 """,
     "blocking, in hand": f"""{_BOTH}{_HEARING}
-with OpenRouter() as client:
+with OpenRouter(grace=float(sys.argv[2])) as client:
     try:
         client.provision(wanted, **given)
     except KeyboardInterrupt:
@@ -86,10 +86,10 @@ def served() -> Iterator[Emulator]:
         yield emulator
 
 
-def start(face: str, emulator: Emulator, path: Path) -> Process:
+def start(face: str, emulator: Emulator, path: Path, grace: float = 5.0) -> Process:
     server = {"OPENROUTER_BASE_URL": emulator.base_url, "OPENROUTER_API_KEY": emulator.api_key}
     settings = environment(**server, OPENROUTER_DEBUG="1")
-    return Process("-c", FACES[face], str(path), environment=settings)
+    return Process("-c", FACES[face], str(path), str(grace), environment=settings)
 
 
 def taken_of(out: str) -> dict[str, str]:
@@ -126,7 +126,7 @@ async def test_ctrl_c_lets_what_is_under_way_end_and_sends_nothing_new(
     face: str, served: Emulator, path: Path
 ) -> None:
     served.faults.append(Fault("create", "slow", delay=2, skip=4, times=None))
-    with start(face, served, path) as process:
+    with start(face, served, path, grace=PATIENCE) as process:
         assert process.stdout is not None
         # While a key is handed over, a Ctrl-C would strike whoever takes it.
         before = "".join(process.stdout.readline() for _ in range(4))

@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.engines import ENGINES, New, new_places
 from tests.postgresql import PostgreSQL, server
-from tests.races.cases import Arena, Case, Row, killed_at_once, racing, stopped
+from tests.races.cases import Arena, Case, Row, begun_later, killed_at_once, racing, stopped
 
 #: Each case with the number of its rounds.
 CASES: Final[dict[str, tuple[Case, int]]] = {
@@ -26,6 +26,7 @@ CASES: Final[dict[str, tuple[Case, int]]] = {
     "rotate the same 40": (racing("rotate", processes=3, count=40), 1),
     "rotate, killed": (racing("rotate", processes=3, count=40, kills=5), 1),
     "killed with creates under way": (killed_at_once, 3),
+    "begun with creates under way": (begun_later, 3),
     "stopped, then taken over": (stopped, 3),
 }
 CRASHES: Final[dict[str, tuple[Case, int]]] = {

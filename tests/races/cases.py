@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from openrouter_keys.emulator import Fault
+from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.journal.journal import Journal
 from tests.postgresql import PostgreSQL
 from tests.processes import PATIENCE, Process
@@ -49,6 +49,9 @@ class Row:
 # A client's time-out, in milliseconds, and the seconds after which a create lands meanwhile.
 _LONG: Final = 1500
 _LANDS: Final = 0.5
+# Seconds for which creates are under way, and a time-out that is longer.
+_SLOW: Final = 2.0
+_PATIENT: Final = 5000
 
 Case: TypeAlias = Callable[[Arena], Coroutine[Any, Any, Row]]
 
@@ -84,9 +87,7 @@ async def killed_at_once(arena: Arena, *, count: int = 8) -> Row:
             timeout=_LONG,
         )  # fmt: skip
         first = race.start()
-        async with asyncio.timeout(PATIENCE):
-            while emulator.count("create") < count:
-                await asyncio.sleep(0.02)
+        await _asked(emulator, count)
         first.kill()
         await asyncio.to_thread(first.communicate)
         race.kills += 1
@@ -98,6 +99,23 @@ async def killed_at_once(arena: Arena, *, count: int = 8) -> Row:
             emulator.account.add(one.name)
         await racing
         return Row(3, count, race.kills, 0, await race.judge())
+
+
+async def begun_later(arena: Arena, *, count: int = 8) -> Row:
+    """A process begins when another one has all its creates under way."""
+    async with service(arena.seed, faulty=False) as emulator:
+        emulator.faults.append(Fault("create", "slow", delay=_SLOW, times=count))
+        race = Race(
+            emulator, arena.place, "provision", count, arena.seed, arena.server, arena.broken,
+            timeout=_PATIENT,
+        )  # fmt: skip
+        first = race.start()
+        await _asked(emulator, count)
+        race.ended += await asyncio.gather(race.heard(first), race.heard(race.start()))
+        verdict = await race.judge()
+        if emulator.count("create") != count:
+            verdict = verdict.but("creates of a process that lives were sent again")
+        return Row(2, count, 0, 0, verdict)
 
 
 async def stopped(arena: Arena, *, count: int = 8) -> Row:
@@ -127,6 +145,12 @@ async def stopped(arena: Arena, *, count: int = 8) -> Row:
         if "taken" not in race.ended[-1]["log"]:
             verdict = verdict.but("the process that was woken says nothing of it")
         return Row(2, count, 0, race.crashes, verdict)
+
+
+async def _asked(emulator: Emulator, count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while emulator.count("create") < count:
+            await asyncio.sleep(0.02)
 
 
 async def _says(process: Process, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Sequence, Set
 from hashlib import sha256
 from random import Random
@@ -95,15 +96,22 @@ class Race:
     kills: int = 0
     crashes: int = 0
 
-    def start(self, *broken: str, stops: bool = False) -> Process:
-        """Start a process."""
+    def start(self, *broken: str, stops: bool = False, waits: bool = False) -> Process:
+        """Start a process.
+
+        Args:
+            broken: what it breaks more than the others.
+            stops: whether it stops before it keeps its keys.
+            waits: whether it begins when it reads a line.
+        """
         arguments = {
             "action": self.action, "url": self.emulator.base_url, "key": self.emulator.api_key,
             "place": self.place, "count": self.count, "old": sorted(self.old),
-            "broken": [*self.broken, *broken], "stops": stops, "timeout": self.timeout,
+            "broken": [*self.broken, *broken], "stops": stops, "waits": waits,
+            "timeout": self.timeout,
         }  # fmt: skip
         words = ("-m", "tests.races.worker", json.dumps(arguments))
-        return Process(*words, environment=environment())
+        return Process(*words, environment=environment(), stdin=subprocess.PIPE)
 
     async def run(self, processes: int, *, kills: int = 0, crashes: int = 0) -> None:
         """Let processes race, and disturb them at random moments.
@@ -114,7 +122,9 @@ class Race:
             crashes: how often their server stops or ends a session.
         """
         chance = Random(self.seed)
-        racing = [asyncio.ensure_future(self._to_its_end(self.start())) for _ in range(processes)]
+        at_the_start = [self.start(waits=True) for _ in range(processes)]
+        await asyncio.to_thread(_begin, at_the_start)
+        racing = [asyncio.ensure_future(self._to_its_end(process)) for process in at_the_start]
         for what in chance.sample(["kill"] * kills + ["crash"] * crashes, kills + crashes):
             await asyncio.sleep(0.1 + chance.random() * 0.8)
             if what == "crash":
@@ -192,6 +202,17 @@ class Race:
         if not (self.kills or self.crashes) and created != self.count:
             wrong.append(f"{created} keys that were reported as created")
         return Verdict(len(live), len(live & kept), len({*live} - known), tuple(wrong))
+
+
+def _begin(processes: Sequence[Process]) -> None:
+    """Let processes begin at the same moment: on a busy machine, one could be done before."""
+    for process in processes:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()) == {"ready": True}
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 def _hash(secret: str) -> str:

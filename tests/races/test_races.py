@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines import ENGINES, new_places
 from tests.postgresql import PostgreSQL
-from tests.races.cases import Arena, Case, Row, killed_at_once, racing, stopped
+from tests.races.cases import Arena, Case, Row, begun_later, killed_at_once, racing, stopped
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +20,13 @@ SHORT: Final[dict[str, Case]] = {
     "ensure": racing("ensure", count=24, kills=1),
     "rotate": racing("rotate", processes=3, count=8),
     "killed with creates under way": killed_at_once,
+    "begun with creates under way": begun_later,
     "stopped, then taken over": stopped,
 }
 CONTROLS: Final[dict[str, tuple[Case, tuple[str, ...]]]] = {
     "no fencing": (stopped, ("fencing",)),
     "no waiting": (killed_at_once, ("waiting",)),
-    "nobody lives": (racing("provision", count=24), ("liveness", "fencing")),
+    "nobody lives": (begun_later, ("liveness", "waiting")),
 }
 
 Run = Callable[..., Row]

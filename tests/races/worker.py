@@ -198,7 +198,7 @@ async def digest(place: str) -> str:
 
 async def main(
     *, action: str, url: str, key: str, place: str, count: int, old: list[str], broken: list[str],
-    stops: bool, timeout: int,
+    stops: bool, waits: bool, timeout: int,
 ) -> None:  # fmt: skip
     """Do something with a journal that others use, and say how it ended.
 
@@ -211,12 +211,16 @@ async def main(
         old: the keys that it replaces.
         broken: the promises that it breaks.
         stops: whether it stops itself before it keeps its keys.
+        waits: whether it begins when it reads a line.
         timeout: the client's, in milliseconds.
     """
     for name in broken:
         BREAKS[name]()
     if stops:
         stop_before_keeping(count)
+    if waits:
+        say(ready=True)
+        sys.stdin.readline()
     ended: dict[str, Any]
     try:
         async with AsyncOpenRouter(key, server_url=url, timeout_ms=timeout) as client:

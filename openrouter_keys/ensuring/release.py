@@ -65,7 +65,9 @@ async def let_go(context: EnsureContext, known: Sequence[Entry]) -> bool:
                 raise JournalError(problem)
         if own.state in DOUBTFUL:
             await settle(context, journal, clock, own)
-        await journal.release(own.ref)  # first: nobody gets its secret from now on
+        # First: nobody gets a secret, and no rotation begins from now on.
+        if not await journal.release_all(found):
+            return False
         if found[-1] is not own and found[-1].state in DOUBTFUL:
             await settle(context, journal, clock, found[-1])
         is_own_account = False

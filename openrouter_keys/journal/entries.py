@@ -102,11 +102,15 @@ SELECT EXISTS (SELECT 1 FROM keys WHERE proven AND hash = :hash AND ref <> :ref)
 """
 
 
+#: What becomes of the rotation of a key that was released.
+RELEASED = "was released meanwhile: it gets no replacement"
+
+
 class ReleasedError(JournalError):
     """A replacement is not made, since the key that it would replace was released."""
 
     def __init__(self, hash: str) -> None:
-        super().__init__(f"the key {hash} was released meanwhile: it gets no replacement")
+        super().__init__(f"the key {hash} {RELEASED}")
 
 
 @frozen(kw_only=True)
@@ -247,6 +251,17 @@ def release(connection: Connection, values: Mapping[str, Any]) -> None:
     """Write that a key is about to be deleted, and make no replacement of it from now on."""
     change(connection, [RELEASE], values)
     connection.execute(_END_ROTATION, values)
+
+
+def release_all(
+    connection: Connection, owner: int, found: Sequence[str], made: Sequence[str]
+) -> bool:
+    """Release keys, if the journal still knows the same of their ref; see `Journal`."""
+    if [entry.ref for entry in succession(connection, found[0], unmade=True)] != [*found]:
+        return False
+    for ref in made:
+        release(connection, {"ref": ref, "owner": owner})
+    return True
 
 
 def states(connection: Connection, run: int, specs: Sequence[KeySpec]) -> list[State | None]:

@@ -8,7 +8,7 @@ states.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -513,6 +513,21 @@ class Journal(NeverPickled):
         values = {"ref": ref, "owner": self._run}
         await self._do(lambda c: entries.release(c, values))
 
+    async def release_all(self, found: Sequence[Entry]) -> bool:
+        """Write that the keys of a ref are about to be deleted, as `release` does for one.
+
+        A replacement whose create may not be over is left out: what it made is not known yet.
+
+        Args:
+            found: what `succession` returned, with what is unmade.
+
+        Returns:
+            Whether it is written; False: a rotation has begun another replacement meanwhile.
+        """
+        refs = [entry.ref for entry in found]
+        made = [entry.ref for entry in found if entry is found[0] or entry.state not in DOUBTFUL]
+        return await self._do(lambda c: entries.release_all(c, self._run, refs, made))
+
     async def gone(self, ref: str) -> None:
         """Write that a key that was to be deleted is gone."""
         await self._change(transitions.GONE, ref=ref)
@@ -665,13 +680,19 @@ class Journal(NeverPickled):
 
     # --- rotations ---
 
-    async def plan_rotations(self, planned: Sequence[tuple[object, ...]]) -> None:
+    async def plan_rotations(
+        self, planned: Sequence[tuple[object, ...]], own: Set[str] = frozenset()
+    ) -> Set[str]:
         """Write what is planned: hash, plan, budget, old limit and what is spent; known ones stay.
 
         Args:
             planned: these five for each old key; see `RotationEntry`.
+            own: the hashes of those that were keys of this journal when they were looked at.
+
+        Returns:
+            Those of them that have been released since: they are not written.
         """
-        await self._do(lambda c: c.executemany(transitions.PLAN_ROTATION, planned).rowcount)
+        return await self._do(lambda c: rotations.plan(c, planned, own))
 
     async def advance_rotation(self, hash: str, old_key: OldKey) -> None:
         """Write that an old key was disabled or deleted."""

@@ -4,7 +4,7 @@ A row is a key that is to be replaced by a twin. The twin is made as any other k
 key's hash for its ref.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from openrouter_keys.journal.entries import Table, marks
 from openrouter_keys.journal.facts import text_in
 from openrouter_keys.journal.schema import OldKey, State
 from openrouter_keys.journal.store import Connection, Store
+from openrouter_keys.journal.transitions import PLAN_ROTATION
 
 # In doubt, a hash is what an answer says, and may be a stranger's.
 _ROWS = """
@@ -39,6 +40,7 @@ _TWINS = """
 FROM keys INDEXED BY hashes JOIN rotations ON rotations.hash = keys.ref
 WHERE keys.hash IS NOT NULL AND keys.state NOT IN ('intent', 'doubt')
 """
+_OWN = "FROM keys INDEXED BY hashes WHERE hash IS NOT NULL AND state NOT IN ('intent', 'doubt')"
 # A create's answer that is a copy of another's names an old key, or another's twin.
 MIXED_UP = f"""
 SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = :twin)
@@ -87,11 +89,12 @@ class RotationEntry:
 
 @frozen
 class Known:
-    """Which of some hashes the journal knows: rotated, twins of its own, refs of other keys."""
+    """Which of some hashes the journal knows: rotated, twins of its own, refs, keys of its own."""
 
     rotated: frozenset[str]
     twins: frozenset[str]
     refs: frozenset[str]
+    own: frozenset[str]
 
 
 def known(store: Store, hashes: Sequence[str]) -> Known:
@@ -106,7 +109,19 @@ def known(store: Store, hashes: Sequence[str]) -> Known:
         those("SELECT hash FROM rotations WHERE hash"),
         those(f"SELECT keys.hash {_TWINS} AND keys.hash"),
         those("SELECT ref FROM keys WHERE ref"),
+        those(f"SELECT hash {_OWN} AND hash"),
     )
+
+
+def plan(
+    connection: Connection, planned: Sequence[tuple[object, ...]], own: Set[str]
+) -> frozenset[str]:
+    """Write rotations, but for those of released keys, which are returned; see `Journal`."""
+    there = f"SELECT EXISTS (SELECT 1 {_OWN} AND state <> 'releasing' AND hash = ?)"
+    released = {hash for hash in own if not connection.execute(there, [hash]).fetchone()[0]}
+    rows = [each for each in planned if each[0] not in released]
+    connection.executemany(PLAN_ROTATION, rows)
+    return frozenset(released)
 
 
 def workspaces(connection: Connection) -> list[str]:

@@ -1,7 +1,7 @@
 """The first phase of a rotation: writes each key's plan into the journal, once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Final
 
@@ -9,7 +9,8 @@ from attrs import evolve
 
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.service_clock import UNSEEN
-from openrouter_keys.journal.entries import CHUNK
+from openrouter_keys.journal.entries import CHUNK, RELEASED
+from openrouter_keys.journal.rotations import Known
 from openrouter_keys.journal.schema import DOUBTFUL, OldKey
 from openrouter_keys.rotation.context import RotationContext
 from openrouter_keys.rotation.planning import GONE, Planner
@@ -74,19 +75,20 @@ class Registration:
         """Plan the rotation of each key that the journal does not know."""
         suspects = await self._suspects()
         for start in range(0, len(hashes), CHUNK):
-            new = await self._new(hashes[start : start + CHUNK])
+            known = await self._journal.known_hashes(hashes[start : start + CHUNK])
+            new = self._new(hashes[start : start + CHUNK], known)
             async for looked in self._planner.look(new):
-                await self._write([_suspected(rotation, suspects) for rotation in looked])
+                rotations = [_suspected(rotation, suspects) for rotation in looked]
+                await self._write(rotations, known.own)
 
-    async def _new(self, hashes: Sequence[str]) -> list[str]:
-        known = await self._journal.known_hashes(hashes)
+    def _new(self, hashes: Sequence[str], known: Known) -> list[str]:
         self.skipped += len(known.twins - known.rotated)
         for hash in known.refs - known.rotated:
             self._context.report(hash, _TAKEN)
         unwanted = known.rotated | known.twins | known.refs
         return [hash for hash in hashes if hash not in unwanted]
 
-    async def _write(self, looked: Sequence[Rotation]) -> None:
+    async def _write(self, looked: Sequence[Rotation], own: Set[str]) -> None:
         budget = self._context.settings.budget
         for rotation in looked:
             if rotation.problem is not None:
@@ -96,7 +98,9 @@ class Registration:
             for rotation in looked
             if rotation.spec is not None
         ]
-        await self._journal.plan_rotations(entries)
+        hashes = {hash for hash, *_ in entries}
+        for hash in await self._journal.plan_rotations(entries, own & hashes):
+            self._context.report(hash, RELEASED)
 
     async def _suspects(self) -> Mapping[str, datetime]:
         """Return, by name, the time since when creates in doubt may have made keys."""

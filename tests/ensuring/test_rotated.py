@@ -5,27 +5,32 @@ import asyncio
 import pytest
 
 from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.journal.entries import Entry
+from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import OldKey, State
 from openrouter_keys.provisioning.report import ProvisionResult
 from tests.ensuring.conftest import LIMITED
 from tests.ensuring.rows import World, secrets
 
 
-@pytest.mark.parametrize("kind", ["slow", "lost", "planned"])
+@pytest.mark.parametrize("kind", ["slow", "lost", "planned", "looked"])
 async def test_release_leaves_no_replacement(world: World, emulator: Emulator, kind: str) -> None:
-    """Its create is under way, was lost, or is not sent yet."""
+    """Its create is under way, was lost, or is not sent yet, or not planned yet."""
     old = (await world.ensure(LIMITED)).data.hash
     fault = {
         "slow": Fault("create", "slow", delay=0.2, phase="before"),
         "lost": Fault("create", status=502, phase="after"),
         "planned": Fault("get", "slow", delay=0.2, phase="before"),
+        "looked": Fault("get", "slow", delay=0.5, phase="after"),
     }[kind]
     handed: list[ProvisionResult] = []
     emulator.faults.append(fault)
     rotating = asyncio.create_task(
         world.client.rotate([old], journal=world.journal, on_result=handed.append, retire_after=0)
     )
-    while kind != "planned" and emulator.count("create") < 2 and not rotating.done():
+    while kind in ("slow", "lost") and emulator.count("create") < 2 and not rotating.done():
+        await asyncio.sleep(0.01)
+    while kind == "looked" and emulator.count("get") < 1:
         await asyncio.sleep(0.01)
     if kind == "lost":
         rotating.cancel()
@@ -39,3 +44,26 @@ async def test_release_leaves_no_replacement(world: World, emulator: Emulator, k
     ensured = await world.ensure(LIMITED, wait=600)
     assert secrets(emulator) == [ensured.key]
     assert [entry.state async for entry in world.journal.every()] == [State.SETTLED]
+
+
+async def test_release_sees_a_rotation_that_begins_meanwhile(
+    world: World, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = (await world.ensure(LIMITED)).data.hash
+    ask, begun = Journal.is_anothers, False
+
+    async def asking(self: Journal, entry: Entry) -> bool:
+        nonlocal begun
+        if not begun:
+            begun = True
+            report = await world.client.rotate(
+                [old], journal=world.journal, on_result=lambda _: None
+            )
+            assert report.rotated == 1
+        return await ask(self, entry)
+
+    monkeypatch.setattr(Journal, "is_anothers", asking)
+    assert await world.release(wait=600)
+    assert begun
+    assert secrets(emulator) == []
+    assert [entry.ref async for entry in world.journal.every()] == []

@@ -37,6 +37,7 @@
         ├── JournalMismatchError        no journal, a newer version's, or another server's
         │   └── JournalOutdatedError    an older copy of it, or half of one
         ├── AccountChangedError         its keys belong to another account
+        ├── JournalUnavailableError     its database is away: ask again later
         ├── JournalFullError            it cannot be written, so nothing more is sent
         ├── JournalLostError            its file was removed during a run
         ├── KeyGoneError                a key that it has is gone from the service
@@ -446,6 +447,13 @@ class ServiceOutageError(OpenRouterError):
 
 class JournalError(OpenRouterError):
     """The journal cannot be used, or not for this."""
+
+
+class JournalUnavailableError(JournalError):
+    """The journal cannot be reached just now: its database is away, or another process locks it.
+
+    What was asked of it is not done, and nothing was sent for it: ask again later.
+    """
 
 
 class JournalInUseError(JournalError):

@@ -48,6 +48,7 @@ TREE: dict[str, tuple[type[Exception], ...]] = {
     "JournalMismatchError": (errors.JournalError,),
     "JournalOutdatedError": (errors.JournalMismatchError,),
     "AccountChangedError": (errors.JournalError,),
+    "JournalUnavailableError": (errors.JournalError,),
     "JournalFullError": (errors.JournalError,),
     "JournalLostError": (errors.JournalError,),
     "KeyGoneError": (errors.JournalError,),
@@ -63,7 +64,7 @@ OF_FACTS = {
     "TooManyFailuresError",
     "ServiceOutageError",
     *(name for name in TREE if issubclass(getattr(errors, name), errors.JournalError)),
-} - {"JournalError", "JournalFullError"}
+} - {"JournalError", "JournalFullError", "JournalUnavailableError"}
 
 CLASSES: dict[str, type[OpenRouterError]] = {
     name: cls

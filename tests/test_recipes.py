@@ -219,7 +219,7 @@ async def test_a_released_key_is_deleted_and_the_next_one_is_another(running: Ru
 
 
 CONTROLS: Final = {
-    "a journal for each worker": (2, "Journal.open(JOURNAL)", "Journal.open(None)"),
+    "a journal for each worker": (2, "Journal.open(JOURNAL)", "Journal.open(':memory:')"),
     "a create for each request": (
         1,
         ".ensure(\n        spec, journal=app.state.journal, quiet_period=QUIET_PERIOD",

@@ -9,6 +9,8 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys.errors import InvalidArgumentError
 
 _SCHEMES = ("postgresql://", "postgres://")
+#: The name of a journal in memory, as SQLite spells it.
+MEMORY = ":memory:"
 #: What is wrong with a URL of another scheme.
 NO_SUCH_URL = "give a file, or a URL that begins with postgresql://"
 
@@ -29,11 +31,20 @@ Place: TypeAlias = str | os.PathLike[str] | Address | None
 
 
 def place_of(given: Place) -> Place:
-    """Return a place that shows no password: a URL becomes an address."""
+    """Return a place that shows no password: a URL becomes an address, `:memory:` None."""
     try:
+        if given == MEMORY:
+            return None
         return Address(os.fspath(given)) if _has_scheme(given) else given
     finally:
         del given  # crash reporters send local variables home
+
+
+def refuse_none(given: object) -> None:
+    """Refuse None, as of a variable that is not set: in memory, each process makes keys anew."""
+    if given is None:
+        problem = "must be a path or a URL, not None: is a variable not set? (':memory:' is one)"
+        raise InvalidArgumentError(problem, "path")
 
 
 def is_url(given: object) -> bool:

@@ -43,7 +43,7 @@ from openrouter_keys.journal import (
     runs,
     transitions,
 )
-from openrouter_keys.journal.addresses import place_of
+from openrouter_keys.journal.addresses import place_of, refuse_none
 from openrouter_keys.journal.adoptions import Adopted, Adoption
 from openrouter_keys.journal.encryption import sealing, unsealing
 from openrouter_keys.journal.entries import CHUNK, KEYS, Entry, Table
@@ -106,7 +106,7 @@ class Journal(NeverPickled):
     @hides_arguments
     def open(
         cls,
-        path: str | os.PathLike[str] | None,
+        path: str | os.PathLike[str],
         *,
         server_url: str | None = None,
         longest_timeout: float = 0.0,
@@ -124,7 +124,7 @@ class Journal(NeverPickled):
             path: its file; `-wal`, `-shm`, `.lock` and others are beside it. Or the URL of a
                 PostgreSQL database (`postgresql://…`, by the extra `openrouter-keys[postgresql]`):
                 the journal is its schema `openrouter_keys`, or that of `?schema=`, which is made if
-                the role may. None: in memory, gone with the process.
+                the role may. `:memory:`: in memory, gone with the block.
             server_url: the service that its keys are made at, remembered from the first time and
                 compared from then on; None: that of the first client that uses it.
             longest_timeout: seconds that a create can be under way which this journal itself sends;
@@ -142,12 +142,14 @@ class Journal(NeverPickled):
             What opens it, and gives a `Journal`; at the block's end, it is closed.
 
         Raises:
-            InvalidArgumentError: `recipient` or `identity` is none, or pyrage is not installed.
+            InvalidArgumentError: `path` is None; `recipient` or `identity` is none, or pyrage is
+                not installed.
             JournalInUseError: somebody needs it alone: purges it, say.
             JournalInsecureError: others could read it, or it is no plain file.
             JournalMismatchError: it is no journal, a newer version's, or another server's.
             JournalError: it cannot be opened or made.
         """
+        refuse_none(path)
         place = place_of(path)
         del path  # crash reporters send local variables home
         try:
@@ -806,7 +808,7 @@ class Opening(
     def __init__(self, writer: Writer, secrets: _Secrets, longest_timeout: float) -> None:
         self._writer, self._secrets = writer, secrets
         self._is_entered = False
-        self._begin = partial(runs.begin, server_url=None, timeout=longest_timeout)
+        self._begin = partial(runs.begin_first, timeout=longest_timeout)
 
     async def __aenter__(self) -> Journal:
         self._enter()

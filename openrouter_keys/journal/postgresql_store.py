@@ -15,7 +15,12 @@ from typing import Final
 
 import psycopg
 
-from openrouter_keys.errors import JournalError, JournalFullError, JournalLostError
+from openrouter_keys.errors import (
+    JournalError,
+    JournalFullError,
+    JournalLostError,
+    JournalUnavailableError,
+)
 from openrouter_keys.journal.servers import Server
 from openrouter_keys.journal.sessions import PATIENCE, Session
 from openrouter_keys.journal.store import Store, UnstorableError
@@ -55,6 +60,8 @@ _CANNOT_WRITE: Final = ("53", "58")
 _UNSTORABLE: Final = ("22", "23", "54")
 # Seconds that an old session, which was ended, may take to let its locks go.
 _ENDING: Final = 5.0
+# Seconds for which the journal certainly remembers a session's commits: a day less than it does.
+_REMEMBERED: Final = 29 * 86400.0
 
 
 class PostgreSQL(Store):
@@ -86,6 +93,7 @@ class PostgreSQL(Store):
         self._grace = grace
         self._id = secrets.randbits(62)
         self._commits: int = 0
+        self._committed_at = time.monotonic()
         # When the server was lost; whether the last commit is in doubt since, and whether it was
         # that of the group which is under way; and what is lost for good.
         self._lost_at: float | None = None
@@ -122,7 +130,7 @@ class PostgreSQL(Store):
                 return
             give_up = give_up or time.monotonic() + self._grace
             if problem is None and time.monotonic() > give_up:
-                problem = JournalError(
+                problem = JournalUnavailableError(
                     f"{self.place} is lost again and again: see the server's log"
                 )
             if problem is not None:
@@ -186,6 +194,7 @@ class PostgreSQL(Store):
         self._is_sent = True
         self._session.run(_COMMIT.format(self._id, self._commits + 1))
         self._commits += 1
+        self._committed_at = time.monotonic()
 
     def _came_through(self) -> bool:
         """Return whether the group was committed before the server was lost.
@@ -194,6 +203,8 @@ class PostgreSQL(Store):
         """
         found = self._session.execute(_COMMITS, (self._id,)).fetchone()
         commits = int(found[0]) if found else 0
+        if not found and time.monotonic() - self._committed_at > _REMEMBERED:
+            commits = self._commits  # it may be forgotten; a commit would be remembered
         if commits not in (self._commits, self._commits + 1):
             self._removed = JournalLostError(self.place, "went back to an older state")
             raise self._removed
@@ -222,7 +233,8 @@ class PostgreSQL(Store):
         if code[:2] in _UNSTORABLE:
             return UnstorableError(f"the journal cannot store this ({text})")
         if code == _LOCKED:
-            return JournalError(f"another process has kept {self.place} locked for {PATIENCE} s")
+            problem = f"another process has kept {self.place} locked for {PATIENCE} s"
+            return JournalUnavailableError(problem)
         return JournalError(f"the journal cannot be used ({text})")
 
     def _lose(self) -> None:
@@ -247,7 +259,8 @@ class PostgreSQL(Store):
         """Connect again.
 
         Raises:
-            JournalError: the server does not come back in time, or cannot hold a journal any more.
+            JournalUnavailableError: the server does not come back in time.
+            JournalError: it cannot hold a journal any more.
         """
         pause = _PAUSE
         while True:
@@ -261,7 +274,9 @@ class PostgreSQL(Store):
                 problem = "lost again"
             if time.monotonic() >= (self._lost_at or 0.0) + self._grace:
                 what = "nothing more is sent until it is back"
-                raise JournalError(f"the database {self.place} is away ({problem}): {what}")
+                raise JournalUnavailableError(
+                    f"the database {self.place} is away ({problem}): {what}"
+                )
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

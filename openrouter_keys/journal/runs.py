@@ -20,6 +20,16 @@ UPDATE meta SET runs = runs + 1, longest_timeout =
 CASE WHEN longest_timeout < :timeout THEN :timeout ELSE longest_timeout END
 RETURNING runs, longest_timeout
 """
+# No create is under way: neither of a run nor of what a run left.
+_FORGET_TIMEOUT = """
+UPDATE meta SET longest_timeout = 0
+WHERE NOT EXISTS (SELECT 1 FROM runs)
+AND NOT EXISTS (SELECT 1 FROM keys INDEXED BY written_off WHERE written_off > 0)
+AND NOT EXISTS (
+    SELECT 1 FROM keys INDEXED BY unfinished
+    WHERE state <> 'settled' AND state IN ('intent', 'doubt', 'releasing')
+)
+"""
 _FACTS = "SELECT owner, state FROM keys WHERE ref = :ref"
 _OTHERS = """
 SELECT owner, plan FROM keys INDEXED BY unfinished
@@ -42,6 +52,15 @@ def begin(store: Store, server_url: str | None, timeout: float) -> tuple[int, fl
     return run, longest
 
 
+def begin_first(store: Store, timeout: float) -> tuple[int, float]:
+    """Begin the run of a process that opens the journal, without what gone runs left in it."""
+    found = store.connection.execute("SELECT id FROM runs").fetchall()
+    gone = [(run,) for (run,) in found if not store.lives(run)]
+    store.connection.executemany("DELETE FROM runs WHERE id = ?", gone)
+    store.connection.execute(_FORGET_TIMEOUT)
+    return begin(store, None, timeout)
+
+
 def refuse_other_service(connection: Connection, place: str, server_url: str | None) -> None:
     """Refuse a journal whose keys are made at another service, and remember this one.
 
@@ -61,7 +80,7 @@ def known_service(connection: Connection, place: str, server_url: str | None) ->
     known: str | None
     (known,) = connection.execute("SELECT server_url FROM meta").fetchone()
     if server_url is not None and known not in (None, server_url):
-        problem = f"belongs to {known}, not to {server_url}: give another path"
+        problem = f"belongs to {known}, not to {server_url}: each service has its own journal"
         raise JournalMismatchError(place, problem)
     return known
 

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import psycopg
 
 from openrouter_keys._base.tracebacks import strip
-from openrouter_keys.errors import JournalError
+from openrouter_keys.errors import JournalError, JournalUnavailableError
 from openrouter_keys.journal.servers import Server
 
 #: Seconds for which a statement waits for those of others.
@@ -41,6 +41,8 @@ SELECT current_setting('synchronous_commit'), current_setting('server_encoding')
     current_setting('fsync'), current_setting('full_page_writes'), pg_backend_pid(),
     (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid())
 """
+# What a later attempt does not change. A failed connection has no code to see it by.
+_REFUSED: Final = re.compile("password|authentication|does not exist|pg_hba|permission denied")
 _HINT: Final = re.compile(r" INDEXED BY \w+")
 _VALUE: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 _NUL: Final = "PostgreSQL cannot store a NUL character, and this text has one: take it out"
@@ -162,7 +164,8 @@ def connected(server: Server, *, reads: bool = False) -> Session:
     """Connect to a server.
 
     Raises:
-        JournalError: it cannot be reached, or cannot hold a journal.
+        JournalUnavailableError: it cannot be reached now.
+        JournalError: it lets this role not in, or cannot hold a journal.
     """
     try:
         return Session(server, reads=reads)
@@ -173,7 +176,8 @@ def connected(server: Server, *, reads: bool = False) -> Session:
         raise
     if "password" in problem:
         problem += ": give it in PGPASSWORD or ~/.pgpass, or escaped in the URL"
-    raise JournalError(f"{server.place} cannot be reached: {problem}")
+    kind = JournalError if _REFUSED.search(problem) else JournalUnavailableError
+    raise kind(f"{server.place} cannot be reached: {problem}")
 
 
 @lru_cache(maxsize=1024)

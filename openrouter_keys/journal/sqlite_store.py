@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 
-from openrouter_keys.errors import JournalError, JournalFullError
+from openrouter_keys.errors import JournalError, JournalFullError, JournalUnavailableError
 from openrouter_keys.journal.store import Store
 
 _CANNOT_WRITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
@@ -83,5 +83,7 @@ def _translated(error: sqlite3.Error) -> JournalError:
         return JournalError(f"the journal is damaged ({error}): bring a backup of it back")
     if code == sqlite3.SQLITE_BUSY:
         problem = "another process has kept the journal locked for too long"
-        return JournalError(f"{problem} ({error}): end it if it is stopped, or ask again")
+        return JournalUnavailableError(
+            f"{problem} ({error}): end it if it is stopped, or ask again"
+        )
     return JournalError(f"the journal cannot be used ({error})")

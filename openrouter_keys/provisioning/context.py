@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
+from openrouter_keys.journal.addresses import MEMORY
 from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.provisioning.circuit_breaker import CircuitBreaker
@@ -72,7 +73,7 @@ async def opened(transport: Transport, settings: RunSettings) -> AsyncGenerator[
             yield journal
         return
     async with Journal.open(
-        settings.journal,
+        MEMORY if settings.journal is None else settings.journal,
         server_url=transport.options.server_url,
         longest_timeout=transport.options.timeout,
         store_secrets=settings.store_secrets,

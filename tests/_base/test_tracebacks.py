@@ -290,7 +290,9 @@ async def test_a_bug_in_a_run_shows_no_secret(
 async def test_a_journal_that_does_not_come_to_keep_a_secret_shows_none(
     where: str, bug: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
+    async with Journal.open(
+        ":memory:", server_url="http://127.0.0.1", longest_timeout=1
+    ) as journal:
         await journal.intend(spec(), datetime.now(UTC))
         _break(monkeypatch, f"journal.journal.{where}", bug)
         with pytest.raises(bug) as caught:
@@ -303,7 +305,9 @@ async def test_a_journal_that_does_not_come_to_keep_a_secret_shows_none(
 async def test_a_journal_that_is_cancelled_while_it_keeps_a_secret_shows_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
+    async with Journal.open(
+        ":memory:", server_url="http://127.0.0.1", longest_timeout=1
+    ) as journal:
         never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def submit(*_: object, **__: object) -> asyncio.Future[None]:
@@ -328,7 +332,9 @@ async def test_a_writer_that_dies_shows_no_secret(monkeypatch: pytest.MonkeyPatc
 
 
 async def _die(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Journal.open(None, server_url="http://127.0.0.1", longest_timeout=1) as journal:
+    async with Journal.open(
+        ":memory:", server_url="http://127.0.0.1", longest_timeout=1
+    ) as journal:
         _break(monkeypatch, "journal.entries.change", Abort)
         keeping = asyncio.create_task(journal.keep("r", secret=PARTNER, hash=HASH))
         await asyncio.sleep(0.05)

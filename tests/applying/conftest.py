@@ -12,5 +12,5 @@ from tests.applying.sites import Site
 
 @pytest.fixture
 async def site(client: AsyncOpenRouter, emulator: Emulator) -> AsyncIterator[Site]:
-    async with Journal.open(None) as journal:
+    async with Journal.open(":memory:") as journal:
         yield Site(client, emulator, journal)

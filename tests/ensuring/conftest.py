@@ -15,5 +15,5 @@ LIMITED = spec(limit=5)
 
 @pytest.fixture
 async def world(client: AsyncOpenRouter, emulator: Emulator) -> AsyncIterator[World]:
-    async with Journal.open(None) as journal:
+    async with Journal.open(":memory:") as journal:
         yield World(client, emulator, journal)

@@ -63,7 +63,7 @@ async def test_refused_arguments(world: World, case: str, method: str) -> None:
 async def test_a_journal_whose_block_has_not_begun(world: World, method: str) -> None:
     first = {"ensure": LIMITED, "release": "r", "provision": [LIMITED], "rotate": ["a" * 64]}
     with pytest.raises(errors.InvalidArgumentError, match="open it with `with`") as caught:
-        await getattr(world.client, method)(first[method], journal=Journal.open(None))
+        await getattr(world.client, method)(first[method], journal=Journal.open(":memory:"))
     assert caught.value.argument == "journal"
     assert not world.emulator.requests
 
@@ -84,7 +84,7 @@ async def test_a_result_hides_its_secret(world: World) -> None:
 
 @pytest.mark.parametrize("stored", [True, False])
 async def test_a_secret_that_is_not_stored(world: World, *, stored: bool) -> None:
-    async with Journal.open(None, store_secrets=stored) as journal:
+    async with Journal.open(":memory:", store_secrets=stored) as journal:
         first = await world.client.ensure(LIMITED, journal=journal)
         second = await world.client.ensure(LIMITED, journal=journal)
         changed = await world.client.ensure(spec(limit=6), journal=journal)
@@ -120,7 +120,7 @@ async def test_what_an_ensure_costs(world: World, monkeypatch: pytest.MonkeyPatc
 async def test_nothing_of_a_call_is_held(emulator: Emulator) -> None:
     """A client may make a million calls, each with a journal of its own."""
     async with AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
-        async with Journal.open(None) as journal:
+        async with Journal.open(":memory:") as journal:
             await client.ensure(LIMITED, journal=journal)
         held = weakref.ref(journal)
         del journal

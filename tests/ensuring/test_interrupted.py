@@ -74,7 +74,7 @@ async def test_cancelled_at_each_step(
         at += 1
         emulator.account.clear()
         emulator.account.add("another's")  # an empty list proves nothing
-        async with Journal.open(None) as journal:
+        async with Journal.open(":memory:") as journal:
             world = World(client, emulator, journal)
             goes_on = await interrupted(world, scene, at)
             if scene == "release of a rejected key":

@@ -53,7 +53,7 @@ async def test_taken_over_at_each_step(
             at += 1
             emulator.account.clear()
             emulator.account.add("another's")  # an empty list proves nothing
-            async with Journal.open(None) as journal:
+            async with Journal.open(":memory:") as journal:
                 world = World(client, emulator, journal)
                 prepare, call = SCENES[scene]
                 await prepare(world)

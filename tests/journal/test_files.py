@@ -114,7 +114,7 @@ async def test_a_journal_in_memory_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    async with Journal.open(None) as journal:
+    async with Journal.open(":memory:") as journal:
         await journal.intend(spec(), AT)
         assert await state(journal) is State.INTENT
     assert list(tmp_path.iterdir()) == []

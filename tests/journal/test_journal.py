@@ -14,6 +14,7 @@ import pytest
 
 from openrouter_keys.errors import (
     DuplicateRefError,
+    InvalidArgumentError,
     JournalError,
     JournalMismatchError,
     OpenRouterError,
@@ -567,3 +568,15 @@ async def test_a_journal_that_is_left_while_it_closes_is_let_go_of_first(
     await asyncio.wait([task])
     assert task.cancelled()
     await opened(opening(path))
+
+
+async def test_a_place_that_is_not_given_is_refused_and_memory_is_named() -> None:
+    nothing: Any = None
+    with pytest.raises(InvalidArgumentError, match="is a variable not set") as caught:
+        Journal.open(nothing)
+    assert caught.value.argument == "path"
+    async with Journal.open(":memory:") as journal:
+        assert await journal.intend(spec(), AT) is None
+    with Journal.open(":memory:") as journal:
+        pass
+    assert not Path(":memory:").exists()

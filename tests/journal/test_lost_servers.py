@@ -18,10 +18,12 @@ import pytest
 from openrouter_keys.errors import (
     JournalError,
     JournalLostError,
+    JournalUnavailableError,
     SecretNotKeptError,
     TakenOverError,
 )
 from openrouter_keys.journal import postgresql as engine
+from openrouter_keys.journal import postgresql_store
 from openrouter_keys.journal.addresses import Address
 from openrouter_keys.journal.journal import Journal, Opening, _Secrets
 from openrouter_keys.journal.postgresql_store import PostgreSQL as Store
@@ -183,6 +185,19 @@ async def test_the_locks_of_runs_are_taken_again(answer: Answer, url: str) -> No
         assert await other.names_of_others() == ["customer-r", "customer-s"]
 
 
+async def test_a_session_that_is_idle_for_so_long_that_it_is_forgotten_goes_on(
+    postgresql: PostgreSQL, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql_store, "_REMEMBERED", 0.0)
+    async with Journal.open(url) as journal:
+        await journal.intend(spec("a"), AT)
+        sql(postgresql, f"DELETE FROM {url.partition('schema=')[2]}.sessions")
+        for ref in ("b", "c"):
+            kill(postgresql)
+            await journal.intend(spec(ref), AT)
+        assert await rows(journal) == dict.fromkeys(("a", "b", "c"), State.INTENT)
+
+
 async def test_a_number_of_commits_that_went_back_stops_the_run_for_good(
     postgresql: PostgreSQL, url: str
 ) -> None:
@@ -228,7 +243,9 @@ async def test_a_server_that_stays_away_stops_creates_and_gives_secrets_back(
     async with opened(url, grace=0.3) as journal:
         await journal.intend(spec(), AT)
         postgresql.stop("immediate")
-        with pytest.raises(JournalError, match=r"is away .*nothing more is sent") as away:
+        with pytest.raises(
+            JournalUnavailableError, match=r"is away .*nothing more is sent"
+        ) as away:
             await journal.intend(spec("new"), AT)
         begun = time.monotonic()
         done = await asyncio.gather(
@@ -243,7 +260,7 @@ async def test_a_server_that_stays_away_stops_creates_and_gives_secrets_back(
         await journal.keep("r", secret=SECRET, hash=HASH)
         assert await rows(journal) == {"r": State.MADE}
     postgresql.stop("immediate")
-    with pytest.raises(JournalError, match="cannot be reached"):
+    with pytest.raises(JournalUnavailableError, match="cannot be reached"):
         async with Journal.open(url):
             pass
 
@@ -253,7 +270,7 @@ async def test_a_journal_whose_server_is_away_can_be_closed(
 ) -> None:
     async with opened(url, grace=0.1) as journal:
         postgresql.stop("immediate")
-        with pytest.raises(JournalError, match="is away"):
+        with pytest.raises(JournalUnavailableError, match="is away"):
             await journal.counts()
 
 

@@ -24,6 +24,7 @@ from openrouter_keys.errors import (
     JournalInUseError,
     JournalLostError,
     JournalOutdatedError,
+    JournalUnavailableError,
 )
 from openrouter_keys.journal import files, sqlite
 from openrouter_keys.journal.copies import Copy
@@ -265,6 +266,41 @@ async def test_what_killed_runs_leave_behind_is_removed_beside_others_too(path: 
     }
 
 
+@pytest.mark.parametrize(
+    ("left", "remembered"),
+    [
+        ("nothing", False),
+        ("a killed run", False),
+        ("a key", False),
+        ("an intent", True),
+        ("a doubt", True),
+        ("a create that was written off", True),
+        ("a run that lives", True),
+    ],
+)
+async def test_a_long_timeout_is_forgotten_once_no_create_can_be_under_way(
+    left: str, remembered: bool, path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        if left == "a run that lives":
+            await stack.enter_async_context(Journal.open(path))
+        async with Journal.open(path, longest_timeout=600) as journal:
+            if left not in ("nothing", "a killed run"):
+                await journal.intend(spec(), AT)
+            if left == "a key":
+                await journal.keep("r", secret=SECRET, hash=HASH, settled=True)
+            if left in ("a doubt", "a create that was written off"):
+                await journal.doubt("r", "no answer came")
+            if left == "a create that was written off":
+                await journal.again("r", AT)
+                await journal.fail("r", "refused")
+        if left == "a killed run":
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("INSERT INTO runs VALUES (7)")
+        async with Journal.open(path, longest_timeout=10) as journal:
+            assert journal.longest_timeout == (600 if remembered else 10)
+
+
 async def test_a_run_that_ends_leaves_its_rows_to_others(path: Path) -> None:
     async with Journal.open(path) as journal:
         async with journal.begin() as run:
@@ -400,7 +436,7 @@ async def test_a_journal_that_another_process_keeps_locked_says_so(
     async with Journal.open(path) as journal:
         with closing(sqlite3.connect(path, isolation_level=None)) as stopped:
             stopped.execute("BEGIN IMMEDIATE")
-            with pytest.raises(JournalError, match="another process has kept the journal locked"):
+            with pytest.raises(JournalUnavailableError, match="has kept the journal locked"):
                 await ASKS[ask](journal)
 
 

@@ -289,7 +289,7 @@ async def test_what_knows_a_secret_outside_of_a_call_shows_it_to_nobody(
 ) -> None:
     client = AsyncOpenRouter(MANAGEMENT, server_url=NOWHERE)
     unreadable = errors.CreatedKeyUnreadableError("odd", PARTNER, HASH)
-    async with Journal.open(None, server_url=NOWHERE, longest_timeout=1) as journal:
+    async with Journal.open(":memory:", server_url=NOWHERE, longest_timeout=1) as journal:
         await journal.intend(spec(), JumpingTime().now())
         break_(where, bug)
         with pytest.raises(bug) as kept:

@@ -101,7 +101,7 @@ async def case(emulator: Emulator) -> AsyncIterator[Case]:
     emulator.account.workspaces[ELSEWHERE] = Workspace(ELSEWHERE)
     async with (
         api_keys(emulator.base_url, emulator.api_key, time, timeout=TIMEOUT / 2) as keys,
-        Journal.open(None, longest_timeout=TIMEOUT) as journal,
+        Journal.open(":memory:", longest_timeout=TIMEOUT) as journal,
     ):
         settings = RunSettings(quiet_period=QUIET, on_result=print)
         context = context_of(keys._transport, journal, settings)

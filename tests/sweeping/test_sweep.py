@@ -372,7 +372,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "none": {"journals": None},
     "no place": {"journals": [""]},
     "no journal": {"journals": [3]},
-    "one that is not open": {"journals": [Journal.open(None)]},
+    "one that is not open": {"journals": [Journal.open(":memory:")]},
     "no journal, and an action": {"journals": [], "action": "delete"},
     "an unknown action": {"action": "remove"},
     "an unknown age": {"older_than": "30d"},

@@ -18,6 +18,7 @@ from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.terminal.text import Record
+from openrouter_keys.journal.addresses import MEMORY
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.specs import KeySpec
@@ -109,7 +110,7 @@ def _journal_of(file: str, journal: str | Path | None) -> Place:
 async def _opened(place: Place, *, dry_run: bool) -> AsyncGenerator[Journal]:
     """Open the journal; to look, one that is not there is made nowhere."""
     there = not dry_run or is_begun(place.given)
-    async with Journal.open(place.given if there else None) as journal:
+    async with Journal.open(place.given if there else MEMORY) as journal:
         yield journal
 
 

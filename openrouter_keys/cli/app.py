@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
@@ -28,6 +28,9 @@ from openrouter_keys.errors import (
     InvalidArgumentError,
     OpenRouterError,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _EPILOGUE: Final = """\
 The management key comes from OPENROUTER_API_KEY, or from --api-key-file FILE.
@@ -166,7 +169,9 @@ def run(arguments: Sequence[str]) -> int:
 def _run_command(arguments: Sequence[str]) -> int:
     try:
         _explain(arguments[:2])
-        command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+        command, bound, _ = app.parse_args(
+            arguments, console=_console(), print_error=False, exit_on_error=False
+        )
         _refuse_mixed_options(command, arguments)
         code: object = command(*bound.args, **bound.kwargs)
         if inspect.isawaitable(code):
@@ -189,6 +194,15 @@ def _run_command(arguments: Sequence[str]) -> int:
         code = IN_DOUBT if in_doubt else signal_code()
         return _failed("; ".join(dict.fromkeys(["interrupted", *notes])), code)
     return code if isinstance(code, int) else DONE
+
+
+def _console() -> "Console | None":
+    """Return what help is printed on; None: the grammar's own, which is loaded only for help."""
+    if streams.better_size() is None:
+        return None
+    from openrouter_keys.cli.terminal.tables import console  # noqa: PLC0415
+
+    return console()
 
 
 def _refuse_mixed_options(command: Callable[..., object], arguments: Sequence[str]) -> None:

@@ -9,12 +9,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.cli.app import app
+from openrouter_keys.cli.terminal.interrupts import handled
 from openrouter_keys.cli.terminal.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
 from tests.commands import Command
@@ -246,7 +247,7 @@ def test_a_create_that_is_stopped_at_once_says_what_may_be_there(command: Comman
     assert shown.wait() == 130
 
 
-STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A program that takes a secret once the test says so, or fails.
 TAKES = "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; cat > taken'"
 FAILS = "sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; exit 1'"
@@ -375,21 +376,39 @@ def test_a_create_whose_terminal_is_closed_leaves_no_key(command: Command) -> No
 
 IGNORING = """
 import signal, sys
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
 from openrouter_keys.__main__ import main
 sys.exit(main(["create", "a", "--show-secret"]))
 """
 
 
 @pytest.mark.slow
-def test_what_ignores_a_closed_terminal_goes_on_as_nohup_has_it(command: Command) -> None:
+def test_what_ignores_signals_goes_on_as_nohup_and_trap_have_it(command: Command) -> None:
     command.emulator.faults.append(Fault("create", "slow", delay=0.5))
     with Process("-c", IGNORING, environment=command.environment()) as process:
         until(lambda: command.emulator.requests)
-        process.send_signal(signal.SIGHUP)
+        for number in STOPPING:
+            process.send_signal(number)
         out, _ = process.communicate(timeout=PATIENCE)
     (key,) = command.emulator.account.keys.values()
     assert (process.returncode, out.strip()) == (0, key.secret)
+
+
+@in_one_test("ignored", [(), *combinations(STOPPING, 1), *combinations(STOPPING, 2), STOPPING])
+def test_only_a_signal_that_is_not_ignored_is_heard(ignored: tuple[signal.Signals, ...]) -> None:
+    heard, before = list[int](), {number: signal.getsignal(number) for number in STOPPING}
+    try:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+        with handled(lambda number, _: heard.append(number), STOPPING):
+            for number in STOPPING:
+                signal.raise_signal(number)
+        assert heard == [number for number in STOPPING if number not in ignored]
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in ignored)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 INTERRUPTED_AT_AN_IMPORT = """

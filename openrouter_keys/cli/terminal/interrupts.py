@@ -102,13 +102,12 @@ def _is_in_the_foreground() -> bool:
 def handled(
     hear: Callable[[int, FrameType | None], object], numbers: Collection[int]
 ) -> Generator[None]:
-    """Call a function at these signals; a SIGHUP that is ignored, as `nohup` has it, stays so."""
+    """Call a function at these signals; what is ignored, as by `nohup` or `trap ''`, stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield  # no other thread hears signals
         return
     # Not the loop's own handlers, which some platforms do not have.
-    ignored = _HANGUP is not None and signal.getsignal(_HANGUP) is signal.SIG_IGN
-    heeded = [number for number in numbers if not (ignored and number == _HANGUP)]
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, hear) for number in heeded}
     try:
         yield
@@ -130,7 +129,7 @@ def interrupts(
     Args:
         first: called in the loop at the first signal.
         final_message: returns the message at the second signal, such as how to go on.
-        numbers: the signals; an ignored SIGHUP, as after `nohup`, stays ignored.
+        numbers: the signals; one that is ignored, as by `nohup` or `trap ''`, stays so.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     heard = False

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openrouter_keys.cli.terminal.messages import counted
+from openrouter_keys.cli.terminal.streams import better_size
 from openrouter_keys.cli.terminal.text import Record, printable
 from openrouter_keys.errors import JSON
 
@@ -24,7 +25,15 @@ _TIMES: Final = ("created_at", "updated_at", "expires_at", "last_used_at")
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that minds `NO_COLOR`, and never reads markup out of a key's name."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    size = better_size()
+    return Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=size and size.columns,
+        height=size and size.lines,
+    )
 
 
 def table_of(

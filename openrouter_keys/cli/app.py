@@ -73,7 +73,9 @@ _COMMANDS: Final = (
     ("release", "ensure.release:release", _KEYS, "Delete the keys of refs, for `ensure` to renew."),
     ("adopt", "adopt.command:adopt", _KEYS, "Put keys that exist into a journal."),
     ("lease", "keys.lease:lease", _KEYS, "Run a program with a key of its own."),
-    ("update", "keys.update:update", _KEYS, "Change a key."),
+    ("update", "keys.update:update", _KEYS, "Change keys."),
+    ("disable", "keys.update:disable", _KEYS, "Stop keys from working."),
+    ("enable", "keys.update:enable", _KEYS, "Let disabled keys work again."),
     ("delete", "keys.delete:delete", _KEYS, "Delete keys for good."),
     ("rotate", "rotate.command:rotate", _MANY, "Replace keys by new ones with the same settings."),
     (

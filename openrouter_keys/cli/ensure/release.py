@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys.cli.exit_codes import DONE, FAILED, IN_DOUBT, SOME_FAILED, code_of
 from openrouter_keys.cli.journal.export import reading
-from openrouter_keys.cli.keys.delete import FOR_ALL, each
+from openrouter_keys.cli.keys.many import FOR_ALL, each
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed
 from openrouter_keys.cli.terminal.messages import keys, named, say

@@ -166,6 +166,14 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 #: The path of a file, or `-`.
 File: TypeAlias = Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)]
 Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
+QuietPeriod: TypeAlias = Annotated[
+    Duration,
+    Parameter(help="How long to wait until a create without an answer can no longer make a key."),
+]
+Recipient: TypeAlias = Annotated[
+    str | None,
+    Parameter(metavar="AGE", help="Encrypt the secrets in the journal to this age recipient."),
+]
 _LIMIT: Final = _nullable(
     read_amount,
     metavar="USD|none",

@@ -87,6 +87,33 @@ def test_other_options_update_the_key_unless_that_is_refused(
     assert ensure(command, *words, "--json").err.endswith(" is there\n")
 
 
+@in_one_test(
+    "words, outcome",
+    [
+        (("--limit", "50"), "existing"),
+        (("--limit", "50", "--on-change", "refuse"), "existing"),
+        (("--limit", "50", "--verify"), "existing"),
+        (("--limit", "60"), "updated"),
+        (("--limit", "50", "--name", "Ada"), "updated"),
+        (("--limit", "50", "--name", "customer-42"), "updated"),
+    ],
+)
+def test_a_name_that_is_left_out_renames_no_key(
+    command: Command, words: tuple[str, ...], outcome: str
+) -> None:
+    answer(ensure(command, "--limit", "50", "--name", "Ada, production", "--json"))
+    name = words[3] if words[2:3] == ("--name",) else "Ada, production"
+    planned = ensure(command, *words, "--dry-run")
+    assert ("as asked for" in planned.err) == (outcome == "existing")
+    assert ("name" in planned.err) == (name != "Ada, production")
+    assert answer(ensure(command, *words, "--json"))["outcome"] == outcome
+    assert only(command).name == name
+    # Another key has the ref for its name again.
+    assert command("release", "customer-42", *QUICK[:4], "--yes").code == 0
+    assert answer(ensure(command, "--json"))["data"]["name"] == "customer-42"
+    assert command("release", "customer-42", *QUICK[:4], "--yes").code == 0
+
+
 def test_what_no_update_can_change_is_refused_with_what_helps(command: Command) -> None:
     ensure(command, "--expires-at", "2099-01-01T00:00:00Z", "--json")
     ran = ensure(command, "--expires-at", "2098-01-01T00:00:00Z", "--json")

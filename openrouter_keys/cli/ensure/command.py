@@ -57,7 +57,9 @@ async def ensure(
     ],
     /,
     *,
-    name: Annotated[str | None, Parameter(help="The name of the key; else REF.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="The name of the key; else REF, of a key that is created.")
+    ] = None,
     fields: KeyFields = KeyFields(),
     journal: JournalOption = None,
     dry_run: DryRun = False,
@@ -77,11 +79,11 @@ async def ensure(
     """
     if not ref:
         raise UsageError("REF: must have at least 1 character")
-    name = ref if name is None else name
     refuse_secret_name(ref)
-    refuse_secret_name(name)
+    refuse_secret_name(name or ref)
     request = Request(
-        spec=KeySpec(ref=ref, name=name, **fields.arguments()),
+        spec=KeySpec(ref=ref, name=ref if name is None else name, **fields.arguments()),
+        is_named=name is not None,
         lasts=isinstance(fields.expires_at, timedelta),
         place=needed(journal, OPTION, ": it keeps the secret"),
         ways=ways,

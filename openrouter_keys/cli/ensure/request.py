@@ -13,7 +13,7 @@ from openrouter_keys.cli.runs.options import check_recipient
 from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.output import Output
-from openrouter_keys.cli.values import Duration, File, Flag
+from openrouter_keys.cli.values import Duration, File, Flag, QuietPeriod, Recipient
 from openrouter_keys.ensuring.settings import OnChange
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.entries import Entry
@@ -57,16 +57,8 @@ class Ways:
             "settled; else as long as --timeout."
         ),
     ] = None
-    quiet_period: Annotated[
-        Duration,
-        Parameter(
-            help="How long to wait until a create without an answer can no longer make a key."
-        ),
-    ] = QUIET_PERIOD
-    recipient: Annotated[
-        str | None,
-        Parameter(metavar="AGE", help="Encrypt the secret in the journal to this age recipient."),
-    ] = None
+    quiet_period: QuietPeriod = QUIET_PERIOD
+    recipient: Recipient = None
     identity: Annotated[
         File | None,
         Parameter(
@@ -84,6 +76,7 @@ class Request:
 
     Attributes:
         spec: the key.
+        is_named: whether its name was given; otherwise it is the ref, of a key that is created.
         lasts: whether its expiry was given as a duration, which counts from the create.
         place: the journal.
         ways: how.
@@ -92,6 +85,7 @@ class Request:
     """
 
     spec: KeySpec
+    is_named: bool
     lasts: bool
     place: Place
     ways: Ways
@@ -104,15 +98,18 @@ class Request:
         return Keeping(journal=self.place, to=self.to, recipient=self.ways.recipient)
 
     async def spec_in(self, journal: Journal) -> KeySpec:
-        """Return the key that is asked for; one that is there keeps its expiry."""
-        return self._spec(await journal.find(self.spec.ref) if self.lasts else None)
+        """Return the key that is asked for; one that is there keeps what was not given."""
+        if self.is_named and not self.lasts:
+            return self.spec
+        return self._spec(await journal.find(self.spec.ref))
 
     def _spec(self, entry: Entry | None) -> KeySpec:
-        if not self.lasts or entry is None or entry.state not in _MADE:
+        if entry is None or entry.state not in _MADE:
             return self.spec
-        known = entry.plan.get("expires_at")
-        at = parse_datetime(known) if isinstance(known, str) else None
-        return evolve(self.spec, expires_at=at)
+        spec, name, at = self.spec, entry.plan.get("name"), entry.plan.get("expires_at")
+        if self.lasts:
+            spec = evolve(spec, expires_at=parse_datetime(at) if isinstance(at, str) else None)
+        return spec if self.is_named or not isinstance(name, str) else evolve(spec, name=name)
 
     async def plan(self) -> tuple[str, bool]:
         """Return in words what would be done, and whether a key would be created."""

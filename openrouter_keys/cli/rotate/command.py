@@ -19,7 +19,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
-from openrouter_keys.cli.values import Duration, Flag
+from openrouter_keys.cli.values import Duration, Flag, Recipient
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.rotation.report import RotationState
@@ -67,10 +67,7 @@ async def rotate(
         Flag, Parameter(help="Delete the old keys whose new keys were handed over; make no keys.")
     ] = False,
     status: Annotated[Flag, Parameter(help="Show the state of each key in the journal.")] = False,
-    recipient: Annotated[
-        str | None,
-        Parameter(metavar="AGE", help="Encrypt the secrets in the journal to this age recipient."),
-    ] = None,
+    recipient: Recipient = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     quiet: Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")] = False,

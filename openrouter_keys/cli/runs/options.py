@@ -11,7 +11,7 @@ from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.specs.totals import Totals, dollars
 from openrouter_keys.cli.terminal.messages import keys
-from openrouter_keys.cli.values import Duration, Flag
+from openrouter_keys.cli.values import Flag, QuietPeriod, Recipient
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.journal.specs import exact
@@ -36,12 +36,7 @@ class Pace:
             help="Send at most this many creates a second; else what the service accepts.",
         ),
     ] = None
-    quiet_period: Annotated[
-        Duration,
-        Parameter(
-            help="How long to wait until a create without an answer can no longer make a key."
-        ),
-    ] = QUIET_PERIOD
+    quiet_period: QuietPeriod = QUIET_PERIOD
 
     def __attrs_post_init__(self) -> None:
         _check(lambda: checks.count("--concurrency", self.concurrency))
@@ -62,10 +57,7 @@ class Bounds:
         float | None,
         Parameter(metavar="USD", help="Do not start if the limits of all keys add up to more."),
     ] = None
-    recipient: Annotated[
-        str | None,
-        Parameter(metavar="AGE", help="Encrypt the secrets in the journal to this age recipient."),
-    ] = None
+    recipient: Recipient = None
     no_store_secrets: Annotated[
         Flag,
         Parameter(help="Keep secrets out of the journal: give --secret-file or --to-command, too."),

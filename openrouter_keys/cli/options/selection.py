@@ -42,8 +42,19 @@ class Selection:
             include_expired=expired or self.all,
             workspace_id=self.workspace_id,
         ):
-            if self.name is None or fnmatchcase(key.name, self.name):
+            if self.matches(key):
                 yield key
+
+    async def every(self, client: AsyncOpenRouter) -> AsyncIterator[Key]:
+        """Go through all keys of the workspace, whatever their names are, newest first."""
+        async for key in client.api_keys.iterate(
+            include_disabled=True, include_expired=True, workspace_id=self.workspace_id
+        ):
+            yield key
+
+    def matches(self, key: Key) -> bool:
+        """Whether a key has a name that was asked for."""
+        return self.name is None or fnmatchcase(key.name, self.name)
 
     def __str__(self) -> str:
         words = [f"names like {self.name}"] if self.name else []

@@ -198,13 +198,22 @@ def _told_apart(
     """Return which keys are provably ours, and which not, by their canonical hashes."""
     ours: dict[str, Key] = {}
     unproven: dict[str, Key] = {}
-    for place, keys in found.items():
-        proven, unclear = told_apart(keys, asked[place], skew) if place in sure else ([], keys)
+    for places in _alike(found):
+        keys, doubts = found[places[0]], [doubt for place in places for doubt in asked[place]]
+        proven, unclear = told_apart(keys, doubts, skew) if {*places} <= sure else ([], keys)
         ours |= {canonical(key.hash): key for key in proven}
         unproven |= {canonical(key.hash): key for key in unclear}
     # The default workspace may have been asked for by its name, too: what one doubt alone would
     # prove, another can make unclear.
     return {hash: key for hash, key in ours.items() if hash not in unproven}, unproven
+
+
+def _alike(found: Mapping[_Place, Sequence[Key]]) -> Iterable[Sequence[_Place]]:
+    """Put places together that show the same keys: the default workspace has a name, too."""
+    alike: dict[tuple[str, Set[str]], list[_Place]] = defaultdict(list)
+    for place, keys in found.items():
+        alike[place[1], frozenset(canonical(key.hash) for key in keys)].append(place)
+    return alike.values()
 
 
 def _as_seen(listed: Key, looks: Mapping[str, Ok[Key] | Err]) -> Key:

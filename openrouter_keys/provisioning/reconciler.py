@@ -120,7 +120,8 @@ class Reconciler:
             entry async for entry in self._journal.written_off() if entry.state not in DOUBTFUL
         ]
         if self._scope is not None:
-            found = [entry for entry in found if _place(entry) == self._scope.place]
+            # Of any workspace: the default one may have been asked for by its name, too.
+            found = [entry for entry in found if entry.name == self._scope.place[1]]
         claims = await self._journal.claim(*(entry.ref for entry in found), settled=True)
         self._note(claims, self._now() if self._looked else self._begin)
         self._looked = True

@@ -11,6 +11,7 @@ from openrouter_keys.journal.schema import OldKey, State
 from openrouter_keys.provisioning.report import ProvisionResult
 from tests.ensuring.conftest import LIMITED
 from tests.ensuring.rows import World, secrets
+from tests.journals import spec
 
 
 @pytest.mark.parametrize("kind", ["slow", "lost", "planned", "looked"])
@@ -67,3 +68,27 @@ async def test_release_sees_a_rotation_that_begins_meanwhile(
     assert begun
     assert secrets(emulator) == []
     assert [entry.ref async for entry in world.journal.every()] == []
+
+
+async def test_a_create_and_a_replacement_in_doubt_of_one_name_are_settled_together(
+    world: World, emulator: Emulator
+) -> None:
+    """The one named no workspace, the other that of the old key."""
+    old = (await world.ensure(spec("a", name="same"))).data.hash
+    emulator.faults.append(Fault("create", "stalled", phase="after", times=2))
+    calls = [
+        asyncio.create_task(call)
+        for call in (
+            world.client.rotate([old], journal=world.journal, on_result=lambda _: None),
+            world.ensure(spec("b", name="same")),
+        )
+    ]
+    while len(emulator.account.keys) < 3:
+        await asyncio.sleep(0.01)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert len(emulator.account.keys) == 3
+    ensured = await world.ensure(spec("b", name="same"), wait=600)
+    assert ensured.outcome == "created"
+    assert {old, ensured.data.hash} == emulator.account.keys.keys()

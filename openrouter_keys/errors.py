@@ -559,7 +559,7 @@ class PlanChangedError(JournalError):
     """
 
     def __init__(self, ref: str, changed: tuple[str, ...], way: str | None = None) -> None:
-        way = way or "give it another ref, restore the old fields, or use another journal"
+        way = way or "`apply` changes keys as specs say; or restore the old fields"
         super().__init__(
             f"the spec {ref!r} changed since the journal began ({', '.join(changed)}): {way}"
         )

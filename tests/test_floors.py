@@ -55,6 +55,7 @@ COMMANDS = (
     "cli.adopt",
     "cli.sweep",
     "cli.provision",
+    "cli.apply",
     "cli.rotate",
     "cli.usage",
     "cli.emulator",

@@ -208,7 +208,7 @@ class _Apply:
         # By the refs that keys are made under: for a replacement, the hash of its old key.
         self._made_for: dict[str, Making | Replacing] = {}
         self._old: dict[str, Replacing] = {}
-        self._replaced = 0
+        self._anew = 0
         self._made: ProvisionReport | None = None
         self._done: Counter[Action] = Counter()
         self._problems, self._failed = Problems(), set[str]()
@@ -277,7 +277,7 @@ class _Apply:
         """Create keys, hand over what was created, and replace what is to be replaced."""
         await self._each("creating", self._found.replacing, self._begin_replacement)
         self._made_for = {step.spec.ref: step for step in making} | self._old
-        specs = {ref: _asked(ref, step.spec) for ref, step in self._made_for.items()}
+        specs = {ref: _asked(step) for ref, step in self._made_for.items()}
         if not specs and not await self._is_in_doubt():
             return
         await self._run([*specs.values()])
@@ -286,15 +286,16 @@ class _Apply:
         self._done.update(
             each.change.action for ref, each in settled.items() if ref not in replaced
         )
-        self._replaced = sum(each.known.unretired is None for each in replaced.values())
+        self._anew = sum(each.known.unretired is None for each in replaced.values())
+        self._anew += self._done["recreate"] + self._done["replace"]
         await self._retire(replaced)
         disabled = [step for step in settled.values() if step.spec.disabled]
         await self._each("changing", disabled, self._disable_made)
 
     async def _begin_replacement(self, step: Replacing) -> None:
-        old = self._shown.get(canonical(step.old))
-        await begin_replacement(self._context.fresh(), step, old)
-        self._old[step.old] = step
+        hash = step.asked.ref
+        await begin_replacement(self._context.fresh(), step, self._shown.get(canonical(hash)))
+        self._old[hash] = step
 
     async def _is_in_doubt(self) -> bool:
         """Whether a create without an answer may still have made a key."""
@@ -423,10 +424,9 @@ class _Apply:
     def _end(self, *, declined: bool = False, stopped: bool = False) -> ApplyReport:
         """Return how it ended, and tell the caller."""
         done, made = self._done, self._made and self._with_own_refs(self._made)
-        anew = done["recreate"] + self._replaced
         report = ApplyReport(
             plan=self._found.plan,
-            created=0 if made is None else max(0, made.created - anew),
+            created=0 if made is None else max(0, made.created - self._anew),
             handed_over=0 if made is None else made.resumed,
             updated=done["update"],
             restored=done["restore"],
@@ -465,9 +465,9 @@ class _Apply:
         )
 
 
-def _asked(ref: str, spec: KeySpec) -> KeySpec:
+def _asked(step: Making | Replacing) -> KeySpec:
     """Return what a create asks for: it cannot disable a key."""
-    return evolve(spec, ref=ref, disabled=False)
+    return step.asked if isinstance(step, Replacing) else evolve(step.spec, disabled=False)
 
 
 def _nothing(_: ProvisionResult) -> None:

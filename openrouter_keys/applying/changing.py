@@ -10,7 +10,7 @@ from openrouter_keys._protocol.drift import unchanged
 from openrouter_keys._reconcile.absence import Absence
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys.applying.compare import Pruning, Replacing, Updating
-from openrouter_keys.applying.known import KnownKey, hashes_of, mark_of
+from openrouter_keys.applying.known import REPLACED, KnownKey, hashes_of, mark_of
 from openrouter_keys.ensuring.context import EnsureContext
 from openrouter_keys.ensuring.ensure import write_change
 from openrouter_keys.ensuring.release import let_go, settle
@@ -85,7 +85,8 @@ async def change(context: ApplyContext, step: Updating) -> None:
     if known[0].written_off:
         # Its creates are looked for by what they asked for: that is forgotten now.
         await settle(context, context.journal, context.clock, known[0])
-    data = None
+    # A key that is not handed over yet is compared with the record that the journal has.
+    data = step.shown
     if step.request is not None:
         await context.journal.want(step.known.ref, step.plan)
         data = await _updated(context, hashes_of(known)[-1], step.request)
@@ -130,19 +131,15 @@ async def begin_replacement(context: ApplyContext, step: Replacing, old: Key | N
         step: the change.
         old: the key's record; None: it is gone.
     """
-    spec = step.spec
-    await _claimed(context, spec.ref, _same_keys(step.known))
-    # What says that the old key's deletion is a part of this, too.
-    await context.journal.want(spec.ref, spec.plan)
-    if step.known.unretired is None and old is not None:
-        plan = evolve(spec, disabled=False).plan
-        await context.journal.plan_rotations([(old.hash, plan, "full", old.limit, spent(old))])
+    await _claimed(context, step.spec.ref, _same_keys(step.known))
+    if old is not None:  # what is planned already stays
+        planned = (old.hash, step.asked.plan, REPLACED, old.limit, spent(old))
+        await context.journal.plan_rotations([planned])
 
 
 async def end_replacement(context: ApplyContext, step: Replacing) -> None:
     """Write that a key was replaced, and its old key deleted."""
-    plan = evolve(step.spec, disabled=False).plan
-    await context.journal.update(step.spec.ref, plan, None)
+    await context.journal.update(step.spec.ref, step.asked.plan, None)
 
 
 async def _updated(context: ApplyContext, hash: str, request: UpdateKeysRequest) -> Key:

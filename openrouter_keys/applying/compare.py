@@ -10,7 +10,7 @@ from attrs import define, evolve, field, frozen
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys._protocol.drift import disagreements
-from openrouter_keys.applying.known import KnownKey
+from openrouter_keys.applying.known import REPLACED, KnownKey
 from openrouter_keys.applying.report import (
     Action,
     Change,
@@ -21,9 +21,11 @@ from openrouter_keys.applying.report import (
 )
 from openrouter_keys.applying.settings import PlanSettings
 from openrouter_keys.errors import JSON
+from openrouter_keys.journal.rotations import RotationEntry
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec, canonical_plan, exact
 from openrouter_keys.models import External, Key, UpdateKeysRequest
+from openrouter_keys.rotation.replacement import stored_spec
 
 #: What an update can change.
 UPDATABLE: Final = (
@@ -34,20 +36,17 @@ _FIELDS: Final = (*UPDATABLE, "expires_at", "creator_user_id", "external")
 # A field that a plan does not name.
 _LEFT_OUT: Final = object()
 
-_GONE: Final = "the key is gone, and its user needs the new secret: recreate it (recreate=True)"
-_REJECTED: Final = "{}: recreate it (recreate=True), which deletes this key"
-_FIXED: Final = (
-    "no update can change this, and its user needs the new secret: replace it (replace=True)"
-)
-_ROTATED: Final = (
-    "a rotation of the key is under way, with other fields: end it with `rotate`, then apply"
-)
+_GONE: Final = "the key is gone; its user needs the secret of a new one"
+_REJECTED: Final = "{}; a new one takes its place"
+_FIXED: Final = "no update can change this; its user needs the secret of a new key"
+_ROTATED: Final = "a rotation of the key is under way: end it with `rotate`, then apply"
 _PARTNERS: Final = (
     "a key with a partner's own api_key is not replaced: release the ref, then apply again"
 )
-_SPARED: Final = "no spec names it: disable or delete it (prune=)"
-_HALF_DELETED: Final = "its deletion is not finished: prune='delete' goes on with it"
-_NEVER_GOOD: Final = "it was never as asked for: prune='delete' deletes it"
+_SPARED: Final = "no spec names it"
+_NEVER: Final = "it was never as asked for"
+_HALF_DELETED: Final = "its deletion is not finished"
+_NEVER_GOOD: Final = "it was never as asked for, and can only be deleted"
 
 
 @frozen(kw_only=True)
@@ -73,12 +72,14 @@ class Updating:
         change: what people see of it.
         known: what the journal has of the ref.
         plan: what it has from then on.
+        shown: the key's record now.
         request: what is sent. None: nothing, the key is so already.
     """
 
     change: Change
     known: KnownKey
     plan: str
+    shown: Key
     request: UpdateKeysRequest | None = None
 
 
@@ -90,13 +91,14 @@ class Replacing:
         change: what people see of it.
         spec: what is asked for.
         known: what the journal has of the ref.
-        old: the old key's hash.
+        asked: what the replacement is asked for, under the old key's hash: as the spec says, or as
+            one said when it began.
     """
 
     change: Change
     spec: KeySpec
     known: KnownKey
-    old: str
+    asked: KeySpec
 
 
 @frozen(kw_only=True)
@@ -240,8 +242,7 @@ class _Comparing:
         elif known.is_releasing:
             self._create(spec, known, releases=True)
         elif known.state is State.FAILED and known.hash is not None:
-            why = _REJECTED.format(known.reason or "it was never as asked for")
-            self._recreate(spec, known, None if self._settings.recreate else why)
+            self._recreate(spec, known, _REJECTED.format(known.reason or _NEVER))
         elif known.state is State.SETTLED or (known.state is State.MADE and known.is_kept):
             self._existing(spec, known, key)
         else:
@@ -253,39 +254,47 @@ class _Comparing:
         change = Change(ref=spec.ref, name=spec.name, hash=None, action="create", fields=fields)
         self._add(self._making, Making(change=change, spec=spec, known=known if releases else None))
 
-    def _recreate(self, spec: KeySpec, known: KnownKey, why: str | None) -> None:
-        if why is None:
+    def _recreate(self, spec: KeySpec, known: KnownKey, reason: str) -> None:
+        change = _change(spec, known, "recreate", ())
+        if self._settings.recreate:
             self._after.spec(spec, None)
-        change = _change(spec, known, "recreate", (), why)
+        else:
+            change = evolve(change, why=reason, needs="recreate")
         self._add(self._making, Making(change=change, spec=spec, known=known))
 
     def _existing(self, spec: KeySpec, known: KnownKey, key: Key | None) -> None:
         if key is None:
             self._missing(spec, known)
             return
-        asked = spec
-        if known.state is State.MADE:
-            asked = _working(spec)  # its secret was never taken: first it is handed over
+        # A key is handed over before it is disabled.
+        asked = _working(spec) if known.state is State.MADE else spec
         fields = _differing(asked, known, key)
         fixed = tuple(each for each in fields if each.name not in UPDATABLE)
         if fixed and known.state is State.MADE:
             self._create(spec, known, releases=True)
             return
         self._after.spec(spec, key)
-        # The replacement is made, and the old key is not deleted yet.
-        is_begun = known.unretired is not None and known.wanted == _plan(spec)
-        if fixed or is_begun:
-            why = self._why_not_replaced(spec, known)
-            change = _change(spec, known, "replace", fixed if why else fields, why)
-            old = str(known.unretired) if is_begun else key.hash
-            step = Replacing(change=change, spec=spec, known=known, old=old)
-            self._add(self._replacing, step)
-            if why is None or is_begun:
+        begun = known.unretired or known.rotation
+        if fixed or (begun is not None and begun.budget == REPLACED):
+            why = self._why_not_replaced(spec, begun)
+            change = _change(spec, known, "replace", fixed if why else fields)
+            change = evolve(change, why=why, needs="replace" if why == _FIXED else None)
+            if known.unretired is not None and key.disabled:
+                # It was pruned meanwhile: both keys go, and another one is created.
+                self._add(self._making, Making(change=change, spec=spec, known=known))
+            else:
+                wanted = evolve(_working(spec), ref=key.hash)
+                if why is None and begun is not None:
+                    wanted = stored_spec(begun.hash, begun.plan)
+                step = Replacing(change=change, spec=spec, known=known, asked=wanted)
+                self._add(self._replacing, step)
+            # The record of a replacement must stay as it was asked for until it is handed over.
+            if why is None or known.unretired is not None:
                 return
         if known.state is State.MADE:
             change = _change(spec, known, "hand over", ())
             self._add(self._making, Making(change=change, spec=spec))
-        self._update(asked, known, fields)
+        self._update(asked, known, key, fields)
         if not (fields or known.state is State.MADE):
             self._unchanged += 1
 
@@ -294,20 +303,23 @@ class _Comparing:
             # Nobody has its secret: another key is as good.
             self._create(spec, known, releases=_plan(_working(spec)) != known.plan)
             return
-        why = self._unseen.get(str(known.hash))
-        self._recreate(spec, known, why or (None if self._settings.recreate else _GONE))
+        if (why := self._unseen.get(str(known.hash))) is None:
+            self._recreate(spec, known, _GONE)
+        else:
+            self._changes.append(evolve(_change(spec, known, "recreate", ()), why=why))
 
-    def _why_not_replaced(self, spec: KeySpec, known: KnownKey) -> str | None:
+    def _why_not_replaced(self, spec: KeySpec, begun: RotationEntry | None) -> str | None:
         if not self._settings.replace:
             return _FIXED
+        if begun is not None:  # it is ended as it was begun, whatever the spec says now
+            return None if begun.budget == REPLACED else _ROTATED
         if spec.external is not None and spec.external.api_key is not None:
             return _PARTNERS
-        begun = known.rotation
-        if begun is not None and json.loads(begun.plan) != json.loads(_working(spec).plan):
-            return _ROTATED
         return None
 
-    def _update(self, spec: KeySpec, known: KnownKey, differing: tuple[FieldChange, ...]) -> None:
+    def _update(
+        self, spec: KeySpec, known: KnownKey, key: Key, differing: tuple[FieldChange, ...]
+    ) -> None:
         fields = tuple(each for each in differing if each.name in UPDATABLE)
         plan = _plan(spec)
         by_hand = known.wanted is None and all(
@@ -318,7 +330,7 @@ class _Comparing:
         for left in (each.name for each in differing if each not in fields):
             plan.pop(left, None)
             plan |= {left: known.plan[left]} if left in known.plan else {}
-        step = Updating(change=change, known=known, plan=canonical_plan(plan))
+        step = Updating(change=change, known=known, plan=canonical_plan(plan), shown=key)
         if fields:
             request = {each.name: getattr(spec, each.name) for each in fields}
             step = evolve(step, request=UpdateKeysRequest(**request))
@@ -363,6 +375,7 @@ class _Comparing:
             action="prune",
             fields=(FieldChange("disabled", before=False, after=True),) if disabled else (),
             why=why,
+            needs="prune" if why in (_SPARED, _HALF_DELETED, _NEVER_GOOD) else None,
         )
         self._add(self._pruning, Pruning(change=change, known=known, disabled=disabled))
 
@@ -372,11 +385,8 @@ def _change(
     known: KnownKey,
     action: Action,
     fields: tuple[FieldChange, ...],
-    why: str | None = None,
 ) -> Change:
-    return Change(
-        ref=spec.ref, name=spec.name, hash=known.hash, action=action, fields=fields, why=why
-    )
+    return Change(ref=spec.ref, name=spec.name, hash=known.hash, action=action, fields=fields)
 
 
 def _plan(spec: KeySpec) -> dict[str, JSON]:

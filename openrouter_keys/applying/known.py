@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -15,6 +15,8 @@ from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
 #: What of a succession changes with each create, hand-over and deletion.
 Mark: TypeAlias = tuple[tuple[State, str | None, object], ...]
 
+#: The budget of a rotation that `apply` began: the new key has what its spec says.
+REPLACED: Final = "spec"
 # A replacement in one of these is made.
 _MADE = (State.MADE, State.SETTLED, State.RELEASING)
 
@@ -35,9 +37,10 @@ class KnownKey:
         reason: why it failed, or is in doubt.
         given: the limit that a rotation gave to the last replacement, which is what the old key
             had left. None: no rotation did, or it copied the limit.
-        rotation: the rotation of the last key, of which no replacement is made; None: there is
+        rotation: the rotation of the key in use, of which no replacement is made; None: there is
             none.
-        unretired: the hash of an old key whose replacement is made; None: all are deleted.
+        unretired: the replacement of an old key that `apply` began, where the new key is made and
+            the old one is not deleted; None: there is none.
     """
 
     ref: str
@@ -51,7 +54,7 @@ class KnownKey:
     reason: str | None
     given: float | None
     rotation: RotationEntry | None
-    unretired: str | None
+    unretired: RotationEntry | None
 
     @property
     def hash(self) -> str | None:
@@ -134,6 +137,10 @@ def _chain(
     return found
 
 
+def _is_unretired(rotation: RotationEntry) -> bool:
+    return rotation.budget == REPLACED and rotation.old_key is not OldKey.DELETED
+
+
 def _hashes(rows: Sequence[_Row]) -> tuple[str, ...]:
     return tuple(row.hash for row in rows if row.hash is not None and row.state not in DOUBTFUL)
 
@@ -156,5 +163,5 @@ def _known(rows: Sequence[_Row], rotations: Mapping[str, RotationEntry]) -> Know
         reason=first.reason,
         given=limit if is_rest and isinstance(limit, float) else None,
         rotation=rotations.get(hashes[-1]) if hashes else None,
-        unretired=next((each.hash for each in old if each.old_key is not OldKey.DELETED), None),
+        unretired=next(filter(_is_unretired, old), None),
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, NoReturn, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from openrouter_keys._base.masking import escaped
 from openrouter_keys.errors import OpenRouterError
@@ -20,6 +20,7 @@ from openrouter_keys.provisioning.report import (
 Action: TypeAlias = Literal[
     "create", "hand over", "update", "restore", "recreate", "replace", "prune"
 ]
+Needs: TypeAlias = Literal["recreate", "replace", "prune"]
 Value: TypeAlias = str | float | bool | datetime | None
 
 
@@ -56,6 +57,7 @@ class Change:
             `replace`: no update can change it so. `prune`: no spec names the key.
         fields: what changes in the key.
         why: why it is not done. None: it is.
+        needs: the argument of `apply` that does it. None: it is done, or none does.
     """
 
     ref: str
@@ -64,6 +66,7 @@ class Change:
     action: Action
     fields: tuple[FieldChange, ...] = ()
     why: str | None = field(default=None, converter=_escaped)
+    needs: Needs | None = None
 
 
 @frozen(kw_only=True)
@@ -186,7 +189,8 @@ class ApplyReport(HoldsSecret):
     @property
     def ok(self) -> bool:
         """Whether all that was to be done is done."""
-        whole = self.provision is None or self.provision.ok
+        # A key that nobody took and no spec names is the plan's to show.
+        whole = self.provision is None or evolve(self.provision, pending=0).ok
         return whole and not (self.failed or self.declined or self.stopped)
 
     @property

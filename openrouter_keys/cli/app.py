@@ -91,6 +91,12 @@ _COMMANDS: Final = (
         "Create a key for each row of a file, none twice.",
     ),
     (
+        "apply",
+        "apply.command:apply",
+        _MANY,
+        "Have the account as a file says, and show what is not.",
+    ),
+    (
         "sweep",
         "sweep.command:sweep",
         _MANY,

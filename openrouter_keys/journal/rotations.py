@@ -63,7 +63,7 @@ class RotationEntry:
         hash: the old key's.
         plan: what is asked for, as `KeySpec.plan` returns it.
         workspace_id: the workspace asked for; None: the default one, or the plan is damaged.
-        budget: how the twin's limit was chosen, `remaining` or `full`.
+        budget: how the twin's limit was chosen: `remaining`, `full`, or as a `spec` says.
         limit: the old key's, in US dollars; None: it had none.
         spent: what the old key had spent of it.
         old_key: what became of the old key.

@@ -141,7 +141,7 @@ def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
         US dollars. None: the limit stays unchanged.
     """
     given, rest = stored_spec(entry.hash, entry.plan).limit, left(old)
-    if entry.budget == "full" or old.limit_reset is not None or rest is None:
+    if entry.budget != "remaining" or old.limit_reset is not None or rest is None:
         return None
     if given is None or given is UNSET or twin.limit is None or twin.limit_reset is not None:
         return None

@@ -142,6 +142,18 @@ async def test_an_update_that_may_still_land(site: Site) -> None:
     await site.assert_as([before])
 
 
+async def test_an_update_that_was_not_written_down(site: Site) -> None:
+    """A key that nobody took is handed over as the service shows it now."""
+    await site.bring("made", spec(limit=5))
+    async with site.journal.begin() as run:
+        await run.claim("r")
+        await run.want("r", spec(limit=60).plan)
+    site.key("customer-r").limit = 60.0
+    report = await site.apply([spec(limit=60)])
+    assert (report.ok, report.handed_over, site.writes) == (True, 1, {})
+    await site.assert_as([spec(limit=60)])
+
+
 async def test_two_at_once(site: Site, specs: list[KeySpec]) -> None:
     """Two calls by two clients make no key twice, and both end."""
     wanted = [*mixed(specs), *(spec(f"more-{number}") for number in range(20))]

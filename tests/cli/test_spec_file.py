@@ -57,7 +57,7 @@ def refusal(path: Path, *lines: str) -> str:
 
 def test_every_cell_becomes_its_field(path: Path) -> None:
     cells = f"c-1,Ada,12.5,weekly,TRUE,2031-07-15T16:00:00+02:00,user_1,{WORKSPACE},partner-7"
-    assert read(path, ",".join(COLUMNS), f"{cells},{EXTERNAL_KEY}") == [
+    assert read(path, ",".join(COLUMNS), f"{cells},{EXTERNAL_KEY},True") == [
         KeySpec(
             ref="c-1",
             name="Ada",
@@ -68,6 +68,7 @@ def test_every_cell_becomes_its_field(path: Path) -> None:
             creator_user_id="user_1",
             workspace_id=WORKSPACE,
             external=External("partner-7", EXTERNAL_KEY),
+            disabled=True,
         )
     ]
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,26 +18,24 @@ from openrouter_keys.cli.exit_codes import (
 )
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.options.journal import JournalOption, Place, place_of
+from openrouter_keys.cli.options.journal import JournalOption, Place
 from openrouter_keys.cli.provision.plan import planned
 from openrouter_keys.cli.provision.plan_view import show
+from openrouter_keys.cli.provision.source import begun, journal_of, opened, source_of
 from openrouter_keys.cli.runs.options import Bounds, Pace
 from openrouter_keys.cli.runs.outcome import Outcome
 from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.runs.results import results_of
 from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.example import example as sample
-from openrouter_keys.cli.specs.expiries import known_expiries
-from openrouter_keys.cli.specs.file import FileFormat, SpecFile, spec_file
+from openrouter_keys.cli.specs.file import FileFormat, SpecFile
 from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.progress import progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
 from openrouter_keys.cli.values import Flag
-from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.provisioning.report import (
     ProvisionProgress,
     ProvisionReport,
@@ -109,10 +105,12 @@ def provision(
     if example:
         sys.stdout.write(sample())
         return DONE
-    source = _source(file, connection)
-    path = _journal_of(source, journal)
-    there = _there(path)
-    with _opened(source, format, there) as specs:
+    source = source_of(file, connection, "create")
+    path = journal_of(source, journal)
+    there = begun(path)
+    with opened(source, format, there) as specs:
+        if specs.totals.disabled:
+            raise UsageError(f"{specs.name} has keys that are disabled: only `apply` makes those")
         excess = bounds.excess(specs.totals)
         if plan:
             code = asyncio.run(_show_plan(specs, there, connection, out))
@@ -156,45 +154,15 @@ def provision(
     return code
 
 
-def _source(file: str | Path | None, connection: Connection) -> str:
-    if file is None:
-        raise UsageError("give FILE, the keys to create; --example prints one to begin with")
-    if str(file) == STANDARD:
-        connection.refuse_two_from_standard_input("the keys to create")
-    return str(file)
-
-
 def _refused(excess: str) -> int:
     say(f"{excess}: a run would refuse to begin")
     return USAGE
-
-
-@contextmanager
-def _opened(file: str, format: FileFormat | None, journal: Place | None) -> Generator[SpecFile]:
-    """Open the keys to create; those that the journal knows keep their expiry."""
-    with spec_file(file, format) as specs:
-        if journal is not None and specs.has_durations:
-            specs.keep(asyncio.run(_expiries(journal)))
-        yield specs
 
 
 def _ask(specs: SpecFile, journal: Place | None) -> None:
     new = asyncio.run(planned(specs, journal)).new
     if new.count:
         confirm(f"create {new}", yes=False)
-
-
-def _journal_of(file: str, journal: str | Path | None) -> Place:
-    if (place := place_of(journal)) is not None:
-        return place
-    if file == STANDARD:
-        raise UsageError("standard input has no name: give --journal FILE")
-    return Place(f"{file}.journal")
-
-
-def _there(journal: Place) -> Place | None:
-    """Return a journal that was begun."""
-    return journal if is_begun(journal.given) else None
 
 
 def _refuse_conflicts(to: Destination, out: ProvisionOutput, bounds: Bounds) -> None:
@@ -224,11 +192,6 @@ async def _show_plan(
         return await show(specs, journal, None, out)
     async with client:
         return await show(specs, journal, client, out)
-
-
-async def _expiries(journal: Place) -> dict[str, datetime]:
-    async with reading(journal) as known:
-        return await known_expiries(known)
 
 
 async def _check(journal: Place) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from attrs import define, evolve
 
 from openrouter_keys._base.masking import scrub
+from openrouter_keys.applying.report import ApplyReport, ApplyStoppedError
 from openrouter_keys.cli.exit_codes import (
     AUTHENTICATION,
     BROKEN_PIPE,
@@ -126,20 +127,21 @@ class Outcome:
     def interrupted(self) -> None:
         """Say how far the run came."""
         self.stopped_by = "interrupted"
-        self._say(self.stopped_by, self.report)
+        self.tell(self.stopped_by)
         say(f"go on with: {self.again()}")
 
     # --- ended by itself ---
 
-    def stopped(self, error: ProvisioningStoppedError) -> int:
+    def stopped(self, error: ProvisioningStoppedError | ApplyStoppedError) -> int:
         """Say why the run stopped, and return the exit code."""
-        cause, self.report = error.__cause__, error.report
+        cause = error.__cause__
+        self.take(error.report)
         self.stopped_by = scrub(str(cause) or type(cause).__name__)
         if isinstance(cause, BrokenPipeError):
             self.stopped_by = "the reader of standard output is gone"
         if isinstance(cause, SecretNotKeptError):
             self.stopped_by = scrub(cause.problem)
-        self._say(f"stopped: {self.stopped_by}", error.report)
+        self.tell(f"stopped: {self.stopped_by}")
         if isinstance(cause, CommandError) and self.keeping.stored:
             export = export_command(self.keeping.journal)
             say(f"no secret is lost: the journal has them, take them out with: {export}")
@@ -147,31 +149,46 @@ class Outcome:
         say(f"{first}{', then ' if first else ''}go on with: {self.again()}")
         if isinstance(cause, BrokenPipeError):
             return BROKEN_PIPE
-        if _doubtful(error.report):
+        if self.is_doubtful:
             return IN_DOUBT
         return AUTHENTICATION if code_of(error) == AUTHENTICATION else FAILED
 
     def completed(self, report: ProvisionReport) -> int:
         """Say how the run went, and return the exit code."""
-        self.report = report
-        self._say("", report)
+        self.take(report)
+        self.tell("")
         if not report.ok:
             say(f"try again with: {self.again()}")
-        return code_of_report(ok=report.ok, in_doubt=_doubtful(report))
+        return code_of_report(ok=report.ok, in_doubt=self.is_doubtful)
 
-    def _say(self, why: str, report: ProvisionReport | None) -> None:
-        lines = [why] if why else []
+    def take(self, report: ProvisionReport | ApplyReport) -> None:
+        """Note how the run ended."""
+        self.report = report.provision if isinstance(report, ApplyReport) else report
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether keys may be left that nobody knows of."""
+        return self.report is not None and bool(self.report.in_doubt or self.report.unproven)
+
+    def tell(self, why: str) -> None:
+        """Say how the run went.
+
+        Args:
+            why: why it did not come to its end; empty: it did.
+        """
+        lines, report = [why] if why else [], self.report
         if report is not None:
-            lines += _problems(report)
+            lines += problems_of(report)
             if self.rescued is not None:
                 lines += self.rescued.lines(self.keeping.journal)
             if not self.quiet or not report.ok or why:
                 lines.append(f"{report}, in {report.elapsed:,.1f} s")
-            lines += self._where_secrets_are(report)
+            lines += self.where_secrets_are(report)
         for line in lines:
             say(line)
 
-    def _where_secrets_are(self, report: ProvisionReport) -> Iterator[str]:
+    def where_secrets_are(self, report: ProvisionReport) -> Iterator[str]:
+        """Return lines on where the secrets of a run are."""
         handed, to = report.created + report.resumed, self.keeping.to
         # A journal that had not all of the secrets may be gone.
         kept = self.rescued is None or to.hands_over
@@ -228,10 +245,6 @@ def export_command(journal: Place, file: str | None = None) -> str:
     return command("journal", "export", *journal.words(), "-o", file or free_name("keys.csv"))
 
 
-def _doubtful(report: ProvisionReport) -> bool:
-    return bool(report.in_doubt or report.unproven)
-
-
 def _first(cause: BaseException | None) -> str:
     """Return what to do first, since the same command would stop again."""
     if isinstance(cause, PlanChangedError):
@@ -250,7 +263,8 @@ def _records(problems: Sequence[ProvisionProblem]) -> list[JSON]:
     ]
 
 
-def _problems(report: ProvisionReport) -> Iterator[str]:
+def problems_of(report: ProvisionReport) -> Iterator[str]:
+    """Return lines on what is wrong with a run's keys."""
     yield from listed("failed", report.failed, report.failures)
     yield from listed("not as asked for", report.mismatched, report.mismatches)
     # The reason says what to do after a single create; here the next run does it.

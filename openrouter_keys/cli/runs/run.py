@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from openrouter_keys.applying.report import ApplyStoppedError
 from openrouter_keys.cli.exit_codes import BROKEN_PIPE
 from openrouter_keys.cli.runs.outcome import Outcome
 from openrouter_keys.cli.runs.results import Results
@@ -57,7 +58,7 @@ async def run(
         except asyncio.CancelledError:
             outcome.interrupted()
             return signal_code()
-        except ProvisioningStoppedError as stopped:
+        except (ProvisioningStoppedError, ApplyStoppedError) as stopped:
             code = outcome.stopped(stopped)
             if code == BROKEN_PIPE:
                 raise BrokenPipeError from stopped

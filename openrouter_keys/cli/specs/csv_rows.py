@@ -27,6 +27,7 @@ COLUMNS: Final = (
     "workspace_id",
     "external_user",
     "external_api_key",
+    "disabled",
 )
 _KNOWN: Final = ", ".join(COLUMNS)
 _NULL: Final = "null"
@@ -246,6 +247,7 @@ _READ: Final[Mapping[str, Callable[[str], object]]] = {
     "limit": _amount,
     "limit_reset": lambda text: text.strip().lower(),
     "include_byok_in_limit": _flag,
+    "disabled": _flag,
     "expires_at": str.strip,
     "workspace_id": str.strip,
 }

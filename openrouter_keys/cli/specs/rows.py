@@ -17,7 +17,7 @@ from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysRequest
 
 #: What a row may say; only `name` must be there.
-FIELDS: Final = ("ref", *fields_dict(CreateKeysRequest))
+FIELDS: Final = ("ref", *fields_dict(CreateKeysRequest), "disabled")
 _PREFIX: Final = "external_"
 #: The parts of `external`, as lists of keys spell them.
 EXTERNAL: Final = (f"{_PREFIX}user", f"{_PREFIX}api_key")
@@ -229,5 +229,6 @@ _MUST: Final[Mapping[str, str]] = {
         f"must be a text of 1 to {EXTERNAL_USER_MAX} characters, "
         "with no NUL and no white space around it"
     ),
+    "disabled": "must be true or false",
     "external.api_key": f"must be a text of at least {EXTERNAL_API_KEY_MIN} characters",
 }

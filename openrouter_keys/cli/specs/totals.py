@@ -10,7 +10,8 @@ from openrouter_keys.journal.specs import KeySpec, exact
 
 #: Of a limit that never resets.
 ONCE: Final = "once"
-_PERIODS: Final = {"daily": "a day", "weekly": "a week", "monthly": "a month", ONCE: "once"}
+#: How a period is said of an amount.
+PERIODS: Final = {"daily": "a day", "weekly": "a week", "monthly": "a month", ONCE: "once"}
 
 
 @define
@@ -21,15 +22,18 @@ class Totals:
         count: how many keys.
         limits: US dollars by when they reset: `daily`, `weekly`, `monthly` or `once`.
         without_limit: how many keys may spend any amount.
+        disabled: how many keys are to be disabled.
     """
 
     count: int = 0
     limits: dict[str, Decimal] = Factory(dict[str, Decimal])
     without_limit: int = 0
+    disabled: int = 0
 
     def add(self, spec: KeySpec) -> None:
         """Count a spec."""
         self.count += 1
+        self.disabled += spec.disabled
         if isinstance(spec.limit, int | float):
             reset = spec.limit_reset if isinstance(spec.limit_reset, str) else ONCE
             self.limits[reset] = self.limits.get(reset, Decimal(0)) + exact(spec.limit)
@@ -44,7 +48,7 @@ class Totals:
     def __str__(self) -> str:
         amounts = [
             f"{dollars(self.limits[reset])} {period}"
-            for reset, period in _PERIODS.items()
+            for reset, period in PERIODS.items()
             if reset in self.limits
         ]
         parts = [f"limits of {' + '.join(amounts)}"] if amounts else []

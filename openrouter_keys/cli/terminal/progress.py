@@ -1,7 +1,9 @@
 """Progress of a run on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from openrouter_keys._base.masking import scrub
@@ -40,6 +42,45 @@ class Progress:
     def say(self, text: str, /) -> None:
         """Write a message."""
         self._say(text)
+
+
+class Later(Progress):
+    """A progress that is not shown before there is some: a question may come first.
+
+    Args:
+        make: makes what is shown.
+    """
+
+    def __init__(self, make: Callable[[], Progress]) -> None:
+        super().__init__()
+        self._make = make
+        self._shown = ExitStack()
+        self._progress: Progress | None = None
+        self._step, self._said_at = "", -EVERY
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def show(self, progress: ProvisionProgress, /) -> None:
+        """Show the progress of a run."""
+        if self._progress is None:
+            self._progress = self._shown.enter_context(self._make())
+        self._progress.show(progress)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Say how far something else is, at its beginning and every few seconds."""
+        now = time.monotonic()
+        if name != self._step or now - self._said_at >= EVERY:
+            self._step, self._said_at = name, now
+            if total:
+                self.say(f"{name}: {done:,}/{total:,}")
+
+    def say(self, text: str, /) -> None:
+        """Write a message."""
+        if self._progress is None:
+            super().say(text)
+        else:
+            self._progress.say(text)
 
 
 def progress_of(*, quiet: bool = False, bar: bool = True) -> Progress:

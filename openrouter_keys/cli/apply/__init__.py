@@ -1,0 +1,1 @@
+"""`apply`: the account as a file says; its plan, and how it ended."""

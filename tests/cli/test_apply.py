@@ -1,0 +1,206 @@
+"""`apply`: the plan that people read, what it asks, where secrets go, how it ends."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrouter_keys.emulator import Fault
+from tests.commands import Command, Ran
+
+QUICK = ("--quiet-period", "0.2s")
+ROWS = ["a,50,monthly", "b,5,", "c,5,", "d,5,", "e,5,"]
+
+
+def write(command: Command, rows: Sequence[str], name: str = "keys.csv") -> None:
+    text = "".join(f"{row}\n" for row in ("name,limit,limit_reset", *rows))
+    (command.folder / name).write_text(text, encoding="utf-8")
+
+
+def apply(command: Command, *words: str) -> Ran:
+    return command("apply", "keys.csv", *QUICK, *words)
+
+
+def key(command: Command, name: str) -> Any:
+    (found,) = [key for key in command.emulator.account.keys.values() if key.name == name]
+    return found
+
+
+def writes(command: Command) -> list[str]:
+    return [
+        each.operation
+        for each in command.emulator.requests
+        if each.operation not in ("list", "get")
+    ]
+
+
+@pytest.fixture
+def applied(command: Command) -> Command:
+    """An account as a file says."""
+    write(command, ROWS)
+    ran = apply(command, "--yes")
+    assert (ran.code, len(command.emulator.account.keys)) == (0, 5)
+    assert "the secrets are in the journal" in ran.err
+    command.emulator.requests.clear()
+    return command
+
+
+def changed(command: Command) -> None:
+    """Of each kind of change one."""
+    write(command, ["a,80,monthly", "b,5,", "c,5,", "d,5,", "f,1,daily"])
+    key(command, "b").limit = 500.0
+    del command.emulator.account.keys[key(command, "c").hash]
+
+
+PLAN = """\
+~ update    a  limit 50 → 80
+~ restore   b  limit 500 → 5  (changed by hand)
++ recreate  c  not done without --recreate: the key is gone; its user needs the secret of a new one
++ create    f  limit 1, limit_reset daily
+- prune     e  not done without --prune disable|delete: no spec names it
+
+create 1 key, update 1 key, restore 1 key; 1 unchanged
+not done without --recreate: recreate 1 key
+not done without --prune disable|delete: prune 1 key
+limits a day: $0.00 → $1.00
+limits a month: $50.00 → $80.00
+limits once: $510.00 → $15.00
+"""
+
+
+def test_the_plan(applied: Command) -> None:
+    """It is read at a glance, and changes nothing."""
+    changed(applied)
+    ran = apply(applied, "--plan")
+    assert (ran.code, ran.out) == (0, PLAN)
+    assert not writes(applied)
+    assert apply(applied, "--plan", "--fail-on-changes").code == 3
+
+
+def test_it_converges(applied: Command) -> None:
+    """All changes are made, and a second run makes none."""
+    changed(applied)
+    words = ("--yes", "--recreate", "--prune", "delete", "--secret-file", "new.csv")
+    ran = apply(applied, *words)
+    assert ran.code == 0
+    assert "1 created, 1 updated, 1 restored, 1 recreated, 1 pruned, 1 unchanged" in ran.err
+    secrets = (applied.folder / "new.csv").read_text(encoding="utf-8")
+    assert [str(key(applied, name).secret) in secrets for name in "abcdf"] == [
+        *(False, False, True, False, True)
+    ]
+    assert sorted(each.name for each in applied.emulator.account.keys.values()) == [*"abcdf"]
+    applied.emulator.requests.clear()
+    ran = apply(applied, "--yes", "--recreate", "--prune", "delete", "--fail-on-changes")
+    assert (ran.code, writes(applied)) == (0, [])
+    assert "nothing to do; 5 unchanged\n" in ran.out
+
+
+def test_what_is_left_undone(applied: Command) -> None:
+    changed(applied)
+    ran = apply(applied, "--yes", "--fail-on-changes")
+    assert (ran.code, "2 not done" in ran.err) == (3, True)
+    assert apply(applied, "--yes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
+        ((), 2, "would create 1 key, update 1 key, restore 1 key, and there is no terminal"),
+        (("--yes", "--show-secret"), 2, "--show-secret: give --secret-file"),
+        (("--yes", "--no-store-secrets"), 2, "the secrets would be lost"),
+        (("--yes", "--prune", "keep"), 2, "--prune"),
+        (("--yes", "--max-total-limit", "10"), 2, "beyond --max-total-limit 10"),
+        (("--plan", "--max-total-limit", "10"), 2, "a run would refuse to begin"),
+    ],
+)
+def test_refusals(applied: Command, words: Sequence[str], code: int, problem: str) -> None:
+    changed(applied)
+    ran = apply(applied, *words)
+    assert (ran.code, problem in ran.err) == (code, True), ran.err
+    assert not writes(applied)
+
+
+def test_no_file(command: Command) -> None:
+    assert "give FILE, the keys to have" in command("apply").err
+    assert "no such" in command("apply", "none.csv").err.lower()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+@pytest.mark.slow
+def test_it_asks_at_a_terminal(applied: Command, answer: str, code: int) -> None:
+    """The plan, then the question; nothing is drawn before the answer."""
+    changed(applied)
+    shown = applied.terminal("apply", "keys.csv", *QUICK)
+    shown.expect_exact("Create 1 key, update 1 key, restore 1 key? [y/N] ")
+    told = shown.before or ""
+    assert "~ update    a" in told
+    assert "creating" not in told
+    assert not writes(applied)
+    shown.sendline(answer)
+    assert shown.wait() == code
+    assert bool(writes(applied)) is (answer == "y")
+
+
+def test_json(applied: Command) -> None:
+    changed(applied)
+    plan = json.loads(apply(applied, "--plan", "--json").out)
+    assert [(each["action"], each["needs"]) for each in plan["changes"]] == [
+        ("update", None),
+        ("restore", None),
+        ("recreate", "recreate"),
+        ("create", None),
+        ("prune", "prune"),
+    ]
+    assert plan["changes"][0]["fields"] == [{"name": "limit", "before": 50.0, "after": 80}]
+    assert plan["limits_before"] == {"monthly": 50.0, "once": 510.0, "without_limit": 0}
+    ran = apply(applied, "--yes", "--json")
+    record = json.loads(ran.out)
+    assert (record["ok"], record["created"], record["updated"]) == (True, 1, 1)
+    assert (record["plan"]["not_done"], record["provision"]["created"]) == (2, 1)
+
+
+def test_it_stops_and_says_how_to_go_on(applied: Command) -> None:
+    changed(applied)
+    applied.emulator.faults.append(Fault("create", "status", status=403, times=None))
+    ran = apply(applied, "--yes", "--json")
+    assert ran.code == 4
+    assert "stopped: " in ran.err
+    assert "go on with: openrouter-keys" in ran.err
+    record = json.loads(ran.out)
+    assert (record["ok"], record["updated"], record["plan"]["unchanged"]) == (False, 1, 1)
+
+
+def test_a_failure_is_shown(applied: Command) -> None:
+    changed(applied)
+    applied.emulator.faults.append(Fault("update", "status", status=400, times=1))
+    ran = apply(applied, "--yes")
+    assert ran.code == 3
+    assert "failed: " in ran.err
+    assert "try again with: " in ran.err
+
+
+def test_disabled_rows(command: Command) -> None:
+    """A row may ask for a key that is disabled; `provision` makes none."""
+    (command.folder / "keys.csv").write_text("name,disabled\na,true\nb,false\n", encoding="utf-8")
+    assert "only `apply`" in command("provision", "keys.csv").err
+    assert not writes(command)
+    assert apply(command, "--yes").code == 0
+    assert {each.name: each.disabled for each in command.emulator.account.keys.values()} == {
+        "a": True,
+        "b": False,
+    }
+    ran = command("provision", "keys.json", "--journal", "keys.csv.journal")
+    (command.folder / "keys.csv").write_text("name,disabled\na,\nb,\n", encoding="utf-8")
+    ran = command("provision", "keys.csv")
+    assert ran.code == 1
+    assert "changed since the journal began (disabled): `apply`" in ran.err
+
+
+def test_names_that_steer_a_terminal(command: Command, tmp_path: Path) -> None:
+    text = json.dumps([{"ref": "a\x1b[2J", "name": "sk-or-v1-" + "a1" * 32}])
+    (command.folder / "keys.json").write_text(text, encoding="utf-8")
+    ran = command("apply", "keys.json", "--plan")
+    assert "\x1b" not in ran.out
+    assert "a1" * 32 not in ran.out

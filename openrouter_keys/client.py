@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from ssl import SSLContext
 from typing import Literal, NoReturn, Self, SupportsFloat, Unpack
 
@@ -51,6 +52,7 @@ from openrouter_keys.rotation.settings import (
     Hashes,
     PlanSettings,
     RotationSettings,
+    Terms,
 )
 from openrouter_keys.sweeping.report import SweepAction, SweepReport
 from openrouter_keys.sweeping.settings import Approve, SweepSettings
@@ -558,6 +560,8 @@ class AsyncOpenRouter(NeverPickled):
         journal: JournalOrPlace,
         on_result: OnResult | None = None,
         budget: BudgetRule = "remaining",
+        limit: OptionalNullable[float] = UNSET,
+        expires_at: OptionalNullable[datetime] = UNSET,
         retire_after: float | None = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
@@ -570,9 +574,10 @@ class AsyncOpenRouter(NeverPickled):
         """Replace keys: create a replacement, hand its secret over, then delete the old key.
 
         A replacement has the old key's name, limit, reset, workspace, expiry, creator and external
-        user. No old key changes before the replacement's secret is acknowledged. The same call with
-        the same journal continues where the last one ended, and so does `rotate((), journal=…)`:
-        each key's plan stays, and no replacement is created twice.
+        user, unless another limit or expiry is given. No old key changes before the replacement's
+        secret is acknowledged. The same call with the same journal continues where the last one
+        ended, and so does `rotate((), journal=…)`: each key's plan stays, and no replacement is
+        created twice.
 
         Args:
             hashes: the keys to replace: any iterable or async iterable, read to its end before
@@ -583,6 +588,10 @@ class AsyncOpenRouter(NeverPickled):
             budget: how much a replacement may spend of a limit that never resets. `"remaining"`:
                 what the old key has left, less what it spends until it is retired; `"full"`: the
                 whole limit again. A limit that resets is copied, and its period starts anew.
+            limit: US dollars that each replacement may spend, whatever its old key has left. None:
+                no limit. UNSET: as `budget` says.
+            expires_at: when each replacement expires, an aware time. None: never. UNSET: when its
+                old key does; one that has expired gets no replacement then.
             retire_after: seconds after a replacement's hand-over at which its old key is disabled
                 and deleted; the call waits for that. 0: at once; None: not in this call. Without
                 `on_result` it confirms: `hashes` must be empty, nothing is created, and each old
@@ -617,7 +626,7 @@ class AsyncOpenRouter(NeverPickled):
             max_failures=max_failures,
             store_secrets=store_secrets,
             recipient=recipient,
-            budget=budget,
+            terms=Terms(budget=budget, limit=limit, expires_at=expires_at),
             retire_after=retire_after,
         )
         return await rotate(self._transport, hashes, settings)
@@ -628,6 +637,8 @@ class AsyncOpenRouter(NeverPickled):
         hashes: Hashes,
         *,
         budget: BudgetRule = "remaining",
+        limit: OptionalNullable[float] = UNSET,
+        expires_at: OptionalNullable[datetime] = UNSET,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
     ) -> list[Rotation]:
@@ -638,6 +649,8 @@ class AsyncOpenRouter(NeverPickled):
         Args:
             hashes: the keys: any iterable or async iterable, read to its end.
             budget: as in `rotate`.
+            limit: as in `rotate`.
+            expires_at: as in `rotate`.
             concurrency: the most requests at once.
             rate: the most requests a second. None: as many as the service accepts.
 
@@ -650,7 +663,8 @@ class AsyncOpenRouter(NeverPickled):
         """
         from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - as above
 
-        settings = PlanSettings(concurrency=concurrency, rate=rate, budget=budget)
+        terms = Terms(budget=budget, limit=limit, expires_at=expires_at)
+        settings = PlanSettings(concurrency=concurrency, rate=rate, terms=terms)
         return await plan_rotation(self._transport, hashes, settings)
 
     @hides_arguments

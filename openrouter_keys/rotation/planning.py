@@ -16,7 +16,7 @@ from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.replacement import contradiction, planned, refused
 from openrouter_keys.rotation.report import Rotation
-from openrouter_keys.rotation.settings import BudgetRule
+from openrouter_keys.rotation.settings import Terms
 
 _log = logging.getLogger("openrouter_keys")
 
@@ -32,12 +32,12 @@ class Planner:
     Args:
         transport: the client's.
         limiter: the gate.
-        budget: how a replacement's limit is chosen.
+        terms: what a replacement has otherwise than its old key.
     """
 
     transport: Transport
     limiter: RateLimiter
-    budget: BudgetRule
+    terms: Terms
 
     async def look(self, hashes: Sequence[str]) -> AsyncGenerator[list[Rotation], None]:
         """Read keys, some hundred at a time, and plan each; refuse those that cannot be rotated."""
@@ -57,4 +57,4 @@ class Planner:
             return refused(hash, _ANOTHER)
         if (warning := contradiction(key)) is not None:
             _log.warning(warning)
-        return planned(key, self.budget, self.transport.clockwork.now())
+        return planned(key, self.terms, self.transport.clockwork.now())

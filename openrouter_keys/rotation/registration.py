@@ -89,7 +89,7 @@ class Registration:
         return [hash for hash in hashes if hash not in unwanted]
 
     async def _write(self, looked: Sequence[Rotation], own: Set[str]) -> None:
-        budget = self._context.settings.budget
+        budget = self._context.settings.terms.rule
         for rotation in looked:
             if rotation.problem is not None:
                 self._context.report(rotation.hash, rotation.problem)

@@ -15,7 +15,7 @@ from openrouter_keys.journal.rotations import RotationEntry
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.rotation.report import Rotation, RotationState
-from openrouter_keys.rotation.settings import BudgetRule
+from openrouter_keys.rotation.settings import BudgetRule, Terms
 
 _CENT = 0.01
 
@@ -26,18 +26,18 @@ _PERIODS: Mapping[str | None, str] = {
 }
 
 
-def planned(key: Key, budget: BudgetRule, now: datetime) -> Rotation:
+def planned(key: Key, terms: Terms, now: datetime) -> Rotation:
     """Return a key's rotation, or why it cannot be rotated.
 
     Args:
         key: the old key.
-        budget: how its replacement's limit is chosen.
+        terms: what its replacement has otherwise.
         now: the time of day.
     """
-    spec, problem = None, _refusal(key, now)
+    spec, problem = None, _refusal(key, terms, now)
     if problem is None:
         try:
-            spec = _spec(key, budget)
+            spec = _spec(key, terms)
         except InvalidArgumentError as error:
             problem = f"no replacement of it can be asked for: {error}"
     return Rotation(
@@ -67,25 +67,26 @@ def refused(hash: str, problem: str) -> Rotation:
     )
 
 
-def _refusal(key: Key, now: datetime) -> str | None:
+def _refusal(key: Key, terms: Terms, now: datetime) -> str | None:
     if key.disabled:
         return "is disabled: enable it first, if it is to have a replacement that works"
-    if isinstance(key.expires_at, datetime) and key.expires_at <= now:
-        return "has expired: a replacement would have expired too"
+    expires_at = key.expires_at if terms.expires_at is UNSET else terms.expires_at
+    if isinstance(expires_at, datetime) and expires_at <= now:
+        return "has expired: a replacement would have expired too; give it another expires_at"
     if key.workspace_id is None:
         return "shows no workspace: its replacement might be made in another one"
     return None
 
 
-def _spec(key: Key, budget: BudgetRule) -> KeySpec:
+def _spec(key: Key, terms: Terms) -> KeySpec:
     reset: object = key.limit_reset
     fields: dict[str, object] = {
         "ref": key.hash,
         "name": key.name,
-        "limit": _limit(key, budget),
+        "limit": _limit(key, terms.budget) if terms.limit is UNSET else terms.limit,
         "limit_reset": reset,
         "include_byok_in_limit": key.include_byok_in_limit,
-        "expires_at": key.expires_at,
+        "expires_at": key.expires_at if terms.expires_at is UNSET else terms.expires_at,
         # A null means the same as no value, and only organizations may send one.
         "creator_user_id": UNSET if key.creator_user_id is None else key.creator_user_id,
         "workspace_id": key.workspace_id,

@@ -24,7 +24,7 @@ async def plan_rotation(
     transport: Transport, hashes: Hashes, settings: PlanSettings
 ) -> list[Rotation]:
     """Look at keys, and change nothing; see `AsyncOpenRouter.plan_rotation`."""
-    planner = Planner(transport, limiter_of(transport, settings), settings.budget)
+    planner = Planner(transport, limiter_of(transport, settings), settings.terms)
     wanted = await distinct(hashes)
     return [rotation async for looked in planner.look(wanted) for rotation in looked]
 
@@ -37,7 +37,7 @@ async def rotate(
     async with opened(transport, settings) as journal:
         limiter, clock = limiter_of(transport, settings), clock_of(transport)
         context = RotationContext(transport, journal, settings, clock, limiter)
-        planner = Planner(transport, limiter, settings.budget)
+        planner = Planner(transport, limiter, settings.terms)
         checked = await attempt(refuse_another_account(context, planner, wanted))
         # Other errors meet the creates, too, which raise them with their report.
         if isinstance(checked, Err) and (

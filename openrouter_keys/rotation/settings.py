@@ -1,10 +1,12 @@
 """What a caller sets for a rotation, checked before anything is sent."""
 
 from collections.abc import AsyncIterable, Iterable
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
+from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys._inputs import checks
 from openrouter_keys.provisioning.settings import Pace, RunSettings
 
@@ -25,17 +27,39 @@ def _budget(_: object, attribute: checks.Named, value: BudgetRule) -> None:
 
 
 @frozen(kw_only=True)
+class Terms:
+    """What a replacement has otherwise than its old key.
+
+    Attributes:
+        budget: how its limit is chosen.
+        limit: its limit, in US dollars; None: no limit. UNSET: as `budget` says.
+        expires_at: when it expires; None: never. UNSET: with the old key.
+    """
+
+    budget: BudgetRule = field(default="remaining", validator=_budget)
+    limit: OptionalNullable[float] = field(default=UNSET, validator=checks.given(checks.amount))
+    expires_at: OptionalNullable[datetime] = field(
+        default=UNSET, validator=checks.given(checks.aware)
+    )
+
+    @property
+    def rule(self) -> BudgetRule:
+        """The rule that is kept with a plan: a limit that was given is lowered by nothing."""
+        return self.budget if self.limit is UNSET else "full"
+
+
+@frozen(kw_only=True)
 class PlanSettings(Pace):
     """The settings of a plan; `AsyncOpenRouter.plan_rotation` says what each means."""
 
-    budget: BudgetRule = field(default="remaining", validator=_budget)
+    terms: Terms = Terms()
 
 
 @frozen(kw_only=True)
 class RotationSettings(RunSettings):
     """The settings of a rotation; `AsyncOpenRouter.rotate` says what each means."""
 
-    budget: BudgetRule = field(default="remaining", validator=_budget)
+    terms: Terms = Terms()
     retire_after: float | None = field(default=None, validator=checks.given(checks.amount))
 
     def __attrs_post_init__(self) -> None:

@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_what_is_left_of_a_limit_is_not_silently_renewed(
     old = old_keys(command.emulator, "a")
     assert command("rotate", *hashes(old), *JOURNAL, "--budget", budget).code == 0
     assert twins(command.emulator, *old)["a"].limit == limit
+
+
+def test_new_keys_may_have_another_limit_and_expiry(command: Command) -> None:
+    old = old_keys(command.emulator, "a")
+    words = ("--limit", "80", "--expires-at", "30d")
+    looked = command("rotate", "a", *JOURNAL, *words, "-n", "--json")
+    assert json.loads(looked.out)["data"][0]["twin_limit"] == 80
+    assert command("rotate", "a", *JOURNAL, *words).code == 0
+    twin = twins(command.emulator, *old)["a"]
+    assert twin.limit == 80
+    assert twin.expires_at is not None
+    assert timedelta(days=29) < twin.expires_at - datetime.now(UTC) < timedelta(days=31)
+    ran = command("rotate", *JOURNAL, "--limit", "3")
+    assert (ran.code, "go with HASH" in ran.err) == (2, True)
 
 
 @pytest.mark.slow

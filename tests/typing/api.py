@@ -100,7 +100,7 @@ async def many_keys_are_rotated(hashes: list[str]) -> None:
             assert_type(planned, Rotation)
             assert_type(planned.spec, KeySpec | None)
         report = await client.rotate(
-            hashes, journal="rotation.journal", on_result=hand_over, retire_after=3600
+            hashes, journal="rotation.journal", on_result=hand_over, retire_after=3600, limit=None
         )
         assert_type(report, RotationReport)
         assert_type(report.provision, ProvisionReport | None)

@@ -39,12 +39,7 @@ class KeyFields:
         Raises:
             UsageError: it is over.
         """
-        now = datetime.now(UTC)
-        if isinstance(self.expires_at, timedelta):
-            return now + self.expires_at
-        if isinstance(self.expires_at, datetime) and self.expires_at <= now:
-            raise UsageError(f"--expires-at: {self.expires_at:%Y-%m-%d %H:%M} UTC is over")
-        return self.expires_at
+        return future_of(self.expires_at)
 
     def arguments(self) -> dict[str, Any]:
         """Return them as the library's arguments.
@@ -71,6 +66,20 @@ class KeyFields:
         return External(
             user=self.external_user, api_key=None if file is None else read_secret(file)
         )
+
+
+def future_of(expiry: OptionalNullable[datetime | timedelta]) -> OptionalNullable[datetime]:
+    """Return the time of `--expires-at`; a duration counts from now.
+
+    Raises:
+        UsageError: it is over.
+    """
+    now = datetime.now(UTC)
+    if isinstance(expiry, timedelta):
+        return now + expiry
+    if isinstance(expiry, datetime) and expiry <= now:
+        raise UsageError(f"--expires-at: {expiry:%Y-%m-%d %H:%M} UTC is over")
+    return expiry
 
 
 def refuse_secret_name(name: str) -> None:

@@ -6,7 +6,9 @@ from typing import Annotated, Final
 from attrs import evolve
 from cyclopts import Parameter
 
+from openrouter_keys._base.unset import UNSET
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
+from openrouter_keys.cli.keys.fields import future_of
 from openrouter_keys.cli.keys.hashes import WAYS, hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
@@ -19,11 +21,11 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
-from openrouter_keys.cli.values import Duration, Flag, Recipient
+from openrouter_keys.cli.values import Duration, Expiry, Flag, Limit, Recipient
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.rotation.report import RotationState
-from openrouter_keys.rotation.settings import BudgetRule
+from openrouter_keys.rotation.settings import BudgetRule, Terms
 
 _NOBODY: Final = (
     "nothing would have the new secrets when the old keys stop working: with --grace, give "
@@ -57,6 +59,8 @@ async def rotate(
             help="How much of a limit that never resets the new key has: what is left, or all."
         ),
     ] = "remaining",
+    limit: Limit = UNSET,
+    expires_at: Expiry = UNSET,
     grace: Annotated[
         Duration,
         Parameter(
@@ -80,7 +84,8 @@ async def rotate(
 
     First `rotate HASH --journal FILE` makes the new keys, then `rotate --finish --journal FILE`
     deletes the old ones; `--grace 1h` does both. A new key may spend what is left of the limit; a
-    limit that resets starts at zero. After an interrupt or an error, run the same command again.
+    limit that resets starts at zero. --limit and --expires-at give new keys others than their old
+    keys have. After an interrupt or an error, run the same command again.
     """
     if finish and status:
         raise UsageError("give --finish, which deletes, or --status, which shows")
@@ -90,7 +95,7 @@ async def rotate(
     request = Request(
         hashes=hashes,
         journal=_journal(journal, needs_one=not (dry_run and hashes)),
-        budget=budget,
+        terms=Terms(budget=budget, limit=limit, expires_at=future_of(expires_at)),
         grace=grace,
         recipient=recipient,
         yes=yes,
@@ -127,6 +132,8 @@ def _refuse_conflicts(request: Request, *, finish: bool, status: bool) -> None:
     elif not request.hashes and not is_begun(request.journal.given):
         message = f"{request.journal} does not exist: give the hashes of keys to begin a rotation"
         raise UsageError(message)
+    if not request.hashes and request.terms != Terms(budget=request.terms.budget):
+        raise UsageError("--limit and --expires-at go with HASH: plans stay as they are")
     if request.grace is not None and not (request.to.hands_over or finish):
         raise UsageError(_NOBODY)
     if to.show_secret and not request.out.jsonl:
@@ -164,7 +171,9 @@ async def _plan(client: AsyncOpenRouter, request: Request) -> int:
     known = await request.known()
     new = await client.plan_rotation(
         [hash for hash in request.hashes if hash not in known],
-        budget=request.budget,
+        budget=request.terms.budget,
+        limit=request.terms.limit,
+        expires_at=request.terms.expires_at,
         concurrency=request.pace.concurrency,
         rate=request.pace.rate,
     )

@@ -15,7 +15,7 @@ from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.rotation import rotations
 from openrouter_keys.rotation.report import Rotation
-from openrouter_keys.rotation.settings import BudgetRule
+from openrouter_keys.rotation.settings import Terms
 
 
 @frozen(kw_only=True)
@@ -24,7 +24,7 @@ class Request:
 
     hashes: Sequence[str]
     journal: Place
-    budget: BudgetRule
+    terms: Terms
     grace: float | None
     recipient: str | None
     yes: bool

@@ -1,5 +1,6 @@
 """How rotations are shown: each old key and its new one, and how a call ended. No network."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
@@ -109,15 +110,16 @@ def _row(record: Record) -> Record:
 def _may_spend(record: Record) -> str:
     from openrouter_keys.cli.terminal.tables import money  # noqa: PLC0415
 
-    limit, spent = record["limit"], cast("float", record["spent"])
-    if not isinstance(limit, int | float):
+    limit, spent, twin = record["limit"], cast("float", record["spent"]), record["twin_limit"]
+    if not isinstance(twin, int | float):
         return "no limit"
     reset = cast("str | None", record["limit_reset"])
     period = "" if reset is None else _PERIODS.get(reset, f", {reset}")
     if record["starts_anew"]:
-        return f"{money(limit)}{period}, starts anew"
-    left = money(cast("float", record["twin_limit"]))
-    return f"{left} of {money(limit)}: {money(spent)} spent" if spent else f"{left}{period}"
+        return f"{money(twin)}{period}, starts anew"
+    if spent and isinstance(limit, int | float) and math.isclose(twin, max(limit - spent, 0)):
+        return f"{money(twin)} of {money(limit)}: {money(spent)} spent"
+    return f"{money(twin)}{period}"
 
 
 def _report(report: RotationReport) -> JSON:

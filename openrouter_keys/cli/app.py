@@ -7,7 +7,14 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.version import __version__
@@ -32,12 +39,14 @@ from openrouter_keys.errors import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-_EPILOGUE: Final = """\
-The management key comes from OPENROUTER_API_KEY, or from --api-key-file FILE.
-
+_CODES: Final = """\
 Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication,
 5 in doubt, 130 interrupted.
 """
+_EPILOGUE: Final = f"""\
+The management key comes from OPENROUTER_API_KEY, or from --api-key-file FILE.
+
+{_CODES}"""
 
 _KEYS: Final = Group("Keys", sort_key=10)
 _MANY: Final = Group("Many keys", sort_key=20)
@@ -112,6 +121,21 @@ _COMMANDS: Final = (
     ("demo", "demo.command:demo", _MORE, "Take a tour against an emulator that checks each step."),
     ("completion", "app:completion", _MORE, "Print a shell's completion script."),
 )
+# Those that ask no service.
+_ALONE: Final = ("hash", "emulator", "demo", "completion")
+#: What other programs call a command.
+SYNONYMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("ls", "keys", "all", "search"), "list"),
+    **dict.fromkeys(("show", "describe", "info", "view"), "get"),
+    **dict.fromkeys(("add", "new", "make", "generate"), "create"),
+    **dict.fromkeys(("rm", "remove", "del", "revoke", "destroy"), "delete"),
+    **dict.fromkeys(("set", "edit", "change", "rename", "modify"), "update"),
+    **dict.fromkeys(("renew", "replace", "roll"), "rotate"),
+    **dict.fromkeys(("import", "bulk", "batch"), "provision"),
+    **dict.fromkeys(("costs", "cost", "spend", "stats", "report"), "usage"),
+    **dict.fromkeys(("whoami", "me", "status"), "current"),
+    **dict.fromkeys(("completions", "autocomplete"), "completion"),
+}
 
 
 def _versions() -> str:
@@ -130,13 +154,15 @@ def _grammar() -> App:
         # The last one counts, so that a script can be given other options than it has.
         default_parameter=Parameter(allow_repeating=True),
         version=_versions,
+        version_flags=("--version", "-V"),
         group_commands=_MORE,
         group_arguments=Group("Arguments", sort_key=1),
         group_parameters=Group("Options", sort_key=2),
     )
     for number, (name, place, group, line) in enumerate(_COMMANDS):
         path = f"openrouter_keys.cli.{place}"
-        app.command(path, name=name, group=group, help=line, sort_key=number)
+        footer = {"help_epilogue": _CODES} if name in _ALONE else {}
+        app.command(path, name=name, group=group, help=line, sort_key=number, **footer)
     return app
 
 
@@ -175,6 +201,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run_command(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     try:
         _explain(arguments[:2])
         command, bound, _ = app.parse_args(
@@ -266,8 +294,15 @@ def _misused(error: CycloptsError, arguments: Sequence[str]) -> str:
     if isinstance(error, UnusedCliTokensError):
         rest = ", ".join(map(repr, error.unused_tokens or ()))
         problem = f"too many arguments: {rest}; quote what holds spaces"
+    if isinstance(error, UnknownCommandError):
+        problem = problem.partition(" Available commands: ")[0]
+        if meant := SYNONYMS.get(arguments[0].lower()):
+            problem = f'{problem.partition(" Did you mean ")[0]} Did you mean "{meant}"?'
     known = arguments and arguments[0] in app and not arguments[0].startswith("-")
-    return f"{problem}; see openrouter-keys {arguments[0] + ' ' if known else ''}--help"
+    more = f"openrouter-keys {arguments[0] + ' ' if known else ''}--help"
+    if problem.endswith("?"):
+        return f"{problem} See {more}"
+    return f"{problem.removesuffix('.')}; see {more}"
 
 
 def _worded(error: OpenRouterError) -> str:

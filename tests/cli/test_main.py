@@ -13,6 +13,7 @@ import pytest
 
 from openrouter_keys import OpenRouter
 from openrouter_keys.__main__ import main
+from openrouter_keys.cli.app import SYNONYMS, app
 from openrouter_keys.errors import UnauthorizedResponseError
 from tests.processes import Process, environment
 from tests.tables import in_one_test
@@ -135,6 +136,15 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
     "arguments, problem",
     [
         (["frobnicate"], 'Unknown command "frobnicate"'),
+        (["xyzzy"], 'Unknown command "xyzzy"; see openrouter-keys --help'),
+        (["creat", "a"], 'Did you mean "create"? See openrouter-keys --help'),
+        (["Create", "a"], 'Did you mean "create"?'),
+        (["ls"], 'Did you mean "list"?'),
+        (["rm", "a"], 'Did you mean "delete"?'),
+        (["help", "rm"], 'Did you mean "delete"?'),
+        (["journal", "rm"], "see openrouter-keys journal --help"),
+        (["create"], "requires an argument; see openrouter-keys create --help"),
+        (["create", "a", "--lmit", "5"], "Did you mean --limit? See openrouter-keys create --help"),
         (["emulator", "--port", "65536"], "--port"),
         (["emulator", "--port", "-1"], "--port"),
         (["emulator", "--api-key", ""], "--api-key: the key is empty"),
@@ -148,6 +158,42 @@ def test_a_wrong_command_line_is_a_usage_error_told_in_one_line(
     told = capsys.readouterr()
     assert problem in told.err
     assert (told.err.count("\n"), told.out) == (1, "")
+
+
+@in_one_test(
+    "words, same",
+    [
+        (("help",), ("--help",)),
+        (("help", "create"), ("create", "--help")),
+        (("help", "journal"), ("journal", "--help")),
+        (("help", "journal", "status"), ("journal", "status", "--help")),
+        (("-V",), ("--version",)),
+        (("create", "-h"), ("create", "--help")),
+    ],
+)
+def test_help_and_the_version_are_asked_for_in_the_usual_ways(
+    words: tuple[str, ...], same: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert main(same) == 0
+    assert (told.out, told.err) == (capsys.readouterr().out, "")
+    assert told.out
+
+
+@in_one_test("command", ["completion", "hash", "emulator", "demo", "create", "list", "find"])
+def test_only_what_asks_the_service_speaks_of_the_management_key(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert ("The management key comes from" in told) == (command in ("create", "list", "find"))
+
+
+def test_every_synonym_is_no_command_and_means_one() -> None:
+    names = {name for name in app.resolved_commands() if name[0] != "-"}
+    assert names.isdisjoint(SYNONYMS)
+    assert names.issuperset(SYNONYMS.values())
 
 
 def test_a_key_that_cannot_be_used_is_refused_without_showing_it(

@@ -15,7 +15,7 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.cli.app import app
-from openrouter_keys.cli.terminal.interrupts import handled
+from openrouter_keys.cli.terminal.interrupts import asking, handled, signal_code
 from openrouter_keys.cli.terminal.tables import SHORT_HASH
 from openrouter_keys.emulator import Fault
 from tests.commands import Command
@@ -125,7 +125,7 @@ def test_ctrl_c_is_heard_as_soon_as_a_question_is_there(
     monkeypatch.setattr(sys, "stderr", shown)
     monkeypatch.setattr(io, "TextIOWrapper", Terminal)
     assert command(*(key.hash if word == "trial" else word for word in words)).code == 130
-    assert shown.getvalue().endswith("[y/N] openrouter-keys: interrupted\n")
+    assert shown.getvalue().endswith("[y/N] \nopenrouter-keys: interrupted\n")
     assert len(command.emulator.account.keys) == 2
 
 
@@ -409,6 +409,45 @@ def test_only_a_signal_that_is_not_ignored_is_heard(ignored: tuple[signal.Signal
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@in_one_test("number", STOPPING)
+def test_a_signal_ends_a_question_on_a_line_of_its_own(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ask() -> None:
+        with asking():
+            signal.raise_signal(number)
+
+    capsys.readouterr()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(ask())
+    assert capsys.readouterr().err == "\n"
+    assert signal_code() == 128 + number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "prompt"),
+    [
+        (("delete", "trial"), r"\[y/N\] "),
+        (("find",), r"not shown\): "),
+        (("list", "--api-key-file", "-"), r"not shown\): "),
+    ],
+)
+def test_a_question_ends_with_ctrl_c_and_ctrl_d_in_one_line(
+    command: Command, words: tuple[str, ...], prompt: str
+) -> None:
+    key = command.emulator.account.add("trial")
+    words = tuple(key.hash if word == "trial" else word for word in words)
+    for send, codes, told in (("\x03", {130}, "interrupted"), ("\x04", {1, 2, 4}, "")):
+        shown = command.terminal(*words)
+        shown.expect(prompt)
+        shown.send(send)
+        assert shown.wait() in codes
+        first, last = plain(shown.before or "")[-2:]
+        assert first in ("", "^C", "^D")
+        assert last.startswith(f"openrouter-keys: {told}")
 
 
 INTERRUPTED_AT_AN_IMPORT = """

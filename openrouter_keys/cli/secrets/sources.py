@@ -12,6 +12,8 @@ from typing import Final
 
 from openrouter_keys._base.masking import SECRET
 from openrouter_keys.cli.exit_codes import AUTHENTICATION, USAGE, CommandError, UsageError
+from openrouter_keys.cli.terminal.interrupts import asking
+from openrouter_keys.cli.terminal.messages import write
 
 #: In place of a file: standard input, or standard output.
 STANDARD: Final = "-"
@@ -74,13 +76,15 @@ def _text(file: str, prompt: str) -> str:
             with Path(file).open("rb") as source:
                 read = source.read(_MOST + 1)
         elif sys.stdin.isatty():
-            return getpass.getpass(prompt, stream=sys.stderr)
+            with asking():
+                return getpass.getpass(prompt, stream=sys.stderr)
         else:
             read = sys.stdin.buffer.read(_MOST + 1)
     except OSError as error:
         # Without the path: it may be the secret that was given in place of its file.
         raise UsageError(f"cannot read the key's file: {error.strerror}") from None
-    except EOFError:
+    except EOFError:  # Ctrl-D
+        write("\n")
         return ""
     if len(read) > _MOST:
         raise UsageError("the key's file is too large to be one: give another")

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from attrs import define
 
 from openrouter_keys.cli.exit_codes import IN_DOUBT, CommandError
+from openrouter_keys.cli.terminal.messages import write
 from openrouter_keys.cli.terminal.streams import discard
 from openrouter_keys.cli.terminal.text import printable
 
@@ -114,6 +115,25 @@ def handled(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def asking() -> Generator[None]:
+    """Let a signal end a question at once, on a line of its own.
+
+    A running event loop would see the signal only after the answer.
+    """
+
+    def hear(number: int, _: object) -> None:
+        _heard.number = number
+        raise KeyboardInterrupt
+
+    try:
+        with handled(hear, _STOPPING):
+            yield
+    except KeyboardInterrupt:
+        write("\n")
+        raise
 
 
 @contextmanager

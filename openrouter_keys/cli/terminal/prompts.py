@@ -1,6 +1,5 @@
 """Asks before something is destroyed."""
 
-import signal
 import sys
 from typing import Annotated, TypeAlias
 
@@ -8,7 +7,7 @@ from cyclopts import Parameter
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
-from openrouter_keys.cli.terminal.interrupts import handled
+from openrouter_keys.cli.terminal.interrupts import asking
 from openrouter_keys.cli.terminal.messages import can_ask, write
 from openrouter_keys.cli.terminal.text import printable
 from openrouter_keys.cli.values import Flag
@@ -39,7 +38,9 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def _answered(question: str) -> str:
-    # A running event loop would see a Ctrl-C only after the answer.
-    with handled(signal.default_int_handler, [signal.SIGINT]):
+    with asking():
         write(question)
-        return sys.stdin.readline()
+        answer = sys.stdin.readline()
+    if not answer.endswith("\n"):  # Ctrl-D
+        write("\n")
+    return answer

@@ -3,6 +3,8 @@
 Whoever provisions then needs only the public half: the recipient.
 """
 
+import base64
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -13,6 +15,7 @@ from openrouter_keys.errors import InvalidArgumentError, JournalError
 
 T = TypeVar("T")
 
+_ARMOR = "AGE ENCRYPTED FILE"
 _NO_RECIPIENT = "must be an age recipient (age1...) or an SSH public key (ssh-ed25519 or ssh-rsa)"
 _NO_IDENTITY = (
     "must be the text of an age identity file (lines of AGE-SECRET-KEY-1...), or of an SSH private "
@@ -61,6 +64,17 @@ def sealing(recipient: str) -> Callable[[bytes], bytes]:
     if not recipients:
         checks.refuse("recipient", _NO_RECIPIENT)
     return lambda secret: pyrage.encrypt(secret, recipients)
+
+
+def armored(sealed: bytes) -> str:
+    """Return what was sealed as text that `age` opens."""
+    lines = textwrap.wrap(base64.b64encode(sealed).decode(), 64)
+    return "\n".join((f"-----BEGIN {_ARMOR}-----", *lines, f"-----END {_ARMOR}-----"))
+
+
+def is_armored(text: str) -> bool:
+    """Whether a text is what `armored` returned."""
+    return text.startswith(f"-----BEGIN {_ARMOR}-----\n")
 
 
 def unsealing(identity: str) -> Callable[[bytes], bytes]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Annotated, Literal, cast
 
 from attrs import asdict
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._base.masking import scrub
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.cli.exit_codes import FAILED, IN_DOUBT, CommandError
+from openrouter_keys.cli.exit_codes import FAILED, IN_DOUBT, CommandError, UsageError
 from openrouter_keys.cli.keys.delete import NOT_DELETED
 from openrouter_keys.cli.keys.fields import KeyFields, refuse_secret_name
 from openrouter_keys.cli.keys.made import Made, shown, why_not_taken
@@ -30,6 +31,7 @@ from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.values import OnUnknown
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON, CreatedKeyUnreadableError
+from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.models import CreateKeysRequest
 from openrouter_keys.results import Err, Ok, attempt
 
@@ -40,6 +42,14 @@ async def create(
     *,
     fields: KeyFields = KeyFields(),
     on_unknown: OnUnknown = "raise",
+    recipient: Annotated[
+        str | None,
+        Parameter(
+            metavar="AGE",
+            help="Encrypt the secret to this age recipient, wherever it goes: `age --decrypt` "
+            "opens it.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
     to: Destination = Destination(),
     out: Output = Output(),
@@ -52,10 +62,14 @@ async def create(
         say("would send")
         print_json(shown(request))
         return 0
-    to.refuse_pipe()
+    seal = None if recipient is None else sealing(recipient)
+    if seal is None:
+        to.refuse_pipe()
+    elif to.secret_file is not None and to.format_of_one == "env":
+        raise UsageError("--recipient: an encrypted secret does not fit into a .env file")
     with to.opened(None, otherwise="raw") as sink:
         async with connection.client() as client:
-            return await _Creation(client.api_keys, request).run(on_unknown, sink, out)
+            return await _Creation(client.api_keys, request, seal).run(on_unknown, sink, out)
 
 
 class _Creation:
@@ -66,10 +80,16 @@ class _Creation:
     Args:
         api_keys: what makes and deletes the key.
         request: what is asked for.
+        seal: encrypts the secret before it is handed over; None: it is handed over as it is.
     """
 
-    def __init__(self, api_keys: AsyncAPIKeys, request: CreateKeysRequest) -> None:
-        self._api_keys, self._request = api_keys, request
+    def __init__(
+        self,
+        api_keys: AsyncAPIKeys,
+        request: CreateKeysRequest,
+        seal: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._api_keys, self._request, self._seal = api_keys, request, seal
         look = command("list", "--name", request.name)
         # The effect of a signal now, and what may be left if the process ends now; empty: nothing.
         self._does = "waiting for the create to end, to delete its key"
@@ -110,7 +130,7 @@ class _Creation:
         self._does = f"waiting until the secret of the key {key.hash} is taken"
         self._left = f"keep the key {key.hash} if its secret was taken, or delete it"
         try:
-            await made.hand_over(sink, out)
+            await made.sealed(self._seal).hand_over(sink, out)
         except (Exception, asyncio.CancelledError) as error:  # whatever it is, it was not taken
             self._left = _to_delete(key)
             self._does = f"deleting the key {key.hash}, whose secret is lost" if key.proven else ""

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import cast
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.formats import Handed
@@ -14,6 +15,7 @@ from openrouter_keys.cli.terminal.output import Output, print_json, print_record
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON
+from openrouter_keys.journal.encryption import armored, is_armored
 from openrouter_keys.models import CreateKeysRequest
 
 
@@ -43,10 +45,23 @@ class Made:
             return
         if out.format == "text":
             sys.stdout.write(f"{self.handed.key}\n")  # alone, for "$(…)"
+        elif out.format == "table" and is_armored(self.handed.key):
+            self.show(out)
+            sys.stdout.write(f"{self.handed.key}\n")
         else:
             self.show(out, key=self.handed.key)
         # An error of the write comes now, while the key can still be deleted.
         sys.stdout.flush()
+
+    def sealed(self, seal: Callable[[bytes], bytes] | None) -> "Made":
+        """Return it with its secret encrypted, as text.
+
+        Args:
+            seal: encrypts it; None: it stays as it is.
+        """
+        if seal is None:
+            return self
+        return evolve(self, handed=evolve(self.handed, key=armored(seal(self.handed.key.encode()))))
 
     def show(self, out: Output, **secret: str) -> None:
         """Print the record.

@@ -58,6 +58,11 @@ class Destination:
         return self.secret_format or format_of(self.secret_file or "", "csv")
 
     @property
+    def format_of_one(self) -> SecretFormat:
+        """The same for one key, which is written raw unless something else is asked for."""
+        return self.secret_format or format_of(self.secret_file or "", "raw")
+
+    @property
     def hands_over(self) -> bool:
         """Whether secrets go anywhere but into a journal."""
         return bool(self.secret_file or self.to_command or self.show_secret)

@@ -11,6 +11,7 @@ from openrouter_keys._base.masking import mask, scrub
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.terminal.csv_cells import csv_row
 from openrouter_keys.cli.terminal.text import as_json, printable
+from openrouter_keys.journal.encryption import is_armored
 from openrouter_keys.models import HoldsSecret
 
 #: `raw`: nothing but the secrets, one a line.
@@ -113,8 +114,8 @@ def encodable(key: str) -> str:
 
 
 def _alone(key: str) -> str:
-    """Return a secret that fits in one line."""
-    if not key.isprintable():
+    """Return a secret that fits in one line, or one that is encrypted."""
+    if not (key.isprintable() or is_armored(key)):
         problem = "has characters that end or break a line: give --secret-format jsonl"
         raise CommandError(f"the secret {problem}")
     return key

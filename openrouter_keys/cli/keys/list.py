@@ -20,12 +20,13 @@ from openrouter_keys.models import Key
 
 #: All that a key's record has, in the record's order.
 FIELDS: Final = tuple(name for name in fields_dict(Key) if name != "extra")
-_SHOWN: Final = (
+#: What people see of it.
+SHOWN: Final = (
     "hash", "name", "usage", "limit", "limit_remaining", "limit_reset", "expires_at",
 )  # fmt: skip
 # Ten requests more, at most.
 _MOST_SEEN: Final = 1000
-_HEADINGS: Final = {
+HEADINGS: Final = {
     "usage": "spent",
     "limit_remaining": "left",
     "limit_reset": "resets",
@@ -64,7 +65,7 @@ async def list_keys(
     Without --all, a table is followed by how many disabled and expired keys it does not show.
     """
     disabled = of.all or include_disabled
-    shown = (*_SHOWN, "disabled") if disabled else _SHOWN
+    shown = (*SHOWN, "disabled") if disabled else SHOWN
     wanted = columns_of(columns, shown if out.format == "table" else FIELDS, FIELDS)
     by = sort and columns_of(sort.removeprefix("-"), (), FIELDS, "--sort")[0]
     async with connection.client() as client:
@@ -73,7 +74,7 @@ async def list_keys(
         if by:
             records = _sorted(records, by, reverse=str(sort).startswith("-"))
         records = records if limit is None else _first(records, limit)
-        await print_records(records, out, wanted, in_columns(wanted, _HEADINGS))
+        await print_records(records, out, wanted, in_columns(wanted, HEADINGS))
         if out.format == "table" and not of.all:
             await _say_hidden(
                 client, of, disabled=not include_disabled, expired=not include_expired

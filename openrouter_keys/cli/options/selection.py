@@ -1,12 +1,14 @@
 """Which keys a command is about: the options of `list` and `usage`."""
 
-from collections.abc import AsyncIterator
+import shlex
+from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
 from attrs import frozen
 from cyclopts import Parameter
 
+from openrouter_keys.cli.terminal.messages import keys, named, say
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.models import Key
@@ -37,13 +39,36 @@ class Selection:
             disabled: disabled ones, too, without `--all`.
             expired: expired ones, too, without `--all`.
         """
+        found, alike = False, list[str]()
         async for key in client.api_keys.iterate(
             include_disabled=disabled or self.all,
             include_expired=expired or self.all,
             workspace_id=self.workspace_id,
         ):
             if self.matches(key):
+                found = True
                 yield key
+            elif not found and self._is_like(key):
+                alike.append(key.name)
+        if self.name is not None and not found:
+            say(self._nothing(alike))
+
+    def _is_like(self, key: Key) -> bool:
+        """Whether a key has the name but for its case, or more of it on a side."""
+        return fnmatchcase(key.name.casefold(), f"*{(self.name or '').casefold()}*")
+
+    def _nothing(self, alike: Sequence[str]) -> str:
+        """Say that no name matches, and what would find those that are like it."""
+        nothing = f"no key's name matches {self.name!r}"
+
+        def finds(pattern: str) -> int:
+            return sum(fnmatchcase(name, pattern) for name in alike)
+
+        # Of those that find as many, the first.
+        wider = max((f"{self.name}*", f"*{self.name}", f"*{self.name}*"), key=finds)
+        if finds(wider):
+            return f"{nothing}, whole: --name {shlex.quote(wider)} finds {keys(finds(wider))}"
+        return f"{nothing}: capitals count, and there is {named(alike)}" if alike else nothing
 
     async def every(self, client: AsyncOpenRouter) -> AsyncIterator[Key]:
         """Go through all keys of the workspace, whatever their names are, newest first."""

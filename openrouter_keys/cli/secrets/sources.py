@@ -55,17 +55,15 @@ def read_secret(file: str) -> str:
     return _alone(_text(file, "The secret (not shown): "), file, USAGE)
 
 
-def find_secret(file: str) -> str:
-    """Find the one OpenRouter key in a text.
+def find_secrets(file: str) -> list[str]:
+    """Find the OpenRouter keys in a text, each once.
 
     Raises:
-        CommandError: it cannot be read, or holds none, or several.
+        CommandError: it cannot be read, or holds none.
     """
-    found: set[str] = {*SECRET.findall(_text(file, "The secret (not shown): "))}
-    if len(found) == 1:
-        return found.pop()
+    found = [*dict.fromkeys(SECRET.findall(_text(file, "The secret (not shown): ")))]
     if found:
-        raise UsageError(f"there are {len(found)} OpenRouter keys in the input: give one at a time")
+        return found
     raise UsageError("there is no OpenRouter key (sk-or-...) in the input: give the whole secret")
 
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from tests.clients import until
 from tests.processes import Process, environment
 
 KILLS = int(os.environ.get("APPLY_KILLS", "5"))
+SEED = int(os.environ.get("APPLY_SEED", "7"))
 #: Seconds between looks at a list.
 QUICK = (0.05, 0.1, 0.2)
 ENDS = [None, datetime(2090, 1, 1, tzinfo=UTC), datetime(2091, 1, 1, tzinfo=UTC)]
@@ -126,35 +128,42 @@ class World:
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return {secret: ref for ref, secret in (line.split(" ") for line in lines)}
 
-    async def killed(self) -> None:
-        """Apply in a process that is killed at a random moment."""
+    async def killed(self, beside: int) -> None:
+        """Apply in a process that is killed at a random moment, and in others at once."""
         prune = self.random.choice(["disable", "delete"])
         given = environment(OPENROUTER_API_KEY=self.emulator.api_key)
         words = (str(self.path), self.emulator.base_url, str(self.file), prune)
         moment = len(self.emulator.requests) + self.random.randint(1, 70)
-        with Process("-c", CHILD, *words, environment=given) as process:
-            ended = asyncio.ensure_future(asyncio.to_thread(process.wait))
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(Process("-c", CHILD, *words, environment=given))
+                for _ in range(1 + beside)
+            ]
+            ended, *others = [
+                asyncio.ensure_future(asyncio.to_thread(process.wait)) for process in processes
+            ]
             await until(lambda: ended.done() or len(self.emulator.requests) >= moment)
             await asyncio.sleep(self.random.random() / 100)
             if not ended.done():
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(processes[0].pid, signal.SIGKILL)
             assert await ended in (0, -signal.SIGKILL)
+            assert not any(await asyncio.gather(*others))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [int(os.environ.get("APPLY_SEED", "7"))])
+@pytest.mark.parametrize(("beside", "kills"), [(0, KILLS), (1, 2)])
 async def test_killed_at_random_moments(
-    emulator: Emulator, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, tmp_path: Path, beside: int, kills: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the end the account is as the file says: no key twice, and no orphan."""
-    world = World(emulator, tmp_path, Random(seed))
+    world = World(emulator, tmp_path, Random(SEED))
     emulator.account.add("another's")  # an empty list proves nothing
     emulator.latency = 0.002
     monkeypatch.setattr(listing, "WAITS", QUICK)
-    for _ in range(KILLS):
+    for _ in range(kills):
         world.change()
-        await world.killed()
+        await world.killed(beside)
     specs = [*world.specs.values()]
     async with AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
         # A replacement is ended as it began; if the file has changed since, there is another one.

@@ -5,12 +5,14 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from openrouter_keys import AsyncOpenRouter, External, KeySpec, errors
 from openrouter_keys._base import tracebacks
@@ -121,6 +123,23 @@ async def provisioned(emulator: Emulator, folder: Path) -> None:
         )
 
 
+async def applied(emulator: Emulator, folder: Path) -> None:
+    async def take(_: object) -> None:
+        pass
+
+    external = External(user="u", api_key=PARTNER_SECRET)
+    a, b = KeySpec(ref="a", name="a", external=external), KeySpec(ref="b", name="b", limit=1)
+    given: Any = {"journal": folder / "j", "on_result": take, "quiet_period": 0}
+    given |= {"recreate": True, "replace": True, "prune": "delete"}
+    async with AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+        await client.apply([a, b], **given)
+        ending = datetime(2099, 1, 1, tzinfo=UTC)
+        await client.apply([a, evolve(b, expires_at=ending), evolve(b, ref="c")], **given)
+        for hash in [hash for hash, key in emulator.account.keys.items() if key.name == "a"]:
+            del emulator.account.keys[hash]
+        await client.apply([a, evolve(b, disabled=True)], **given)
+
+
 async def leased(emulator: Emulator, _: Path) -> None:
     asked: Any = {"name": "l", "limit": 1, "expires_in": 60}
     asked |= {"external": {"user": "u", "api_key": PARTNER_SECRET}}
@@ -143,7 +162,7 @@ def traced(watch: Watch) -> Generator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flow", [echoed, leased, provisioned])
+@pytest.mark.parametrize("flow", [applied, echoed, leased, provisioned])
 async def test_no_frame_that_may_leave_holds_a_secret(
     emulator: Emulator, tmp_path: Path, flow: Callable[[Emulator, Path], Awaitable[None]]
 ) -> None:

@@ -105,6 +105,16 @@ CALLS: dict[str, Call] = {
     "provision two": lambda client, _: client.provision([RECORD], [SECRET]),
     "provision, unsent": lambda client, _: client.provision([KeySpec(ref="a", name=SECRET)]),
     "provision into": lambda client, _: client.provision([], journal=object(), recipient=SECRET),
+    "apply a text": lambda client, path: client.apply(SECRET, journal=path),
+    "apply records": lambda client, path: client.apply([RECORD], journal=path),
+    "apply generated": lambda client, path: client.apply(generated(RECORD), journal=path),
+    "apply into": lambda client, _: client.apply([], journal=object(), recipient=SECRET),
+    "apply by": lambda client, path: client.apply([], journal=path, prune=SECRET),
+    "plan a record": lambda client, path: client.plan_apply(RECORD, journal=path),
+    "plan slow secrets": lambda client, path: client.plan_apply(
+        generated_slowly(SECRET), journal=path
+    ),
+    "plan by": lambda client, path: client.plan_apply([], journal=path, recreate=SECRET),
     "rotate": lambda client, path: client.rotate([SECRET], journal=path),
     "rotate a text": lambda client, path: client.rotate(SECRET, journal=path),
     "rotate records": lambda client, path: client.rotate([RECORD], journal=path),

@@ -14,15 +14,20 @@ from openrouter_keys import (
     AdoptedKey,
     AdoptionReport,
     APIKeys,
+    ApplyProgress,
+    ApplyReport,
+    ApplyStoppedError,
     AsyncAPIKeys,
     AsyncOpenRouter,
     BackoffStrategy,
     Budget,
+    Change,
     CreateKeysResponse,
     CurrentKey,
     DeleteKeysResponse,
     Err,
     External,
+    FieldChange,
     GetCurrentKeyResponse,
     GetKeyResponse,
     HTTPMeta,
@@ -30,11 +35,13 @@ from openrouter_keys import (
     KeySpec,
     Lease,
     LimitReset,
+    Limits,
     ListResponse,
     Ok,
     OpenRouter,
     OpenRouterError,
     OptionalNullable,
+    Plan,
     ProvisioningStoppedError,
     ProvisionProgress,
     ProvisionReport,
@@ -89,6 +96,28 @@ async def many_keys_are_provisioned(keys: AsyncGenerator[KeySpec, None]) -> None
         assert_type(
             blocking.provision(specs, journal="keys.journal", on_result=print), ProvisionReport
         )
+
+
+async def an_account_is_as_specs_say(specs: list[KeySpec]) -> None:
+    def agree(plan: Plan) -> bool:
+        return all(assert_type(change, Change).needs is None for change in plan.changes)
+
+    def tell(progress: ApplyProgress) -> None:
+        assert_type(progress.report, ApplyReport | None)
+
+    async with AsyncOpenRouter() as client:
+        plan = await client.plan_apply(specs, journal="j", prune="disable")
+        assert_type(plan.before, Limits)
+        assert_type(plan.changes[0].fields, tuple[FieldChange, ...])
+        try:
+            report = await client.apply(specs, journal="j", on_plan=agree, on_progress=tell)
+        except ApplyStoppedError as stopped:
+            report = stopped.report
+        assert_type(report, ApplyReport)
+        assert_type(report.provision, ProvisionReport | None)
+    with OpenRouter() as blocking:
+        assert_type(blocking.plan_apply(specs, journal="j"), Plan)
+        assert_type(blocking.apply(specs, journal="j", on_result=print), ApplyReport)
 
 
 async def many_keys_are_rotated(hashes: list[str]) -> None:

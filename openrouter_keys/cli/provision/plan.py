@@ -101,7 +101,7 @@ class Plan:
             fields = ", ".join(step.changed)
             lines.append(
                 f"{keys(self.actions[_REFUSED])} changed since the journal began, first "
-                f"{step.spec.ref!r} ({fields}): a run would stop there"
+                f"{step.spec.ref!r} ({fields}): a run would stop there; `apply` changes them"
             )
         return lines
 

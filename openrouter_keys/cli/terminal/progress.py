@@ -56,7 +56,7 @@ class Later(Progress):
         self._make = make
         self._shown = ExitStack()
         self._progress: Progress | None = None
-        self._step, self._said_at = "", -EVERY
+        self._step, self._said_at = "", 0.0
 
     def __exit__(self, *_: object) -> None:
         self._shown.close()
@@ -68,12 +68,13 @@ class Later(Progress):
         self._progress.show(progress)
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Say how far something else is, at its beginning and every few seconds."""
+        """Say how far something else is, every few seconds."""
         now = time.monotonic()
-        if name != self._step or now - self._said_at >= EVERY:
+        if name != self._step:
             self._step, self._said_at = name, now
-            if total:
-                self.say(f"{name}: {done:,}/{total:,}")
+        elif now - self._said_at >= EVERY:
+            self._said_at = now
+            self.say(f"{name}: {done:,}/{total:,}")
 
     def say(self, text: str, /) -> None:
         """Write a message."""

@@ -59,6 +59,7 @@ def test_the_keys_of_a_files_names_are_adopted(command: Command) -> None:
     assert {*str(found["2"][1]).split()} == {key.hash for key in twins}
     assert (found["3"], found["4"]) == (("no key has this name", None), ("known before", None))
     assert rows(looked)[0]["outcome"] == "would be adopted"
+    assert all(key.hash in ran.err for key in twins)
     assert (
         "adopted 1 key of 4; 1 known before; 1 without a key: `provision` creates them; 1 refused"
         in ran.err

@@ -26,6 +26,7 @@ from openrouter_keys.journal.specs import KeySpec
 _COLUMNS: Final = ("ref", "name", "hash", "outcome")
 _MISSING: Final = "no key has this name"
 _KNOWN: Final = "known before"
+_SHOWN: Final = 10
 _WHICH: Final = "give HASH and REF, or --file FILE"
 
 
@@ -146,6 +147,11 @@ def _end(report: AdoptionReport, count: int, *, dry_run: bool) -> int:
     if report.refused:
         parts.append(f"{len(report.refused):,} refused")
     say("; ".join(parts))
+    several = [problem for problem in report.refused if len(problem.hashes) > 1]
+    for problem in several[:_SHOWN]:  # a table has the beginnings of hashes
+        say(f"{problem.ref!r}: {', '.join(problem.hashes)}")
+    if len(several) > _SHOWN:
+        say(f"and {len(several) - _SHOWN:,} more: see --json")
     if report.ok:
         return DONE
     return SOME_FAILED if report.adopted or report.existing else FAILED

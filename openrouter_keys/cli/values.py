@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
 
@@ -163,8 +164,13 @@ def _nullable(read: Callable[[str], object], **more: Any) -> Parameter:
 
 #: A switch that is off until it is given.
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
-#: The path of a file, or `-`.
-File: TypeAlias = Annotated[str, Parameter(metavar="FILE", allow_leading_hyphen=True)]
+_PATH: Final = Parameter(metavar="FILE", allow_leading_hyphen=True)
+#: The path of a file, or `-`, as it is typed.
+if TYPE_CHECKING:
+    File: TypeAlias = Annotated[str, _PATH]
+else:
+    # The first type that fits is taken, which is the text; the path lets a shell complete files.
+    File: TypeAlias = Annotated[str | Path, _PATH]
 Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
 QuietPeriod: TypeAlias = Annotated[
     Duration,

@@ -514,3 +514,50 @@ def test_the_version_is_told_with_aiohttps(command: Command) -> None:
 def test_a_shell_gets_a_script_that_knows_the_commands(command: Command, shell: str) -> None:
     script = command("completion", shell).out
     assert [name for name in COMMANDS if name not in script] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (("create", "a", "--limit", "5"), "hash name limit key"),
+        (
+            ("create", "a", "--limit-reset", "daily", "--expires-at", "30d"),
+            "hash name limit limit_reset expires_at key",
+        ),
+        (("update", "trial", "--limit", "5"), "hash name limit"),
+        (("update", "trial", "--limit-reset", "none"), "hash name limit limit_reset"),
+        (("disable", "trial"), "hash name disabled limit"),
+        (("enable", "trial"), "hash name disabled limit"),
+        (("ensure", "a", "--journal", "a.journal"), "hash name limit key"),
+    ],
+)
+def test_a_key_that_is_made_or_changed_is_a_few_lines(
+    command: Command, words: tuple[str, ...], fields: str
+) -> None:
+    command.emulator.account.create({"name": "trial"})
+    shown = plain(command.at_a_terminal(*words).out)
+    names = [line.split()[0] for line in shown if line and line.split()[0].islower()]
+    assert [name for name in names if not name.endswith(":")] == fields.split()
+    if words[0] == "disable":
+        more = plain(command.at_a_terminal("update", "trial", "--limit", "1", "--verbose").out)
+        assert len(more) > 15
+
+
+FILES = (
+    *("--api-key-file", "--ca-file", "--external-api-key-file", "--file", "--html", "--identity"),
+    *("--journal", "--output", "--secret-file", "--state", "-o"),
+)
+
+
+def test_a_shell_completes_files_wherever_one_is_meant(command: Command) -> None:
+    script = command("completion", "bash").out
+    lines = re.findall(r"^ +(-\S+)\)\n +(.*)$", script, re.MULTILINE)
+    for option in FILES:
+        does = [line for name, line in lines if name == option]
+        assert does
+        assert [line for line in does if "compgen -f" not in line] == [], option
+    assert not [name for name, _ in lines if name.endswith("file") and name not in FILES]
+    for name in ("provision", "apply", "demo", "journal status", "journal backup"):
+        section = script[script.index(f'"{name}")') :]
+        assert "compgen -f" in re.split(r'\n +"[a-z ]+"\)', section)[0], name

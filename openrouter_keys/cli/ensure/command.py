@@ -23,7 +23,7 @@ from openrouter_keys.cli.secrets.sinks import Sink
 from openrouter_keys.cli.secrets.sources import STANDARD
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.messages import redraws, say
-from openrouter_keys.cli.terminal.output import Output, print_json
+from openrouter_keys.cli.terminal.output import RecordOutput, print_json
 from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.terminal.warnings import warnings_to
 from openrouter_keys.client import AsyncOpenRouter
@@ -65,7 +65,7 @@ async def ensure(
     dry_run: DryRun = False,
     ways: Ways = _WAYS,
     to: Destination = Destination(),
-    out: Output = Output(),
+    out: RecordOutput = RecordOutput(),
     connection: Connection = Connection(),
 ) -> int:
     """Print the one key of REF, and create it if there is none.

@@ -12,7 +12,7 @@ from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.runs.options import check_recipient
 from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.secrets.destination import Destination
-from openrouter_keys.cli.terminal.output import Output
+from openrouter_keys.cli.terminal.output import RecordOutput
 from openrouter_keys.cli.values import Duration, File, Flag, QuietPeriod, Recipient
 from openrouter_keys.ensuring.settings import OnChange
 from openrouter_keys.journal.engines import is_begun
@@ -90,7 +90,7 @@ class Request:
     place: Place
     ways: Ways
     to: Destination
-    out: Output
+    out: RecordOutput
 
     @property
     def keeping(self) -> Keeping:

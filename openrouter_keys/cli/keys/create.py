@@ -26,7 +26,7 @@ from openrouter_keys.cli.terminal.interrupts import (
     uninterrupted,
 )
 from openrouter_keys.cli.terminal.messages import command, say, write
-from openrouter_keys.cli.terminal.output import Output, print_json
+from openrouter_keys.cli.terminal.output import RecordOutput, print_json
 from openrouter_keys.cli.terminal.prompts import DryRun
 from openrouter_keys.cli.values import OnUnknown
 from openrouter_keys.converter import unstructure
@@ -52,7 +52,7 @@ async def create(
     ] = None,
     dry_run: DryRun = False,
     to: Destination = Destination(),
-    out: Output = Output(),
+    out: RecordOutput = RecordOutput(),
     connection: Connection = Connection(),
 ) -> int:
     """Create a key. Its secret is shown once and never again."""
@@ -97,7 +97,7 @@ class _Creation:
         self._interrupted = False
 
     async def run(
-        self, on_unknown: Literal["raise", "reconcile"], sink: Sink | None, out: Output
+        self, on_unknown: Literal["raise", "reconcile"], sink: Sink | None, out: RecordOutput
     ) -> int:
         """Make the key, hand it over, and return the exit code."""
         with interrupts(self._interrupt, self._final_message):
@@ -124,7 +124,7 @@ class _Creation:
     def _final_message(self) -> str:
         return scrub(f"stopped at once; {self._left}" if self._left else "stopped at once")
 
-    async def _hand_over(self, made: Made, sink: Sink | None, out: Output) -> None:
+    async def _hand_over(self, made: Made, sink: Sink | None, out: RecordOutput) -> None:
         """Hand the secret over; if that fails, delete the key again."""
         key = MadeKey.of(made.handed.hash, made.handed.key)
         self._does = f"waiting until the secret of the key {key.hash} is taken"

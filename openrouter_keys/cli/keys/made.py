@@ -11,7 +11,7 @@ from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.secrets.formats import Handed
 from openrouter_keys.cli.secrets.sinks import Sink
 from openrouter_keys.cli.terminal.interrupts import uninterrupted
-from openrouter_keys.cli.terminal.output import Output, print_json, print_record
+from openrouter_keys.cli.terminal.output import RecordOutput, print_json, print_record
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import JSON
@@ -33,7 +33,7 @@ class Made:
     answer: Record
     problem: str = ""
 
-    async def hand_over(self, sink: Sink | None, out: Output) -> None:
+    async def hand_over(self, sink: Sink | None, out: RecordOutput) -> None:
         """Hand the secret over, to its end even if this task is cancelled.
 
         Args:
@@ -63,7 +63,7 @@ class Made:
             return self
         return evolve(self, handed=evolve(self.handed, key=armored(seal(self.handed.key.encode()))))
 
-    def show(self, out: Output, **secret: str) -> None:
+    def show(self, out: RecordOutput, **secret: str) -> None:
         """Print the record.
 
         Args:
@@ -73,7 +73,7 @@ class Made:
         if out.format == "json":
             print_json(self.answer, **secret)
         else:
-            print_record(cast("dict[str, JSON]", self.answer["data"]), out, **secret)
+            print_record(out.of(cast("dict[str, JSON]", self.answer["data"])), out, **secret)
 
 
 def why_not_taken(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from openrouter_keys.cli.keys.many import (
 )
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.terminal.messages import say
-from openrouter_keys.cli.terminal.output import Output, print_json, print_record
+from openrouter_keys.cli.terminal.output import RecordOutput, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
 from openrouter_keys.cli.terminal.text import Record
 from openrouter_keys.cli.values import Limit, Reset
@@ -56,7 +56,7 @@ async def update(
     of: Chosen = Chosen(),
     yes: Yes = False,
     dry_run: DryRun = False,
-    out: Output = Output(),
+    out: RecordOutput = RecordOutput(),
     connection: Connection = Connection(),
 ) -> int:
     """Change what is given, and nothing else. `--limit none` removes the limit.
@@ -84,7 +84,7 @@ async def disable(
     of: ChosenByName = ChosenByName(),
     yes: Yes = False,
     dry_run: DryRun = False,
-    out: Output = Output(),
+    out: RecordOutput = RecordOutput(),
     connection: Connection = Connection(),
 ) -> int:
     """Stop keys from working; `enable` lets them work again.
@@ -102,7 +102,7 @@ async def enable(
     of: ChosenByName = ChosenByName(),
     yes: Yes = False,
     dry_run: DryRun = False,
-    out: Output = Output(),
+    out: RecordOutput = RecordOutput(),
     connection: Connection = Connection(),
 ) -> int:
     """Let disabled keys work again.
@@ -125,7 +125,7 @@ class _Change:
     """
 
     def __init__(
-        self, verb: str, request: UpdateKeysRequest, *, yes: bool, dry_run: bool, out: Output
+        self, verb: str, request: UpdateKeysRequest, *, yes: bool, dry_run: bool, out: RecordOutput
     ) -> None:
         self._verb, self._request = verb, request
         self._yes, self._dry_run, self._out = yes, dry_run, out
@@ -147,7 +147,8 @@ class _Change:
         changed = await client.api_keys.update(hash, **asdict(self._request))
         if problem := unchanged(hash, self._request, changed.data):
             raise CommandError(f"{problem}: look at it, and change it again")
-        print_record(data_of(changed), self._out)
+        asked = cast("Record", unstructure(self._request))
+        print_record(self._out.of(data_of(changed), *asked), self._out)
         return DONE
 
     async def _many(self, client: AsyncOpenRouter, targets: Sequence[Target]) -> int:

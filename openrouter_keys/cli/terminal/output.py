@@ -48,6 +48,37 @@ class Output:
         return "table" if sys.stdout.isatty() else "text"
 
 
+# Of a record, what people want to see whatever it is, and what only if it is set.
+_ALWAYS: Final = ("key", "hash", "name", "limit")
+_IF_SET: Final = ("limit_reset", "expires_at", "disabled")
+
+
+@Parameter(name="*", group=_GROUP)
+@frozen(kw_only=True)
+class RecordOutput(Output):
+    """What to print of one key; without any of these, a few lines on a terminal."""
+
+    verbose: Annotated[Flag, Parameter(alias="-v", help="Print all fields on a terminal, too.")] = (
+        False
+    )
+
+    def of(self, record: Record, *changed: str) -> Record:
+        """Return the fields of a record that are printed.
+
+        Args:
+            record: all fields.
+            *changed: fields that are printed whatever they are.
+        """
+        if self.verbose or self.format != "table":
+            return record
+        wanted = (*_ALWAYS, *changed)
+        return {
+            name: value
+            for name, value in record.items()
+            if name in wanted or (value and name in _IF_SET)
+        }
+
+
 def columns_of(
     given: str | None, default: Sequence[str], known: Sequence[str], option: str = "--columns"
 ) -> Sequence[str]:

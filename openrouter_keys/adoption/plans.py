@@ -59,4 +59,5 @@ def as_it_is(asked: KeySpec, key: Key, default_workspace: str | None) -> KeySpec
     }
     if "creator_user_id" in differing:  # a spec that leaves it out means whoever made the key
         own = evolve(own, creator_user_id=key.creator_user_id)
-    return evolve(asked, **{name: getattr(own, name) for name in differing})
+    is_disabled = asked.disabled and key.disabled
+    return evolve(asked, disabled=is_disabled, **{name: getattr(own, name) for name in differing})

@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 
 from openrouter_keys._inputs import checks
 from openrouter_keys._protocol.answers import is_api_404
-from openrouter_keys._protocol.drift import mismatches, unchanged
+from openrouter_keys._protocol.drift import disagreements, mismatches, unchanged
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.matching import request_of
 from openrouter_keys._transport.transport import Transport
@@ -42,6 +42,8 @@ from openrouter_keys.provisioning.settings import RunSettings
 R = TypeVar("R")
 
 _UPDATABLE = frozenset(("name", "limit", "limit_reset", "include_byok_in_limit"))
+# What a record shows though it was not asked for.
+_SHOWN = frozenset(("workspace_id", "creator_user_id", "external"))
 _LEFT_OUT = "it leaves them out: say what they are to be (limit=None is no limit)"
 _FIXED = "no update can change them: replace the key with `rotate`, or release the ref first"
 _DISABLED = "`apply` disabled the key, or is to: `apply` enables it again"
@@ -82,6 +84,7 @@ class _Ensure:
             await let_go(self._context, known)
             return None
         if _is_made(entry):
+            differs = tuple(name for name in differs if not self._is_shown(name, known))
             if differs or entry.wanted is not None:
                 return await self._update(known, differs)
             return await self._existing(known)
@@ -96,6 +99,19 @@ class _Ensure:
 
     def _changed(self, entry: Entry) -> tuple[str, ...]:
         return changed(json.dumps(dict(entry.plan)), self._spec.plan)
+
+    def _is_shown(self, name: str, known: Sequence[Entry]) -> bool:
+        """Whether a field that was not asked for, and no update can change, is as wanted now.
+
+        So it is of a key that was adopted, or whose workspace is named now.
+        """
+        data, external = _record(known[-1]), self._spec.external
+        if name not in _SHOWN or name in known[0].plan or data is None:
+            return False
+        if name == "external" and (external is None or external.api_key is not None):
+            return False  # the record shows no partner's key
+        shown = data.external_user if name == "external" else getattr(data, name)
+        return isinstance(shown, str) and name not in disagreements(self._spec.request(), data)
 
     # --- a key that is there ---
 

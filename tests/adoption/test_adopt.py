@@ -22,7 +22,7 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from tests.engines import New
 from tests.ensuring.conftest import world
-from tests.ensuring.rows import World, row, sent
+from tests.ensuring.rows import Rows, World, row, sent
 from tests.journals import spec
 
 __all__ = ["world"]
@@ -367,3 +367,74 @@ def test_the_blocking_client_adopts_too(openrouter_emulator: Emulator, tmp_path:
         assert client.adopt(one.hash, "1", journal=path).data.hash == one.hash
         report = client.adopt_all((spec("2", name="two"),), journal=path)
     assert report.adopted == {"2": two.hash}
+
+
+NAMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "the default workspace": ({}, {"workspace_id": "default"}, "existing"),
+    "the member": ({"creator_user_id": "m"}, {"creator_user_id": "m"}, "existing"),
+    "both": (
+        {"creator_user_id": "m"},
+        {"workspace_id": "default", "creator_user_id": "m"},
+        "existing",
+    ),
+    "and another limit": ({}, {"workspace_id": "default", "limit": 5}, "updated"),
+    "another workspace": ({}, {"workspace_id": ELSEWHERE}, "workspace_id"),
+    "another member": ({"creator_user_id": "m"}, {"creator_user_id": "n"}, "creator_user_id"),
+    "a member that is not shown": ({}, {"creator_user_id": "m"}, "creator_user_id"),
+    "a user that it has not": ({}, {"external": External("u")}, "external"),
+    "a partner's key": (
+        {"external_user": "u"}, {"external": External("u", api_key="k" * 32)}, "external",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NAMED)
+@pytest.mark.parametrize("how", ["adopted", "created"])
+async def test_what_the_record_shows_need_not_have_been_asked_for(
+    world: World, case: str, how: str
+) -> None:
+    """A key's workspace and member may be named later, if they are those that it has."""
+    shown, asked, comes = NAMED[case]
+    if asked.get("workspace_id") == "default":
+        asked = {**asked, "workspace_id": world.emulator.account.default_workspace}
+    if how == "adopted":
+        await adopt(world, key_of(world, **shown))
+    else:
+        async with world.journal.begin() as run:
+            rows = Rows(run, world.client, world.emulator)
+            await rows._made(spec(), settled=True, shown=shown)
+    if comes in ("existing", "updated"):
+        assert (await world.ensure(spec(**asked))).outcome == comes
+        assert (await world.ensure(spec(**asked))).outcome == "existing"
+        return
+    with pytest.raises(PlanChangedError) as caught:
+        await world.ensure(spec(**asked))
+    assert caught.value.changed == (comes,)
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+async def test_apply_disables_a_key_that_was_adopted(world: World, *, disabled: bool) -> None:
+    key = key_of(world, disabled=disabled)
+    wanted = spec(disabled=True)
+    await adopt(world, key, wanted)
+    plan = await world.client.plan_apply([wanted], journal=world.journal)
+    assert len(plan.changes) == (0 if disabled else 1)
+    assert (await world.client.apply([wanted], journal=world.journal)).ok
+    assert key.disabled
+
+
+async def test_apply_takes_it_as_any_other(world: World) -> None:
+    """Unchanged, changed by hand, changed in the file, and no more in it."""
+    kept, edited, changed, dropped = (
+        key_of(world, f"customer-{ref}", limit=5) for ref in ("k", "e", "c", "d")
+    )
+    key_of(world, "a stranger")
+    for ref, key in {"k": kept, "e": edited, "c": changed, "d": dropped}.items():
+        await adopt(world, key, ref)
+    edited.limit = 100
+    wanted = [spec("k", limit=5), spec("e", limit=5), spec("c", limit=6)]
+    report = await world.client.apply(wanted, journal=world.journal, prune="delete")
+    assert report.ok
+    left = {key.name: key.limit for key in world.emulator.account.keys.values()}
+    assert left == {"customer-k": 5, "customer-e": 5, "customer-c": 6, "a stranger": None}
+    assert kept.updated_at is None

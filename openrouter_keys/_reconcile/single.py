@@ -97,6 +97,9 @@ class Settler:
         sent, ended = self._exchange(error)
         wait = self.quiet_period - max(min(self._passed(ended)), 0)
         if wait > 0:
+            _log.info(
+                "waiting %.0f s, until a create without an answer can no longer make a key", wait
+            )
             await clockwork.sleep(wait)
         clock = ServiceClock(clockwork.now, clockwork.steady)
         # Only an answer shows by how much the service's clock differs from this machine's.

@@ -49,6 +49,8 @@ R = TypeVar("R")
 _TIMER_RESOLUTION = 0.02
 
 _log = logging.getLogger("openrouter_keys")
+# Seconds after which a wait is worth a line in the log.
+_LONG = 3.0
 
 
 class Attempts(NeverPickled):
@@ -292,6 +294,8 @@ class Attempts(NeverPickled):
         if wait is None or call.abandoned or not self._may_retry(what):
             raise self._final(call, failure)
         _log.debug("%s: again in %.0f ms, since %s", call.operation.name, wait * 1000, what.value)
+        if wait >= _LONG and not (what in PAUSES_ALL and error.retry_after is not None):
+            _log.info("waiting %.0f s, to send a request again (%s)", wait, what.value)
         await self._clockwork.sleep(wait)
 
     def _may_retry(self, what: Outcome) -> bool:
@@ -310,6 +314,8 @@ class Attempts(NeverPickled):
 
     def _pause(self, seconds: float) -> None:
         until = self._clockwork.monotonic() + min(seconds, RETRY_AFTER_CAP)
+        if until - max(self._paused_until, self._clockwork.monotonic()) >= _LONG:
+            _log.info("waiting %.0f s, as the service asks (Retry-After)", seconds)
         self._paused_until = max(self._paused_until, until)
 
     async def _wait_out_pause(self, call: Call[Any]) -> None:

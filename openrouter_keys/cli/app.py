@@ -31,6 +31,7 @@ from openrouter_keys.cli.exit_codes import (
 from openrouter_keys.cli.terminal import streams
 from openrouter_keys.cli.terminal.messages import say, write
 from openrouter_keys.cli.terminal.text import printable, without_passwords
+from openrouter_keys.cli.terminal.warnings import waits_to
 from openrouter_keys.errors import (
     InvalidArgumentError,
     OpenRouterError,
@@ -187,7 +188,8 @@ def run(arguments: Sequence[str]) -> int:
     if not streams.ready():
         return _failed("standard output is closed: there is nowhere to write to", FAILED)
     try:
-        code = _run_command(arguments)
+        with waits_to(say):
+            code = _run_command(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter would try to flush once more, without a reader.

@@ -271,6 +271,7 @@ def test_the_headers_of_an_error_are_escaped(text: str, shown: str) -> None:
 WRITING = {
     "api_keys.take_back": "",
     "_transport.attempts._log_attempt": "in test_hostile_texts",
+    "_transport.attempts._pause": "a number",
     "_transport.attempts._wait_or_raise": "the library's own words",
     "applying.apply._end": "what the user's own function raised",
     "applying.apply.report": "counts",
@@ -291,6 +292,7 @@ WRITING = {
     "_reconcile.reconcile.removed": "",
     "_reconcile.single._look": "an error, which is escaped",
     "_reconcile.single.create": "counts",
+    "_reconcile.single.settle": "a number",
     "_transport.transport._logged": "an error, which is escaped",
     "_transport.transport._undo": "",
 }

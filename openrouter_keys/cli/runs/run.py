@@ -10,7 +10,7 @@ from openrouter_keys.cli.runs.outcome import Outcome
 from openrouter_keys.cli.runs.results import Results
 from openrouter_keys.cli.terminal.interrupts import interrupts, signal_code
 from openrouter_keys.cli.terminal.progress import Progress
-from openrouter_keys.cli.terminal.warnings import warnings_to
+from openrouter_keys.cli.terminal.warnings import waits_to, warnings_to
 from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionProgress
 
 _Report = TypeVar("_Report")
@@ -48,7 +48,7 @@ async def run(
         if outcome.stopped_by is None:
             progress.say(text)
 
-    with interrupts(interrupt, outcome.final_message), warnings_to(warn):
+    with interrupts(interrupt, outcome.final_message), warnings_to(warn), waits_to(warn):
         try:
             with progress:
                 try:

@@ -41,3 +41,37 @@ class _Saying(logging.Handler):
         elif template not in self._said:
             self._said.add(template)
             self._say(_ONCE[template])
+
+
+# What says that the library waits, and for what.
+_WAITS: Final = "waiting "
+_listeners: Final = list[Callable[[str], object]]()
+
+
+@contextmanager
+def waits_to(say: Callable[[str], object]) -> Generator[None]:
+    """Pass on what the library waits for, if that takes long; within another one, to this alone."""
+    log = logging.getLogger("openrouter_keys")
+    _listeners.append(say)
+    if len(_listeners) > 1:
+        try:
+            yield
+        finally:
+            _listeners.pop()
+        return
+    level, shown = log.level, log.getEffectiveLevel()
+
+    def see(record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith(_WAITS):
+            _listeners[-1](record.getMessage())
+        return record.levelno >= shown
+
+    # No handler: without any, logging prints the library's warnings by itself.
+    log.addFilter(see)
+    log.setLevel(min(shown, logging.INFO))
+    try:
+        yield
+    finally:
+        _listeners.pop()
+        log.setLevel(level)
+        log.removeFilter(see)

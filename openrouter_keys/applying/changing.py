@@ -6,6 +6,8 @@ from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
+from openrouter_keys._inputs.options import RequestOptions
+from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._protocol.drift import unchanged
 from openrouter_keys._reconcile.absence import Absence
 from openrouter_keys._reconcile.service_clock import ServiceClock
@@ -14,18 +16,25 @@ from openrouter_keys.applying.known import REPLACED, KnownKey, hashes_of, mark_o
 from openrouter_keys.ensuring.context import EnsureContext
 from openrouter_keys.ensuring.ensure import write_change
 from openrouter_keys.ensuring.release import let_go, settle
-from openrouter_keys.errors import OpenRouterError, ResponseValidationError
+from openrouter_keys.errors import OpenRouterError, ResponseError, ResponseValidationError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec, canonical_plan
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, update
+from openrouter_keys.provisioning.circuit_breaker import REJECTED
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
+from openrouter_keys.provisioning.verdicts import Verdict, verdict
+from openrouter_keys.results import Ok, attempt
 from openrouter_keys.rotation.replacement import spent
 
 R = TypeVar("R")
 
+# Answers that another attempt would get too.
+_REFUSALS: Final = frozenset(range(400, 500)) - {408, 425}
+# The rate limiter has to see every attempt.
+_ONCE: Final[RequestOptions] = {"retries": RetryConfig("none")}
 # Seconds that a change waits for others with the journal, beside what a create may take.
 _PATIENCE: Final = 120.0
 _MEANWHILE: Final = "another process changed it meanwhile: apply again"
@@ -55,7 +64,20 @@ class ApplyContext(EnsureContext):
         return evolve(self, until=self.transport.clockwork.monotonic() + patience)
 
     async def perform(self, operation: Operation[R]) -> R:
-        """Send an operation when its turn has come."""
+        """Send an operation when its turn has come, and adapt the pace to how it went."""
+        for _ in range(REJECTED):
+            async with self.limiter.turn():
+                outcome = await attempt(self.transport.perform(operation, _ONCE))
+                if isinstance(outcome, Ok):
+                    self.limiter.accepted()
+                    return outcome.value
+                error = outcome.error
+                if verdict(error) is not Verdict.AGAIN:
+                    if isinstance(error, ResponseError) and error.status_code in _REFUSALS:
+                        raise error
+                    break
+                self.limiter.rejected(error.retry_after)
+        # What came of it is not known: no change is the worse for being repeated.
         async with self.limiter.turn():
             return await self.transport.perform(operation, self.settings.options)
 
@@ -131,7 +153,11 @@ async def begin_replacement(context: ApplyContext, step: Replacing, old: Key | N
         step: the change.
         old: the key's record; None: it is gone.
     """
-    await _claimed(context, step.spec.ref, _same_keys(step.known))
+    known = await _claimed(context, step.spec.ref, _same_keys(step.known))
+    if step.known.unretired is None:
+        # A replacement is replaced only once it is the ref's own key.
+        for hash in hashes_of(known)[:-1]:
+            await context.journal.absorb(step.spec.ref, hash)
     if old is not None:  # what is planned already stays
         planned = (old.hash, step.asked.plan, REPLACED, old.limit, spent(old))
         await context.journal.plan_rotations([planned])
@@ -139,7 +165,9 @@ async def begin_replacement(context: ApplyContext, step: Replacing, old: Key | N
 
 async def end_replacement(context: ApplyContext, step: Replacing) -> None:
     """Write that a key was replaced, and its old key deleted."""
-    await context.journal.update(step.spec.ref, step.asked.plan, None)
+    ref = step.spec.ref
+    await context.journal.absorb(ref, step.asked.ref)
+    await context.journal.update(ref, step.asked.plan, None)
 
 
 async def _updated(context: ApplyContext, hash: str, request: UpdateKeysRequest) -> Key:

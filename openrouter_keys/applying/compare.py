@@ -276,7 +276,7 @@ class _Comparing:
         self._after.spec(spec, key)
         begun = known.unretired or known.rotation
         if fixed or (begun is not None and begun.budget == REPLACED):
-            why = self._why_not_replaced(spec, begun)
+            why = self._why_not_replaced(spec, known, begun)
             change = _change(spec, known, "replace", fixed if why else fields)
             change = evolve(change, why=why, needs="replace" if why == _FIXED else None)
             if known.unretired is not None and key.disabled:
@@ -308,9 +308,13 @@ class _Comparing:
         else:
             self._changes.append(evolve(_change(spec, known, "recreate", ()), why=why))
 
-    def _why_not_replaced(self, spec: KeySpec, begun: RotationEntry | None) -> str | None:
+    def _why_not_replaced(
+        self, spec: KeySpec, known: KnownKey, begun: RotationEntry | None
+    ) -> str | None:
         if not self._settings.replace:
             return _FIXED
+        if known.is_rotating:
+            return _ROTATED
         if begun is not None:  # it is ended as it was begun, whatever the spec says now
             return None if begun.budget == REPLACED else _ROTATED
         if spec.external is not None and spec.external.api_key is not None:

@@ -41,6 +41,7 @@ class KnownKey:
             none.
         unretired: the replacement of an old key that `apply` began, where the new key is made and
             the old one is not deleted; None: there is none.
+        is_rotating: whether `rotate` still keeps an old key.
     """
 
     ref: str
@@ -55,6 +56,7 @@ class KnownKey:
     given: float | None
     rotation: RotationEntry | None
     unretired: RotationEntry | None
+    is_rotating: bool
 
     @property
     def hash(self) -> str | None:
@@ -164,4 +166,7 @@ def _known(rows: Sequence[_Row], rotations: Mapping[str, RotationEntry]) -> Know
         given=limit if is_rest and isinstance(limit, float) else None,
         rotation=rotations.get(hashes[-1]) if hashes else None,
         unretired=next(filter(_is_unretired, old), None),
+        is_rotating=any(
+            each.budget != REPLACED and each.old_key is not OldKey.DELETED for each in old
+        ),
     )

@@ -70,6 +70,20 @@ _END_ROTATION = """
 UPDATE rotations SET state = 'deleted', reason = 'the key was released'
 WHERE hash = (SELECT hash FROM keys WHERE ref = :ref)
 """
+_FACTS = (
+    "hash, secret, sealed, record, proven, secret_hash, first_attempt_at, last_attempt_at, ended_at"
+)
+# Of a key that was replaced, and deleted; no earlier create of the replacement can land any more.
+_ABSORB = f"""
+UPDATE keys SET ({_FACTS}) = (SELECT {_FACTS} FROM keys AS twin WHERE twin.ref = :hash)
+WHERE ref = :ref AND owner = :owner AND state = 'settled' AND hash = :hash
+    AND EXISTS (SELECT 1 FROM rotations WHERE hash = :hash AND state = 'deleted')
+    AND EXISTS (
+        SELECT 1 FROM keys AS twin
+        WHERE twin.ref = :hash AND twin.state = 'settled' AND twin.written_off = 0
+    )
+"""  # noqa: S608 - words of our own
+_ABSORBED = "DELETE FROM keys WHERE ref = :hash"
 EVERY = "SELECT * FROM keys WHERE id > :after ORDER BY id LIMIT :most"
 _UNFINISHED = """
 SELECT * FROM keys INDEXED BY unfinished
@@ -261,6 +275,18 @@ def release_all(
         return False
     for ref in made:
         release(connection, {"ref": ref, "owner": owner})
+    return True
+
+
+def absorb(connection: Connection, values: Mapping[str, Any]) -> bool:
+    """Make the replacement of a ref's key, which is deleted, the ref's own key.
+
+    Returns:
+        Whether it is; False: there is none, or the old key is not deleted.
+    """
+    if not connection.execute(_ABSORB, values).rowcount:
+        return False
+    connection.execute(_ABSORBED, values)
     return True
 
 

@@ -510,6 +510,19 @@ class Journal(NeverPickled):
             lambda store: adoptions.adopt(store, run, wanted, dry_run=dry_run)
         )
 
+    async def absorb(self, ref: str, hash: str) -> bool:
+        """Make the replacement of a ref's key the ref's own, so that it may be replaced, too.
+
+        Args:
+            ref: the caller's own id for it.
+            hash: the old key's, which was deleted.
+
+        Returns:
+            Whether it is; False: it has no replacement that is settled.
+        """
+        values = {"ref": ref, "hash": hash, "owner": self._run}
+        return await self._do(lambda c: entries.absorb(c, values))
+
     async def release(self, ref: str) -> None:
         """Write that a key is about to be deleted: its secret is deleted at once."""
         values = {"ref": ref, "owner": self._run}

@@ -52,6 +52,35 @@ async def test_replace(site: Site, before: Any, after: Any) -> None:
     assert [*site.emulator.account.keys] == [key.hash]
 
 
+async def test_a_key_is_replaced_again_and_again(site: Site) -> None:
+    """By `apply`, by `rotate`, and by `apply` once more; the key is the ref's own each time."""
+    await site.applied([BEFORE])
+    site.emulator.account.add("another's")
+    for year in (2080, 2081, 2082):
+        new = evolve(BEFORE, expires_at=datetime(year, 1, 1, tzinfo=UTC))
+        report = await site.apply([new], replace=True)
+        assert (report.ok, report.replaced, report.failures) == (True, 1, ())
+        await site.assert_as([new], replace=True)
+        (entry,) = await site.journal.succession("r")
+        assert (entry.hash, entry.secret) == (site.key("customer-r").hash, site.taken[-1].key)
+        if year == 2080:
+            await site.client.rotate(
+                [str(entry.hash)], journal=site.journal, retire_after=0, on_result=site.taken.append
+            )
+            assert (await site.plan([new])).changes == ()
+    assert len(site.emulator.account.keys) == 2
+    assert await site.client.release("r", journal=site.journal)
+    assert len(site.emulator.account.keys) == 1
+
+
+async def test_a_rotation_that_waits_is_ended_first(site: Site) -> None:
+    await site.applied([BEFORE])
+    hash = site.key("customer-r").hash
+    await site.client.rotate([hash], journal=site.journal, on_result=site.taken.append)
+    (change,) = (await site.plan([evolve(BEFORE, expires_at=THEN)], replace=True)).left
+    assert "end it with `rotate`" in str(change.why)
+
+
 async def test_what_an_update_can_change_is_changed_all_the_same(site: Site) -> None:
     """Without `replace`, the limit follows at once, and the replacement stays to be done."""
     await site.applied([BEFORE])

@@ -17,7 +17,7 @@ from openrouter_keys import (
     ProvisionResult,
     errors,
 )
-from openrouter_keys.emulator import DailyQuota, Emulator, Fault, Workspace
+from openrouter_keys.emulator import DailyQuota, Emulator, Fault, RateLimit, Workspace
 from tests.applying.sites import Site, told
 from tests.clients import until
 from tests.journals import spec
@@ -85,6 +85,20 @@ async def test_an_exhausted_quota(site: Site, specs: list[KeySpec]) -> None:
         following = evolve(site, client=tomorrow)
         assert (await following.apply(mixed(specs), prune="delete")).ok
         await following.assert_as(mixed(specs), prune="delete")
+
+
+@pytest.mark.parametrize("retry_after", ["none", "seconds"])
+async def test_a_rate_limit_slows_updates_down(site: Site, retry_after: Any) -> None:
+    """What the service rejects comes again at a pace that it accepts, and nothing fails."""
+    specs = [spec(str(number), limit=5) for number in range(60)]
+    await site.applied(specs)
+    site.emulator.rate_limit = RateLimit(10, 5, retry_after=retry_after)
+    wanted = [evolve(spec, limit=6) for spec in specs]
+    report = await site.apply(wanted)
+    assert (report.ok, report.updated) == (True, 60)
+    assert site.sent["update"] <= 120
+    site.emulator.rate_limit = None
+    await site.assert_as(wanted)
 
 
 async def test_max_failures(site: Site, specs: list[KeySpec]) -> None:

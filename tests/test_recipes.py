@@ -74,6 +74,9 @@ class Service:
         return self.log.read_text()
 
 
+_LISTENING: Final = r"http://127\.0\.0\.1:\d+"
+
+
 @contextmanager
 def service(
     code: str, folder: Path, given: dict[str, str], *, workers: int = 4
@@ -93,10 +96,13 @@ def service(
             until(
                 lambda: (
                     server.poll() is not None
-                    or log.read_text().count("Application startup complete") >= workers
+                    or (
+                        log.read_text().count("Application startup complete") >= workers
+                        and re.search(_LISTENING, log.read_text())
+                    )
                 )
             )
-            listening = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+            listening = re.search(_LISTENING, log.read_text())
             assert listening is not None, log.read_text()
             yield Service(listening[0], log)
         finally:

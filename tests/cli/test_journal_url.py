@@ -219,9 +219,10 @@ def test_a_program_that_takes_a_secret_gets_no_journal(command: Command) -> None
     assert "OPENROUTER_KEY_REF=c\n" in environment
 
 
-COMPLETED = ("ensure", "release", "provision", "rotate")
+COMPLETED = ("ensure", "release", "provision", "apply", "adopt", "sweep", "rotate")
 HELP = [
-    ("ensure",), ("release",), ("provision",), ("rotate",), ("journal", "status"),
+    ("ensure",), ("release",), ("provision",), ("apply",), ("adopt",), ("sweep",), ("rotate",),
+    ("journal", "status"),
     ("journal", "export"), ("journal", "purge"), ("journal", "accept"), ("journal", "init"),
 ]  # fmt: skip
 

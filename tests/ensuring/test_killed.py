@@ -27,7 +27,7 @@ async def killed():
 async def main():
     steps = Steps(int(at), killed)
     async with (
-        AsyncOpenRouter(server_url=url, timeout_ms=1000) as client,
+        AsyncOpenRouter(server_url=url) as client,
         Journal.open(path, server_url=url) as journal,
         steps.beside(client),
     ):
@@ -55,7 +55,7 @@ async def killed(scene: str, at: int, folder: Path) -> int:
     path = folder / f"{at}.journal"
     async with (
         Emulator() as emulator,
-        AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url, timeout_ms=1000) as client,
+        AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client,
     ):
         emulator.account.add("another's")  # an empty list proves nothing
         async with opened(path, emulator) as journal:

@@ -54,19 +54,19 @@ def keys_in(file: str, connection: Connection) -> list[str]:
     """
     if file == STANDARD:
         connection.refuse_two_from_standard_input("the hashes")
-        return [*_cells(sys.stdin)]
+        return [*_cells(sys.stdin, "standard input")]
     try:
         if Path(file).stat().st_size > _LARGEST:
             raise UsageError(f"{file} is too large to be a list of keys")
-        return [*_cells(Path(file).read_text("utf-8-sig").splitlines())]
+        return [*_cells(Path(file).read_text("utf-8-sig").splitlines(), file)]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not UTF-8 text") from None
 
 
-def _cells(lines: Iterable[str]) -> Iterator[str]:
-    """Go through the keys that lines name; a line of a key's name in CSV is no key."""
+def _cells(lines: Iterable[str], file: str) -> Iterator[str]:
+    """Go through the keys that a file's lines name; a line of a key's name in CSV is no key."""
     lines = iter(lines)
     first = next(lines, "").removeprefix("\ufeff")
     every: Iterable[str] = chain([first], lines)
@@ -76,7 +76,7 @@ def _cells(lines: Iterable[str]) -> Iterator[str]:
         try:
             yield from _column([*csv.reader(every, strict=True)])
         except csv.Error as error:
-            raise UsageError(f"the list of keys is not readable as CSV: {error}") from None
+            raise UsageError(f"{file} is not readable as CSV: {error}") from None
     else:
         # A table's headings are in capitals.
         if first.strip().casefold() in _COLUMNS or first.startswith("HASH "):

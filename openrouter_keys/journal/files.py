@@ -140,6 +140,7 @@ class Held:
         self._gate = gate
         self._lock = lock
         self._runs: dict[int, int] = {}
+        self._own = 0  # none has begun
         self._known: dict[str, os.stat_result] = {}
 
     # --- who uses them ---
@@ -167,6 +168,7 @@ class Held:
         """
         if run in self._runs:
             self.end(run)  # its beginning could not be written
+        self._own = self._own or run
         path = _run_file(self.path, run)
         try:
             with suppress(FileNotFoundError):
@@ -197,10 +199,12 @@ class Held:
         """Return whether a run lives, in this process or in another one."""
         return run in self._runs or _lives_in(_run_file(self.path, run))
 
-    def end_all(self) -> None:
-        """End the runs of this process that have not ended."""
-        for run in [*self._runs]:
-            self.end(run)
+    def close(self) -> None:
+        """End the journal's own run, which began first.
+
+        That of a call lives until the call ends, or the process: its create may be under way.
+        """
+        self.end(self._own)
 
     # --- what they are ---
 
@@ -282,7 +286,7 @@ def held(path: str, *, alone: bool = True) -> Generator[Held]:
         yield files
     finally:
         if files is not None:
-            files.end_all()
+            files.close()
             _forget_pid(locks[-1])
         for lock in locks:
             if lock in _locks:  # not in a forked child

@@ -13,7 +13,6 @@ from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
-    suppress,
 )
 from datetime import datetime
 from functools import partial
@@ -178,10 +177,12 @@ class Journal(NeverPickled):
         try:
             yield Journal(self._writer, run, self._secrets, longest)
         finally:
-            with suppress(JournalError):  # what is left of it in the journal does no harm
+            try:
                 await self._writer.submit(
                     partial(runs.end, run=run), at_last=lambda store: store.end(run)
                 )
+            except JournalError:  # what is left of it in the journal does no harm
+                self._writer.end_late(run)
 
     @classmethod
     @asynccontextmanager

@@ -53,11 +53,10 @@ def begin(store: Store, server_url: str | None, timeout: float) -> tuple[int, fl
 
 
 def begin_first(store: Store, timeout: float) -> tuple[int, float]:
-    """Begin the run of a process that opens the journal, without what gone runs left in it."""
-    found = store.connection.execute("SELECT id FROM runs").fetchall()
-    gone = [(run,) for (run,) in found if not store.lives(run)]
-    store.connection.executemany("DELETE FROM runs WHERE id = ?", gone)
-    store.connection.execute(_FORGET_TIMEOUT)
+    """Begin the run of a process that opens the journal, which forgets a time-out of before."""
+    # Elsewhere, a run that seems gone may be cut off, and send another create.
+    if store.ends_with_process:
+        store.connection.execute(_FORGET_TIMEOUT)
     return begin(store, None, timeout)
 
 

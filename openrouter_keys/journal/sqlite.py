@@ -36,7 +36,7 @@ def opened(path: str | os.PathLike[str] | None, server_url: str | None) -> Gener
             yield copy
             copy.check()
         finally:
-            files.end_all()
+            files.close()
             files.close_gate()
         copy.close()
 

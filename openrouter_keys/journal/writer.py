@@ -106,6 +106,7 @@ class Writer(NeverPickled):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._inbox: queue.SimpleQueue[_Job | None] = simple_queue()
         self._closed = False
+        self._store: Store | None = None
         self._pid = os.getpid()
 
     async def start(self) -> None:
@@ -170,6 +171,13 @@ class Writer(NeverPickled):
             raise JournalError("the journal was opened before fork(): open it in the child")
         self._inbox.put(job)
 
+    def end_late(self, run: int) -> None:
+        """End a run that has outlasted the journal's block, and the thread."""
+        store = self._store
+        if store is not None:
+            with suppress(OSError, *store.failures):
+                store.end(run)
+
     @property
     def _is_forked(self) -> bool:
         """Whether this is a child of the process that has the thread."""
@@ -206,6 +214,7 @@ class Writer(NeverPickled):
         awaited = ready
         try:
             with self._opened() as store:
+                self._store = store
                 self._tell(ready, None)
                 awaited = self._over
                 while self._serve(store):

@@ -176,6 +176,17 @@ async def test_a_run_that_begins_or_ends_then_lives_once(answer: Answer, url: st
         assert (await other.claim("r"))["r"].ours
 
 
+async def test_a_run_that_is_cut_off_keeps_its_long_timeout(
+    postgresql: PostgreSQL, url: str
+) -> None:
+    """It goes on when it is back, and its next create can be under way for so long."""
+    async with Journal.open(url, longest_timeout=600) as journal:
+        kill(postgresql)
+        async with Journal.open(url, longest_timeout=1) as other:
+            assert other.longest_timeout == 600
+        await journal.intend(spec(), AT)
+
+
 async def test_the_locks_of_runs_are_taken_again(answer: Answer, url: str) -> None:
     async with Journal.open(url) as other, Journal.open(url) as journal:
         await journal.intend(spec(), AT)

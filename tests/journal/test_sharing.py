@@ -276,6 +276,7 @@ async def test_what_killed_runs_leave_behind_is_removed_beside_others_too(path: 
         ("a doubt", True),
         ("a create that was written off", True),
         ("a run that lives", True),
+        ("a call that outlasts its block", True),
     ],
 )
 async def test_a_long_timeout_is_forgotten_once_no_create_can_be_under_way(
@@ -285,7 +286,9 @@ async def test_a_long_timeout_is_forgotten_once_no_create_can_be_under_way(
         if left == "a run that lives":
             await stack.enter_async_context(Journal.open(path))
         async with Journal.open(path, longest_timeout=600) as journal:
-            if left not in ("nothing", "a killed run"):
+            if left == "a call that outlasts its block":
+                await stack.enter_async_context(journal.begin())
+            elif left not in ("nothing", "a killed run"):
                 await journal.intend(spec(), AT)
             if left == "a key":
                 await journal.keep("r", secret=SECRET, hash=HASH, settled=True)
@@ -299,6 +302,24 @@ async def test_a_long_timeout_is_forgotten_once_no_create_can_be_under_way(
                 connection.execute("INSERT INTO runs VALUES (7)")
         async with Journal.open(path, longest_timeout=10) as journal:
             assert journal.longest_timeout == (600 if remembered else 10)
+
+
+async def test_a_call_that_outlasts_the_journals_block_keeps_its_rows_until_it_ends(
+    path: Path,
+) -> None:
+    async with AsyncExitStack() as call:
+        async with Journal.open(path) as journal:
+            run = await call.enter_async_context(journal.begin())
+            await run.intend(spec(), AT)
+            await journal.intend(spec("its own"), AT)
+        async with Journal.open(path) as other:
+            claims = await other.claim("r", "its own")
+            assert {ref: claim.ours for ref, claim in claims.items()} == {
+                "r": False, "its own": True,
+            }  # fmt: skip
+    async with Journal.open(path) as other:
+        assert (await other.claim("r"))["r"].ours
+        assert not [*path.parent.glob("*.run-2")]
 
 
 async def test_a_run_that_ends_leaves_its_rows_to_others(path: Path) -> None:
@@ -391,6 +412,7 @@ async def test_a_run_whose_beginning_was_not_written_takes_no_other_runs_file(pa
         assert first.lives(7)
         first.begin(8)
         first.begin(8)
+        first.end(8)
         second.end(7)
     assert run_files(path) == set()
 

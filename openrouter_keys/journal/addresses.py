@@ -1,6 +1,7 @@
 """Where a journal is: a file, memory, or a PostgreSQL URL, which is never shown. No I/O."""
 
 import os
+import re
 from typing import Any, TypeAlias, TypeGuard
 
 from attrs import field, frozen
@@ -9,6 +10,8 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys.errors import InvalidArgumentError
 
 _SCHEMES = ("postgresql://", "postgres://")
+# A URL without its colon, and a connection string: as a file's name, it would show the password.
+_MEANT = re.compile(r"^postgres(ql)?//|(^|\s)(password|host|dbname)\s*=")
 #: The name of a journal in memory, as SQLite spells it.
 MEMORY = ":memory:"
 #: What is wrong with a URL of another scheme.
@@ -66,7 +69,7 @@ def looks_like_url(text: str) -> bool:
     try:
         begins = text.partition("/")[0]
         return not os.path.isabs(text) and (
-            "://" in text or (len(begins) > 2 and begins[-1] == ":")
+            "://" in text or (len(begins) > 2 and begins[-1] == ":") or bool(_MEANT.search(text))
         )
     finally:
         del text

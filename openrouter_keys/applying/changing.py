@@ -16,7 +16,12 @@ from openrouter_keys.applying.known import REPLACED, KnownKey, hashes_of, mark_o
 from openrouter_keys.ensuring.context import EnsureContext
 from openrouter_keys.ensuring.ensure import write_change
 from openrouter_keys.ensuring.release import let_go, settle
-from openrouter_keys.errors import OpenRouterError, ResponseError, ResponseValidationError
+from openrouter_keys.errors import (
+    JournalError,
+    OpenRouterError,
+    ResponseError,
+    ResponseValidationError,
+)
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
@@ -27,6 +32,7 @@ from openrouter_keys.provisioning.circuit_breaker import REJECTED
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Ok, attempt
+from openrouter_keys.rotation.registration import TAKEN
 from openrouter_keys.rotation.replacement import spent
 
 R = TypeVar("R")
@@ -159,6 +165,9 @@ async def begin_replacement(context: ApplyContext, step: Replacing, old: Key | N
         for hash in hashes_of(known)[:-1]:
             await context.journal.absorb(step.spec.ref, hash)
     if old is not None:  # what is planned already stays
+        hashes = await context.journal.known_hashes([old.hash])
+        if hashes.refs - hashes.rotated:
+            raise JournalError(f"its hash {TAKEN}")
         planned = (old.hash, step.asked.plan, REPLACED, old.limit, spent(old))
         await context.journal.plan_rotations([planned])
 

@@ -16,7 +16,7 @@ from openrouter_keys.rotation.context import RotationContext
 from openrouter_keys.rotation.planning import GONE, Planner
 from openrouter_keys.rotation.report import Rotation, RotationState
 
-_TAKEN: Final = "is the ref of another key in this journal: rotate it with another journal"
+TAKEN: Final = "is the ref of another key in this journal: rotate it with another journal"
 _SUSPECT: Final = (
     "may be what a create in doubt has made: run again, and leave it out if it is gone by then"
 )
@@ -84,7 +84,7 @@ class Registration:
     def _new(self, hashes: Sequence[str], known: Known) -> list[str]:
         self.skipped += len(known.twins - known.rotated)
         for hash in known.refs - known.rotated:
-            self._context.report(hash, _TAKEN)
+            self._context.report(hash, TAKEN)
         unwanted = known.rotated | known.twins | known.refs
         return [hash for hash in hashes if hash not in unwanted]
 

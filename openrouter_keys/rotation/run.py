@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import AccountChangedError, QuotaExhaustedError
@@ -44,25 +46,31 @@ async def rotate(
             settings.confirms or isinstance(checked.error, AccountChangedError)
         ):
             raise checked.error
-        registration = Registration(context, planner)
-        made = None if settings.confirms else await _make(context, registration, wanted)
+        made, skipped = (None, 0) if settings.confirms else await _make(context, planner, wanted)
         retirement = Retirement(context)  # its time begins now
         retired = 0 if settings.retire_after is None else await retirement.retire_all()
-        return await _report(context, made, retired, registration.skipped, retirement.exhausted)
+        return await _report(context, made, retired, skipped, retirement.exhausted)
 
 
 async def _make(
-    context: RotationContext, registration: Registration, hashes: Sequence[str]
-) -> ProvisionReport:
-    """Plan new rotations, then make and hand over each replacement that was not handed over."""
-    journal, clock = context.journal, context.clock
-    await registration.look_again()
-    await registration.enter(hashes)
-    await journal.time_hand_overs(lambda: write_time(clock.now()))
-    _, pending = await journal.rotation_counts()
-    unmade = Unmade(journal, pending - len(registration.left_out), registration.left_out)
-    run = context_of(context.transport, journal, context.settings, clock)
-    return await provision_in(run, unmade)
+    context: RotationContext, planner: Planner, hashes: Sequence[str]
+) -> tuple[ProvisionReport, int]:
+    """Plan new rotations, then make and hand over each replacement that was not handed over.
+
+    Returns:
+        How it ended, and how many of the hashes are replacements that this journal made.
+    """
+    clock = context.clock
+    # In a run of its own: others need not wait for its rows until the old keys are retired.
+    async with context.journal.begin(context.transport.options.timeout) as journal:
+        registration = Registration(evolve(context, journal=journal), planner)
+        await registration.look_again()
+        await registration.enter(hashes)
+        await journal.time_hand_overs(lambda: write_time(clock.now()))
+        _, pending = await journal.rotation_counts()
+        unmade = Unmade(journal, pending - len(registration.left_out), registration.left_out)
+        run = context_of(context.transport, journal, context.settings, clock)
+        return await provision_in(run, unmade), registration.skipped
 
 
 async def _report(

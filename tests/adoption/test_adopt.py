@@ -438,3 +438,17 @@ async def test_apply_takes_it_as_any_other(world: World) -> None:
     left = {key.name: key.limit for key in world.emulator.account.keys.values()}
     assert left == {"customer-k": 5, "customer-e": 5, "customer-c": 6, "a stranger": None}
     assert kept.updated_at is None
+
+
+async def test_a_key_that_is_adopted_by_its_hash_as_its_ref_is_not_replaced(world: World) -> None:
+    """A replacement is made under its old key's hash, which is taken then."""
+    key, other = key_of(world), key_of(world, "other", limit=5)
+    await adopt(world, key, key.hash)
+    wanted = spec(key.hash, name=key.name, expires_at=datetime(2030, 1, 1, tzinfo=UTC))
+    report = await world.client.apply([wanted], journal=world.journal, replace=True)
+    assert [problem.ref for problem in report.failures] == [key.hash]
+    assert "ref of another key" in report.failures[0].reason
+    rotated = await world.client.rotate(
+        [other.hash], journal=world.journal, on_result=lambda _: None
+    )
+    assert rotated.rotated == 1

@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.errors import CreateOutcomeUnknownError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import OldKey, State
 from openrouter_keys.provisioning.report import ProvisionResult
+from openrouter_keys.rotation.retirement import Retirement
 from tests.ensuring.conftest import LIMITED
 from tests.ensuring.rows import World, secrets
 from tests.journals import spec
@@ -92,3 +94,31 @@ async def test_a_create_and_a_replacement_in_doubt_of_one_name_are_settled_toget
     ensured = await world.ensure(spec("b", name="same"), wait=600)
     assert ensured.outcome == "created"
     assert {old, ensured.data.hash} == emulator.account.keys.keys()
+
+
+async def test_a_rotation_that_waits_to_retire_old_keys_holds_no_other_ref(
+    world: World, emulator: Emulator
+) -> None:
+    """It has settled what was in doubt before, and that is free for others then."""
+    old = (await world.ensure(spec("a"))).data.hash
+    emulator.faults.append(Fault("create", status=502, phase="after"))
+    with pytest.raises(CreateOutcomeUnknownError):
+        await world.ensure(spec("b"), wait=0)
+    retires = asyncio.Event()
+
+    async def wait(_: Retirement) -> int:
+        retires.set()
+        return await asyncio.Event().wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Retirement, "retire_all", wait)
+        rotating = asyncio.create_task(
+            world.client.rotate(
+                [old], journal=world.journal, on_result=lambda _: None, retire_after=3600
+            )
+        )
+        await retires.wait()
+        assert (await world.ensure(spec("b"))).outcome == "created"
+        assert await world.release("b")
+        rotating.cancel()
+        await asyncio.wait([rotating])

@@ -52,6 +52,8 @@ class Reconciliation:
         left: such keys that could not be deleted, or that are not proven to be deleted.
         unproven: keys that may have been made so, and are not deleted: used already, changed, made
             too late, or more of them than there were creates.
+        busy: the workspaces and names, as they were asked for, of which another process is making
+            a key: an unproven one may be its own.
         incomplete: workspaces whose lists are not proven to be whole, each with the reason;
             nothing of theirs was deleted.
         unread: hashes that answers gave without their secrets, and whose keys could not be looked
@@ -65,6 +67,7 @@ class Reconciliation:
     deleted: tuple[Key, ...] = ()
     left: tuple[Key, ...] = ()
     unproven: tuple[Key, ...] = ()
+    busy: frozenset[_Place] = frozenset()
     incomplete: tuple[tuple[str | None, str], ...] = ()
     unread: tuple[tuple[str, str], ...] = ()
     places: frozenset[tuple[str | None, str, str]] = field(default=frozenset(), repr=False)
@@ -132,8 +135,8 @@ async def reconcile(
         place: [key for key in keys if not await _is_known(transport, key, knows)]
         for place, keys in listed.found.items()
     }
-    unsure = _others(theirs, found, listed)
-    unsure |= {place for place in found if not all_known or place[0] in listed.incomplete}
+    busy = _others(theirs, found, listed)
+    unsure = busy | {place for place in found if not all_known or place[0] in listed.incomplete}
     sure = found.keys() - unsure - {place for place, _ in listed.unread}
     ours, _ = _told_apart(found, asked, sure, skew)
     looks = await _look_at_all(lister, [key.hash for key in ours.values()])
@@ -157,6 +160,7 @@ async def reconcile(
         exhausted=exhausted,
         places=frozenset((*place, key.hash) for place, keys in found.items() for key in keys)
         | {(*place, hash) for place, hash in listed.unread},
+        busy=frozenset(busy),
         incomplete=tuple(listed.incomplete.items()),
         unread=tuple((hash, why) for (_, hash), why in listed.unread.items()),
     )

@@ -26,6 +26,10 @@ _INCOMPLETE = (
     "nothing proves that all keys were listed ({}), so a create without an answer may have made "
     "one: run again later"
 )
+_BUSY = (
+    "another process is making a key of this name just now, and one of these may be its own: run "
+    "again when it is done"
+)
 _UNREAD = (
     "an answer without a secret gave this key's hash, and the key cannot be looked at ({}): run "
     "again later"
@@ -291,11 +295,15 @@ def _incomplete(entries: Sequence[Entry], found: Reconciliation) -> Mapping[_Pla
         for workspace_id, name, hash in found.places
         if hash in unread
     }
-    return places | {
-        _place(entry): _INCOMPLETE.format(whole[entry.workspace_id])
-        for entry in entries
-        if entry.workspace_id in whole
-    }
+    return (
+        places
+        | dict.fromkeys(found.busy, _BUSY)
+        | {
+            _place(entry): _INCOMPLETE.format(whole[entry.workspace_id])
+            for entry in entries
+            if entry.workspace_id in whole
+        }
+    )
 
 
 def _by_place(

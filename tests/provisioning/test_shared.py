@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from openrouter_keys import AsyncOpenRouter, ProvisionReport, ProvisionResult, Reconciliation
+from openrouter_keys import (
+    AsyncOpenRouter,
+    KeySpec,
+    ProvisionReport,
+    ProvisionResult,
+    Reconciliation,
+)
 from openrouter_keys._reconcile.reconcile import reconcile
 from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.errors import CreateOutcomeUnknownError
 from openrouter_keys.journal.journal import Journal
 from tests.journals import SECRET, spec
 from tests.provisions import JumpingTime, counts, specs
@@ -128,6 +135,21 @@ async def test_a_run_that_waits_looks_once_what_the_other_sent_has_landed(
         await running
     await time.sleep(20)
     assert ended[0] > 1e8
+    assert len(emulator.account.keys) == 1
+
+
+async def test_nobody_is_asked_to_delete_a_key_that_another_process_may_be_making(
+    emulator: Emulator, client: AsyncOpenRouter, path: Path
+) -> None:
+    wanted, theirs = (KeySpec(ref=ref, name="same") for ref in ("ours", "theirs"))
+    emulator.faults.append(Fault("create", status=502, phase="after"))
+    with pytest.raises(CreateOutcomeUnknownError):
+        await client.ensure(wanted, journal=path, wait=0)
+    async with Journal.open(path) as other:
+        await other.intend(theirs, emulator.account.clock())
+        with pytest.raises(CreateOutcomeUnknownError, match="is making a key of this") as caught:
+            await client.ensure(wanted, journal=path, wait=100)
+        assert "delete" not in str(caught.value)
     assert len(emulator.account.keys) == 1
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from attrs import evolve, frozen
 
@@ -13,10 +13,12 @@ from openrouter_keys._reconcile.absence import Absence
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys.applying.compare import Pruning, Replacing, Updating
 from openrouter_keys.applying.known import REPLACED, KnownKey, hashes_of, mark_of
+from openrouter_keys.converter import unstructure
 from openrouter_keys.ensuring.context import EnsureContext
 from openrouter_keys.ensuring.ensure import write_change
 from openrouter_keys.ensuring.release import let_go, settle
 from openrouter_keys.errors import (
+    JSON,
     JournalError,
     OpenRouterError,
     ResponseError,
@@ -24,7 +26,7 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec, canonical_plan
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, update
@@ -33,7 +35,7 @@ from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Ok, attempt
 from openrouter_keys.rotation.registration import TAKEN
-from openrouter_keys.rotation.replacement import spent
+from openrouter_keys.rotation.replacement import replanned, spent
 
 R = TypeVar("R")
 
@@ -109,14 +111,22 @@ class ApplyContext(EnsureContext):
 
 async def change(context: ApplyContext, step: Updating) -> None:
     """Update a key to what its spec says; if it is so already, only the journal is changed."""
-    known = await _claimed(context, step.known.ref, _same_keys(step.known))
-    if known[0].written_off:
-        # Its creates are looked for by what they asked for: that is forgotten now.
-        await settle(context, context.journal, context.clock, known[0])
+    is_same = _same_keys(step.known)
+    while is_same(known := await context.journal.succession(step.known.ref)):
+        if found := await context.claim_all(context.journal, known):
+            break
+    else:
+        raise ChangedMeanwhileError(_MEANWHILE)
+    for each in (known[0], *found[len(known) :]):
+        if each.written_off or each.state in DOUBTFUL:
+            # Its creates are looked for by what they asked for: that is forgotten now.
+            await settle(context, context.journal, context.clock, each)
     # A key that is not handed over yet is compared with the record that the journal has.
     data = step.shown
     if step.request is not None:
-        await context.journal.want(step.known.ref, step.plan)
+        fields = cast("dict[str, JSON]", unstructure(step.request))
+        if not await context.journal.want_all(found, step.plan, fields, replanned):
+            raise ChangedMeanwhileError(_MEANWHILE)
         data = await _updated(context, hashes_of(known)[-1], step.request)
     await write_change(context.journal, known, step.plan, data)
 

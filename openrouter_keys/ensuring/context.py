@@ -15,6 +15,7 @@ from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.runs import Claim
+from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.operations import Operation
 from openrouter_keys.provisioning.context import Scope, clock_of
@@ -22,6 +23,8 @@ from openrouter_keys.provisioning.run import ask_account, unsettled
 
 R = TypeVar("R")
 
+# A replacement in one of these is not made, or not known to be.
+_UNMADE: Final = (*DOUBTFUL, State.FAILED)
 #: Seconds between two looks at what another process does.
 _POLL: Final = 0.1
 #: Seconds after which a caller who waits no longer may ask again.
@@ -105,6 +108,26 @@ class EnsureContext:
             raise unsettled(self.scope(known[0]), _LATER)
         await self.transport.clockwork.sleep(_POLL)
         return False
+
+    async def claim_all(self, journal: Journal, known: Sequence[Entry]) -> list[Entry]:
+        """Claim the rows of a ref as `claim` does, and of a replacement that may be in the making.
+
+        Args:
+            journal: the run's.
+            known: what `Journal.succession` returned.
+
+        Returns:
+            What it returns with what is unmade; nothing: the journal has to be asked again.
+
+        Raises:
+            CreateOutcomeUnknownError: as `claim` does.
+        """
+        # A rotation may be making another one just now.
+        found = await journal.succession(known[0].ref, unmade=True)
+        is_made = any(each.state not in _UNMADE for each in found[len(known) :])
+        if is_made or found[: len(known)] != [*known]:
+            return []
+        return found if await self.claim(journal, *found, unmade=True) else []
 
     async def perform(self, operation: Operation[R]) -> R:
         """Send an operation with the caller's options."""

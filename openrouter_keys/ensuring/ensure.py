@@ -10,12 +10,13 @@ from openrouter_keys._protocol.drift import disagreements, mismatches, unchanged
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.matching import request_of
 from openrouter_keys._transport.transport import Transport
-from openrouter_keys.converter import decode, encode
+from openrouter_keys.converter import decode, encode, unstructure
 from openrouter_keys.ensuring.context import EnsureContext, opened
 from openrouter_keys.ensuring.release import let_go, settle
 from openrouter_keys.ensuring.report import Ensured, Outcome
 from openrouter_keys.ensuring.settings import EnsureSettings
 from openrouter_keys.errors import (
+    JSON,
     JournalError,
     KeyGoneError,
     NotFoundResponseError,
@@ -38,6 +39,7 @@ from openrouter_keys.provisioning.report import (
 )
 from openrouter_keys.provisioning.run import Run, unsettled
 from openrouter_keys.provisioning.settings import RunSettings
+from openrouter_keys.rotation.replacement import replanned
 
 R = TypeVar("R")
 
@@ -167,13 +169,16 @@ class _Ensure:
         entry, last = known[0], known[-1]
         request, data = self._request(entry, differs), _record(last)
         async with self._context.run() as (journal, clock):
-            if not await self._context.claim(journal, *known):
+            if not (found := await self._context.claim_all(journal, known)):
                 return None
-            if entry.written_off:
-                # Its creates are looked for by what they asked for: that is forgotten now.
-                await settle(self._context, journal, clock, entry)
+            for each in (entry, *found[len(known) :]):
+                if each.written_off or each.state in DOUBTFUL:
+                    # Its creates are looked for by what they asked for: that is forgotten now.
+                    await settle(self._context, journal, clock, each)
             if request is not None:
-                await journal.want(entry.ref, self._spec.plan)
+                fields = cast("dict[str, JSON]", unstructure(request))
+                if not await journal.want_all(found, self._spec.plan, fields, replanned):
+                    return None
                 answer = await self._asked(update(_hash(last), request))
                 data = None if answer is None else answer.data
                 problem = None if data is None else unchanged(_hash(last), request, data)

@@ -11,7 +11,7 @@ from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.errors import JournalError, KeyGoneError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.schema import DOUBTFUL, State
+from openrouter_keys.journal.schema import DOUBTFUL
 from openrouter_keys.provisioning.context import context_of
 from openrouter_keys.provisioning.reconciler import Reconciler
 from openrouter_keys.provisioning.run import unsettled
@@ -26,8 +26,6 @@ _UNPROVEN = (
     "the key of {ref!r} is left as it is: nothing proves that the hash in the answer, {hash}, is "
     "its own: look at that key, and delete it if it is yours; then release the ref again"
 )
-# A replacement in one of these is not made, or not known to be.
-_UNMADE = (*DOUBTFUL, State.FAILED)
 
 
 async def release(transport: Transport, ref: str, settings: ReleaseSettings) -> bool:
@@ -51,12 +49,7 @@ async def let_go(context: EnsureContext, known: Sequence[Entry]) -> bool:
         Whether it is done; False: the journal has to be asked again.
     """
     async with context.run() as (journal, clock):
-        # A rotation may be making another one just now.
-        found = await journal.succession(known[0].ref, unmade=True)
-        is_made = any(each.state not in _UNMADE for each in found[len(known) :])
-        if is_made or found[: len(known)] != [*known]:
-            return False
-        if not await context.claim(journal, *found, unmade=True):
+        if not (found := await context.claim_all(journal, known)):
             return False
         own = found[0]
         for entry in found:

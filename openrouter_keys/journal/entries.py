@@ -70,6 +70,7 @@ _END_ROTATION = """
 UPDATE rotations SET state = 'deleted', reason = 'the key was released'
 WHERE hash = (SELECT hash FROM keys WHERE ref = :ref)
 """
+_IS_PLANNED = "SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = :ref AND state <> 'deleted')"
 _FACTS = (
     "hash, secret, sealed, record, proven, secret_hash, first_attempt_at, last_attempt_at, ended_at"
 )
@@ -120,11 +121,15 @@ SELECT EXISTS (SELECT 1 FROM keys WHERE proven AND hash = :hash AND ref <> :ref)
 RELEASED = "was released meanwhile: it gets no replacement"
 
 
-class ReleasedError(JournalError):
-    """A replacement is not made, since the key that it would replace was released."""
+#: What becomes of a replacement that was planned before the key was changed.
+CHANGED = "was changed meanwhile: run again, and it gets a replacement that is so, too"
 
-    def __init__(self, hash: str) -> None:
-        super().__init__(f"the key {hash} {RELEASED}")
+
+class NotReplacedError(JournalError):
+    """A replacement is not made: the key that it would replace was released, or changed."""
+
+    def __init__(self, hash: str, why: str) -> None:
+        super().__init__(f"the key {hash} {why}")
 
 
 @frozen(kw_only=True)
@@ -257,7 +262,8 @@ def intend(connection: Connection, run: int, spec: KeySpec, at: str) -> State | 
         return None
     state = states(connection, run, [spec])[0]
     if state is None:
-        raise ReleasedError(spec.ref)
+        (planned,) = connection.execute(_IS_PLANNED, values).fetchone()
+        raise NotReplacedError(spec.ref, CHANGED if planned else RELEASED)
     return state
 
 

@@ -8,7 +8,7 @@ states.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence, Set
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -28,6 +28,7 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import (
+    JSON,
     DuplicateRefError,
     JournalError,
     SecretNotKeptError,
@@ -46,7 +47,7 @@ from openrouter_keys.journal.addresses import place_of, refuse_none
 from openrouter_keys.journal.adoptions import Adopted, Adoption
 from openrouter_keys.journal.encryption import sealing, unsealing
 from openrouter_keys.journal.entries import CHUNK, KEYS, Entry, Table
-from openrouter_keys.journal.rotations import ROTATIONS, Known, RotationEntry
+from openrouter_keys.journal.rotations import ROTATIONS, Asked, Known, Replan, RotationEntry
 from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
 from openrouter_keys.journal.seen import Seen
@@ -489,6 +490,25 @@ class Journal(NeverPickled):
         """Write what a key is about to be changed to, before that is sent."""
         await self._change(transitions.WANT, ref=ref, plan=plan)
 
+    async def want_all(
+        self, found: Sequence[Entry], plan: str, fields: Mapping[str, JSON], replan: Replan
+    ) -> bool:
+        """Write the same, and plan a replacement anew that is to be made of the key.
+
+        Args:
+            found: what `succession` returned, with what is unmade; nothing of it is in doubt.
+            plan: what the key is changed to.
+            fields: what of it is sent.
+            replan: plans a replacement anew.
+
+        Returns:
+            Whether it is written; False: a rotation has begun to make a replacement meanwhile.
+        """
+        refs = [entry.ref for entry in found]
+        return await self._do(
+            lambda c: rotations.want(c, self._run, refs, plan, fields=fields, replan=replan)
+        )
+
     async def update(self, ref: str, plan: str | None, record: str | None) -> None:
         """Write what a key is now.
 
@@ -697,18 +717,23 @@ class Journal(NeverPickled):
     # --- rotations ---
 
     async def plan_rotations(
-        self, planned: Sequence[tuple[object, ...]], own: Set[str] = frozenset()
-    ) -> Set[str]:
+        self,
+        planned: Sequence[tuple[object, ...]],
+        own: Mapping[str, Asked] | None = None,
+        replan: Replan = rotations.as_before,
+    ) -> Mapping[str, str]:
         """Write what is planned: hash, plan, budget, old limit and what is spent; known ones stay.
 
         Args:
             planned: these five for each old key; see `RotationEntry`.
-            own: the hashes of those that were keys of this journal when they were looked at.
+            own: those that were keys of this journal before they were looked at; None: none was.
+            replan: plans those anew that an update is changing.
 
         Returns:
-            Those of them that have been released since: they are not written.
+            Those of them that have been released or changed since, each with what becomes of it:
+            they are not written.
         """
-        return await self._do(lambda c: rotations.plan(c, planned, own))
+        return await self._do(lambda c: rotations.plan(c, planned, own or {}, replan))
 
     async def advance_rotation(self, hash: str, old_key: OldKey) -> None:
         """Write that an old key was disabled or deleted."""

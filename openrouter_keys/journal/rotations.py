@@ -4,17 +4,28 @@ A row is a key that is to be replaced by a twin. The twin is made as any other k
 key's hash for its ref.
 """
 
-from collections.abc import Mapping, Sequence, Set
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from openrouter_keys.journal.entries import Table, marks
+from openrouter_keys.errors import JSON
+from openrouter_keys.journal.entries import (
+    CHANGED,
+    RELEASED,
+    Table,
+    change,
+    marks,
+    read,
+    succession,
+)
 from openrouter_keys.journal.facts import text_in
 from openrouter_keys.journal.schema import OldKey, State
+from openrouter_keys.journal.specs import changed
 from openrouter_keys.journal.store import Connection, Store
-from openrouter_keys.journal.transitions import PLAN_ROTATION
+from openrouter_keys.journal.transitions import PLAN_ROTATION, REPLAN, REPLAN_FAILED, WANT
 
 # In doubt, a hash is what an answer says, and may be a stranger's.
 _ROWS = """
@@ -25,6 +36,7 @@ FROM rotations
 _KEYS = "LEFT JOIN keys ON keys.ref = rotations.hash"
 _OPEN = f"{_ROWS} INDEXED BY unretired {_KEYS} WHERE rotations.state <> 'deleted'"
 EVERY = f"{_ROWS} {_KEYS} WHERE rotations.id > :after ORDER BY rotations.id LIMIT :most"
+ONE = f"{_ROWS} {_KEYS} WHERE rotations.hash = :hash"
 UNMADE = f"""{_OPEN}
 AND handed_over_at IS NULL AND rotations.id > :after ORDER BY rotations.id LIMIT :most
 """
@@ -40,13 +52,17 @@ _TWINS = """
 FROM keys INDEXED BY hashes JOIN rotations ON rotations.hash = keys.ref
 WHERE keys.hash IS NOT NULL AND keys.state NOT IN ('intent', 'doubt')
 """
-_OWN = "FROM keys INDEXED BY hashes WHERE hash IS NOT NULL AND state NOT IN ('intent', 'doubt')"
 # A create's answer that is a copy of another's names an old key, or another's twin.
 MIXED_UP = f"""
 SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = :twin)
     OR EXISTS (SELECT 1 {_TWINS} AND keys.hash = :hash)
     OR (SELECT count(*) {_TWINS} AND keys.hash = :twin) > 1
 """  # noqa: S608 - words of our own
+# Copies of an answer have one hash, but only one of them its key.
+_ASKED = """
+SELECT hash, plan, wanted FROM keys INDEXED BY hashes
+WHERE hash IS NOT NULL AND state NOT IN ('intent', 'doubt')
+"""
 _PLANS = "SELECT plan FROM rotations INDEXED BY unretired WHERE state <> 'deleted'"
 COUNTS = """
 SELECT count(*), count(*) - count(handed_over_at) FROM rotations INDEXED BY unretired
@@ -87,6 +103,13 @@ class RotationEntry:
     reason: str | None
 
 
+#: What was asked for of a key, and what an update is changing that to; None: none is under way.
+Asked: TypeAlias = tuple[str, str | None]
+#: Returns the plan of a replacement, and the old key's limit, as an update changes them; None: as
+#: before.
+Replan: TypeAlias = Callable[[RotationEntry, Mapping[str, JSON]], tuple[str, float | None] | None]
+
+
 @frozen
 class Known:
     """Which of some hashes the journal knows: rotated, twins of its own, refs, keys of its own."""
@@ -94,7 +117,7 @@ class Known:
     rotated: frozenset[str]
     twins: frozenset[str]
     refs: frozenset[str]
-    own: frozenset[str]
+    own: Mapping[str, Asked]
 
 
 def known(store: Store, hashes: Sequence[str]) -> Known:
@@ -105,23 +128,74 @@ def known(store: Store, hashes: Sequence[str]) -> Known:
         found = store.connection.execute(f"{query} IN ({marks(hashes)})", hashes)
         return frozenset(hash for (hash,) in found)
 
+    query = f"{_ASKED} AND hash IN ({marks(hashes)}) ORDER BY id"
+    asked = store.connection.execute(query, hashes).fetchall()
     return Known(
         those("SELECT hash FROM rotations WHERE hash"),
         those(f"SELECT keys.hash {_TWINS} AND keys.hash"),
         those("SELECT ref FROM keys WHERE ref"),
-        those(f"SELECT hash {_OWN} AND hash"),
+        {hash: (plan, wanted) for hash, plan, wanted in asked},
     )
 
 
 def plan(
-    connection: Connection, planned: Sequence[tuple[object, ...]], own: Set[str]
-) -> frozenset[str]:
-    """Write rotations, but for those of released keys, which are returned; see `Journal`."""
-    there = f"SELECT EXISTS (SELECT 1 {_OWN} AND state <> 'releasing' AND hash = ?)"
-    released = {hash for hash in own if not connection.execute(there, [hash]).fetchone()[0]}
-    rows = [each for each in planned if each[0] not in released]
-    connection.executemany(PLAN_ROTATION, rows)
-    return frozenset(released)
+    connection: Connection,
+    planned: Sequence[tuple[object, ...]],
+    own: Mapping[str, Asked],
+    replan: Replan,
+) -> dict[str, str]:
+    """Write rotations, but for those of keys that are not as they were; see `Journal`."""
+    left = dict[str, str]()
+    for hash, asked in own.items():
+        found = connection.execute(
+            f"{_ASKED} AND state <> 'releasing' AND hash = ?", [hash]
+        ).fetchall()
+        if not found:
+            left[hash] = RELEASED
+        elif (hash, *asked) not in map(tuple, found):
+            left[hash] = CHANGED
+    connection.executemany(PLAN_ROTATION, [each for each in planned if each[0] not in left])
+    for hash, (before, wanted) in own.items():
+        if hash not in left and wanted is not None:
+            names, fields = changed(before, wanted), json.loads(wanted)
+            given = {name: fields[name] for name in names if name in fields}
+            _replan(connection, hash, given, replan)
+    return left
+
+
+def want(
+    connection: Connection,
+    owner: int,
+    found: Sequence[str],
+    plan: str,
+    *,
+    fields: Mapping[str, JSON],
+    replan: Replan,
+) -> bool:
+    """Write what a key, and a replacement that is not made, are to be; see `Journal`."""
+    known = succession(connection, found[0], unmade=True)
+    if [entry.ref for entry in known] != [*found]:
+        return False
+    change(connection, [WANT], {"ref": found[0], "owner": owner, "plan": plan})
+    for entry in known:
+        if entry.hash is not None:
+            _replan(connection, entry.hash, fields, replan)
+    return True
+
+
+def as_before(_: RotationEntry, __: Mapping[str, JSON]) -> None:
+    """Plan nothing anew."""
+
+
+def _replan(connection: Connection, hash: str, fields: Mapping[str, JSON], replan: Replan) -> None:
+    """Plan a replacement anew, unless it is made, or its old key needs none any more."""
+    for entry in read(connection, ROTATIONS, ONE, {"hash": hash}):
+        if entry.old_key is OldKey.DELETED or entry.twin is not None:
+            continue
+        if entry.made in (None, State.FAILED) and (new := replan(entry, fields)) is not None:
+            values = {"hash": hash, "plan": new[0], "limit": new[1]}
+            connection.execute(REPLAN, values)
+            connection.execute(REPLAN_FAILED, {"hash": hash, "plan": new[0]})
 
 
 def workspaces(connection: Connection) -> list[str]:

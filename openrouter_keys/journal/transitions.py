@@ -98,7 +98,9 @@ def _text(earlier: object) -> str:
 INTEND: Final = """
 INSERT INTO keys (ref, plan, state, run, owner, first_attempt_at, last_attempt_at)
 SELECT :ref, :plan, 'intent', :run, :run, :at, :at
-WHERE NOT EXISTS (SELECT 1 FROM rotations WHERE hash = :ref AND state = 'deleted')
+WHERE NOT EXISTS (
+    SELECT 1 FROM rotations WHERE hash = :ref AND (state = 'deleted' OR plan <> :plan)
+)
 ON CONFLICT (ref) DO NOTHING
 """
 # A key that exists: no create of the journal's made it, and its secret is elsewhere.
@@ -229,6 +231,9 @@ PLAN_ROTATION: Final = """
 INSERT INTO rotations (hash, plan, budget, old_limit, spent, state)
 VALUES (?, ?, ?, ?, ?, 'planned') ON CONFLICT (hash) DO NOTHING
 """
+# A refused create leaves a row, which has to ask for the same.
+REPLAN: Final = "UPDATE rotations SET plan = :plan, old_limit = :limit WHERE hash = :hash"
+REPLAN_FAILED: Final = "UPDATE keys SET plan = :plan WHERE ref = :hash AND state = 'failed'"
 _ANY: Final = _from(*OldKey)
 DISABLE: Final = Transition(
     "advance_rotation",

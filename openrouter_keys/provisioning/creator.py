@@ -23,7 +23,7 @@ from openrouter_keys.errors import (
     TakenOverError,
     TooManyRequestsResponseError,
 )
-from openrouter_keys.journal.entries import Entry, ReleasedError
+from openrouter_keys.journal.entries import Entry, NotReplacedError
 from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
@@ -86,7 +86,7 @@ class Creator:
         except TakenOverError as error:
             _log.warning("provision: %s", error)
             return Job(job.spec, State.INTENT, elsewhere=True)
-        except ReleasedError as error:
+        except NotReplacedError as error:
             self._counters.failures.add(ProvisionProblem(ref=job.spec.ref, reason=str(error)))
             return None
 

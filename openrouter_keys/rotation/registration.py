@@ -1,7 +1,7 @@
 """The first phase of a rotation: writes each key's plan into the journal, once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -9,11 +9,12 @@ from attrs import evolve
 
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.service_clock import UNSEEN
-from openrouter_keys.journal.entries import CHUNK, RELEASED
-from openrouter_keys.journal.rotations import Known
+from openrouter_keys.journal.entries import CHUNK
+from openrouter_keys.journal.rotations import Asked, Known
 from openrouter_keys.journal.schema import DOUBTFUL, OldKey
 from openrouter_keys.rotation.context import RotationContext
 from openrouter_keys.rotation.planning import GONE, Planner
+from openrouter_keys.rotation.replacement import replanned
 from openrouter_keys.rotation.report import Rotation, RotationState
 
 TAKEN: Final = "is the ref of another key in this journal: rotate it with another journal"
@@ -88,7 +89,7 @@ class Registration:
         unwanted = known.rotated | known.twins | known.refs
         return [hash for hash in hashes if hash not in unwanted]
 
-    async def _write(self, looked: Sequence[Rotation], own: Set[str]) -> None:
+    async def _write(self, looked: Sequence[Rotation], own: Mapping[str, Asked]) -> None:
         budget = self._context.settings.terms.rule
         for rotation in looked:
             if rotation.problem is not None:
@@ -99,8 +100,10 @@ class Registration:
             if rotation.spec is not None
         ]
         hashes = {hash for hash, *_ in entries}
-        for hash in await self._journal.plan_rotations(entries, own & hashes):
-            self._context.report(hash, RELEASED)
+        own = {hash: asked for hash, asked in own.items() if hash in hashes}
+        left = await self._journal.plan_rotations(entries, own, replanned)
+        for hash, why in left.items():
+            self._context.report(hash, why)
 
     async def _suspects(self) -> Mapping[str, datetime]:
         """Return, by name, the time since when creates in doubt may have made keys."""

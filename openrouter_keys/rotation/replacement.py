@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final, cast
 
 from attrs import asdict
 
@@ -10,14 +11,16 @@ from openrouter_keys._base.masking import escaped
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys._protocol.drift import is_amount
 from openrouter_keys.converter import structure
-from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.errors import JSON, InvalidArgumentError
 from openrouter_keys.journal.rotations import RotationEntry
-from openrouter_keys.journal.specs import KeySpec
+from openrouter_keys.journal.specs import KeySpec, canonical_plan
 from openrouter_keys.models import CreateKeysRequest, External, Key
 from openrouter_keys.rotation.report import Rotation, RotationState
 from openrouter_keys.rotation.settings import BudgetRule, Terms
 
 _CENT = 0.01
+# What an update changes of a key, and a replacement that is planned follows.
+_FOLLOWED: Final = ("name", "limit", "limit_reset", "include_byok_in_limit")
 
 _PERIODS: Mapping[str | None, str] = {
     "daily": "_daily",
@@ -147,6 +150,32 @@ def lowered(entry: RotationEntry, old: Key, twin: Key) -> float | None:
     if given is None or given is UNSET or twin.limit is None or twin.limit_reset is not None:
         return None
     return rest if is_amount(given, twin.limit) and rest < given else None
+
+
+def replanned(entry: RotationEntry, fields: Mapping[str, JSON]) -> tuple[str, float | None] | None:
+    """Return a replacement's plan, and its old key's limit, for an update of the old key.
+
+    What the old key spends after the first plan is subtracted when it is retired, as ever.
+
+    Args:
+        entry: the plan.
+        fields: what the update changes.
+
+    Returns:
+        None: as before.
+    """
+    if entry.budget not in ("remaining", "full"):
+        return None  # `apply` makes it, as its own spec says
+    old = json.loads(entry.plan)
+    limit = cast("float | None", fields.get("limit", entry.limit))
+    plan = {**old, **{name: fields[name] for name in _FOLLOWED if name in fields}}
+    if entry.budget == "full" and old["limit"] != entry.limit:
+        plan["limit"] = old["limit"]  # it was given for the replacement alone
+    elif entry.budget == "full" or limit is None or plan["limit_reset"] is not None:
+        plan["limit"] = limit
+    else:
+        plan["limit"] = max(limit - entry.spent, 0.0)
+    return stored_spec(entry.hash, canonical_plan(plan)).plan, limit
 
 
 def stored_spec(hash: str, plan: str) -> KeySpec:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from openrouter_keys import ApplyStoppedError
+from openrouter_keys import ApplyStoppedError, ProvisioningStoppedError
 from openrouter_keys.emulator import Fault
 from openrouter_keys.models import External
 from tests.applying.sites import Site, told
@@ -188,6 +188,19 @@ async def test_a_rotation_that_waits_is_left_to_rotate(site: Site) -> None:
     report = await site.apply([], prune="delete")
     assert (report.ok, report.pruned) == (True, 1)
     assert len(site.emulator.account.keys) == 1
+
+
+@pytest.mark.parametrize("limit", [5, 50])
+async def test_a_replacement_that_is_planned_follows_an_update(site: Site, limit: int) -> None:
+    await site.apply([spec(limit=20)])
+    old = site.key("customer-r").hash
+    site.emulator.faults.append(Fault("create", status=402))
+    with pytest.raises(ProvisioningStoppedError):
+        await site.client.rotate([old], journal=site.journal, on_result=site.taken.append)
+    site.emulator.faults.clear()
+    assert (await site.apply([spec(limit=limit)])).updated == 1
+    await site.client.rotate([old], journal=site.journal, on_result=site.taken.append)
+    assert (site.taken[-1].data.hash != old, site.taken[-1].data.limit) == (True, limit)
 
 
 async def test_keys_that_rotate_alone_knows_are_never_pruned(site: Site) -> None:

@@ -1,11 +1,13 @@
-"""`release` of a key while a rotation makes its replacement: neither is left."""
+"""`ensure` and `release` beside a rotation: an update is not lost, and no replacement is left."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from openrouter_keys.emulator import Emulator, Fault
-from openrouter_keys.errors import CreateOutcomeUnknownError
+from openrouter_keys.emulator import Emulator, Fault, StoredKey
+from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import OldKey, State
@@ -122,3 +124,134 @@ async def test_a_rotation_that_waits_to_retire_old_keys_holds_no_other_ref(
         assert await world.release("b")
         rotating.cancel()
         await asyncio.wait([rotating])
+
+
+def _only(emulator: Emulator) -> StoredKey:
+    (key,) = emulator.account.keys.values()
+    return key
+
+
+def _take(_: ProvisionResult) -> None:
+    """Take a secret."""
+
+
+async def _rotate(world: World, old: str, **given: Any) -> Any:
+    journal = world.journal
+    given = {"on_result": _take, "retire_after": 0, "quiet_period": 1, **given}
+    return await world.client.rotate([old], journal=journal, **given)
+
+
+_STOPPED = Fault("create", status=402)
+_REFUSED = Fault("create", status=400)
+_LOST = Fault("create", status=502, phase="after")
+
+
+_MONTHLY = {"limit_reset": "monthly"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "terms", "live"),
+    [
+        ({"limit": 50, **_MONTHLY}, {"limit": 5, **_MONTHLY}, {}, 5),
+        ({"limit": 5, **_MONTHLY}, {"limit": 50, **_MONTHLY}, {}, 50),
+        ({"limit": 10}, {"limit": 20}, {}, 16),
+        ({"limit": 10}, {"limit": 20}, {"fault": _REFUSED}, 16),
+        ({"limit": 10}, {"limit": 20}, {"fault": _LOST}, 16),
+        ({"limit": 10}, {"limit": 2}, {}, 0),
+        ({"limit": 10}, {"limit": 20}, {"budget": "full"}, 20),
+        ({"limit": 10}, {"limit": None}, {}, None),
+        ({"limit": None}, {"limit": 10}, {}, 6),
+        ({"limit": 10, "limit_reset": None}, {"limit": 10, **_MONTHLY}, {}, 10),
+        ({"limit": 10}, {"limit": 20}, {"limit": 7}, 7),
+        ({"limit": 10}, {"limit": 10, "name": "another"}, {}, 6),
+    ],
+)
+async def test_a_replacement_that_is_planned_follows_an_update(
+    world: World,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    terms: Mapping[str, Any],
+    live: float | None,
+) -> None:
+    """3 are spent before the plan, and 1 after it."""
+    emulator, given = world.emulator, dict(terms)
+    fault = given.pop("fault", _STOPPED)
+    old = (await world.ensure(spec(**before))).data.hash
+    emulator.account.spend(old, 3)
+    emulator.faults.append(fault)
+    rotating = asyncio.create_task(_rotate(world, old, **given))
+    while emulator.count("create") < 2 and not rotating.done():
+        await asyncio.sleep(0)
+    if fault is _LOST:
+        rotating.cancel()
+    await asyncio.wait([rotating])
+    emulator.faults.clear()
+    emulator.account.spend(old, 1)
+    ensured = await world.ensure(spec(**after), wait=600)
+    assert (ensured.outcome, ensured.data.limit) == ("updated", after["limit"])
+    report = await _rotate(world, old)
+    assert (report.retired, report.failures) == (1, ())
+    ensured = await world.ensure(spec(**after), verify=True)
+    assert (ensured.outcome, ensured.data.hash) == ("existing", _only(emulator).hash)
+    assert ensured.data.hash != old
+    assert (ensured.data.limit, ensured.data.name) == (live, after.get("name", ensured.data.name))
+
+
+@pytest.mark.parametrize("limit", [5, 50])
+@pytest.mark.parametrize(
+    ("fault", "sent"),
+    [
+        (Fault("get", "slow", delay=0.3, phase="before"), "get"),
+        (Fault("get", "slow", delay=0.3, phase="after"), "get"),
+        (Fault("create", "slow", delay=0.3, phase="before"), "create"),
+        (Fault("create", "slow", delay=0.3, phase="after"), "create"),
+    ],
+    ids=["not-read", "read", "not-made", "made"],
+)
+async def test_an_update_beside_a_rotation_is_not_lost(
+    world: World, emulator: Emulator, limit: int, fault: Fault, sent: str
+) -> None:
+    old = (await world.ensure(spec(limit=20, limit_reset="monthly"))).data.hash
+    emulator.requests.clear()
+    emulator.faults.append(fault)
+    rotating = asyncio.create_task(_rotate(world, old))
+    while not emulator.count(sent):
+        await asyncio.sleep(0)
+    asked = spec(limit=limit, limit_reset="monthly")
+    assert (await world.ensure(asked, wait=600)).data.limit == limit
+    await rotating
+    await _rotate(world, old)
+    ensured = await world.ensure(asked, verify=True)
+    assert (ensured.data.hash, ensured.data.limit) == (_only(emulator).hash, limit)
+    assert ensured.data.hash != old
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_rotation_follows_an_update_without_an_answer(
+    world: World, emulator: Emulator, phase: str
+) -> None:
+    old = (await world.ensure(spec(limit=20))).data.hash
+    emulator.faults.append(Fault("update", status=502, phase=phase, times=9))  # type: ignore[arg-type]
+    with pytest.raises(OpenRouterError):
+        await world.ensure(spec(limit=5))
+    emulator.faults.clear()
+    assert (await _rotate(world, old)).retired == 1
+    assert _only(emulator).limit == 5
+    assert (await world.ensure(spec(limit=5))).data.limit == 5
+    assert (await world.ensure(spec(limit=20))).data.limit == 20
+    assert _only(emulator).limit == 20
+
+
+async def test_an_update_waits_for_a_replacement_no_longer_than_it_is_to(
+    world: World, emulator: Emulator
+) -> None:
+    old = (await world.ensure(spec(limit=20))).data.hash
+    emulator.faults.append(Fault("create", "stalled", phase="after"))
+    rotating = asyncio.create_task(_rotate(world, old))
+    while emulator.count("create") < 2:
+        await asyncio.sleep(0)
+    with pytest.raises(CreateOutcomeUnknownError):
+        await world.ensure(spec(limit=5), wait=0)
+    assert not emulator.count("update")
+    rotating.cancel()
+    await asyncio.wait([rotating])

@@ -1,11 +1,14 @@
 """Which transition each state of a key allows, and where it leads: all of them, in a table."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import pytest
 
-from openrouter_keys.errors import JournalError
+from openrouter_keys.errors import JSON, JournalError
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.schema import State
 from tests.engines import New
 from tests.journals import AT, HASH, LATER, SECRET, spec
 
@@ -224,3 +227,42 @@ async def test_a_released_key_gets_no_replacement(new: New) -> None:
         with pytest.raises(JournalError, match="was released meanwhile"):
             await journal.intend(spec(HASH), AT)
         assert await journal.find(HASH) is None
+
+
+@pytest.mark.parametrize("limit", [None, 7.5])
+@pytest.mark.parametrize("made", [None, "refused", "intended"])
+async def test_a_planned_replacement_follows_an_update(
+    new: New, limit: float | None, made: str | None
+) -> None:
+    planned, wanted = spec(HASH, limit=2), spec(HASH, limit=limit)
+
+    def replan(_: RotationEntry, __: Mapping[str, JSON]) -> tuple[str, float | None]:
+        return wanted.plan, limit
+
+    async with Journal.open(new()) as journal:
+        await journal.intend(spec(), AT)
+        await journal.keep("r", secret=SECRET, hash=HASH, settled=True)
+        await journal.claim("r", settled=True)
+        known = await journal.known_hashes([HASH])
+        await journal.plan_rotations([(HASH, planned.plan, "full", 5.0, 0.0)], known.own)
+        if made is not None:
+            assert await journal.intend(planned, AT) is None
+        if made == "refused":
+            await journal.fail(HASH, "refused")
+        found = await journal.succession("r", unmade=True)
+        want = partial(journal.want_all, plan="{}", fields={}, replan=replan)
+        assert not await want([found[0], found[0]])
+        assert await want(found)
+        (entry,) = [each async for each in journal.rotations()]
+        if made == "intended":
+            assert (entry.plan, entry.limit) == (planned.plan, 5.0)
+            return
+        assert (entry.plan, entry.limit) == (wanted.plan, limit)
+        if made is None:
+            with pytest.raises(JournalError, match="was changed meanwhile"):
+                await journal.intend(planned, AT)
+            assert await journal.intend(wanted, AT) is None
+        else:
+            assert await journal.states([wanted]) == [State.FAILED]
+        again = await journal.plan_rotations([], known.own)
+        assert {*again} == {HASH}

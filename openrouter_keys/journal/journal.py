@@ -300,6 +300,11 @@ class Journal(NeverPickled):
         self.longest_timeout = longest  # that of a run that has begun since counts, too
         return claims
 
+    async def free(self, ref: str) -> None:
+        """Leave a settled row that was claimed to others, which need not wait for the run's end."""
+        values = {"ref": ref, "owner": self._run}
+        await self._do(lambda c: c.execute(transitions.FREE, values))
+
     # --- of each key: see the transitions ---
 
     async def plan(self, specs: Sequence[KeySpec]) -> list[State | None]:

@@ -180,6 +180,7 @@ DISCARD: Final = Transition(
     _NOTHING | _NO_SECRET | _REASON,
 )
 CLEAR: Final = Transition("clear", _from(*State), None, _ALL_CLEAR)
+FREE: Final = "UPDATE keys SET owner = 0 WHERE ref = :ref AND owner = :owner AND state = 'settled'"
 WANT: Final = Transition("want", _from(State.MADE, State.SETTLED), None, {"wanted": ":plan"})
 UPDATE: Final = Transition(
     "update",

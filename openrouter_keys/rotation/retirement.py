@@ -4,7 +4,7 @@ import asyncio
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from typing import Final, TypeVar
 
@@ -15,6 +15,7 @@ from openrouter_keys.converter import write_time
 from openrouter_keys.errors import JournalError, OpenRouterError, QuotaExhaustedError
 from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import OldKey
 from openrouter_keys.models import Key, UpdateKeysRequest
 from openrouter_keys.operations import Operation, get, update
@@ -42,6 +43,7 @@ _MIXED_UP: Final = (
     "this journal, or this very key; so the old key is left as it is: give its user another one, "
     "and delete it yourself"
 )
+_BUSY: Final = "another process is changing its replacement {}: run again"
 
 
 class NotRetiredError(OpenRouterError):
@@ -112,7 +114,11 @@ class Retirement:
         return self._after - passed
 
     async def _retire(self, entries: Sequence[RotationEntry]) -> int:
-        outcomes = await asyncio.gather(*(attempt(self._retire_one(entry)) for entry in entries))
+        # Nobody changes a replacement between a look at it and what follows from that.
+        claims = await self._journal.claim(*(entry.hash for entry in entries), settled=True)
+        outcomes = await asyncio.gather(
+            *(attempt(self._claimed(entry, claims)) for entry in entries)
+        )
         missing = defaultdict[str | None, list[RotationEntry]](list)
         retired = 0
         for entry, outcome in zip(entries, outcomes, strict=True):
@@ -145,6 +151,17 @@ class Retirement:
         await self._context.fail(entry.hash, str(error))
 
     # --- one key ---
+
+    async def _claimed(self, entry: RotationEntry, claims: Mapping[str, Claim]) -> Removal:
+        """Retire a key, unless another process is at its replacement."""
+        claim = claims.get(entry.hash)
+        if claim is not None and not claim.ours:
+            raise NotRetiredError(_BUSY.format(entry.twin))
+        try:
+            return await self._retire_one(entry)
+        finally:
+            if claim is not None and claim.new:
+                await self._journal.free(entry.hash)
 
     async def _retire_one(self, entry: RotationEntry) -> Removal:
         """Retire a key, unless the service says that it is missing already."""

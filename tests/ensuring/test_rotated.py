@@ -255,3 +255,66 @@ async def test_an_update_waits_for_a_replacement_no_longer_than_it_is_to(
     assert not emulator.count("update")
     rotating.cancel()
     await asyncio.wait([rotating])
+
+
+@pytest.mark.parametrize(
+    ("operation", "phase"),
+    [("get", "after"), ("update", "before"), ("update", "after"), ("delete", "before")],
+)
+@pytest.mark.parametrize("limit", [100, 20])
+async def test_a_retirement_undoes_no_update(
+    world: World, emulator: Emulator, operation: Any, phase: Any, limit: int
+) -> None:
+    old = (await world.ensure(spec(limit=50))).data.hash
+    await _rotate(world, old, retire_after=None)
+    emulator.account.spend(old, 10)
+    emulator.requests.clear()
+    emulator.faults.append(Fault(operation, "slow", delay=0.3, phase=phase))
+    rotating = asyncio.create_task(_rotate(world, old))
+    while not emulator.count(operation):
+        await asyncio.sleep(0)
+    ensured = await world.ensure(spec(limit=limit), wait=600)
+    assert (ensured.outcome, ensured.data.limit) == ("updated", limit)
+    assert (await rotating).retired == 1
+    assert _only(emulator).limit == limit
+
+
+@pytest.mark.parametrize("state", ["old", "disabled"])
+async def test_no_key_is_retired_while_its_replacement_is_changed(
+    world: World, emulator: Emulator, state: str
+) -> None:
+    """The next call retires it."""
+    old = (await world.ensure(spec(limit=50))).data.hash
+    await _rotate(world, old, retire_after=None)
+    if state == "disabled":
+        emulator.account.keys[old].disabled = True
+        await world.journal.advance_rotation(old, OldKey.DISABLED)
+    emulator.account.spend(old, 10)
+    emulator.faults.append(Fault("update", "slow", delay=0.3, phase="before"))
+    updating = asyncio.create_task(world.ensure(spec(limit=100)))
+    while not emulator.count("update"):
+        await asyncio.sleep(0)
+    report = await _rotate(world, old)
+    assert report.retired == 0
+    (failure,) = report.failures
+    assert "another process is changing its replacement" in failure.reason
+    assert (await updating).data.limit == 100
+    assert (await _rotate(world, old)).retired == 1
+    assert _only(emulator).limit == 100
+
+
+async def test_a_retirement_leaves_the_replacement_of_one_key_before_it_ends_another(
+    world: World, emulator: Emulator
+) -> None:
+    first, second = [(await world.ensure(spec(ref, limit=50))).data.hash for ref in "ab"]
+    for old in (first, second):
+        await _rotate(world, old, retire_after=None)
+    emulator.faults.append(Fault("delete", "slow", delay=0.5, phase="before", times=1))
+    rotating = asyncio.create_task(_rotate(world, first))
+    while len(emulator.account.keys) > 3:
+        await asyncio.sleep(0)
+    (deleted,) = {first, second} - emulator.account.keys.keys()
+    ref = "a" if deleted == first else "b"
+    assert (await world.ensure(spec(ref, limit=60), wait=600)).data.limit == 60
+    assert not rotating.done()
+    assert (await rotating).retired == 2

@@ -31,6 +31,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parent / ".nox" / "bytecode"))
 
 OLDEST = (3, 11)
+# Many tests wait for a process, a disk or a server: more of them than cores can run at once.
+WORKERS = str((os.cpu_count() or 1) * 3 // 2)
 
 
 def interpreters() -> list[str]:
@@ -123,7 +125,7 @@ def tests(session: nox.Session) -> None:
     counted = ["--cov", "--cov-report="] if session.python == FOUND[-1] else []
     # The slow tests of a folder lie side by side: a worker that is done takes some of the others'.
     session.run(
-        "pytest", "-n", "auto", "--dist=worksteal", *chosen, *counted, *session.posargs,
+        "pytest", "-n", WORKERS, "--dist=worksteal", *chosen, *counted, *session.posargs,
         env={"COVERAGE_FILE": counts(session)},
     )  # fmt: skip
 
@@ -145,7 +147,7 @@ def lowest(session: nox.Session) -> None:
     wanted += nox.project.dependency_groups(project, "test")
     session.install("-q", "-e", ".", *(each.replace(">=", "==") for each in wanted if ">=" in each))
     chosen = ["-m", "not slow", "--hypothesis-profile=few"]
-    session.run("pytest", "-n", "auto", *chosen, *LOWEST, *session.posargs)
+    session.run("pytest", "-n", WORKERS, *chosen, *LOWEST, *session.posargs)
 
 
 @nox.session
@@ -173,7 +175,7 @@ def breaks(session: nox.Session) -> None:
 def compat(session: nox.Session) -> None:
     """Do other people's programs find the emulator as its service is documented?"""
     install(session, "test", "compat")
-    session.run("pytest", "-n", "auto", "tests/compat", *session.posargs)
+    session.run("pytest", "-n", WORKERS, "tests/compat", *session.posargs)
 
 
 @nox.session
@@ -181,7 +183,7 @@ def compat(session: nox.Session) -> None:
 def neighbours(session: nox.Session) -> None:
     """Does it work beside openai, trio, gevent and others, all of them installed?"""
     install(session, "test", "neighbours")
-    run = ("pytest", "-n", "auto", "-m", "not slow", "--timeout=60")
+    run = ("pytest", "-n", WORKERS, "-m", "not slow", "--timeout=60")
     every = {"ALL_NEIGHBOURS": "1"}  # one that is missing is an error
     session.run(*run, "tests/neighbours", *BESIDE, *session.posargs, env=every)
     on_uvloop = ("-p", "tests.neighbours.on_uvloop", "tests/_transport/test_transport.py")

@@ -12,7 +12,7 @@ from openrouter_keys._protocol.drift import unchanged
 from openrouter_keys._reconcile.absence import Absence
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys.applying.compare import Pruning, Replacing, Updating
-from openrouter_keys.applying.known import REPLACED, KnownKey, hashes_of, mark_of
+from openrouter_keys.applying.known import REPLACED, KnownKey, asked_of, hashes_of, mark_of
 from openrouter_keys.converter import unstructure
 from openrouter_keys.ensuring.context import EnsureContext
 from openrouter_keys.ensuring.ensure import write_change
@@ -111,7 +111,7 @@ class ApplyContext(EnsureContext):
 
 async def change(context: ApplyContext, step: Updating) -> None:
     """Update a key to what its spec says; if it is so already, only the journal is changed."""
-    is_same = _same_keys(step.known)
+    is_same = _as_planned(step.known, step.plan)
     while is_same(known := await context.journal.succession(step.known.ref)):
         if found := await context.claim_all(context.journal, known):
             break
@@ -144,7 +144,7 @@ async def release(context: ApplyContext, before: KnownKey) -> None:
 
 async def disable(context: ApplyContext, step: Pruning) -> None:
     """Disable the keys of a ref that no spec names; the journal remembers that."""
-    known = await _claimed(context, step.known.ref, _same_keys(step.known))
+    known = await _claimed(context, step.known.ref, _as_planned(step.known))
     plan = canonical_plan({**known[0].plan, "disabled": True})
     await context.journal.want(step.known.ref, plan)
     data = None
@@ -169,7 +169,7 @@ async def begin_replacement(context: ApplyContext, step: Replacing, old: Key | N
         step: the change.
         old: the key's record; None: it is gone.
     """
-    known = await _claimed(context, step.spec.ref, _same_keys(step.known))
+    known = await _claimed(context, step.spec.ref, _as_planned(step.known))
     if step.known.unretired is None:
         # A replacement is replaced only once it is the ref's own key.
         for hash in hashes_of(known)[:-1]:
@@ -211,5 +211,18 @@ def _is_settled(known: Sequence[Entry]) -> bool:
     return bool(known) and known[-1].state is State.SETTLED
 
 
-def _same_keys(before: KnownKey) -> Callable[[Sequence[Entry]], bool]:
-    return lambda known: bool(known) and hashes_of(known) == before.hashes
+def _as_planned(before: KnownKey, plan: str | None = None) -> Callable[[Sequence[Entry]], bool]:
+    """Return what says whether a ref's keys, and what is asked for, are as when it was planned.
+
+    Args:
+        before: what was known then.
+        plan: what is to be asked for: another process may have been faster with just that.
+    """
+
+    def is_so(known: Sequence[Entry]) -> bool:
+        if not known or hashes_of(known) != before.hashes:
+            return False
+        is_done = known[0].wanted is None and canonical_plan(known[0].plan) == plan
+        return is_done or asked_of(known[0]) == (before.plan, before.wanted)
+
+    return is_so

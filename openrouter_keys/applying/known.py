@@ -13,7 +13,7 @@ from openrouter_keys.journal.rotations import RotationEntry
 from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
 
 #: What of a succession changes with each create, hand-over and deletion.
-Mark: TypeAlias = tuple[tuple[State, str | None, object], ...]
+Mark: TypeAlias = tuple[tuple[object, ...], ...]
 
 #: The budget of a rotation that `apply` began: the new key has what its spec says.
 REPLACED: Final = "spec"
@@ -31,7 +31,7 @@ class KnownKey:
         plan: what was asked for last.
         wanted: what an update was changing it to; None: none was under way.
         hashes: its key's hash, then that of each replacement that was made; the last one is in use.
-        mark: what tells whether the keys are the same later.
+        mark: what tells whether the keys, and what is asked for, are the same later.
         is_kept: whether the journal has, or had, the key's secret.
         is_releasing: whether one of the keys is being deleted.
         reason: why it failed, or is in doubt.
@@ -84,7 +84,7 @@ class _Row:
     plan: Mapping[str, JSON]
     wanted: str | None
     hash: str | None
-    mark: tuple[State, str | None, object]
+    mark: tuple[object, ...]
     is_kept: bool
     reason: str | None
 
@@ -108,6 +108,11 @@ def mark_of(known: Sequence[Entry]) -> Mark:
     return tuple(_row(entry).mark for entry in known)
 
 
+def asked_of(entry: Entry) -> tuple[Mapping[str, JSON], Mapping[str, JSON] | None]:
+    """Return what was asked for last, and what an update was changing it to."""
+    return entry.plan, None if entry.wanted is None else json.loads(entry.wanted)
+
+
 def hashes_of(known: Sequence[Entry]) -> tuple[str, ...]:
     """Return the hashes of the keys of a succession."""
     return _hashes([_row(entry) for entry in known])
@@ -120,7 +125,7 @@ def _row(entry: Entry) -> _Row:
         entry.plan,
         entry.wanted,
         entry.hash,
-        (entry.state, entry.hash, entry.last_attempt_at),
+        (entry.state, entry.hash, entry.last_attempt_at, entry.plan, entry.wanted),
         entry.secret is not None or entry.sealed is not None,
         entry.reason,
     )

@@ -13,6 +13,7 @@ from openrouter_keys import (
     ApplyStoppedError,
     KeySpec,
     OpenRouter,
+    Plan,
     ProvisioningStoppedError,
     ProvisionResult,
     errors,
@@ -264,3 +265,28 @@ def test_blocking(openrouter_emulator: Emulator, tmp_path: Any) -> None:
         assert (report.ok, report.created) == (True, 1)
         assert client.plan_apply((each for each in [spec()]), **given).unchanged == 1
     assert threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("prune", ["disable", "delete"])
+async def test_what_another_process_changed_while_a_plan_was_looked_at_stays(
+    site: Site, prune: str
+) -> None:
+    """An update, a lock-out, and a key that is pruned here and in use again there."""
+    await site.apply([spec(ref, limit=5) for ref in "abc"])
+    await site.apply([spec(ref, limit=5) for ref in "ab"], prune="disable")
+
+    async def meanwhile(_: Plan) -> None:
+        await site.apply(
+            [spec("a", limit=7), spec("b", limit=5, disabled=True), spec("c", limit=5)]
+        )
+
+    report = await site.apply(
+        [spec("a", limit=6), spec("b", limit=6)], prune=prune, on_plan=meanwhile
+    )
+    changed = {problem.ref for problem in report.failures}
+    assert changed == {"a", "b", *("c" if prune == "delete" else "")}
+    assert all("another process changed it" in each.reason for each in report.failures)
+    keys = site.emulator.account.keys.values()
+    assert {(key.name, key.limit, key.disabled) for key in keys} == {
+        ("customer-a", 7, False), ("customer-b", 5, True), ("customer-c", 5, False),
+    }  # fmt: skip

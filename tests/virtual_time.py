@@ -6,14 +6,14 @@ the same is drawn.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from selectors import DefaultSelector, SelectorKey
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 from openrouter_keys.errors import JournalError
-from openrouter_keys.journal.store import Work
+from openrouter_keys.journal.store import Store, Work
 from openrouter_keys.journal.writer import Writer, _Job
 
 T = TypeVar("T")
@@ -73,12 +73,13 @@ def _without_threads() -> Generator[None]:
         urgent: bool = False,
         salvages: bool = False,
         reads: bool = False,
+        at_last: Callable[[Store], None] | None = None,
     ) -> "asyncio.Future[T]":
         if self._closed:
             raise JournalError("the journal is closed: open it again")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._inbox.put(_Job(work, urgent, future, loop, salvages, reads))
+        self._inbox.put(_Job(work, urgent, future, loop, salvages, reads, at_last))
         self._serve(stores[self])
         return future
 

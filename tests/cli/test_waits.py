@@ -73,3 +73,16 @@ def test_every_command_says_that_it_waits(
     assert ran.code == 0
     said = "openrouter-keys: waiting 0 s, as the service asks (Retry-After)\n"
     assert ran.err.startswith(said)
+
+
+def test_a_debug_log_that_begins_meanwhile_is_shown(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OPENROUTER_DEBUG sets the level once a client is made."""
+    log = logging.getLogger("openrouter_keys")
+    monkeypatch.setattr(log, "level", logging.NOTSET)
+    with waits_to(lambda _: None):
+        log.info("not asked for")
+        log.setLevel(logging.DEBUG)
+        log.debug("asked for")
+    assert caplog.messages == ["asked for"]

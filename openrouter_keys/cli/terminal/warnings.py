@@ -60,15 +60,17 @@ def waits_to(say: Callable[[str], object]) -> Generator[None]:
             _listeners.pop()
         return
     level, shown = log.level, log.getEffectiveLevel()
+    lowered = min(shown, logging.INFO)
 
     def see(record: logging.LogRecord) -> bool:
         if str(record.msg).startswith(_WAITS):
             _listeners[-1](record.getMessage())
-        return record.levelno >= shown
+        # OPENROUTER_DEBUG sets the level when a client is made.
+        return record.levelno >= (shown if log.level == lowered else log.level)
 
     # No handler: without any, logging prints the library's warnings by itself.
     log.addFilter(see)
-    log.setLevel(min(shown, logging.INFO))
+    log.setLevel(lowered)
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.text import without_passwords
 from tests.commands import Command, Ran
 from tests.postgresql import PASSWORD, PostgreSQL
+from tests.processes import environment, run
 from tests.tables import in_one_test
 
 VARIABLE = "OPENROUTER_KEYS_JOURNAL"
@@ -229,15 +230,15 @@ HELP = [
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)
 def test_a_help_page_names_the_variable_and_shows_no_value_of_it(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
 ) -> None:
-    monkeypatch.setenv(VARIABLE, f"postgresql://app:{CANARY}@h/d")
-    monkeypatch.setenv("COLUMNS", "200")
-    assert main([*words, "--help"]) == 0
-    shown = capsys.readouterr()
-    assert VARIABLE in shown.out
-    assert "URL" in shown.out
-    assert CANARY not in shown.out + shown.err
+    """In a process of its own: the width of a command's first help page is that of all of them."""
+    given = environment(COLUMNS="200", **{VARIABLE: f"postgresql://app:{CANARY}@h/d"})
+    shown = run("-m", "openrouter_keys", *words, "--help", environment=given)
+    assert shown.returncode == 0
+    assert VARIABLE in shown.stdout
+    assert "URL" in shown.stdout
+    assert CANARY not in shown.stdout + shown.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hashlib import sha256
 from itertools import combinations, pairwise
 
 import pytest
+from pexpect import EOF, TIMEOUT
 
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.cli.app import app
@@ -444,10 +445,14 @@ def test_a_question_ends_with_ctrl_c_and_ctrl_d_in_one_line(
         shown = command.terminal(*words)
         shown.expect(prompt)
         shown.send(send)
-        assert shown.wait() in codes
+        # A signal just before the read that waits is seen after it: a person presses once more.
+        while shown.expect([EOF, TIMEOUT], timeout=10):
+            shown.send(send)
+        assert shown.process.wait(PATIENCE) in codes
         first, last = plain(shown.before or "")[-2:]
         assert first in ("", "^C", "^D")
         assert last.startswith(f"openrouter-keys: {told}")
+        shown.close()
 
 
 INTERRUPTED_AT_AN_IMPORT = """

@@ -101,7 +101,8 @@ class EnsureContext:
             CreateOutcomeUnknownError: another process is at it, and the caller waits no longer.
         """
         claims = await journal.claim(*(entry.ref for entry in known), settled=True)
-        self.claims.update(claims)
+        # Claimed again, a row is not new any more, and its creates are still under way.
+        self.claims.update({ref: one for ref, one in claims.items() if one.new or not one.ours})
         if all(claim.ours for claim in claims.values()):
             return await journal.succession(known[0].ref, unmade=unmade) == [*known]
         if self.left < _POLL:

@@ -14,11 +14,13 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter, Ensured, OpenRouter, errors
 from openrouter_keys.emulator import Emulator, Fault
+from openrouter_keys.ensuring.context import EnsureContext
+from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.journal import entries
 from openrouter_keys.journal.journal import Journal
 from tests.ensuring.conftest import LIMITED
 from tests.ensuring.rows import World, opened, secrets, sent
-from tests.journals import spec
+from tests.journals import AT, spec
 from tests.provisions import client_of
 
 # --- arguments ---
@@ -346,3 +348,16 @@ async def test_a_secret_that_is_not_kept_is_in_the_error_which_says_so_once(
     assert [caught.value.key] == secrets(world.emulator)
     assert caught.value.problem == problem
     assert str(caught.value).count("is not in the journal") == 1
+
+
+async def test_a_row_that_is_claimed_twice_in_one_run_was_new_to_it(world: World) -> None:
+    """As `apply` may do, whose changes share a run: how long to wait follows from the first."""
+    async with world.journal.begin() as gone:
+        assert await gone.intend(spec(), AT) is None
+    settings = ReleaseSettings(journal=world.journal)
+    context = EnsureContext(world.client._transport, world.journal, settings, "apply", 1.0, 1e9)
+    known = await world.journal.succession("r")
+    async with world.journal.begin() as run:
+        for _ in range(2):
+            assert await context.claim(run, *known)
+            assert context.claims["r"].new

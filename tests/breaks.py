@@ -1000,6 +1000,12 @@ BREAKS: Final[Sequence[Break]] = (
         "cli/test_lease.py::test_only_what_no_terminal_sends_to_both_is_handed_on",
     ),
     Break(
+        "cli/terminal/interrupts.py",
+        "before = signal.setitimer(signal.ITIMER_REAL, _GLANCE, _GLANCE)",
+        "before = signal.getitimer(signal.ITIMER_REAL)",
+        "cli/test_terminal.py::test_a_signal_just_before_the_read_that_waits_ends_a_question",
+    ),
+    Break(
         "cli/keys/lease.py",
         "to(lambda number: _send(process, number))",
         "pass",

@@ -26,6 +26,10 @@ _HANGUP: Final = getattr(signal, "SIGHUP", None)
 FROM_OUTSIDE: Final = (signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
 _STOPPING: Final = (signal.SIGINT, *FROM_OUTSIDE)
 _STDERR: Final = 2
+# Windows has neither this timer nor the gap that it closes.
+_ALARM: Final = getattr(signal, "SIGALRM", None)
+#: Seconds after which a read that waits for an answer is interrupted, again and again.
+_GLANCE: Final = 0.1
 # A progress bar's line is wiped, and the cursor that it hides is shown.
 _TIDY: Final = "\r\x1b[2K\x1b[?25h"
 
@@ -129,11 +133,33 @@ def asking() -> Generator[None]:
         raise KeyboardInterrupt
 
     try:
-        with handled(hear, _STOPPING):
+        with handled(hear, _STOPPING), _interrupted_reads():
             yield
     except KeyboardInterrupt:
         write("\n")
         raise
+
+
+@contextmanager
+def _interrupted_reads() -> Generator[None]:
+    """Interrupt a read that waits, now and then, so that no signal waits for the answer.
+
+    Python handles a signal that came just before such a read only once the read returns, or is
+    interrupted.
+    """
+    if _ALARM is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with handled(_go_on, (_ALARM,)):
+        before = signal.setitimer(signal.ITIMER_REAL, _GLANCE, _GLANCE)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, *before)
+
+
+def _go_on(*_: object) -> None:
+    """Do nothing; the read was interrupted."""
 
 
 @contextmanager

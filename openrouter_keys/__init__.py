@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         FieldChange,
         Limits,
         Plan,
+        PruneExcess,
+        TooManyPrunedError,
     )
     from openrouter_keys.client import AsyncOpenRouter
     from openrouter_keys.ensuring.report import Ensured
@@ -149,6 +151,7 @@ __all__ = [
     "ProvisionReport",
     "ProvisionResult",
     "ProvisioningStoppedError",
+    "PruneExcess",
     "QuotaExhaustedError",
     "RateLimit",
     "Reconciliation",
@@ -162,6 +165,7 @@ __all__ = [
     "SweptKey",
     "TakenOverError",
     "TooManyFailuresError",
+    "TooManyPrunedError",
     "UndeliveredKey",
     "Unset",
     "UpdateKeysResponse",
@@ -186,6 +190,8 @@ _MODULES = {
         "FieldChange",
         "Limits",
         "Plan",
+        "PruneExcess",
+        "TooManyPrunedError",
     ),
     "client": ("AsyncOpenRouter",),
     "errors": (

@@ -674,6 +674,7 @@ class AsyncOpenRouter(NeverPickled):
         *,
         journal: JournalOrPlace,
         prune: Prune | None = None,
+        max_prune: float | None = None,
         recreate: bool = False,
         replace: bool = False,
         concurrency: int = CONCURRENCY,
@@ -688,6 +689,7 @@ class AsyncOpenRouter(NeverPickled):
             specs: as in `apply`.
             journal: as in `apply`; a file that is not there is not made.
             prune: as in `apply`.
+            max_prune: as in `apply`; `plan.excess` says that there would be more.
             recreate: as in `apply`.
             replace: as in `apply`.
             concurrency: the most requests at once.
@@ -708,6 +710,7 @@ class AsyncOpenRouter(NeverPickled):
         settings = PlanApplySettings(
             journal=journal,
             prune=prune,
+            max_prune=max_prune,
             recreate=recreate,
             replace=replace,
             concurrency=concurrency,
@@ -722,6 +725,7 @@ class AsyncOpenRouter(NeverPickled):
         *,
         journal: JournalOrPlace,
         prune: Prune | None = None,
+        max_prune: float | None = None,
         recreate: bool = False,
         replace: bool = False,
         on_plan: OnPlan | None = None,
@@ -750,6 +754,10 @@ class AsyncOpenRouter(NeverPickled):
             journal: as in `provision`; there must be one.
             prune: what is done with keys of the journal that no spec names: `"disable"` them, or
                 `"delete"` them for good. None: they are only in the plan.
+            max_prune: the most keys that are pruned, as an `int`, or as a share of the journal's
+                keys from 0.0 to 1.0, as a `float`. Keys that are disabled already do not count.
+                If there are more, nothing is changed: the specs may be half of a file. None: half
+                of the keys, or 3 if those are more, and none if there are no specs.
             recreate: whether to create keys anew that are gone, or that were never as asked for:
                 their users need the new secrets. False: they are only in the plan.
             replace: whether to replace keys where no update can make the change (`expires_at`,
@@ -775,6 +783,7 @@ class AsyncOpenRouter(NeverPickled):
             InvalidArgumentError: an argument is invalid; nothing was sent.
             DuplicateRefError: two specs have the same ref.
             AllowanceExceededError: the specs hand out too much.
+            TooManyPrunedError: more keys would be pruned than `max_prune`; its `plan` has them.
             JournalError: the journal is being purged, not private, or not this service's or this
                 account's.
             ApplyStoppedError: it stopped early, as `provision` does. Its `report` has the counts,
@@ -786,6 +795,7 @@ class AsyncOpenRouter(NeverPickled):
         settings = ApplySettings(
             journal=journal,
             prune=prune,
+            max_prune=max_prune,
             recreate=recreate,
             replace=replace,
             on_plan=on_plan,

@@ -28,6 +28,8 @@
     │   ├── QuotaExhaustedError         429 of a daily quota (TooManyRequestsResponseError)
     │   └── OpenRouterDefaultError      any other status
     ├── AllowanceExceededError          a spec would exceed `max_total_limit`
+    ├── TooManyPrunedError              more keys would be pruned than `max_prune`: `.plan`
+    │                                   (in `applying.report`)
     ├── TooManyFailuresError            more keys were refused than `max_failures`
     ├── ServiceOutageError              no create succeeded, or nothing was settled, for too long
     ├── ProvisioningStoppedError        a run stopped: `.report` (in `provisioning.report`)

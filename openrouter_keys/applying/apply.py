@@ -43,6 +43,7 @@ from openrouter_keys.applying.report import (
     ApplyReport,
     ApplyStoppedError,
     Plan,
+    TooManyPrunedError,
 )
 from openrouter_keys.applying.settings import ApplySettings, PlanSettings
 from openrouter_keys.converter import write_time
@@ -126,6 +127,9 @@ async def apply(transport: Transport, specs: Specs, settings: ApplySettings) -> 
         allowance.take(spec)
     async with opened(transport, settings.run()) as journal:
         look = await _Look.at(transport, journal, wanted, settings)
+        plan = look.comparison.plan
+        if plan.excess is not None:
+            raise TooManyPrunedError(plan, plan.excess)
         return await _Apply(transport, journal, settings, look).report()
 
 

@@ -17,6 +17,7 @@ from openrouter_keys.applying.report import (
     FieldChange,
     Limits,
     Plan,
+    PruneExcess,
     Value,
 )
 from openrouter_keys.applying.settings import PlanSettings
@@ -162,7 +163,7 @@ def compare(
     for ref, each in known.items():
         if ref not in named:
             comparing.unnamed(each)
-    return comparing.result()
+    return comparing.result(has_specs=bool(specs))
 
 
 @define
@@ -209,8 +210,10 @@ class _Comparing:
     _unchanged: int = field(init=False, default=0)
     _pruned: int = field(init=False, default=0)
     _in_doubt: int = field(init=False, default=0)
+    _working: int = field(init=False, default=0)
+    _cut_off: int = field(init=False, default=0)
 
-    def result(self) -> Comparison:
+    def result(self, *, has_specs: bool) -> Comparison:
         plan = Plan(
             changes=tuple(self._changes),
             unchanged=self._unchanged,
@@ -218,8 +221,19 @@ class _Comparing:
             in_doubt=self._in_doubt,
             before=self._before.limits(),
             after=self._after.limits(),
+            excess=self._excess(has_specs=has_specs),
         )
         return Comparison(plan, self._making, self._updating, self._replacing, self._pruning)
+
+    def _excess(self, *, has_specs: bool) -> PruneExcess | None:
+        """Return what is wrong with how many keys are pruned: the specs may be half a file."""
+        most = self._settings.most_pruned(self._working, has_specs=has_specs)
+        # Of specs that nobody meant to be empty, no key is spared.
+        is_bare = not has_specs and self._settings.max_prune is None
+        pruned = len(self._pruning) if is_bare else self._cut_off
+        if pruned <= most:
+            return None
+        return PruneExcess(pruned=pruned, working=self._working, most=most, no_specs=is_bare)
 
     def _add(self, steps: list[S], step: S) -> None:
         """Show a change, and do it unless it says why not."""
@@ -237,6 +251,7 @@ class _Comparing:
     def spec(self, spec: KeySpec, known: KnownKey | None) -> None:
         key = self._key(known)
         self._before.key(key)
+        self._working += known is not None and self._works(known)
         if known is None:
             self._create(spec, None, releases=False)
         elif known.is_releasing:
@@ -347,6 +362,7 @@ class _Comparing:
     def unnamed(self, known: KnownKey) -> None:
         key, prune = self._key(known), self._settings.prune
         self._before.key(key)
+        self._working += self._works(known)
         if known.state in DOUBTFUL:
             self._in_doubt += 1
         if known.is_releasing:
@@ -369,9 +385,14 @@ class _Comparing:
         found = (self._shown.get(canonical(hash)) for hash in known.hashes)
         return [key for key in found if key is not None]
 
+    def _works(self, known: KnownKey) -> bool:
+        return any(not each.disabled for each in self._those(known))
+
     def _prune(self, known: KnownKey, key: Key | None, why: str | None, *disabled: str) -> None:
         if why is not None:
             self._after.key(key)
+        else:
+            self._cut_off += self._works(known)
         change = Change(
             ref=known.ref,
             name=known.name,

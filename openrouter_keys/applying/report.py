@@ -84,6 +84,33 @@ class Limits:
 
 
 @frozen(kw_only=True)
+class PruneExcess:
+    """More keys would be pruned than may be.
+
+    Attributes:
+        pruned: how many keys that work; if there are no specs, how many in all.
+        working: how many keys of the journal work.
+        most: how many of those may be pruned.
+        no_specs: whether there are no specs at all.
+    """
+
+    pruned: int
+    working: int
+    most: int
+    no_specs: bool = False
+
+    def __str__(self) -> str:
+        if self.no_specs:
+            return f"there are no specs, and {_keys(self.pruned)} would be pruned"
+        working = f"{_keys(self.pruned)} of {self.working:,} that work"
+        return f"{working} would be pruned, and at most {self.most:,} may be"
+
+
+def _keys(count: int) -> str:
+    return f"{count:,} key{'' if count == 1 else 's'}"
+
+
+@frozen(kw_only=True)
 class Plan:
     """What `apply` does to have the account as the specs say.
 
@@ -95,6 +122,8 @@ class Plan:
         in_doubt: how many refs that no spec names may or may not have a key.
         before: what the journal's keys may spend now.
         after: what they may spend once it is done.
+        excess: that too many keys would be pruned, so that `apply` does nothing of it; None: they
+            are not too many.
     """
 
     changes: tuple[Change, ...]
@@ -103,6 +132,7 @@ class Plan:
     in_doubt: int
     before: Limits
     after: Limits
+    excess: PruneExcess | None = None
 
     @property
     def to_do(self) -> tuple[Change, ...]:
@@ -233,3 +263,18 @@ class ApplyStoppedError(OpenRouterError):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an ApplyStoppedError is never pickled: its report may hold secrets")
+
+
+class TooManyPrunedError(OpenRouterError):
+    """`apply` would prune more keys than `max_prune` allows; nothing was changed.
+
+    Attributes:
+        plan: what would have been done.
+        excess: how many keys would be pruned, and how many may be.
+    """
+
+    def __init__(self, plan: Plan, excess: PruneExcess) -> None:
+        permits = f"give max_prune={excess.pruned} if the specs are whole"
+        super().__init__(f"{excess}: nothing was changed; {permits}")
+        self.plan = plan
+        self.excess = excess

@@ -19,6 +19,10 @@ from openrouter_keys.provisioning.settings import (
 
 #: What becomes of the journal's keys that no spec names.
 Prune: TypeAlias = Literal["disable", "delete"]
+# So few keys are pruned in any case: of two customers, one may go.
+_FEW = 3
+# A third of nine keys is three, and not two.
+_ROUNDING = 1e-6
 OnPlan: TypeAlias = Callable[[Plan], Awaitable[bool] | bool]
 OnApplyProgress: TypeAlias = Callable[[ApplyProgress], object]
 
@@ -33,6 +37,15 @@ def _journal(_: object, attribute: checks.Named, value: Any) -> None:
         )
 
 
+def _max_prune(_: object, attribute: checks.Named, value: object) -> None:
+    is_share = isinstance(value, float) and 0 <= value <= 1
+    if isinstance(value, bool) or not (is_share or (isinstance(value, int) and value >= 0)):
+        checks.refuse(
+            attribute.name,
+            "must be None, a number of keys, as 10, or a share of them from 0.0 to 1.0, as 0.5",
+        )
+
+
 def _prune(_: object, attribute: checks.Named, value: object) -> None:
     if value not in (None, "disable", "delete"):
         checks.refuse(attribute.name, f"must be None, 'disable' or 'delete', not {value!r}")
@@ -44,8 +57,22 @@ class PlanSettings(Pace):
 
     journal: JournalOrPlace = field(validator=_journal)
     prune: Prune | None = field(default=None, validator=_prune)
+    max_prune: float | None = field(default=None, validator=checks.given(_max_prune))
     recreate: bool = field(default=False, validator=checks.flag)
     replace: bool = field(default=False, validator=checks.flag)
+
+    def most_pruned(self, working: int, *, has_specs: bool) -> int:
+        """Return how many keys that work may be pruned.
+
+        Args:
+            working: how many keys of the journal work.
+            has_specs: whether there is any spec.
+        """
+        if isinstance(self.max_prune, int):
+            return self.max_prune
+        if self.max_prune is not None:
+            return int(self.max_prune * working + _ROUNDING)
+        return max(_FEW, working // 2) if has_specs else 0
 
 
 @frozen(kw_only=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
@@ -19,6 +20,9 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 # In seconds: a hundred years, so that a date this long from now is one that there is.
 _LONGEST: Final = 36_525 * 86_400
+# Few enough digits for int().
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_ALL: Final = 100  # per cent
 _LOCAL_DATE: Final = re.compile(r"\d{1,4}([/.])\d{1,2}\1\d{1,4}")
 # What stands between thousands, or before the cents, in other countries.
 _BETWEEN: Final = re.compile(r"[,'\u2019\u066b\u066c]|\d\s\d|\..*\.")
@@ -148,6 +152,23 @@ def read_expiry(text: str) -> datetime | timedelta | None:
         ) from None
 
 
+def read_share(text: str) -> float:
+    """Read a number of keys, or a share of them such as `50%`, which is a float from 0 to 1.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    number, sign = text.strip(), ""
+    if number.endswith("%"):
+        number, sign = number[:-1].strip(), "%"
+    if _NUMBER.fullmatch(number):
+        if sign and Decimal(number) <= _ALL:
+            return float(Decimal(number) / _ALL)
+        if not sign and number.isdigit():
+            return int(number)
+    raise ValueError(f"must be a number of keys such as 10, or a share such as 50%, not {text!r}")
+
+
 def _value(read: Callable[[str], object], **more: Any) -> Parameter:
     """Return how one word of a command line becomes a value."""
 
@@ -172,6 +193,7 @@ else:
     # The first type that fits is taken, which is the text; the path lets a shell complete files.
     File: TypeAlias = Annotated[str | Path, _PATH]
 Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
+Share: TypeAlias = Annotated[float | None, _value(read_share, metavar="N|N%")]
 QuietPeriod: TypeAlias = Annotated[
     Duration,
     Parameter(help="How long to wait until a create without an answer can no longer make a key."),

@@ -39,7 +39,7 @@ async def test_an_adopted_key_is_restored(adopted: Site) -> None:
 
 @pytest.mark.parametrize("way", ["disable", "delete"])
 async def test_an_adopted_key_is_pruned(adopted: Site, way: Any) -> None:
-    report = await adopted.apply([], prune=way)
+    report = await adopted.apply([], prune=way, max_prune=1)
     assert (report.ok, report.pruned, report.failures) == (True, 1, ())
     assert [each.name for each in adopted.emulator.account.keys.values()] == [
         *(["customer-r"] if way == "disable" else []),

@@ -184,7 +184,7 @@ async def test_prune(site: Site, way: Any, state: str) -> None:
 @pytest.mark.parametrize("way", ["disable", "delete"])
 async def test_a_pruned_key_comes_back(site: Site, way: Any) -> None:
     await site.applied([BEFORE])
-    await site.apply([], prune=way)
+    await site.apply([], prune=way, max_prune=1)
     report = await site.apply([BEFORE])
     assert (report.ok, report.updated, report.created) == (
         (True, 1, 0) if way == "disable" else (True, 0, 1)
@@ -195,8 +195,8 @@ async def test_a_pruned_key_comes_back(site: Site, way: Any) -> None:
 
 async def test_a_disabled_key_is_deleted_if_asked(site: Site) -> None:
     await site.applied([BEFORE])
-    await site.apply([], prune="disable")
-    assert (await site.apply([], prune="delete")).pruned == 1
+    await site.apply([], prune="disable", max_prune=1)
+    assert (await site.apply([], prune="delete", max_prune=1)).pruned == 1
     assert not site.emulator.account.keys
     assert (await site.plan([])).changes == ()
 

@@ -181,11 +181,11 @@ async def test_a_rotation_that_waits_is_left_to_rotate(site: Site) -> None:
     site.emulator.requests.clear()
     report = await site.apply([BEFORE], replace=True)
     assert (report.ok, report.changed, site.writes) == (True, 0, {})
-    report = await site.apply([], prune="disable")
+    report = await site.apply([], prune="disable", max_prune=1)
     assert (report.ok, report.pruned) == (True, 1)
     named = [key for key in site.emulator.account.keys.values() if key.name != "another's"]
     assert all(key.disabled for key in named)
-    report = await site.apply([], prune="delete")
+    report = await site.apply([], prune="delete", max_prune=1)
     assert (report.ok, report.pruned) == (True, 1)
     assert len(site.emulator.account.keys) == 1
 

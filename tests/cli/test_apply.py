@@ -9,6 +9,7 @@ import pytest
 
 from openrouter_keys.emulator import Fault
 from tests.commands import Command, Ran
+from tests.tables import in_one_test
 
 QUICK = ("--quiet-period", "0.2s")
 ROWS = ["a,50,monthly", "b,5,", "c,5,", "d,5,", "e,5,"]
@@ -204,3 +205,68 @@ def test_names_that_steer_a_terminal(command: Command, tmp_path: Path) -> None:
     ran = command("apply", "keys.json", "--plan")
     assert "\x1b" not in ran.out
     assert "a1" * 32 not in ran.out
+
+
+# --- a file that is cut off ---
+
+
+@pytest.fixture
+def cut(applied: Command) -> Command:
+    """One row of five is left, and one is new."""
+    write(applied, ["a,50,monthly", "z,5,"])
+    return applied
+
+
+TOO_MANY = "4 keys of 5 that work would be pruned, and at most 3 may be: "
+
+
+@in_one_test("words", [(), ("--max-prune", "3"), ("--max-prune=79.9%",)])
+def test_too_many_are_pruned(cut: Command, words: Sequence[str]) -> None:
+    plan = apply(cut, "--plan", "--prune", "delete", *words)
+    assert (plan.code, TOO_MANY in plan.err, "- prune     e" in plan.out) == (2, True, True)
+    ran = apply(cut, "--yes", "--prune", "disable", *words)
+    assert (ran.code, TOO_MANY in ran.err, "- prune     e" in ran.out) == (2, True, True)
+    assert "if the file is whole, give --max-prune 4\n" in ran.err
+    assert not writes(cut)
+
+
+@pytest.mark.parametrize("most", ["4", "80%", "100 %"])
+def test_so_many_may_be_pruned(cut: Command, most: str) -> None:
+    assert apply(cut, "--plan", "--prune", "delete", "--max-prune", most).code == 0
+    assert apply(cut, "--yes", "--prune", "delete", "--max-prune", most).code == 0
+    assert sorted(each.name for each in cut.emulator.account.keys.values()) == ["a", "z"]
+
+
+@in_one_test("most", ["-1", "half", "101%", "1.5", "%", "1e3", "٣"])
+def test_what_is_no_number_of_keys(cut: Command, most: str) -> None:
+    ran = apply(cut, "--yes", "--prune", "delete", f"--max-prune={most}")
+    assert (ran.code, "must be a number of keys" in ran.err) == (2, True), ran.err
+    assert not writes(cut)
+
+
+def test_the_excess_for_programs(cut: Command) -> None:
+    plan = json.loads(apply(cut, "--plan", "--json", "--prune", "delete").out)
+    assert plan["excess"] == {"pruned": 4, "working": 5, "most": 3, "no_specs": False}
+    assert json.loads(apply(cut, "--plan", "--json").out)["excess"] is None
+
+
+@in_one_test(
+    "name, text, odd",
+    [
+        ("keys.csv", "name\na\nb\nc\nd", True),
+        ("keys.csv", "name\na\nb\nc\nd\n", False),
+        ("keys.csv", "name\ra\rb\rc\rd\r", False),
+        ("keys.jsonl", '{"name": "a"}\n{"name": "b"}\n{"name": "c"}\n{"name": "d"}', True),
+        ("keys.yaml", "[{name: a}, {name: b}, {name: c}, {name: d}]", True),
+        ("keys.json", '[{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "d"}]', False),
+    ],
+)
+def test_a_file_without_a_last_line_end(
+    applied: Command, name: str, text: str, *, odd: bool
+) -> None:
+    """It may be cut off, which matters where a missing row costs a key."""
+    (applied.folder / name).write_text(text, encoding="utf-8", newline="")
+    words = ("apply", name, "--plan", "--journal", "keys.csv.journal")
+    assert "ends without a line end" not in applied(*words).err
+    ran = applied(*words, "--prune", "disable")
+    assert (ran.code, "ends without a line end: if it is cut off" in ran.err) == (0, odd)

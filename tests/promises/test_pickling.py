@@ -18,7 +18,13 @@ import pytest
 import openrouter_keys
 from openrouter_keys import AsyncOpenRouter, OpenRouter, errors
 from openrouter_keys._inputs.credentials import Credentials
-from openrouter_keys.applying.report import ApplyReport, ApplyStoppedError, Limits, Plan
+from openrouter_keys.applying.report import (
+    ApplyReport,
+    ApplyStoppedError,
+    Limits,
+    Plan,
+    PruneExcess,
+)
 from openrouter_keys.errors import JournalInUseError, OpenRouterError, SecretNotKeptError
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.provisioning.report import ProvisioningStoppedError, ProvisionReport
@@ -44,9 +50,8 @@ REPORT = ProvisionReport(
     elapsed=1.5,
 )
 NO_LIMITS = Limits(amounts={})
-APPLY_REPORT = ApplyReport(
-    plan=Plan(changes=(), unchanged=0, pruned=0, in_doubt=0, before=NO_LIMITS, after=NO_LIMITS)
-)
+PLAN = Plan(changes=(), unchanged=0, pruned=0, in_doubt=0, before=NO_LIMITS, after=NO_LIMITS)
+APPLY_REPORT = ApplyReport(plan=PLAN)
 # A value for each type that an error is made of; a new type needs a new line.
 VALUES: dict[object, Any] = {
     str: "what happened",
@@ -59,6 +64,8 @@ VALUES: dict[object, Any] = {
     OpenRouterError | None: errors.NotSentError("no connection"),
     ProvisionReport: REPORT,
     ApplyReport: APPLY_REPORT,
+    Plan: PLAN,
+    PruneExcess: PruneExcess(pruned=30, working=48, most=24),
 }
 HOLD_SECRETS = {
     errors.CreatedKeyUnreadableError,

@@ -10,7 +10,13 @@ from attrs import define, frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys._base.masking import scrub
-from openrouter_keys.applying.report import ApplyProgress, ApplyReport, Plan
+from openrouter_keys.applying.report import (
+    ApplyProgress,
+    ApplyReport,
+    Plan,
+    PruneExcess,
+    TooManyPrunedError,
+)
 from openrouter_keys.applying.settings import Prune
 from openrouter_keys.cli.apply.outcome import ApplyOutcome
 from openrouter_keys.cli.apply.view import plan_lines, plan_record, to_do
@@ -30,7 +36,7 @@ from openrouter_keys.cli.terminal.output import print_json
 from openrouter_keys.cli.terminal.progress import Later, progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
 from openrouter_keys.cli.terminal.text import printable
-from openrouter_keys.cli.values import Flag
+from openrouter_keys.cli.values import Flag, Share
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.provisioning.report import ProvisionProgress
 
@@ -47,6 +53,13 @@ class Changes:
         Parameter(
             help="Disable, or delete for good, the journal's keys that no row names; else they are "
             "only shown."
+        ),
+    ] = None
+    max_prune: Annotated[
+        Share,
+        Parameter(
+            help="Do nothing if more keys than this would be pruned, or more than this share of "
+            "those that work: the file may be cut off. Else half of them, or 3."
         ),
     ] = None
     recreate: Annotated[
@@ -166,6 +179,7 @@ class _Call:
                 self.specs,
                 journal=self.journal.given,
                 prune=self.changes.prune,
+                max_prune=self.changes.max_prune,
                 recreate=self.changes.recreate,
                 replace=self.changes.replace,
                 concurrency=self.pace.concurrency,
@@ -175,6 +189,11 @@ class _Call:
             print_json(plan_record(plan))
         else:
             _print(plan)
+        self._warn(plan)
+        if (excess := plan.excess) is not None:
+            option = f"without --max-prune {excess.pruned}"
+            say(f"{excess}: a run would refuse to begin {option}")
+            return USAGE
         return SOME_FAILED if self.out.fail_on_changes and plan.changes else DONE
 
     def apply(self, client: AsyncOpenRouter, bounds: Bounds, to: Destination) -> int:
@@ -197,23 +216,28 @@ class _Call:
                     progress.step(at.phase, at.done, at.total)
 
             async with client:
-                return await client.apply(
-                    self.specs,
-                    journal=self.journal.given,
-                    prune=self.changes.prune,
-                    recreate=self.changes.recreate,
-                    replace=self.changes.replace,
-                    on_plan=self._agreed,
-                    on_result=results,
-                    on_progress=watch,
-                    concurrency=self.pace.concurrency,
-                    rate=self.pace.rate,
-                    quiet_period=self.pace.quiet_period or 0.0,
-                    max_failures=bounds.max_failures,
-                    max_total_limit=bounds.max_total_limit,
-                    store_secrets=stored,
-                    recipient=bounds.recipient,
-                )
+                try:
+                    return await client.apply(
+                        self.specs,
+                        journal=self.journal.given,
+                        prune=self.changes.prune,
+                        max_prune=self.changes.max_prune,
+                        recreate=self.changes.recreate,
+                        replace=self.changes.replace,
+                        on_plan=self._agreed,
+                        on_result=results,
+                        on_progress=watch,
+                        concurrency=self.pace.concurrency,
+                        rate=self.pace.rate,
+                        quiet_period=self.pace.quiet_period or 0.0,
+                        max_failures=bounds.max_failures,
+                        max_total_limit=bounds.max_total_limit,
+                        store_secrets=stored,
+                        recipient=bounds.recipient,
+                    )
+                except TooManyPrunedError as error:
+                    self._show(error.plan)
+                    raise UsageError(_too_many(error.excess)) from error
 
         with results_of(to, lines=False, durable=not stored) as results:
             if not self.quiet:
@@ -226,11 +250,25 @@ class _Call:
 
     def _agreed(self, plan: Plan) -> bool:
         """Show the plan, and ask whether it is to be done."""
-        if not (self.out.json or self.quiet):
-            _print(plan)
+        self._show(plan)
         if work := to_do(plan):
             confirm(work, yes=self.yes)
         return True
+
+    def _show(self, plan: Plan) -> None:
+        if not (self.out.json or self.quiet):
+            _print(plan)
+        self._warn(plan)
+
+    def _warn(self, plan: Plan) -> None:
+        """Say what is odd about the file, if it costs keys."""
+        if self.specs.ends_midline and any(change.action == "prune" for change in plan.to_do):
+            say(f"{self.specs.name} ends without a line end: if it is cut off, the rest is pruned")
+
+
+def _too_many(excess: PruneExcess) -> str:
+    permits = f"if the file is whole, give --max-prune {excess.pruned}"
+    return f"{excess}: nothing was changed; {permits}"
 
 
 def _print(plan: Plan) -> None:

@@ -6,6 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from attrs import asdict
+
 from openrouter_keys.applying.report import Action, Change, FieldChange, Limits, Needs, Plan, Value
 from openrouter_keys.cli.specs.totals import PERIODS, dollars
 from openrouter_keys.cli.terminal.messages import keys
@@ -65,6 +67,7 @@ def plan_record(plan: Plan) -> dict[str, JSON]:
             action: sum(change.action == action for change in plan.to_do) for action in _SIGNS
         },
         "not_done": len(plan.left),
+        "excess": None if plan.excess is None else asdict(plan.excess),
         "unchanged": plan.unchanged,
         "pruned": plan.pruned,
         "in_doubt": plan.in_doubt,

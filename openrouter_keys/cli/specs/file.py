@@ -96,6 +96,13 @@ class SpecFile:
         except UnicodeDecodeError:
             raise UsageError(self._not_utf8()) from None
 
+    @property
+    def ends_midline(self) -> bool:
+        """Whether the last row may be half of one; a JSON document that is cut is none."""
+        size = self._file.seek(0, io.SEEK_END)
+        self._file.seek(max(size - 1, 0))
+        return self._format != "json" and self._file.read(1) not in (b"\n", b"\r")
+
     def keep(self, expiries: Mapping[str, datetime]) -> None:
         """Keep when keys expire that exist already, where a duration is given.
 

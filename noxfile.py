@@ -15,6 +15,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = [
     "lint",
     "types",
+    "docs",
     "tests",
     "coverage",
     "lowest",
@@ -112,6 +113,15 @@ def types(session: nox.Session) -> None:
         for done in [pool.submit(session.run, *words) for words in (("mypy",), pyright)]:
             done.result()
     session.run("python", "tests/typing/check.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Does the documentation's site build, in `site/`? `-- --serve` shows it while you write."""
+    project = nox.project.load_toml("pyproject.toml")
+    session.install("-q", "-e", ".[cli,postgresql]")
+    session.install("-q", *nox.project.dependency_groups(project, "docs"))
+    session.run("python", "docs/build.py", *session.posargs)
 
 
 @nox.session

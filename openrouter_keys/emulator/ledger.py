@@ -32,7 +32,6 @@ class Request:
         number: its place in the ledger, from 1, by arrival.
         user_agent: who asked, by the first 200 characters of its ``User-Agent``; what steers a
             terminal is escaped.
-        held: how many bytes of memory it uses.
     """
 
     operation: str
@@ -50,7 +49,7 @@ class Request:
     fault: str | None = None
     number: int = 0
     user_agent: str = ""
-    held: int = field(init=False, repr=False, default=0)
+    held: int = field(init=False, repr=False, default=0)  # bytes of memory that it uses
 
 
 # No other header and no body: those hold secrets.

@@ -683,7 +683,8 @@ class AsyncOpenRouter(NeverPickled):
         """Return what `apply` would do, and change nothing: only reads are sent.
 
         One listing of the workspaces that the journal and the specs name shows all keys; a key that
-        it does not show is asked for by itself.
+        it does not show is asked for by itself. If the journal is new, `plan.namesakes` shows
+        whether keys of the account have the names already.
 
         Args:
             specs: as in `apply`.

@@ -450,8 +450,14 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "cli/apply/command.py",
-        "            confirm(work, yes=self.yes)",
-        "            work",
+        "        if second and self.yes:\n",
+        "        if second and not self.yes:\n",
+        "cli/test_apply.py::test_a_new_journal_makes_no_second_keys",
+    ),
+    Break(
+        "cli/apply/command.py",
+        '        confirm(f"{work}, though {second}" if second else work, yes=self.yes)\n',
+        "",
         "cli/test_apply.py::test_refusals",
     ),
     Break(

@@ -1,7 +1,9 @@
 """What the service shows of a journal's keys: one listing, and a look at each that is not in it."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from attrs import define, field
 
@@ -29,6 +31,9 @@ from openrouter_keys.provisioning.run import know_account
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, attempt
 
+# A workspace, which is None for the default one, and a name in it.
+_Named: TypeAlias = tuple[str | None, str]
+
 _UNREAD = "the service could not be asked for the key: {}"
 
 
@@ -45,6 +50,8 @@ class Account:
     Attributes:
         shown: the journal's keys that the service shows, by their canonical hashes.
         unseen: why other keys may be there all the same, by their hashes; None: they are gone.
+        namesakes: the hashes of keys that the journal does not know, and that have the name of a
+            key to be created, by its ref.
         absence: proves that keys are gone.
     """
 
@@ -54,13 +61,14 @@ class Account:
     _limiter: RateLimiter
     shown: dict[str, Key] = field(init=False, factory=dict[str, Key])
     unseen: dict[str, str | None] = field(init=False, factory=dict[str, str | None])
+    namesakes: dict[str, list[str]] = field(init=False, factory=dict[str, list[str]])
     absence: Absence = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.absence = Absence(self._transport, self._clock, 0.0)
 
-    async def look(self, known: Mapping[str, KnownKey], specs: Iterable[KeySpec]) -> None:
-        """List the workspaces of the keys, then ask for each key that is in none.
+    async def look(self, known: Mapping[str, KnownKey], specs: Sequence[KeySpec]) -> None:
+        """List the workspaces of the keys and the specs, then ask for each key that is in none.
 
         Raises:
             AccountChangedError: the journal's keys are another account's.
@@ -68,7 +76,8 @@ class Account:
         """
         wanted = {canonical(hash) for each in known.values() for hash in each.hashes}
         places = [*(each.workspace_id for each in known.values() if each.hashes)]
-        places += [spec.workspace_id for spec in specs if spec.ref in known]
+        places += [spec.workspace_id for spec in specs]
+        names = _names(spec for spec in specs if spec.ref not in known)
         listed = set[str]()
         for home in sorted({*places}, key=lambda place: place or ""):
             if home is not None and canonical(home) in listed:
@@ -77,6 +86,9 @@ class Account:
                 if home is None:
                     listed |= {canonical(key.workspace_id) for key in page if key.workspace_id}
                 self.shown |= {hash: key for key in page if (hash := canonical(key.hash)) in wanted}
+                for key in page:
+                    if canonical(key.hash) not in wanted:
+                        self._note(key, home, names)
         # Of a key that was replaced, the one in use.
         missing = [
             each
@@ -85,6 +97,12 @@ class Account:
         ]
         for start in range(0, len(missing), CHUNK):
             await asyncio.gather(*map(self._ask, missing[start : start + CHUNK]))
+
+    def _note(self, key: Key, home: str | None, names: Mapping[_Named, Sequence[str]]) -> None:
+        """Note whether a key that the journal does not know has the name of one to be created."""
+        for place in {_place(home), _place(key.workspace_id)}:
+            for ref in names.get((place, key.name), ()):
+                self.namesakes.setdefault(ref, []).append(key.hash)
 
     async def _pages(self, home: str | None) -> AsyncGenerator[Sequence[Key], None]:
         pager = Pager()
@@ -130,3 +148,15 @@ class Account:
         shown = text_in(entries[-1].record, "workspace_id") if entries else None
         home = shown or known.workspace_id
         return await self.absence.not_gone(home, hash, {})
+
+
+def _place(workspace_id: str | None) -> str | None:
+    return canonical(workspace_id) if workspace_id else None
+
+
+def _names(specs: Iterable[KeySpec]) -> Mapping[_Named, Sequence[str]]:
+    """Return the refs of specs by where their keys are to be, and what these are called."""
+    found = defaultdict[_Named, list[str]](list)
+    for spec in specs:
+        found[_place(spec.workspace_id), spec.name].append(spec.ref)
+    return found

@@ -60,7 +60,7 @@ from openrouter_keys.errors import (
     ResponseError,
     TooManyFailuresError,
 )
-from openrouter_keys.journal.addresses import place_of
+from openrouter_keys.journal.addresses import MEMORY, place_of
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.journal import Journal
@@ -108,9 +108,9 @@ async def plan_apply(transport: Transport, specs: Specs, settings: PlanSettings)
     async with AsyncExitStack() as stack:
         journal = settings.journal
         if not isinstance(journal, Journal):
-            if not await asyncio.to_thread(is_begun, place_of(journal)):
-                return compare(wanted, {}, {}, {}, settings).plan
-            journal = await stack.enter_async_context(Journal.read(journal))
+            there = await asyncio.to_thread(is_begun, place_of(journal))
+            opening = Journal.read(journal) if there else Journal.open(MEMORY)
+            journal = await stack.enter_async_context(opening)
         _, known = await journal.origin()
         if known not in (None, transport.options.server_url):
             problem = f"belongs to {known}, not to {transport.options.server_url}"
@@ -167,7 +167,9 @@ class _Look:
         clock, limiter = clock_of(transport), limiter_of(transport, settings)
         account = Account(transport, journal, clock, limiter)
         await account.look(known, specs)
-        comparison = compare(specs, known, account.shown, account.unseen, settings)
+        comparison = compare(
+            specs, known, account.shown, account.unseen, account.namesakes, settings=settings
+        )
         return cls(clock, limiter, account, comparison)
 
 

@@ -145,6 +145,8 @@ def compare(
     known: Mapping[str, KnownKey],
     shown: Mapping[str, Key],
     unseen: Mapping[str, str | None],
+    namesakes: Mapping[str, Sequence[str]],
+    *,
     settings: PlanSettings,
 ) -> Comparison:
     """Return what is to be done to have the account as the specs say.
@@ -154,16 +156,18 @@ def compare(
         known: what the journal knows, by the refs.
         shown: the keys that the service shows, by their canonical hashes.
         unseen: why other keys may be there all the same, by their hashes; None: they are gone.
+        namesakes: the hashes of keys that the journal does not know, and that have the name of a
+            key to be created, by its ref.
         settings: the caller's.
     """
-    comparing = _Comparing(shown, unseen, settings)
+    comparing = _Comparing(shown, unseen, namesakes, settings)
     for spec in specs:
         comparing.spec(spec, known.get(spec.ref))
     named = {spec.ref for spec in specs}
     for ref, each in known.items():
         if ref not in named:
             comparing.unnamed(each)
-    return comparing.result(has_specs=bool(specs))
+    return comparing.result(has_specs=bool(specs), is_new=not known)
 
 
 @define
@@ -199,6 +203,7 @@ class _Sum:
 class _Comparing:
     _shown: Mapping[str, Key]
     _unseen: Mapping[str, str | None]
+    _namesakes: Mapping[str, Sequence[str]]
     _settings: PlanSettings
     _changes: list[Change] = field(init=False, factory=list[Change])
     _making: list[Making] = field(init=False, factory=list[Making])
@@ -213,7 +218,7 @@ class _Comparing:
     _working: int = field(init=False, default=0)
     _cut_off: int = field(init=False, default=0)
 
-    def result(self, *, has_specs: bool) -> Comparison:
+    def result(self, *, has_specs: bool, is_new: bool) -> Comparison:
         plan = Plan(
             changes=tuple(self._changes),
             unchanged=self._unchanged,
@@ -222,6 +227,7 @@ class _Comparing:
             before=self._before.limits(),
             after=self._after.limits(),
             excess=self._excess(has_specs=has_specs),
+            is_new=is_new,
         )
         return Comparison(plan, self._making, self._updating, self._replacing, self._pruning)
 
@@ -265,8 +271,14 @@ class _Comparing:
 
     def _create(self, spec: KeySpec, known: KnownKey | None, *, releases: bool) -> None:
         self._after.spec(spec, None)
-        fields = _asked(spec)
-        change = Change(ref=spec.ref, name=spec.name, hash=None, action="create", fields=fields)
+        change = Change(
+            ref=spec.ref,
+            name=spec.name,
+            hash=None,
+            action="create",
+            fields=_asked(spec),
+            namesakes=tuple(self._namesakes.get(spec.ref, ())),
+        )
         self._add(self._making, Making(change=change, spec=spec, known=known if releases else None))
 
     def _recreate(self, spec: KeySpec, known: KnownKey, reason: str) -> None:

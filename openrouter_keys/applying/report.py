@@ -58,6 +58,9 @@ class Change:
         fields: what changes in the key.
         why: why it is not done. None: it is.
         needs: the argument of `apply` that does it. None: it is done, or none does.
+        namesakes: of a `create`, the hashes of keys that have the same name, in the same
+            workspace, and that the journal does not know: they may be the ref's. `adopt_all` puts
+            them into the journal.
     """
 
     ref: str
@@ -67,6 +70,7 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     why: str | None = field(default=None, converter=_escaped)
     needs: Needs | None = None
+    namesakes: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -124,6 +128,8 @@ class Plan:
         after: what they may spend once it is done.
         excess: that too many keys would be pruned, so that `apply` does nothing of it; None: they
             are not too many.
+        is_new: whether the journal has no keys yet. Where keys have `namesakes` then, the specs may
+            belong to another journal.
     """
 
     changes: tuple[Change, ...]
@@ -133,6 +139,12 @@ class Plan:
     before: Limits
     after: Limits
     excess: PruneExcess | None = None
+    is_new: bool = False
+
+    @property
+    def namesakes(self) -> tuple[Change, ...]:
+        """The creates of whose names there are keys already, which the journal does not know."""
+        return tuple(change for change in self.changes if change.namesakes)
 
     @property
     def to_do(self) -> tuple[Change, ...]:

@@ -293,6 +293,6 @@ async def test_on_plan(site: Site) -> None:
     report = await site.apply([BEFORE], on_plan=decline)
     assert (report.declined, report.ok, report.changed) == (True, False, 0)
     assert seen == [report.plan]
-    assert not site.emulator.requests
+    assert site.sent == {"list": 1}
     report = await site.apply([BEFORE], on_plan=agree)
     assert (report.ok, report.created) == (True, 1)

@@ -270,3 +270,69 @@ def test_a_file_without_a_last_line_end(
     assert "ends without a line end" not in applied(*words).err
     ran = applied(*words, "--prune", "disable")
     assert (ran.code, "ends without a line end: if it is cut off" in ran.err) == (0, odd)
+
+
+# --- a journal that is left behind ---
+
+
+@pytest.fixture
+def copied(applied: Command) -> Command:
+    """The file has another name, and so another journal."""
+    (applied.folder / "keys.csv").rename(applied.folder / "new.csv")
+    return applied
+
+
+ALIKE = "5 keys to be created have the names of other keys of the account"
+
+
+def test_a_new_journal_makes_no_second_keys(copied: Command) -> None:
+    plan = copied("apply", "new.csv", "--plan")
+    assert plan.code == 0
+    assert "the journal is new.csv.journal, a new one\n" in plan.err
+    adoption = "openrouter-keys adopt --file new.csv"
+    assert f"{ALIKE}: adopt the others with: {adoption}; or name their journal" in plan.err
+    assert "+ create    a  limit 50, limit_reset monthly  (another key has this name)\n" in plan.out
+    ran = copied("apply", "new.csv", "--yes", *QUICK)
+    assert (ran.code, f"is new, and {ALIKE}: nothing was changed" in ran.err) == (2, True), ran.err
+    assert not writes(copied)
+    assert copied(*adoption.split()[1:]).code == 0
+    ran = copied("apply", "new.csv", "--yes", *QUICK)
+    assert (ran.code, "nothing to do; 5 unchanged\n" in ran.out) == (0, True)
+    assert not writes(copied)
+    assert "the journal is new.csv.journal\n" in ran.err
+
+
+def test_second_keys_that_are_wanted(copied: Command) -> None:
+    ran = copied("apply", "new.csv", "--yes", "--duplicate-names", *QUICK)
+    assert (ran.code, ALIKE in ran.err) == (0, False), ran.err
+    assert len(copied.emulator.account.keys) == 10
+
+
+def test_one_more_row_of_a_name_that_is_there(applied: Command) -> None:
+    """The journal is the right one: it is said, and done."""
+    applied.emulator.account.add("z")
+    write(applied, [*ROWS, "z,5,"])
+    ran = apply(applied, "--yes", "--quiet")
+    assert (ran.code, ran.out) == (0, "")
+    assert "1 key to be created has the name of another key of the account: adopt" in ran.err
+    assert len(applied.emulator.account.keys) == 7
+
+
+def test_a_new_journal_for_programs(copied: Command) -> None:
+    words = ("apply", "new.csv", "--plan", "--json", "--journal", "b.journal")
+    ran = copied(*words)
+    assert "adopt --file new.csv --journal b.journal;" in ran.err
+    plan = json.loads(ran.out)
+    assert [plan[name] for name in ("journal", "new_journal", "namesakes")] == [
+        *("b.journal", True, 5)
+    ]
+    assert plan["changes"][0]["namesakes"] == [key(copied, "a").hash]
+
+
+@pytest.mark.slow
+def test_second_keys_at_a_terminal(copied: Command) -> None:
+    shown = copied.terminal("apply", "new.csv", *QUICK, columns=200)
+    shown.expect_exact(f"Create 5 keys, though {ALIKE}? [y/N] ")
+    shown.sendline("n")
+    assert shown.wait() == 1
+    assert not writes(copied)

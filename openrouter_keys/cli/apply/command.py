@@ -19,10 +19,10 @@ from openrouter_keys.applying.report import (
 )
 from openrouter_keys.applying.settings import Prune
 from openrouter_keys.cli.apply.outcome import ApplyOutcome
-from openrouter_keys.cli.apply.view import plan_lines, plan_record, to_do
+from openrouter_keys.cli.apply.view import plan_lines, plan_record, second_keys, to_do
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, USAGE, UsageError
 from openrouter_keys.cli.options.connection import Connection
-from openrouter_keys.cli.options.journal import JournalOption, Place
+from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, place_of
 from openrouter_keys.cli.provision.source import begun, journal_of, opened, source_of
 from openrouter_keys.cli.runs.options import Bounds, Pace
 from openrouter_keys.cli.runs.rescue import Keeping
@@ -31,7 +31,7 @@ from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.file import FileFormat, SpecFile
-from openrouter_keys.cli.terminal.messages import say
+from openrouter_keys.cli.terminal.messages import command, say
 from openrouter_keys.cli.terminal.output import print_json
 from openrouter_keys.cli.terminal.progress import Later, progress_of
 from openrouter_keys.cli.terminal.prompts import Yes, confirm
@@ -70,6 +70,13 @@ class Changes:
         Parameter(
             help="Replace keys where no update can make the change, as of expires_at: their "
             "secrets are new, and the old keys are deleted once the new ones are handed over."
+        ),
+    ] = False
+    duplicate_names: Annotated[
+        Flag,
+        Parameter(
+            help="Create keys also if the journal is new, and others of the account have their "
+            "names. Without it, --yes does not."
         ),
     ] = False
 
@@ -138,7 +145,10 @@ def apply(
     _refuse_conflicts(to, bounds)
     with opened(source, format, begun(path)) as specs:
         excess = bounds.excess(specs.totals)
-        call = _Call(specs, path, yes=yes, quiet=quiet, changes=changes, pace=pace, out=out)
+        adoption = _adoption(source, format, journal)
+        call = _Call(
+            specs, path, adoption, yes=yes, quiet=quiet, changes=changes, pace=pace, out=out
+        )
         if plan:
             code = asyncio.run(call.show_plan(connection.client()))
             return code if excess is None else _refused(excess)
@@ -155,6 +165,13 @@ def _refuse_conflicts(to: Destination, bounds: Bounds) -> None:
         raise UsageError(f"{problem}, or --to-command")
 
 
+def _adoption(file: str, format: FileFormat | None, journal: str | Path | None) -> str:
+    """Return the command that puts the keys of a file's names into the journal."""
+    named = place_of(journal)
+    words = [] if named is None else named.words(OPTION)
+    return command("adopt", "--file", file, *(["--format", format] if format else []), *words)
+
+
 def _refused(excess: str) -> int:
     say(f"{excess}: a run would refuse to begin")
     return USAGE
@@ -162,10 +179,15 @@ def _refused(excess: str) -> int:
 
 @define
 class _Call:
-    """One call of the command."""
+    """One call of the command.
+
+    Args:
+        adoption: the command by which keys of the file's names join the journal.
+    """
 
     specs: SpecFile
     journal: Place
+    adoption: str
     yes: bool
     quiet: bool
     changes: Changes
@@ -186,7 +208,7 @@ class _Call:
                 rate=self.pace.rate,
             )
         if self.out.json:
-            print_json(plan_record(plan))
+            print_json({"journal": str(self.journal), **plan_record(plan)})
         else:
             _print(plan)
         self._warn(plan)
@@ -240,8 +262,6 @@ class _Call:
                     raise UsageError(_too_many(error.excess)) from error
 
         with results_of(to, lines=False, durable=not stored) as results:
-            if not self.quiet:
-                say(f"the journal is {self.journal}")
             ended = asyncio.run(run(start, outcome, progress, results))
             code = ended if isinstance(ended, int) else outcome.ended(ended)
         if self.out.json and outcome.applied is not None:
@@ -251,8 +271,15 @@ class _Call:
     def _agreed(self, plan: Plan) -> bool:
         """Show the plan, and ask whether it is to be done."""
         self._show(plan)
-        if work := to_do(plan):
-            confirm(work, yes=self.yes)
+        if not (work := to_do(plan)):
+            return True
+        second = second_keys(plan) if plan.is_new and not self.changes.duplicate_names else ""
+        if second and self.yes:
+            raise UsageError(
+                f"the journal is new, and {second}: nothing was changed; --duplicate-names creates "
+                "second keys"
+            )
+        confirm(f"{work}, though {second}" if second else work, yes=self.yes)
         return True
 
     def _show(self, plan: Plan) -> None:
@@ -261,7 +288,12 @@ class _Call:
         self._warn(plan)
 
     def _warn(self, plan: Plan) -> None:
-        """Say what is odd about the file, if it costs keys."""
+        """Say which journal it is, and what is odd about it or the file, if it costs keys."""
+        if not self.quiet:
+            say(f"the journal is {self.journal}{', a new one' if plan.is_new else ''}")
+        if (second := second_keys(plan)) and not self.changes.duplicate_names:
+            other = "; or name their journal with --journal" if plan.is_new else ""
+            say(f"{second}: adopt the others with: {self.adoption}{other}")
         if self.specs.ends_midline and any(change.action == "prune" for change in plan.to_do):
             say(f"{self.specs.name} ends without a line end: if it is cut off, the rest is pruned")
 

@@ -59,6 +59,14 @@ def to_do(plan: Plan) -> str:
     return ", ".join(f"{action} {keys(counts[action])}" for action in _SIGNS if counts[action])
 
 
+def second_keys(plan: Plan) -> str:
+    """Return how many keys would have the name of another one, in words; empty: none."""
+    if not (count := len(plan.namesakes)):
+        return ""
+    have = "has the name of another key" if count == 1 else "have the names of other keys"
+    return f"{keys(count)} to be created {have} of the account"
+
+
 def plan_record(plan: Plan) -> dict[str, JSON]:
     """Return a plan for programs."""
     return {
@@ -67,6 +75,8 @@ def plan_record(plan: Plan) -> dict[str, JSON]:
             action: sum(change.action == action for change in plan.to_do) for action in _SIGNS
         },
         "not_done": len(plan.left),
+        "new_journal": plan.is_new,
+        "namesakes": len(plan.namesakes),
         "excess": None if plan.excess is None else asdict(plan.excess),
         "unchanged": plan.unchanged,
         "pruned": plan.pruned,
@@ -90,6 +100,7 @@ def _about(change: Change) -> str:
     else:
         why = "" if change.why is None else f"not done: {change.why}"
     hand = "(changed by hand)" if change.action == "restore" else ""
+    hand = hand or ("(another key has this name)" if change.namesakes else "")
     return "  ".join(part for part in (fields, hand, why) if part)
 
 
@@ -162,6 +173,7 @@ def _record(change: Change) -> JSON:
         ],
         "why": change.why,
         "needs": change.needs,
+        "namesakes": [*change.namesakes],
     }
 
 

@@ -28,6 +28,7 @@ from openrouter_keys._protocol.retries import (
 from openrouter_keys._transport.call import Call, Failure, dated, unknown_outcome, with_facts
 from openrouter_keys._transport.wire import NoReply, Reply, SendTracker, Wire
 from openrouter_keys.errors import (
+    APIKeyError,
     ClientClosedError,
     CreatedKeyUnreadableError,
     DeadlineExceededError,
@@ -344,8 +345,12 @@ class Attempts(NeverPickled):
             key, call.fresh_key = call.fresh_key, None
             return key
         left = call.options.timeout - self._elapsed(call)
-        with suppress(TimeoutError):
-            return await self._credentials.ask(left)
+        try:
+            with suppress(TimeoutError):
+                return await self._credentials.ask(left)
+        except APIKeyError as error:
+            with_facts(error, call)  # an earlier attempt may have been applied
+            raise
         raise with_facts(
             DeadlineExceededError(f"the api_key callable gave no key within {left:.1f} s"), call
         )

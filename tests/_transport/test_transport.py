@@ -634,6 +634,52 @@ async def test_a_callable_key_that_fails_is_an_error_of_ours(emulator: Emulator)
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def _raising() -> str:
+    raise OSError("the vault is sealed")
+
+
+@pytest.mark.parametrize("second", [_raising, lambda: ""])
+@pytest.mark.parametrize(
+    ("fault", "maybe_applied"),
+    [
+        (Fault("update", "closed", phase="after"), True),
+        (Fault("update", status=502, phase="before"), True),
+        (Fault("delete", "closed", phase="after"), True),
+        (Fault("delete", status=429), False),
+        (Fault("create", status=521), False),
+        (Fault("list", "closed"), False),
+    ],
+)
+async def test_a_callable_that_fails_at_a_retry_counts_the_attempts_before(
+    fault: Fault,
+    maybe_applied: bool,
+    second: Callable[[], str],
+    emulator: Emulator,
+    fake_time: FakeTime,
+) -> None:
+    hash = emulator.account.create({"name": "a"}).hash
+    emulator.faults.append(fault)
+    asked: list[None] = []
+
+    def key() -> str:
+        asked.append(None)
+        return second() if len(asked) > 1 else emulator.api_key
+
+    async with api_keys(emulator.base_url, key, fake_time) as keys:
+        calls: dict[str, Callable[[], Coroutine[None, None, object]]] = {
+            "create": lambda: keys.create(name="new"),
+            "list": keys.list,
+            "update": lambda: keys.update(hash, disabled=True),
+            "delete": lambda: keys.delete(hash),
+        }
+        with pytest.raises(errors.APIKeyError) as caught:
+            await calls[str(fault.operation)]()
+
+    error = caught.value
+    facts = (error.operation, error.attempts, error.maybe_applied)
+    assert facts == (fault.operation, 1, maybe_applied)
+
+
 # --- any bytes ---
 
 

@@ -1,5 +1,7 @@
 """The error tree; every error of this package is an `OpenRouterError`.
 
+docs/errors.md says of each what it means for the key, and what to do.
+
 ::
 
     OpenRouterError
@@ -80,7 +82,8 @@ class OpenRouterError(Exception):
         body: the answer's text with secrets masked; empty when there was no answer.
         attempts: how many times the request was sent, or tried.
         maybe_applied: whether the service may have applied the request.
-        retry_after: the seconds that the service asked to wait, if it did.
+        retry_after: the seconds that the service asked to wait, or after which to ask again; None:
+            not known.
     """
 
     message: str
@@ -155,7 +158,10 @@ class APIKeyError(OpenRouterError):
 
 
 class NoResponseError(OpenRouterError):
-    """No answer came; the request may have been sent."""
+    """No answer came; `maybe_applied`: whether an update or a delete may have been applied.
+
+    A create without an answer raises `CreateOutcomeUnknownError`.
+    """
 
 
 class NotSentError(NoResponseError):
@@ -163,14 +169,15 @@ class NotSentError(NoResponseError):
 
 
 class DeadlineExceededError(NoResponseError, TimeoutError):
-    """The call's `timeout_ms` ran out."""
+    """The call's `timeout_ms` ran out; a create that raises it made no key."""
 
 
 class CreateOutcomeUnknownError(OpenRouterError):
     """A create was sent, and it is unknown whether it made a key; it is never retried.
 
     If it made one, its secret is lost. `reconcile(error)` deletes the key if it is provably that
-    create's. By hand: `iterate(include_disabled=True, include_expired=True,
+    create's. From `ensure` and `release`, which know no times: make the same call again, after
+    `retry_after` seconds. By hand: `iterate(include_disabled=True, include_expired=True,
     workspace_id=error.workspace_id)`, then delete the unused key named `error.name` that was made
     between `error.started_at` and a while after `error.ended_at` (the service may commit late).
     `__cause__` is the error of the answer, or of its absence.
@@ -321,7 +328,7 @@ class ErrorData:
 
 
 class ResponseError(OpenRouterError):
-    """The service refused the request.
+    """The service refused the request; a create that raises it made no key.
 
     Attributes:
         data: the body, read as far as it can be.
@@ -394,11 +401,11 @@ class QuotaExhaustedError(TooManyRequestsResponseError):
 
 
 class InternalServerResponseError(ResponseError):
-    """500: the service failed."""
+    """500: the service failed; a create raises `CreateOutcomeUnknownError` instead."""
 
 
 class OpenRouterDefaultError(ResponseError):
-    """Any other status that is no success."""
+    """Any other status that is no success, such as 402: no money."""
 
 
 STATUS_ERRORS: Mapping[int, type[ResponseError]] = MappingProxyType(
@@ -415,7 +422,7 @@ STATUS_ERRORS: Mapping[int, type[ResponseError]] = MappingProxyType(
 
 
 class AllowanceExceededError(OpenRouterError):
-    """A spec would exceed `max_total_limit`, or has no limit to count.
+    """A spec would exceed `max_total_limit`, or has no limit to count; it stops a run.
 
     Attributes:
         ref: the caller's own id; no key was made for it.
@@ -427,14 +434,20 @@ class AllowanceExceededError(OpenRouterError):
 
 
 class TooManyFailuresError(OpenRouterError):
-    """More keys were refused, or are not as requested, than `max_failures` allows."""
+    """More keys were refused, or are not as requested, than `max_failures` allows.
+
+    It is the `__cause__` of a run's error, whose `report` lists them.
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__(f"more than {most} keys were refused, or are not as asked for")
 
 
 class ServiceOutageError(OpenRouterError):
-    """For many rounds no create succeeded, or no unknown outcome could be reconciled."""
+    """For many rounds no create succeeded, or no unknown outcome could be reconciled.
+
+    It is the `__cause__` of a run's error. Once the service is up, the same call goes on.
+    """
 
     def __init__(
         self, rounds: int, last: OpenRouterError | None = None, obstacle: str | None = None
@@ -534,7 +547,10 @@ class AccountChangedError(JournalError):
 
 
 class JournalFullError(JournalError):
-    """The journal could not be written; what it could not record was not sent."""
+    """The journal could not be written; what it could not record was not sent.
+
+    Make room on its disk, then make the same call again.
+    """
 
 
 class JournalLostError(JournalError):

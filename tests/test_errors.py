@@ -1,11 +1,14 @@
 import copy
 import inspect
 import pickle
+import re
 
 import pytest
 
+import openrouter_keys
 from openrouter_keys import errors
 from openrouter_keys.errors import OpenRouterError
+from tests.processes import ROOT
 from tests.records import HASH, SECRET
 from tests.tables import in_one_test
 
@@ -148,6 +151,49 @@ def test_a_refused_argument_is_named_in_the_message_and_as_an_attribute() -> Non
     error = errors.InvalidArgumentError("must be a number", "limit")
     assert (error.argument, str(error)) == ("limit", "limit: must be a number")
     assert pickle.loads(pickle.dumps(error)).argument == "limit"  # our own
+
+
+# --- docs/errors.md ---
+
+PAGE = (ROOT / "docs" / "errors.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+# A report has their texts, or a caller gets another error in their place; `UnstorableError` is to
+# be caught as the `JournalError` that it is.
+INTERNAL = {
+    "ChangedMeanwhileError",
+    "ErrorInSuccessError",
+    "NotReplacedError",
+    "NotRetiredError",
+    "UnstorableError",
+}
+
+
+def defined() -> set[str]:
+    """Return the names of all errors of the package, as its source defines them."""
+    bases = {
+        name: set(re.findall(r"\w+", above))
+        for path in (ROOT / "openrouter_keys").rglob("*.py")
+        for name, above in re.findall(r"^class (\w+)\(([\w, ]+)\):", path.read_text(), re.MULTILINE)
+    }
+    found = {"OpenRouterError"}
+    while more := {name for name, above in bases.items() if above & found} - found:
+        found |= more
+    return found
+
+
+def test_every_error_has_its_section_and_every_section_its_error() -> None:
+    assert {*SECTIONS, *INTERNAL, "OpenRouterError"} == defined()
+    public = {*CLASSES, *openrouter_keys.__all__}
+    assert public >= SECTIONS.keys()
+    assert not public & INTERNAL
+
+
+@in_one_test("name", SECTIONS)
+def test_a_section_says_what_happened_what_of_the_key_and_what_to_do(name: str) -> None:
+    prose = re.sub("```.*?```", "", SECTIONS[name], flags=re.DOTALL)
+    labels = [paragraph.partition("** ")[0] for paragraph in prose.strip().split("\n\n")]
+    assert labels == ["**What happened.", "**The key.", "**What to do."]
+    assert f"](#{name.lower()})" in PAGE.partition("\n## ")[0]
 
 
 def unreadable() -> errors.CreatedKeyUnreadableError:

@@ -155,7 +155,7 @@ class AsyncOpenRouter(NeverPickled):
             grace=checks.seconds("grace", grace),
         )
         #: The account's API keys.
-        self.api_keys = AsyncAPIKeys(self._transport)
+        self.api_keys: AsyncAPIKeys = AsyncAPIKeys(self._transport)
         _debug_as_asked()
 
     async def __aenter__(self) -> Self:

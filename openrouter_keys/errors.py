@@ -457,7 +457,7 @@ class ServiceOutageError(OpenRouterError):
         said = "" if why is None else f" (the last one: {why})"
         what = obstacle or f"no create succeeded: is the service up?{said}"
         super().__init__(f"{rounds} rounds went by without a key: {what}")
-        self.__cause__ = last
+        self.__cause__: BaseException | None = last
 
 
 class JournalError(OpenRouterError):
@@ -484,7 +484,8 @@ class JournalInUseError(JournalError):
     def __init__(self, path: str, pid: int | None) -> None:
         who = "another process" if pid is None else f"process {pid}"
         super().__init__(f"{path} is in use by {who}: wait until it is done, or stop it")
-        self.path, self.pid = path, pid
+        self.path: str = path
+        self.pid: int | None = pid
 
 
 class JournalInsecureError(JournalError):
@@ -543,7 +544,8 @@ class AccountChangedError(JournalError):
             f"{found or 'no key of it'}: give the management key of the account that they belong "
             "to; if that workspace may have been deleted, give another journal"
         )
-        self.known, self.found = known, found
+        self.known: str = known
+        self.found: str | None = found
 
 
 class JournalFullError(JournalError):
@@ -581,7 +583,8 @@ class PlanChangedError(JournalError):
         super().__init__(
             f"the spec {ref!r} changed since the journal began ({', '.join(changed)}): {way}"
         )
-        self.ref, self.changed = ref, changed
+        self.ref: str = ref
+        self.changed: tuple[str, ...] = changed
 
 
 class KeyGoneError(JournalError):
@@ -597,7 +600,9 @@ class KeyGoneError(JournalError):
         is_gone = "is gone: make it anew with recreate=True"
         found = is_gone if problem is None else f"is not found, and may be there ({problem})"
         super().__init__(f"the key {hash} of {ref!r} {found}")
-        self.ref, self.hash, self.problem = ref, hash, problem
+        self.ref: str = ref
+        self.hash: str = hash
+        self.problem: str | None = problem
 
 
 class NotAdoptedError(JournalError):
@@ -611,7 +616,9 @@ class NotAdoptedError(JournalError):
 
     def __init__(self, ref: str, hash: str, problem: str) -> None:
         super().__init__(f"the key {hash} does not become that of {ref!r}: {problem}")
-        self.ref, self.hash, self.problem = ref, hash, problem
+        self.ref: str = ref
+        self.hash: str = hash
+        self.problem: str = problem
 
 
 class TakenOverError(JournalError):
@@ -662,7 +669,10 @@ class SecretNotKeptError(JournalError):
             f"the key {mask(key)} of {ref!r} was made and is not in the journal ({problem}): it is "
             "only in `error.key`"
         )
-        self.ref, self.key, self.hash, self.problem = ref, key, hash, problem
+        self.ref: str = ref
+        self.key: str = key
+        self.hash: str = hash
+        self.problem: str = problem
 
     def __reduce__(self) -> NoReturn:
         message = "a created key's secret is never pickled: take `error.key` out first"

@@ -1,8 +1,11 @@
-"""Blocking methods made from coroutines: descriptors that call a `LoopThread`. No keys.
+"""Blocking methods made from coroutines: functions that call a `LoopThread`. No keys.
 
 `create = blocking(AsyncThings.create)` in a `Facade` makes a blocking method from a coroutine, with
 the same signature and docstring; `hosting` does so for a coroutine with callbacks, `iterating` for
 an async generator, `managing` for a method that returns an async context manager.
+
+What they make are plain functions, so that `help` and tools that import it see methods. Tools that
+only read it see them in `sync.pyi` (docs/decisions/blocking.md).
 """
 
 import enum
@@ -12,7 +15,7 @@ import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
 
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._blocking.caller_thread import CallerThread
@@ -21,6 +24,7 @@ from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys.errors import ClientClosedError, ClientStateError
 
 C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., object])
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -38,6 +42,14 @@ class Facade(NeverPickled, Generic[C]):
         thread: its loop; the facades of one client share it.
     """
 
+    def __init_subclass__(cls) -> None:
+        """Name each method as its attribute, and not as the coroutine that it calls."""
+        super().__init_subclass__()
+        for name, function in vars(cls).items():
+            if isinstance(function, types.FunctionType):
+                function.__name__, function.__module__ = name, cls.__module__
+                function.__qualname__ = f"{cls.__qualname__}.{name}"
+
     def __init__(self, twin: C, thread: LoopThread) -> None:
         self._twin = twin
         self._thread = thread
@@ -45,20 +57,6 @@ class Facade(NeverPickled, Generic[C]):
 
 def _parts(facade: Facade[C]) -> tuple[C, LoopThread]:
     return facade._twin, facade._thread  # pyright: ignore[reportPrivateUsage]  # a friend of it
-
-
-class _Method:
-    """A descriptor's function; its name is that of the class attribute."""
-
-    _function: Callable[..., object]
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._function.__name__ = name
-        self._function.__qualname__ = f"{owner.__qualname__}.{name}"
-        self._function.__module__ = owner.__module__
-
-    def _bound(self, facade: object | None) -> object:
-        return self._function if facade is None else types.MethodType(self._function, facade)
 
 
 class _Bound(NeverPickled):
@@ -78,8 +76,12 @@ class _Bound(NeverPickled):
         return method(twin, *args, **kwargs)
 
 
-class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
-    """A blocking method of a `Facade`: `create = blocking(AsyncThings.create)`.
+def blocking(
+    method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
+    *,
+    dropped: Callable[[C, R | BaseException], Awaitable[object]] | None = None,
+) -> Callable[Concatenate[Facade[C], P], R]:
+    """Make a blocking method of a coroutine method; see the head of this file.
 
     Args:
         method: the coroutine method; its signature and docstring are the blocking method's.
@@ -87,60 +89,40 @@ class blocking(_Method, Generic[C, P, R]):  # noqa: N801 - used like `property`
             caller did not get.
     """
 
-    def __init__(
-        self,
-        method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
-        *,
-        dropped: Callable[[C, R | BaseException], Awaitable[object]] | None = None,
-    ) -> None:
-        @functools.wraps(method)
-        def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
-            twin, thread = _parts(facade)
-            undo = None if dropped is None else functools.partial(dropped, twin)
-            bound = _Bound(method, twin, args, kwargs)
-            del args, kwargs  # crash reporters send local variables home
-            result: R = thread.call(bound, undo)
-            return result
+    @functools.wraps(method)
+    def call(facade: Facade[C], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        twin, thread = _parts(facade)
+        undo = None if dropped is None else functools.partial(dropped, twin)
+        bound = _Bound(method, twin, args, kwargs)
+        del args, kwargs  # crash reporters send local variables home
+        result: R = thread.call(bound, undo)
+        return result
 
-        self._function = hides_arguments(call)
-
-    @overload
-    def __get__(
-        self, facade: None, owner: type[Facade[C]]
-    ) -> Callable[Concatenate[Facade[C], P], R]: ...
-    @overload
-    def __get__(self, facade: Facade[C], owner: type[Facade[C]]) -> Callable[P, R]: ...
-    def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
-        return self._bound(facade)
+    return hides_arguments(call)
 
 
-class hosting(blocking[C, P, R]):  # noqa: N801 - used like `property`
-    """A blocking method whose callbacks run in the caller's thread: see `LoopThread.host`.
+def hosting(
+    method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]], *, here: Sequence[str]
+) -> Callable[Concatenate[Facade[C], P], R]:
+    """Make a blocking method whose callbacks run in the caller's thread: see `LoopThread.host`.
 
     Args:
         method: the coroutine method; its signature and docstring are the blocking method's.
         here: names of the arguments that are called, or iterated over, in the caller's thread.
     """
+    signature = inspect.signature(method)
 
-    def __init__(
-        self,
-        method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
-        *,
-        here: Sequence[str],
-    ) -> None:
-        signature = inspect.signature(method)
+    @functools.wraps(method)
+    def call(facade: Facade[C], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        twin, thread = _parts(facade)
+        given = _given(signature, twin, *args, **kwargs)
+        caller = CallerThread()
+        for name in given.arguments.keys() & here:
+            given.arguments[name] = caller.here(given.arguments[name])
+        hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), caller)
+        return hosted
 
-        @functools.wraps(method)
-        def call(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> R:
-            twin, thread = _parts(facade)
-            given = _given(signature, twin, *args, **kwargs)
-            caller = CallerThread()
-            for name in given.arguments.keys() & here:
-                given.arguments[name] = caller.here(given.arguments[name])
-            hosted: R = thread.host(_Bound(method, twin, given.args[1:], given.kwargs), caller)
-            return hosted
-
-        self._function = hides_arguments(call)
+    return hides_arguments(call)
 
 
 def _given(signature: inspect.Signature, *args: object, **kwargs: object) -> inspect.BoundArguments:
@@ -151,8 +133,15 @@ def _given(signature: inspect.Signature, *args: object, **kwargs: object) -> ins
     raise TypeError(problem)  # frames of `inspect` hold the arguments
 
 
-class managing(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
-    """A method of a `Facade` that returns a context manager: `lease = managing(A.lease)`.
+def managing(
+    method: Callable[Concatenate[C, P], AbstractAsyncContextManager[T, None]],
+    *,
+    dropped: Callable[[AbstractAsyncContextManager[T, None], T | BaseException], Awaitable[object]],
+    unreachable: Callable[
+        [AbstractAsyncContextManager[T, None], ClientStateError, BaseException | None], object
+    ],
+) -> Callable[Concatenate[Facade[C], P], AbstractContextManager[T, None]]:
+    """Make a blocking method of one that returns an async context manager.
 
     Args:
         method: a method that returns an async context manager, and waits for nothing.
@@ -162,43 +151,20 @@ class managing(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
             leave it (the client is closed, say), and with the block's own error.
     """
 
-    def __init__(
-        self,
-        method: Callable[Concatenate[C, P], AbstractAsyncContextManager[T, None]],
-        *,
-        dropped: Callable[
-            [AbstractAsyncContextManager[T, None], T | BaseException], Awaitable[object]
-        ],
-        unreachable: Callable[
-            [AbstractAsyncContextManager[T, None], ClientStateError, BaseException | None], object
-        ],
-    ) -> None:
-        @functools.wraps(method)
-        def manage(
-            facade: Facade[C], *args: P.args, **kwargs: P.kwargs
-        ) -> AbstractContextManager[T, None]:
-            twin, thread = _parts(facade)
-            manager = method(twin, *args, **kwargs)
-            return _Managed(
-                manager,
-                thread,
-                functools.partial(dropped, manager),
-                functools.partial(unreachable, manager),
-            )
+    @functools.wraps(method)
+    def manage(
+        facade: Facade[C], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractContextManager[T, None]:
+        twin, thread = _parts(facade)
+        manager = method(twin, *args, **kwargs)
+        return _Managed(
+            manager,
+            thread,
+            functools.partial(dropped, manager),
+            functools.partial(unreachable, manager),
+        )
 
-        self._function = hides_arguments(manage)
-        _return(self._function, method, AbstractContextManager)
-
-    @overload
-    def __get__(
-        self, facade: None, owner: type[Facade[C]]
-    ) -> Callable[Concatenate[Facade[C], P], AbstractContextManager[T, None]]: ...
-    @overload
-    def __get__(
-        self, facade: Facade[C], owner: type[Facade[C]]
-    ) -> Callable[P, AbstractContextManager[T, None]]: ...
-    def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
-        return self._bound(facade)
+    return _returning(AbstractContextManager, hides_arguments(manage), method)
 
 
 class _Managed(NeverPickled, AbstractContextManager[T, None]):
@@ -239,8 +205,11 @@ class _Managed(NeverPickled, AbstractContextManager[T, None]):
             del exc_type, exc, traceback, leave  # an error of the loop may hold this frame
 
 
-class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
-    """A method of a `Facade` that iterates in the loop: `iterate = iterating(A.iterate, A.pages)`.
+def iterating(
+    method: Callable[Concatenate[C, P], AsyncGenerator[T, None]],
+    batches: Callable[Concatenate[C, P], AsyncGenerator[Sequence[T], None]],
+) -> Callable[Concatenate[Facade[C], P], Iterator[T]]:
+    """Make a blocking method of an async generator method: it iterates in the loop.
 
     The generator is closed in the loop when the iterator is closed, dropped or interrupted.
 
@@ -251,35 +220,21 @@ class iterating(_Method, Generic[C, P, T]):  # noqa: N801 - used like `property`
             separate task.
     """
 
-    def __init__(
-        self,
-        method: Callable[Concatenate[C, P], AsyncGenerator[T, None]],
-        batches: Callable[Concatenate[C, P], AsyncGenerator[Sequence[T], None]],
-    ) -> None:
-        @functools.wraps(method)
-        def iterate(facade: Facade[C], *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-            twin, thread = _parts(facade)
-            return _drive(thread, batches(twin, *args, **kwargs))
+    @functools.wraps(method)
+    def iterate(facade: Facade[C], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        twin, thread = _parts(facade)
+        return _drive(thread, batches(twin, *args, **kwargs))
 
-        self._function = hides_arguments(iterate)
-        _return(self._function, method, Iterator)
-
-    @overload
-    def __get__(
-        self, facade: None, owner: type[Facade[C]]
-    ) -> Callable[Concatenate[Facade[C], P], Iterator[T]]: ...
-    @overload
-    def __get__(self, facade: Facade[C], owner: type[Facade[C]]) -> Callable[P, Iterator[T]]: ...
-    def __get__(self, facade: Facade[C] | None, owner: type[Facade[C]]) -> object:
-        return self._bound(facade)
+    return _returning(Iterator, hides_arguments(iterate), method)
 
 
-def _return(function: Callable[..., object], method: Callable[..., object], returned: type) -> None:
+def _returning(kind: type, function: F, method: Callable[..., object]) -> F:
     """Give a function the signature of a method, with another generic type as what it returns."""
     signature = inspect.signature(method)
     kept = get_args(signature.return_annotation)[:1]
-    annotation = types.GenericAlias(returned, kept)
+    annotation = types.GenericAlias(kind, kept)
     function.__dict__["__signature__"] = signature.replace(return_annotation=annotation)
+    return function
 
 
 def _drive(thread: LoopThread, generator: AsyncGenerator[Sequence[T], None]) -> Iterator[T]:

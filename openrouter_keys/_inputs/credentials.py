@@ -28,7 +28,7 @@ class Credentials(NeverPickled):
         self._asking: set[asyncio.Task[Callable[[], str] | BaseException]] = set()
         self._callable = None if isinstance(key, str) else key
         # A function: `vars`, `rich.inspect` and crash reporters show what attributes hold.
-        self.fixed = _returning(key if isinstance(key, str) else None)
+        self.fixed: Callable[[], str | None] = _returning(key if isinstance(key, str) else None)
 
     async def ask(self, seconds: float) -> str:
         """Return the key.

@@ -113,8 +113,8 @@ class Transport(NeverPickled):
         )
         self.max_connections = max_connections
         self.grace = grace
-        self.clockwork = Clockwork() if clockwork is None else clockwork
-        self.made = MadeKeys(options.server_url)
+        self.clockwork: Clockwork = Clockwork() if clockwork is None else clockwork
+        self.made: MadeKeys = MadeKeys(options.server_url)
         self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
         self.recent: dict[str, tuple[str | None, Key]] = {}
         self.at_close: set[Callable[[], Coroutine[Any, Any, None]]] = set()

@@ -33,7 +33,7 @@ class CommandError(Exception):
     def __init__(self, message: str, code: int = FAILED, more: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
-        self.more = tuple(more)
+        self.more: tuple[str, ...] = tuple(more)
 
 
 class UsageError(CommandError):

@@ -84,11 +84,11 @@ class Emulator:
     ) -> None:
         self._host = _checked(host, allow_remote=allow_remote)
         self._wanted_port = self._port = port
-        self.account = Account() if account is None else account
+        self.account: Account = Account() if account is None else account
         self.latency = latency
         self.rate_limit = rate_limit
         self.daily_quota = daily_quota
-        self.faults = [*faults]
+        self.faults: list[Fault] = [*faults]
         self.page_size = page_size
         self.contract: ContractName = contract
         self.max_body = max_body

@@ -100,7 +100,7 @@ class Ledger:
             request.held = _held_by(request) + getsizeof(request.name)
         self._held = sum(request.held for request in book.requests)
         # Numbers start from one, so this is the newest one's.
-        self.last_dropped = book.dropped.total()
+        self.last_dropped: int = book.dropped.total()
         self._drop_oldest()
 
     def add(self, request: Request) -> None:

@@ -27,7 +27,7 @@ from openrouter_keys.errors import (
     JournalMismatchError,
 )
 from openrouter_keys.journal.folders import refuse_shared
-from openrouter_keys.journal.logs import begins, counts
+from openrouter_keys.journal.logs import Counts, begins, counts
 
 # Any other way of locking: the journal's own file must not be opened here once SQLite has it open,
 # since closing it again would drop SQLite's POSIX locks (https://sqlite.org/howtocorrupt.html).
@@ -134,9 +134,9 @@ class Held:
 
     def __init__(self, path: str, gate: int, lock: int, *, shared: bool) -> None:
         self.path = path
-        self.shared = shared
-        self.had_log = begins(path + "-wal")
-        self.log = counts(path + "-wal")
+        self.shared: bool = shared
+        self.had_log: bool = begins(path + "-wal")
+        self.log: Counts | None = counts(path + "-wal")
         self._gate = gate
         self._lock = lock
         self._runs: dict[int, int] = {}

@@ -89,7 +89,7 @@ class Journal(NeverPickled):
     def __init__(
         self, writer: Writer, run: int, secrets: _Secrets, longest_timeout: float = 0.0
     ) -> None:
-        self.longest_timeout = longest_timeout
+        self.longest_timeout: float = longest_timeout
         self._writer = writer
         self._run = run
         self._secrets = secrets

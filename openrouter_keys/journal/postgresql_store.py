@@ -75,7 +75,7 @@ class PostgreSQL(Store):
         grace: seconds for which jobs wait for a server that is away.
     """
 
-    failures = (psycopg.Error,)
+    failures: tuple[type[Exception], ...] = (psycopg.Error,)
     ends_with_process = False
 
     def __init__(
@@ -88,7 +88,7 @@ class PostgreSQL(Store):
         grace: float = GRACE,
     ) -> None:
         super().__init__()
-        self.place = server.place
+        self.place: str = server.place
         self._server, self._session, self._key, self._reads = server, session, key, reads
         self._grace = grace
         self._id = secrets.randbits(62)

@@ -99,8 +99,9 @@ class Session:
                 self.run(script)
         facts: tuple[Any, ...] = self.execute(_FACTS).fetchall()[0]
         committing, encoding, synced, whole = map(str, facts[:4])
-        self.pid, self.begun = int(facts[4]), str(facts[5])
-        self.is_safe = (synced, whole) == ("on", "on")
+        self.pid: int = int(facts[4])
+        self.begun: str = str(facts[5])
+        self.is_safe: bool = (synced, whole) == ("on", "on")
         if committing != "on":
             problem = f"cannot promise a commit (synchronous_commit is {committing})"
             raise JournalError(f"{server.place} {problem}: connect to the server itself")

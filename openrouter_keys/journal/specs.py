@@ -1,6 +1,7 @@
 """What bulk provisioning is asked to make: a create and the caller's own id for it. No I/O."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -24,7 +25,9 @@ from openrouter_keys.models import (
 
 _FIELDS = tuple(fields_dict(CreateKeysRequest))
 #: The same plan must come out as the same text, today and in the next version.
-canonical_plan = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
+canonical_plan: Callable[[object], str] = json.JSONEncoder(
+    sort_keys=True, allow_nan=False, separators=(",", ":")
+).encode
 
 
 def _ref(_: object, attribute: "Attribute[str]", value: object) -> None:

@@ -21,7 +21,7 @@ class SQLite(Store):
         place: the file.
     """
 
-    failures = (sqlite3.Error,)
+    failures: tuple[type[Exception], ...] = (sqlite3.Error,)
 
     def __init__(self, connection: sqlite3.Connection, place: str) -> None:
         super().__init__()

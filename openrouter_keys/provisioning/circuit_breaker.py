@@ -47,7 +47,8 @@ class CircuitBreaker:
 
     def succeeded(self) -> None:
         """Count a create that the service processed."""
-        self._unanswered = self._rejected = self._failures = self.rounds = 0
+        self._unanswered = self._rejected = self._failures = 0
+        self.rounds: int = 0
         self.last: OpenRouterError | None = None
         self.rejection: OpenRouterError | None = None
 

@@ -51,7 +51,7 @@ class Queue:
     """
 
     def __init__(self, specs: Specs, context: Context, *, looks_up: bool) -> None:
-        self.may_idle = isinstance(specs, AsyncIterable)
+        self.may_idle: bool = isinstance(specs, AsyncIterable)
         self._batches = batches(specs)
         self._context = context
         self._looks_up = looks_up

@@ -34,7 +34,8 @@ class Rate:
     """
 
     def __init__(self, ceiling: float = math.inf) -> None:
-        self.now = self._ceiling = self._known = ceiling
+        self.now: float = ceiling
+        self._ceiling = self._known = ceiling
         self._floor = min(FLOOR, ceiling)
         self._used = False
         self._measure_after(math.nan)

@@ -47,12 +47,14 @@ class RateLimiter:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
-        self.concurrency = self._most = concurrency
+        self.concurrency: int = concurrency
+        self._most = concurrency
         self._rate = Rate(math.inf if rate is None else float(rate))
         self._clock, self._sleep, self._random = clock, sleep, random
         self._next = self._opens = -math.inf
         self._order, self._freed = asyncio.Lock(), asyncio.Event()
-        self.in_flight = self._since_growth = 0
+        self.in_flight: int = 0
+        self._since_growth = 0
         # Of those in flight: how many were sent before the rate, or the concurrency, came down.
         # They say nothing about what it is now.
         self._sent_faster = self._sent_wider = 0

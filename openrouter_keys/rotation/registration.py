@@ -36,7 +36,7 @@ class Registration:
     """
 
     def __init__(self, context: RotationContext, planner: Planner) -> None:
-        self.skipped = 0
+        self.skipped: int = 0
         self.left_out: set[str] = set()
         self._context = context
         self._journal = context.journal

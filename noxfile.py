@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -200,6 +201,40 @@ def neighbours(session: nox.Session) -> None:
     session.run(*run, "tests/neighbours", *BESIDE, *session.posargs, env=every)
     on_uvloop = ("-p", "tests.neighbours.on_uvloop", "tests/_transport/test_transport.py")
     session.run(*run, *on_uvloop, *session.posargs, env=every)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Is `dist/` fit to be published? Builds it, checks it, and tries the wheel by itself."""
+    project = nox.project.load_toml("pyproject.toml")
+    session.install("-q", *nox.project.dependency_groups(project, "release"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", silent=True)
+    (source,), (wheel,) = Path("dist").glob("*.tar.gz"), Path("dist").glob("*.whl")
+    session.run("twine", "check", "--strict", str(source), str(wheel))
+    session.run("check-wheel-contents", str(wheel))
+    said = session.run("pyroma", str(source), silent=True, success_codes=[0, 2])
+    complaints = [line for line in str(said).splitlines() if line.startswith("Your package")]
+    # There are no addresses yet, of people or of the repository.
+    if any(not re.search("author-email|'url' field", line) for line in complaints):
+        session.error("\n".join(complaints))
+    session.notify("released")
+
+
+@nox.session(default=False)
+def released(session: nox.Session) -> None:
+    """Does the wheel of `dist/` work in an environment of its own, without the source?"""
+    project = nox.project.load_toml("pyproject.toml")
+    (source,), (wheel,) = Path("dist").glob("*.tar.gz"), Path("dist").glob("*.whl")
+    session.install("-q", str(wheel), *nox.project.dependency_groups(project, "test"))
+    folder = Path(session.create_tmp())
+    shutil.rmtree(folder)
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    (tree,) = folder.iterdir()
+    shutil.rmtree(tree / "openrouter_keys")
+    session.chdir(tree)
+    session.run("pytest", "-n", WORKERS, "-m", "not slow", *LOWEST, *session.posargs)
 
 
 @nox.session

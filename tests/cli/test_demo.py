@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+import openrouter_keys
 from openrouter_keys import KeySpec
 from openrouter_keys.__main__ import main
 from openrouter_keys.cli.demo.command import tour
@@ -16,8 +17,7 @@ from tests.processes import environment, run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "openrouter_keys" / "cli" / "demo" / "customers.csv"
+EXAMPLE = Path(openrouter_keys.__file__).parent / "cli" / "demo" / "customers.csv"
 CUSTOMERS = [KeySpec(ref="a", name="Ada", limit=5.0), KeySpec(ref="b", name="Bo")]
 MANAGEMENT_KEY = "sk-or-mgmt-planted-" + "5e" * 20
 # The demo, whose last part needs no time: only its client, its emulator and their loop are of it.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import openrouter_keys
 from openrouter_keys import UNSET, External, KeySpec
 from openrouter_keys.cli.exit_codes import CommandError
 from openrouter_keys.cli.specs import documents as spec_documents
@@ -20,8 +21,7 @@ from openrouter_keys.cli.specs.file import read_specs, spec_file
 from openrouter_keys.cli.specs.rows import FIELDS
 from tests.tables import in_one_test
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "openrouter_keys" / "cli" / "demo" / "customers.csv"
+EXAMPLE = Path(openrouter_keys.__file__).parent / "cli" / "demo" / "customers.csv"
 WORKSPACE = "0df9e665-d932-4740-b2c7-b52af166bc11"
 EXTERNAL_KEY = "partner-key-" + "7d" * 20
 

@@ -298,7 +298,12 @@ def _omitted(cls: type[Any]) -> dict[str, Any]:
 def _unstructure_record(cls: type[Any], converter: Converter) -> Callable[[Any], dict[str, JSON]]:
     """Make the hook that writes a record of the service with what it did not know."""
     write = make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=True, **_omitted(cls))
-    return lambda record: {**record.extra, **write(record)}
+
+    def unstructure_record(record: Any) -> dict[str, JSON]:
+        known: dict[str, JSON] = write(record)
+        return {**known, **record.extra, **known} if record.extra else known
+
+    return unstructure_record
 
 
 def _make() -> Converter:

@@ -5,9 +5,21 @@ it does. On a record that came from the service, a field
 with a default is one that may be absent: added over time, or deprecated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NoReturn, NotRequired, Self, SupportsFloat, TypeAlias, TypedDict
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NoReturn,
+    NotRequired,
+    Self,
+    SupportsFloat,
+    TypeAlias,
+    TypedDict,
+    cast,
+    overload,
+)
 
 from attrs import Attribute, field, fields_dict, frozen
 
@@ -15,6 +27,7 @@ from openrouter_keys._base.masking import mask
 from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import hides_fields
+from openrouter_keys._records.record import Record
 from openrouter_keys.errors import JSON, InvalidArgumentError
 
 LimitReset: TypeAlias = Literal["daily", "weekly", "monthly"]
@@ -172,13 +185,18 @@ def _no_headers() -> dict[str, str]:
     return {}
 
 
+def _hashable(value: object) -> object:
+    """Return what a field is compared by, and hashed: a list has no hash."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+
+
 def _own_first(cls: type, fields: "list[Attribute[Any]]") -> "list[Attribute[Any]]":
     """Order fields so that a `repr` begins with what is a record's own."""
     return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
 
 
 @frozen(kw_only=True)
-class _Usage:
+class _Usage(Record):
     """The money that a key has spent, in US dollars."""
 
     usage: float
@@ -195,10 +213,39 @@ class _Usage:
 class Key(_Usage):
     """An API key, without its secret.
 
-    Money is in US dollars, times are aware and in UTC. `limit` None: no limit. `limit_reset` None:
-    never; else `daily`, `weekly`, `monthly`, or a value that the service adds later. Fields that
-    the answer lacks are None (`workspace_id`) or UNSET (those that can be null). `extra` has the
-    fields that this version does not know, or cannot read.
+    Money is in US dollars, as `float`; times are aware and in UTC. UNSET: the answer lacks the
+    field, as answers from before the service had it do.
+
+    Attributes:
+        hash: the SHA-256 of the secret in hexadecimal, which names the key in each call.
+        name: what its creator calls it; not unique.
+        label: the secret, masked: `sk-or-v1-0e6...1c96`.
+        disabled: whether requests with the key are refused until an update enables it.
+        include_byok_in_limit: whether `byok_usage` counts towards the limit.
+        limit: the most that the key may spend, in one period if the limit resets. None: no limit.
+        limit_remaining: what is left of the limit, in this period if it resets. None: no limit.
+        limit_reset: when the limit starts anew, at midnight UTC: `daily`, `weekly` (on Mondays),
+            `monthly`, or a value that the service adds later. None: never.
+        created_at: when the key was created.
+        updated_at: when it was last changed. None: never.
+        expires_at: when it stops working. None: never. UNSET: not in the answer.
+        creator_user_id: the member of the organization who created it. None: not known. UNSET: not
+            in the answer.
+        workspace_id: the UUID of its workspace. None: not in the answer.
+        external_user: a partner's name for its end user. None: it is no partner's key. UNSET: not
+            in the answer.
+        last_used_at: when a request was last made with it. None: never, or before the end of 2025.
+            UNSET: not in the answer.
+        usage: spent in the key's whole life, US dollars.
+        usage_daily: spent today, by UTC.
+        usage_weekly: spent this week, from Monday, by UTC.
+        usage_monthly: spent this month, by UTC.
+        byok_usage: spent with the account's own keys of providers (BYOK) in the key's whole life,
+            US dollars.
+        byok_usage_daily: as `usage_daily`, of `byok_usage`.
+        byok_usage_weekly: as `usage_weekly`, of `byok_usage`.
+        byok_usage_monthly: as `usage_monthly`, of `byok_usage`.
+        extra: the fields that this version does not know, or cannot read.
     """
 
     hash: str
@@ -220,8 +267,15 @@ class Key(_Usage):
 
 
 @frozen(kw_only=True)
-class RateLimit:
-    """A key's rate limit; deprecated by the service."""
+class RateLimit(Record):
+    """A key's rate limit; deprecated by the service.
+
+    Attributes:
+        interval: the period, as text such as `10s`.
+        note: what the service says about it.
+        requests: how many requests the key may make in a period; the service sends -1 for no limit.
+        extra: the fields that this version does not know.
+    """
 
     interval: str
     note: str
@@ -230,8 +284,15 @@ class RateLimit:
 
 
 @frozen(kw_only=True)
-class FreeModelDailyRequests:
-    """How many requests to free models a key may make today."""
+class FreeModelDailyRequests(Record):
+    """How many requests to free models a key may make today, by UTC.
+
+    Attributes:
+        limit: how many in all.
+        used: how many it has made.
+        remaining: how many are left.
+        extra: the fields that this version does not know.
+    """
 
     limit: int
     used: int
@@ -240,11 +301,25 @@ class FreeModelDailyRequests:
 
 
 @frozen(kw_only=True)
-class Budget:
-    """A limit on spending, in US dollars.
+class Budget(Record):
+    """A limit on spending.
 
-    `scope` is one of `workspace_default_member`, `workspace_default_key`, `member`, `api_key`,
-    `workspace`, `key_limit`, or a value that the service adds later.
+    Money is in US dollars, as `float`. Once a budget is spent, the service answers requests with
+    403.
+
+    Attributes:
+        scope: what it limits: `workspace_default_member`, `workspace_default_key`, `member`,
+            `api_key`, `workspace`, `key_limit`, or a value that the service adds later.
+        limit_usd: the most that may be spent, in one period if the budget resets.
+        spend_usd: what was spent, in this period if it resets.
+        remaining_usd: what is left; below zero if more was spent.
+        reset_interval: `daily`, `weekly`, `monthly`, or a value that the service adds later. None:
+            it never resets.
+        resets_at: when the next period starts, aware and in UTC. None: it never resets.
+        include_byok: whether spending with the account's own keys of providers (BYOK) counts.
+        guardrail_id: the guardrail that sets it. None: no guardrail does.
+        budget_id: its own id. None: it has none.
+        extra: the fields that this version does not know, or cannot read.
     """
 
     scope: str
@@ -261,7 +336,46 @@ class Budget:
 
 @frozen(kw_only=True, field_transformer=_own_first)
 class CurrentKey(_Usage):
-    """The key that a request was made with; fields as those of `Key`."""
+    """The key that a request was made with, as it sees itself.
+
+    Money is in US dollars, as `float`; times are aware and in UTC. UNSET: the answer lacks the
+    field, as answers from before the service had it do.
+
+    Attributes:
+        label: the secret, masked: `sk-or-v1-0e6...1c96`.
+        limit: the most that the key may spend, in one period if the limit resets. None: no limit.
+        limit_remaining: what is left of the limit, in this period if it resets. None: no limit.
+        limit_reset: when the limit starts anew, at midnight UTC: `daily`, `weekly` (on Mondays),
+            `monthly`, or a value that the service adds later. None: never.
+        include_byok_in_limit: whether `byok_usage` counts towards the limit.
+        is_free_tier: whether the account has never bought credits.
+        is_management_key: whether the key manages keys; it then makes no requests to models.
+        is_provisioning_key: the older name of `is_management_key`. None: not in the answer.
+        rate_limit: deprecated by the service. None: not in the answer.
+        creator_user_id: the member of the organization who created it. None: not known. UNSET: not
+            in the answer.
+        expires_at: when it stops working. None: never. UNSET: not in the answer.
+        workspace_id: the UUID of its workspace. None: it has none. UNSET: not in the answer.
+        organization_id: the account's organization. None: the account is a person's. UNSET: not in
+            the answer.
+        allowed_data_regions: where its requests may be processed: `global`, `europe`, `us`, or a
+            value that the service adds later. None: not in the answer.
+        free_model_daily_requests: what is left of today's requests to free models. None: not in the
+            answer.
+        budgets: each budget that its spending counts towards. None: not in the answer.
+        effective_budget: the budget that ends its spending first. None: there is none. UNSET: not
+            in the answer.
+        usage: spent in the key's whole life, US dollars.
+        usage_daily: spent today, by UTC.
+        usage_weekly: spent this week, from Monday, by UTC.
+        usage_monthly: spent this month, by UTC.
+        byok_usage: spent with the account's own keys of providers (BYOK) in the key's whole life,
+            US dollars.
+        byok_usage_daily: as `usage_daily`, of `byok_usage`.
+        byok_usage_weekly: as `usage_weekly`, of `byok_usage`.
+        byok_usage_monthly: as `usage_monthly`, of `byok_usage`.
+        extra: the fields that this version does not know, or cannot read.
+    """
 
     label: str
     limit: float | None
@@ -276,14 +390,20 @@ class CurrentKey(_Usage):
     expires_at: OptionalNullable[datetime] = UNSET
     workspace_id: OptionalNullable[str] = UNSET
     organization_id: OptionalNullable[str] = UNSET
-    allowed_data_regions: list[str] | None = None
+    allowed_data_regions: list[str] | None = field(default=None, eq=_hashable)
     free_model_daily_requests: FreeModelDailyRequests | None = None
-    budgets: list[Budget] | None = None
+    budgets: list[Budget] | None = field(default=None, eq=_hashable)
     effective_budget: OptionalNullable[Budget] = UNSET
     extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
 
 
 # --- answers ---
+
+#: What a table of keys shows.
+_COLUMNS: Final = (
+    *("name", "label", "disabled", "limit", "limit_remaining", "limit_reset", "usage"),
+    *("created_at", "expires_at", "hash"),
+)
 
 
 @frozen(kw_only=True)
@@ -299,14 +419,14 @@ class HTTPMeta:
     """
 
     status: int = 0
-    headers: Mapping[str, str] = field(factory=_no_headers, repr=False)
+    headers: Mapping[str, str] = field(factory=_no_headers, repr=False, hash=False)
     attempts: int = 0
     elapsed: float = 0.0
     body_seconds: float = field(default=0.0, repr=False)
 
 
 @frozen(kw_only=True)
-class _Response:
+class _Response(Record):
     """The fields of every answer."""
 
     extra: Mapping[str, JSON] = field(factory=_nothing, repr=False, hash=False)
@@ -315,9 +435,32 @@ class _Response:
 
 @frozen(kw_only=True, field_transformer=_own_first)
 class ListResponse(_Response):
-    """The answer of a list: one page of keys, newest first."""
+    """The answer of a list: one page of keys, newest first.
 
-    data: list[Key]
+    It is a collection of its keys: `len(page)`, `for key in page`, `page[0]`, `key in page`; an
+    empty page is false.
+
+    Attributes:
+        data: the keys.
+    """
+
+    data: list[Key] = field(eq=_hashable)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.data)
+
+    @overload
+    def __getitem__(self, place: int) -> Key: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Key]: ...
+    def __getitem__(self, place: int | slice) -> Key | list[Key]:
+        return self.data[place]
+
+    def _shown(self) -> tuple[JSON, Sequence[str]]:
+        return self.to_dict()["data"], _COLUMNS
 
 
 @frozen(kw_only=True, field_transformer=_own_first)

@@ -203,6 +203,18 @@ BREAKS: Final[Sequence[Break]] = (
         "test_converter.py::test_unknown_fields_are_kept_at_every_level",
     ),
     Break(
+        "_records/plain.py",
+        "if name not in secret}",
+        "}",
+        "_records/test_record.py::test_a_new_keys_secret_is_there_only_by_name",
+    ),
+    Break(
+        "_records/tables.py",
+        "return escape(escaped(str(value)))",
+        "return escaped(str(value))",
+        "_records/test_tables.py::test_a_table_shows_a_text_as_it_is",
+    ),
+    Break(
         "models.py",
         "key: str = field(repr=mask)",
         "key: str",

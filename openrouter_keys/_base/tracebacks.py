@@ -16,7 +16,13 @@ _HOLD_SECRETS = {
         *("_inputs.arguments", "_inputs.credentials", "_inputs.proxies"),
         *("_protocol.answers", "_protocol.quota", "_protocol.retries", "_protocol.salvage"),
         *("_transport.bodies", "_transport.wire"),
-        *("converter", "journal.encryption", "journal.entries"),
+        *(
+            "_records.plain",
+            "_records.record",
+            "converter",
+            "journal.encryption",
+            "journal.entries",
+        ),
         *("journal.addresses", "journal.engines", "journal.servers", "journal.sessions"),
         *("journal.postgresql", "journal.postgresql_store"),
     )

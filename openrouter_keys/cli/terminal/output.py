@@ -12,9 +12,10 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys._base.masking import scrub
+from openrouter_keys._records.plain import scrubbed
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.terminal.csv_cells import csv_row
-from openrouter_keys.cli.terminal.text import Record, as_json, printable, scrubbed
+from openrouter_keys.cli.terminal.text import Record, as_json, printable
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.errors import JSON
 

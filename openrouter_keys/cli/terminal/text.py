@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
-from openrouter_keys._base.masking import scrub
 from openrouter_keys.cli.terminal.streams import speaks_unicode
 from openrouter_keys.errors import JSON
 
@@ -73,17 +72,6 @@ def _escape(character: str) -> str:
     if _is_seen(character):
         return character
     return character.encode("unicode_escape", "replace").decode()
-
-
-def scrubbed(value: JSON) -> JSON:
-    """Return a value with every text that looks like a secret masked."""
-    if isinstance(value, str):
-        return scrub(value)
-    if isinstance(value, list):
-        return [scrubbed(each) for each in value]
-    if isinstance(value, dict):
-        return {scrub(name): scrubbed(each) for name, each in value.items()}
-    return value
 
 
 def as_json(value: JSON, indent: int | None = None) -> str:

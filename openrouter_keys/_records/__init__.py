@@ -1,0 +1,1 @@
+"""What every record of the service can do: plain values, tables, schemas."""

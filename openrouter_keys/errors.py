@@ -528,24 +528,42 @@ class JournalOutdatedError(JournalMismatchError):
 
 
 class AccountChangedError(JournalError):
-    """The management key does not see the workspace that the journal's keys are in.
+    """The management key does not see the workspace that the journal's keys are in, or no such key.
 
     For `provision` that is the default workspace. `rotate` looks at all workspaces of its open
-    rotations, and at the keys that it is given: the management key sees none of them.
+    rotations, and at the keys that it is given: the management key sees none of them. Before a
+    create, an account that cannot be compared so must show one of the journal's keys.
 
     Attributes:
-        known: the workspace that the journal's keys were made in.
+        known: the workspace that the journal's keys were made in; None: not known.
         found: a workspace that the management key sees, its default one; None: it shows none.
+        looked: the hashes of the journal's keys that were looked at, and not found.
     """
 
-    def __init__(self, known: str, found: str | None) -> None:
-        super().__init__(
-            f"the journal's keys are in the workspace {known}, and this management key lists "
-            f"{found or 'no key of it'}: give the management key of the account that they belong "
-            "to; if that workspace may have been deleted, give another journal"
-        )
-        self.known: str = known
+    def __init__(self, known: str | None, found: str | None, looked: tuple[str, ...] = ()) -> None:
+        if looked:
+            hashes = ", ".join(hash[:12] for hash in looked)
+            command = "openrouter-keys create NAME"
+            proof = "adopt it" if known is None else "run again"
+            if known is not None:
+                command += f" --workspace-id {known}"
+            problem = (
+                "no key is created, since this management key sees none of the journal's keys: it "
+                f"lists none of them, and of those looked at ({hashes}) the service finds none. "
+                "Give the management key of the account that they belong to. If it is that, and "
+                f"all of them were deleted there, create a key by hand ({command}), then {proof}; "
+                "or give another journal"
+            )
+        else:
+            problem = (
+                f"the journal's keys are in the workspace {known}, and this management key lists "
+                f"{found or 'no key of it'}: give the management key of the account that they "
+                "belong to; if that workspace may have been deleted, give another journal"
+            )
+        super().__init__(problem)
+        self.known: str | None = known
         self.found: str | None = found
+        self.looked: tuple[str, ...] = looked
 
 
 class JournalFullError(JournalError):

@@ -812,10 +812,34 @@ BREAKS: Final[Sequence[Break]] = (
         "provisioning/test_reconciler.py::test_a_create_is_forgotten_two_quiet_periods_after_it_was_given_up",
     ),
     Break(
-        "provisioning/run.py",
-        "raise AccountChangedError(",
-        "_ = (",
+        "provisioning/account.py",
+        "raise AccountChangedError(home",
+        "_ = (home",
         "provisioning/test_account.py::test_another_accounts_key_sends_no_create_and_forgets_no_doubt",
+    ),
+    Break(
+        "provisioning/creator.py",
+        "if not self._account.is_proven:",
+        "if False:",
+        "provisioning/test_accounts.py::test_an_account_that_lists_nothing_gets_no_key",
+    ),
+    Break(
+        "applying/apply.py",
+        "if comparison.creates:",
+        "if False:",
+        "provisioning/test_accounts.py::test_an_account_that_lists_nothing_gets_no_key",
+    ),
+    Break(
+        "provisioning/delivery.py",
+        "if abroad is not None:",
+        "if False:",
+        "provisioning/test_accounts.py::test_a_key_that_another_account_makes_in_a_run_is_deleted_there",
+    ),
+    Break(
+        "journal/facts.py",
+        'for order in ("ASC", "DESC"):',
+        'for order in ("DESC", "ASC"):',
+        "provisioning/test_accounts.py::test_the_first_proven_key_shows_the_home",
     ),
     Break(
         "provisioning/run.py",

@@ -26,8 +26,8 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
+from openrouter_keys.provisioning.account import Account as Proof
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
-from openrouter_keys.provisioning.run import know_account
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
 from openrouter_keys.results import Err, attempt
 
@@ -53,6 +53,7 @@ class Account:
         namesakes: the hashes of keys that the journal does not know, and that have the name of a
             key to be created, by its ref.
         absence: proves that keys are gone.
+        proof: whether the account is the journal's.
     """
 
     _transport: Transport
@@ -63,6 +64,7 @@ class Account:
     unseen: dict[str, str | None] = field(init=False, factory=dict[str, str | None])
     namesakes: dict[str, list[str]] = field(init=False, factory=dict[str, list[str]])
     absence: Absence = field(init=False)
+    proof: Proof = field(init=False, factory=Proof)
 
     def __attrs_post_init__(self) -> None:
         self.absence = Absence(self._transport, self._clock, 0.0)
@@ -97,6 +99,16 @@ class Account:
         ]
         for start in range(0, len(missing), CHUNK):
             await asyncio.gather(*map(self._ask, missing[start : start + CHUNK]))
+        self.proof.is_proven |= bool(self.shown)
+
+    async def prove(self) -> None:
+        """Refuse an account that shows none of the journal's keys, before one is created.
+
+        Raises:
+            AccountChangedError: it does not.
+            OpenRouterError: the service could not be asked.
+        """
+        await self.proof.prove(self._transport, self._journal, self._clock)
 
     def _note(self, key: Key, home: str | None, names: Mapping[_Named, Sequence[str]]) -> None:
         """Note whether a key that the journal does not know has the name of one to be created."""
@@ -120,7 +132,7 @@ class Account:
                 )
                 self._clock.learn(page.http)
                 if home is None and pager.offset == 0:
-                    await know_account(self._transport, self._journal, page.data)
+                    await self.proof.compare(self._transport, self._journal, self._clock, page.data)
                 yield pager.take(page.data)
         except IncompleteListingError:
             pass  # each key that was not seen is asked for

@@ -170,6 +170,8 @@ class _Look:
         comparison = compare(
             specs, known, account.shown, account.unseen, account.namesakes, settings=settings
         )
+        if comparison.creates:
+            await account.prove()
         return cls(clock, limiter, account, comparison)
 
 
@@ -200,6 +202,7 @@ class _Apply:
     ) -> None:
         self._transport, self._journal, self._settings = transport, journal, settings
         self._shown, self._found = look.account.shown, look.comparison
+        self._proof = look.account.proof
         self._context = ApplyContext(
             transport,
             journal,
@@ -318,7 +321,7 @@ class _Apply:
         clock = self._context.clock
         await self._journal.time_hand_overs(lambda: write_time(clock.now()))
         settings = self._settings.run(self._journal, handing, self._see)
-        context = context_of(self._transport, self._journal, settings, clock)
+        context = context_of(self._transport, self._journal, settings, clock, account=self._proof)
         context.counters.total = len(specs)
         try:
             self._made = await Run(context, Queue(specs, context, looks_up=True)).report()

@@ -139,6 +139,12 @@ class Comparison:
     replacing: list[Replacing] = field(factory=list[Replacing])
     pruning: list[Pruning] = field(factory=list[Pruning])
 
+    @property
+    def creates(self) -> bool:
+        """Whether a key is to be created."""
+        made = (step.change.action for step in self.making)
+        return bool(self.replacing) or any(action != "hand over" for action in made)
+
 
 def compare(
     specs: Sequence[KeySpec],

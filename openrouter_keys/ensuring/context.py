@@ -18,8 +18,9 @@ from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.operations import Operation
+from openrouter_keys.provisioning.account import Account
 from openrouter_keys.provisioning.context import Scope, clock_of
-from openrouter_keys.provisioning.run import ask_account, unsettled
+from openrouter_keys.provisioning.run import unsettled
 
 R = TypeVar("R")
 
@@ -43,13 +44,16 @@ class _Account:
         self._asking = asyncio.Lock()
         self._asked_at: float | None = None
         self.clock = clock_of(transport)
+        self.own = Account()
 
     async def ask(self, transport: Transport, journal: Journal) -> ServiceClock:
         """Ask, if nobody did just now, and return the service's clock."""
         async with self._asking:
             now = transport.clockwork.monotonic()
             if self._asked_at is None or now - self._asked_at >= _FRESH:
-                await ask_account(transport, journal, self.clock)
+                own = Account()
+                await own.ask(transport, journal, self.clock)
+                self.own = own
                 self._asked_at = now
         return self.clock
 
@@ -147,13 +151,21 @@ class EnsureContext:
             self.transport, clock, workspace_id, hashes, is_own_account=is_own_account
         )
 
+    @property
+    def account(self) -> Account:
+        """Whether the management key is of the journal's account."""
+        return self._asked().own
+
+    def _asked(self) -> _Account:
+        accounts = _accounts.setdefault(self.transport, WeakKeyDictionary())
+        if (account := accounts.get(self.journal)) is None:
+            accounts[self.journal] = account = _Account(self.transport)
+        return account
+
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[tuple[Journal, ServiceClock]]:
         """Begin a run, which may change rows; give its journal and the service's clock."""
-        accounts = _accounts.setdefault(self.transport, WeakKeyDictionary())
-        account = accounts.get(self.journal) or _Account(self.transport)
-        accounts[self.journal] = account
-        clock = await account.ask(self.transport, self.journal)
+        clock = await self._asked().ask(self.transport, self.journal)
         timeout = max(self.transport.options.timeout, self.timeout)
         async with self.journal.begin(timeout) as journal:
             yield journal, clock

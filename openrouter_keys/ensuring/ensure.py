@@ -219,7 +219,8 @@ class _Ensure:
                 options=self._settings.options,
             )
             scope = self._context.scope(self._spec)
-            run = context_of(self._transport, journal, settings, clock, scope)
+            account = self._context.account
+            run = context_of(self._transport, journal, settings, clock, scope, account=account)
             report, error = await _report(Run(run, Queue([self._spec], run, looks_up=True)))
         if report.created or report.resumed:  # whatever came after it, it is in the journal
             made = taken[-1]

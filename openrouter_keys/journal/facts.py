@@ -7,8 +7,23 @@ from openrouter_keys._base.identifiers import canonical
 from openrouter_keys.errors import JSON
 from openrouter_keys.journal.store import Connection
 
-# The last keys are enough, and a journal may have a million that all name their workspace.
-_RECORDS = "SELECT record, plan FROM keys WHERE record IS NOT NULL ORDER BY id DESC LIMIT 1000"
+# Those at its ends are enough: a journal may have a million that all name their workspace. The
+# first ones count first: a management key of another account can only have made later ones.
+_RECORDS = """
+SELECT hash, record, plan, proven FROM keys
+WHERE record IS NOT NULL AND hash IS NOT NULL ORDER BY id {} LIMIT 1000
+"""
+# What is known to be deleted, or is being deleted, need not be there.
+_MADE = """
+SELECT hash, record, plan FROM keys
+WHERE hash IS NOT NULL AND state NOT IN ('intent', 'doubt', 'releasing') AND NOT EXISTS (
+    SELECT 1 FROM rotations WHERE rotations.hash = keys.hash AND rotations.state = 'deleted'
+)
+ORDER BY id {} LIMIT 4
+"""
+_ROTATED = """
+SELECT hash, NULL, plan FROM rotations WHERE state <> 'deleted' ORDER BY id DESC LIMIT 2
+"""
 _STAMPED = """
 SELECT record, last_attempt_at, ended_at FROM keys
 WHERE id > (SELECT max(id) FROM keys) - 1000 AND proven AND ended_at IS NOT NULL
@@ -54,14 +69,35 @@ def text_in(text: object, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def default_workspace(connection: Connection) -> str | None:
-    """Return where keys were made that named no workspace; None: not known."""
-    for record, plan in connection.execute(_RECORDS):
-        planned = members(plan)
-        if planned is None or planned.get("workspace_id") is not None or members(record) is None:
-            continue
-        return text_in(record, "workspace_id")
+def home(connection: Connection) -> tuple[str, str] | None:
+    """Return where keys were made that named no workspace, and the first of them; None: unknown.
+
+    A key whose hash its secret proves comes before others: an answer may be a copy.
+    """
+    for order in ("ASC", "DESC"):
+        unproven: tuple[str, str] | None = None
+        for hash, record, plan, proven in connection.execute(_RECORDS.format(order)):
+            planned, found = members(plan), text_in(record, "workspace_id")
+            if planned is None or planned.get("workspace_id") is not None or found is None:
+                continue
+            if proven:
+                return found, str(hash)
+            unproven = unproven or (found, str(hash))
+        if unproven is not None:
+            return unproven
     return None
+
+
+def ends(connection: Connection) -> dict[str, str | None]:
+    """Return some keys of a journal, the first and the last; see `Journal.ends`."""
+    found: dict[str, str | None] = {}
+    for query in (_MADE.format("ASC"), _MADE.format("DESC"), _ROTATED):
+        if query == _ROTATED and not found:
+            break  # `rotate` has looked at its old keys itself
+        for hash, record, plan in connection.execute(query):
+            shown = text_in(record, "workspace_id") or text_in(plan, "workspace_id")
+            found.setdefault(str(hash), shown)
+    return found
 
 
 def stamps(connection: Connection) -> list[tuple[str, str, str]]:

@@ -689,9 +689,24 @@ class Journal(NeverPickled):
         ((created_at, server_url),) = await self._rows(entries.ORIGIN)
         return datetime.fromisoformat(created_at), server_url
 
+    async def home(self) -> tuple[str, str] | None:
+        """Return where its keys were made that named no workspace, and the hash of the first one.
+
+        None: not known.
+        """
+        return await self._do(facts.home, reads=True)
+
     async def default_workspace(self) -> str | None:
         """Return where its keys were made that named no workspace; None: not known."""
-        return await self._do(facts.default_workspace, reads=True)
+        found = await self.home()
+        return None if found is None else found[0]
+
+    async def ends(self) -> dict[str, str | None]:
+        """Return the hashes of its first and its last keys that are not known to be deleted.
+
+        Each has the workspace that it was made in; None: not known.
+        """
+        return await self._do(facts.ends, reads=True)
 
     async def holds(self, hash: str) -> bool:
         """Return whether the journal knows that this key was made, or is being rotated."""

@@ -172,13 +172,8 @@ FORGET: Final = Transition(
 RESOLVE: Final = Transition(
     "resolve", _DOUBTFUL, State.FAILED, _REASON | {"hash": "NULL"} | _ALL_CLEAR
 )
-# The key of this secret is proven to be gone.
-DISCARD: Final = Transition(
-    "discard",
-    _from(State.MADE, so="(secret IS NOT NULL OR sealed IS NOT NULL)"),
-    State.FAILED,
-    _NOTHING | _NO_SECRET | _REASON,
-)
+# The key is proven to be gone.
+DISCARD: Final = Transition("discard", _MADE, State.FAILED, _NOTHING | _NO_SECRET | _REASON)
 CLEAR: Final = Transition("clear", _from(*State), None, _ALL_CLEAR)
 FREE: Final = "UPDATE keys SET owner = 0 WHERE ref = :ref AND owner = :owner AND state = 'settled'"
 WANT: Final = Transition("want", _from(State.MADE, State.SETTLED), None, {"wanted": ":plan"})

@@ -10,6 +10,7 @@ from openrouter_keys._transport.transport import Transport
 from openrouter_keys.journal.addresses import MEMORY
 from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.provisioning.account import Account
 from openrouter_keys.provisioning.circuit_breaker import CircuitBreaker
 from openrouter_keys.provisioning.counters import Counters
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
@@ -47,6 +48,7 @@ class Context:
         breaker: counts what fails while nothing succeeds.
         stop: says whether the run goes on.
         counters: what became of the keys.
+        account: whether the management key is of the journal's account.
         scope: what the run is for, if it is for one ref; None: for any number.
     """
 
@@ -58,6 +60,7 @@ class Context:
     breaker: CircuitBreaker
     stop: StopSignal
     counters: Counters
+    account: Account
     scope: Scope | None = None
 
 
@@ -88,6 +91,8 @@ def context_of(
     settings: RunSettings,
     clock: ServiceClock | None = None,
     scope: Scope | None = None,
+    *,
+    account: Account | None = None,
 ) -> Context:
     """Return the context of a new run.
 
@@ -97,6 +102,7 @@ def context_of(
         settings: the caller's.
         clock: the service's; None: one that has yet to learn the service's time.
         scope: the one ref that it is for; None: it is for any number.
+        account: what is known of whose account it is; None: nothing yet.
     """
     # Creates wait at the run's own gate, where the wait does not count as their time.
     settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
@@ -117,6 +123,7 @@ def context_of(
         breaker,
         StopSignal(breaker),
         Counters(on_progress=settings.on_progress, clock=monotonic, limiter=limiter),
+        account or Account(),
         scope,
     )
 

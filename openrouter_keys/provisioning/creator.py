@@ -64,6 +64,7 @@ class Creator:
         self._delivery = delivery
         self._reconciler = reconciler
         self._absence = Absence(context.transport, context.clock, context.settings.quiet_period)
+        self._account = context.account
         self._scope = context.scope
         self._once: RequestOptions = {**context.settings.options, "retries": _ONCE}
         # How many looks in a row had no answer.
@@ -262,6 +263,8 @@ class Creator:
         """
         if self._stop.stopped:
             return None
+        if not self._account.is_proven:
+            await self._account.prove(self._transport, self._journal, self._clock)
         with self._stop.interrupts():
             await self._limiter.enter()
         try:

@@ -10,6 +10,7 @@ from openrouter_keys._reconcile.reconcile import removed
 from openrouter_keys._transport.deletion import Removal
 from openrouter_keys.converter import encode
 from openrouter_keys.errors import (
+    AccountChangedError,
     AnotherKeyError,
     OpenRouterError,
     ResponseValidationError,
@@ -54,6 +55,8 @@ class Delivery:
         self._journal = context.journal
         self._counters = context.counters
         self._settings = context.settings
+        self._stop = context.stop
+        self._account, self._clock = context.account, context.clock
 
     async def keep(
         self, spec: KeySpec, made: UndeliveredKey, data: Key | None, ended_at: datetime
@@ -69,10 +72,14 @@ class Delivery:
         Raises:
             TakenOverError: another run has the ref now; the key was deleted, or that run does it.
             SecretNotKeptError: it could not be written down; the report has the secret.
+            AccountChangedError: another account has made it than the journal's other keys; it was
+                deleted there, or the journal keeps its secret and the report its hash.
         """
         self._counters.held[spec.ref] = made
         # Without `on_result`, what is as asked for is settled by being written down.
         settled = self._settings.on_result is None and data is not None and not _wrong(spec, data)
+        # The client may have another management key since the account was asked for.
+        abroad = None if data is None or await self._is_home(spec, data) else data
         record = None if data is None else encode(data).decode()
         try:
             await self._journal.keep(
@@ -80,7 +87,7 @@ class Delivery:
                 secret=made.key,
                 hash=made.hash,
                 record=record,
-                settled=settled,
+                settled=settled and abroad is None,
                 ended_at=ended_at,
             )
         except TakenOverError:
@@ -94,7 +101,50 @@ class Delivery:
             raise
         if self._settings.keeps:
             del self._counters.held[spec.ref]
+        if abroad is not None:
+            await self._refuse_another_account(made, abroad)
+            settled = False
         return Delivered.TAKEN if settled else await self.deliver(spec, made, data)
+
+    async def _is_home(self, spec: KeySpec, data: Key) -> bool:
+        named = spec.workspace_id is not None  # then the service refuses another account's
+        return named or await self._account.is_home(self._journal, data)
+
+    async def _refuse_another_account(self, made: UndeliveredKey, data: Key) -> None:
+        """Delete a key that another account has made than the journal's other keys.
+
+        Nobody has its secret, so the next run makes another in the right account. Where it cannot
+        be deleted, the journal keeps its secret, and the report has its hash.
+
+        Raises:
+            AccountChangedError: it has.
+        """
+        home = await self._account.left_home(self._transport, self._journal, self._clock, data)
+        if home is None:
+            return
+        error = AccountChangedError(home, data.workspace_id)
+        self._stop.stop(error)  # before the delete: no other create is sent
+        reason = f"another account made the key, in the workspace {data.workspace_id}, and it was "
+        if await self._is_deleted(made):
+            reason += "deleted there"
+            self._counters.deleted += 1
+            await self._journal.discard(made.ref, reason)
+            self._counters.held.pop(made.ref, None)
+        else:
+            reason += "not deleted: delete it there"
+        hashes = made.identity.hashes
+        self._counters.failures.add(ProvisionProblem(ref=made.ref, reason=reason, hashes=hashes))
+        raise error
+
+    async def _is_deleted(self, made: UndeliveredKey) -> bool:
+        """Delete a new key that is written down, if its hash is proven to be its own."""
+        identity = made.identity
+        if not identity.proven or await self._journal.holds_for_another(made.hash, made.ref):
+            return False
+        if self._transport.made.is_of_another_client(identity):
+            return False
+        removal = await attempt(removed(self._transport, made.hash))
+        return isinstance(removal, Ok) and removal.value is Removal.DELETED
 
     async def _delete(self, made: UndeliveredKey) -> None:
         """Delete a key that is handed to nobody, if it is provably its create's."""

@@ -3,27 +3,21 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from contextlib import suppress
 
 import anyio
 from attrs import evolve
 
-from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._inputs.retry_config import BackoffStrategy
-from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
-    AccountChangedError,
     CreateOutcomeUnknownError,
     JournalError,
     ServiceOutageError,
     TooManyFailuresError,
 )
-from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
-from openrouter_keys.models import Key
-from openrouter_keys.operations import list_
 from openrouter_keys.provisioning.context import Context, Scope, context_of, opened
 from openrouter_keys.provisioning.counters import Problems
 from openrouter_keys.provisioning.creator import Creator
@@ -94,6 +88,7 @@ class Run:
         self._reconciler = Reconciler(context)
         self._delivery = Delivery(context)
         self._creator = Creator(context, self._delivery, self._reconciler)
+        self._account = context.account
         self._scope = context.scope
         self._hint = _NO_RESUME if context.settings.journal is None else _RESUME
         self._waiting: dict[str, Job] = {}
@@ -149,7 +144,7 @@ class Run:
     async def _begin(self) -> None:
         """Settle what was left; a run for one ref has asked about the account before."""
         if self._scope is None:
-            await ask_account(self._transport, self._journal, self._clock)
+            await self._account.ask(self._transport, self._journal, self._clock)
         self._reconciler.begin()
         await self._look(quiet_periods=1)
 
@@ -397,37 +392,6 @@ class Run:
                 self._counters.settled_before += 1
             elif ref in self._stuck:
                 doubts.add(ProvisionProblem(ref=ref, reason=_STUCK))
-
-
-async def ask_account(transport: Transport, journal: Journal, clock: ServiceClock) -> None:
-    """Ask whether the key may manage keys, whose account it is, and what time it is there.
-
-    Raises:
-        AccountChangedError: the journal's keys are another account's.
-    """
-    page = await transport.perform(list_(), {})
-    clock.learn(page.http)
-    await know_account(transport, journal, page.data)
-
-
-async def know_account(transport: Transport, journal: Journal, shown: Iterable[Key]) -> None:
-    """Refuse another account than the journal's, and remember the keys that are the journal's.
-
-    Args:
-        transport: the client's.
-        journal: an open one.
-        shown: keys of the account's default workspace.
-
-    Raises:
-        AccountChangedError: the journal's keys are another account's.
-    """
-    # A reconcile of another account would find nothing, and forget what is in doubt.
-    known = await journal.default_workspace()
-    ids = (key.workspace_id for key in shown if isinstance(key.workspace_id, str))
-    found = {canonical(id): id for id in ids}
-    if known is not None and found and canonical(known) not in found:
-        raise AccountChangedError(known, min(found.values()))
-    transport.made.remember(await journal.last())
 
 
 def unsettled(

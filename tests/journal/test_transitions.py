@@ -100,6 +100,7 @@ KINDS: dict[str, tuple[tuple[str, ...], bool, dict[str, str]]] = {
         {
             "acknowledge": "settled 1 hash",
             "reject": "failed 1 hash",
+            "discard": "failed 1",
             "again": "intent 1",
             "resolve": "made 0 hash",
             "clear": "made 0 hash",

@@ -107,18 +107,6 @@ def test_the_blocking_face_and_the_command_refuse_it_too(
         client.provision(specs(1), journal=path)
 
 
-@pytest.mark.parametrize("why", ["nothing is listed", "no workspaces are told"])
-async def test_what_cannot_be_compared_is_gone_on_with(
-    why: str, emulator: Emulator, client: AsyncOpenRouter, path: Path
-) -> None:
-    if why == "no workspaces are told":
-        emulator.account.hidden_fields.add("workspace_id")
-    await client.provision(specs(2), journal=path)
-    another(emulator, keys=0 if why == "nothing is listed" else 1)
-    report = await client.provision(specs(3), journal=path)
-    assert report.created == 1
-
-
 async def test_keys_in_named_workspaces_say_nothing_of_the_default_one(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:

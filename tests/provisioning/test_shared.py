@@ -158,6 +158,7 @@ async def test_rounds_of_others_are_not_counted_as_rounds_without_a_key(
 ) -> None:
     """Other runs make many keys, one after the other; this one only ever waits for them."""
     many = specs(30)
+    emulator.account.add("theirs", secret=SECRET)
     async with Journal.open(path) as other:
         for one in many:
             await other.intend(one, emulator.account.clock())
@@ -176,6 +177,7 @@ async def test_rounds_of_others_are_not_counted_as_rounds_without_a_key(
 async def test_keys_that_living_runs_hand_over_are_not_pending_for_others(
     emulator: Emulator, client: AsyncOpenRouter, path: Path
 ) -> None:
+    emulator.account.add("theirs", secret=SECRET)
     async with Journal.open(path) as other:
         await other.intend(spec("theirs"), emulator.account.clock())
         await other.keep("theirs", secret=SECRET, hash=HASH_OF_IT)

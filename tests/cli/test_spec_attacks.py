@@ -157,7 +157,7 @@ ODD: Final[tuple[tuple[str, Callable[[], str | bytes], str], ...]] = (
     ("a.csv", lambda: "\n" * 30_000_000, "is empty: add a key"),
     ("a.csv", lambda: " " * 30_000_000, "is empty: add a key"),
     ("a.csv", lambda: b"\0" * 1_000_000, "is UTF-16 text"),
-    ("a.csv", lambda: "name\nAda".encode("utf-32"), "is UTF-16 text"),
+    ("a.csv", lambda: "name\nAda".encode("utf-32"), "is UTF-32 text"),
     ("a.csv", lambda: b"name\nAda\n\xff\xfe", "is not UTF-8 text (line 3 has the byte 0xFF)"),
     ("a.csv", lambda: "name\n\ud800", "is not UTF-8 text (line 2 has the byte 0xED)"),
     ("a.csv", lambda: b"name\n" + b"\xff" * 30_000_000, "is not UTF-8 text (line 2"),

@@ -408,9 +408,10 @@ def test_another_encoding_is_refused_with_how_to_convert_it(tmp_path: Path, name
     told = refused(written(tmp_path / name, text.encode("latin-1")))
     assert told.startswith(" is not UTF-8 text (line 3 has the byte 0xF8): ")
     assert told.endswith("iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW")
-    for encoding in ("utf-16", "utf-16-le"):
-        told = refused(written(tmp_path / name, text.encode(encoding)))
-        assert told.startswith(" is UTF-16 text: ")
+    for encoding, told in (("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32", "UTF-32")):
+        problem = refused(written(tmp_path / name, text.encode(encoding)))
+        assert problem.startswith(f" is {told} text: ")
+        assert problem.endswith(f"iconv -f {told} -t UTF-8 OLD > NEW")
 
 
 def test_a_missing_file_is_refused_with_what_to_give(path: Path) -> None:
@@ -419,7 +420,7 @@ def test_a_missing_file_is_refused_with_what_to_give(path: Path) -> None:
 
 
 def test_a_name_that_tells_no_format_wants_one(tmp_path: Path) -> None:
-    path = written(tmp_path / "keys.txt", "name\nAda\n")
+    path = written(tmp_path / "keys.dat", "name\nAda\n")
     assert "give --format" in refused(path)
     with spec_file(str(path), "csv") as file:
         assert [spec.name for spec in file] == ["Ada"]

@@ -55,7 +55,7 @@ def problems(folder: Path, text: str | bytes, name: str = "a.csv") -> list[str]:
             "name,limit,expires_at\n,x,y\nBo,5,z\nChi,1,2,3\n",
             [
                 "line 2, column limit",
-                "lines 2-3, column expires_at",
+                "lines 2-4, column expires_at",
                 "line 2, column name",
                 "line 4: 4 cells under 3 columns",
             ],
@@ -164,6 +164,85 @@ def test_twins_are_found_beside_other_problems(tmp_path: Path) -> None:
 
 
 @in_one_test(
+    "row, more",
+    [
+        ("Ada,x", ["line 3, column limit: ", "line 3: the name is that of line 2 too"]),
+        ("Ada,5,daily,extra", ["line 3: the name is that of line 2 too"]),
+        ("Bo,x,hourly,extra", ["line 3, column limit: ", "line 3, column limit_reset: "]),
+        ("Bo,-1", ["line 3, column limit: "]),
+        ("Bo,5,daily,,extra", []),
+        (",5", ["line 3, column name: "]),
+        ("Bo", []),
+    ],
+)
+def test_a_ragged_row_is_read_for_what_else_there_is(
+    tmp_path: Path, row: str, more: list[str]
+) -> None:
+    told = problems(tmp_path, f"name,limit,limit_reset\nAda,5,\n{row}\nChi,5,daily\n")
+    count = len(row.split(","))
+    assert told[0] == f"line 3: {count} cells under 3 columns"
+    found = [line for line in told[1:] if not line.startswith("has ")]
+    assert len(found) == len(more)
+    assert all(any(line.startswith(each) for line in found) for each in more)
+
+
+def test_a_ragged_row_and_a_column_without_a_name(tmp_path: Path) -> None:
+    told = problems(tmp_path, "name,limit,\nAda\nBo,5,x\nChi,5,,x\nDa,5,,\n")
+    assert [line.split(": ")[0] for line in told] == [
+        *("line 2", "line 1, column 3", "line 4", "has 3 problems"),
+    ]
+
+
+WIDE = ("utf-16", "utf-16-le", "utf-16-be")
+
+
+def wide(text: str, encoding: str) -> bytes:
+    """With its mark, which the ones that name their order leave out."""
+    return f"{'' if encoding == 'utf-16' else chr(0xFEFF)}{text}".encode(encoding)
+
+
+@in_one_test(
+    "name, text",
+    [
+        ("a.csv", "name\tlimit\r\nMøller 日本 𝄞\t5\r\n"),
+        ("a.txt", "name\tlimit\r\nMøller 日本 𝄞\t5\r\n\t\r\n"),
+        ("a.tsv", "sep=;\r\nname;limit\r\nMøller 日本 𝄞;5"),
+        ("a.json", '[{"name": "Møller 日本 𝄞", "limit": 5}]'),
+        ("a.jsonl", '{"name": "Møller 日本 𝄞", "limit": 5}\n'),
+        ("a.yaml", "- name: Møller 日本 𝄞\n  limit: 5\n"),
+    ],
+)
+@in_one_test("encoding", WIDE)
+def test_utf16_is_read_as_it_is(tmp_path: Path, encoding: str, name: str, text: str) -> None:
+    """Spreadsheets call it Unicode text."""
+    asked = "Møller 日本 𝄞"
+    path = written(tmp_path, wide(text, encoding), name)
+    assert read_specs(path) == [KeySpec(ref=asked, name=asked, limit=5)]
+
+
+@in_one_test("encoding", WIDE)
+def test_what_is_wrong_with_utf16_is_reported_at_once(tmp_path: Path, encoding: str) -> None:
+    text = wide("name\tlimit\nAda\tx\nAda\t5\t6\n", encoding)
+    told = problems(tmp_path, text)
+    assert [line.split(": ")[0] for line in told] == [
+        *("line 2, column limit", "line 3", "line 3", "has 3 problems"),
+    ]
+    told = problems(tmp_path, text[:-1])  # half of a character
+    assert told[0].startswith("is not UTF-16 text, as it begins: save it as UTF-8")
+    assert [line.split(": ")[0] for line in told[1:3]] == ["line 2, column limit", "line 3"]
+
+
+@in_one_test("text, odd", [("name\nAda\n", False), ("name\rAda\r", False), ("name\nAda", True)])
+@in_one_test("encoding", ["utf-8", "utf-8-sig", *WIDE])
+def test_whether_the_last_line_has_an_end(
+    tmp_path: Path, encoding: str, text: str, *, odd: bool
+) -> None:
+    found = wide(text, encoding) if encoding in WIDE else text.encode(encoding)
+    with spec_file(str(written(tmp_path, found)), None) as file:
+        assert file.ends_midline is odd
+
+
+@in_one_test(
     "rows, ranges",
     [
         (["x"] * 1000, "lines 2-1001"),
@@ -181,7 +260,7 @@ def test_one_problem_of_many_rows_is_one_line(tmp_path: Path, rows: list[str], r
 
 
 def test_of_many_kinds_the_first_are_shown_and_all_are_counted(tmp_path: Path) -> None:
-    rows = ["a" + ",b" * number for number in range(1, 101)]
+    rows = [f"a{number}" + ",b" * number for number in range(1, 101)]
     told = problems(tmp_path, "\n".join(["name", *rows]))
     assert len(told) == 21
     assert told[0] == "line 2: 2 cells under 1 columns"

@@ -50,17 +50,20 @@ class CSVRow(Row):
     Attributes:
         is_named: whether there is a column of names.
         has_thousands: whether a point before three digits may stand between thousands.
+        ragged: that it has more or fewer cells than there are columns; empty: it has as many.
     """
 
     is_named: bool = True
     has_thousands: bool = False
+    ragged: str = ""
 
     def _read(self, now: datetime) -> Read:
         reading = Reading(now)
         values = self._values(reading)
         reading.has_ref = self.is_named or "ref" in values
         spec = reading.spec_of(values)
-        problems = [
+        problems = [Problem(self.ragged)] if self.ragged else []
+        problems += [
             Problem(text, cell.replace(".", "_")) for text, cell in reading.problems("column")
         ]
         return Read(spec, spec.ref if reading.has_ref else None, reading.lasts, problems)
@@ -115,19 +118,22 @@ def _rows(
         # Spreadsheets write empty cells beyond the last column, too.
         while len(cells) > len(columns) and not cells[-1].strip():
             cells.pop()
-        place = Place(line)
+        ragged = ""
         if len(cells) != len(columns):
-            text = f"{len(cells)} cells under {len(columns)} columns"
-            yield Row(place, problems=[Problem(text)])
-            continue
+            # What is in it shows in the same round.
+            ragged = f"{len(cells)} cells under {len(columns)} columns"
+            cells.extend([""] * (len(columns) - len(cells)))
         if header.unnamed and any(cells[number].strip() for number in header.unnamed):
             yield header.refused(header.unnamed)
             header.unnamed = []
         values = map(restored, cells)  # of a file that `list` wrote, say
-        found = dict(zip(columns, values, strict=True))
-        known = {name: cell for name, cell in found.items() if name in COLUMNS}
+        found = dict(zip(columns, values, strict=False))
         yield CSVRow(
-            place, known, is_named="name" in columns, has_thousands=delimiter == _SEMICOLON
+            Place(line),
+            {name: cell for name, cell in found.items() if name in COLUMNS},
+            is_named="name" in columns,
+            has_thousands=delimiter == _SEMICOLON,
+            ragged=ragged,
         )
 
 

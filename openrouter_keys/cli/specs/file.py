@@ -36,6 +36,7 @@ _READ: Final[Mapping[FileFormat, Callable[[TextIO, str], Iterator[Row]]]] = {
 _BY_EXTENSION: Final[Mapping[str, FileFormat]] = {
     ".csv": "csv",
     ".tsv": "csv",
+    ".txt": "csv",
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -48,6 +49,14 @@ _LARGEST_PIPE: Final = 100_000_000
 # The most bytes of a line that are read for an error.
 _PART: Final = 16_000_000
 _BLOCK: Final = 1_000_000
+_UTF8: Final = "utf-8-sig"
+# What spreadsheets call Unicode text; its mark says which byte comes first.
+_UTF16: Final = "utf-16"
+_LINE_ENDS: Final = {
+    _UTF8: (b"\n", b"\r"),
+    _UTF16: (b"\n\0", b"\r\0", b"\0\n", b"\0\r"),
+}
+_SAVE: Final = 'save it as UTF-8 ("CSV UTF-8" in a spreadsheet)'
 _READABLE: Final = "holds an external API key, and others could read the file: chmod 600 it"
 
 
@@ -94,14 +103,16 @@ class SpecFile:
                     known = self._expiries.get(spec.ref) if read.lasts else None
                     yield spec if known is None else evolve(spec, expires_at=known)
         except UnicodeDecodeError:
-            raise UsageError(self._not_utf8()) from None
+            raise UsageError(self._no_text()) from None
 
     @property
     def ends_midline(self) -> bool:
         """Whether the last row may be half of one; a JSON document that is cut is none."""
+        ends = _LINE_ENDS[self._encoding()]
+        width = len(ends[0])
         size = self._file.seek(0, io.SEEK_END)
-        self._file.seek(max(size - 1, 0))
-        return self._format != "json" and self._file.read(1) not in (b"\n", b"\r")
+        self._file.seek(max(size - width, 0))
+        return self._format != "json" and self._file.read() not in ends
 
     def keep(self, expiries: Mapping[str, datetime]) -> None:
         """Keep when keys expire that exist already, where a duration is given.
@@ -123,7 +134,7 @@ class SpecFile:
         except UnicodeDecodeError:
             # What else there is shows in a text with marks in place of what cannot be read.
             problems, self.totals = Problems(self.name), Totals()
-            problems.add_to_file(self._not_utf8())
+            problems.add_to_file(self._no_text())
             self._check(problems, errors="replace")
         problems.refuse()
         if not self.totals.count:
@@ -170,16 +181,24 @@ class SpecFile:
             return False
         return bool(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) & 0o077)
 
-    def _rows(self, errors: str = "strict") -> Iterator[Row]:
+    def _encoding(self) -> str:
+        """Return how the text is encoded, and go to its beginning."""
         self._file.seek(0)
-        text = io.TextIOWrapper(self._file, encoding="utf-8-sig", newline="", errors=errors)
+        begin = self._file.read(len(codecs.BOM_UTF16))
+        self._file.seek(0)
+        return _UTF16 if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else _UTF8
+
+    def _rows(self, errors: str = "strict") -> Iterator[Row]:
+        text = io.TextIOWrapper(self._file, encoding=self._encoding(), newline="", errors=errors)
         try:
             yield from _READ[self._format](text, self.name)
         finally:
             text.detach()
 
-    def _not_utf8(self) -> str:
-        self._file.seek(0)
+    def _no_text(self) -> str:
+        """Return what is wrong with the bytes of the file."""
+        if self._encoding() == _UTF16:
+            return f"{self.name} is not UTF-16 text, as it begins: {_SAVE}"
         lines = iter(lambda: self._file.readline(_PART), b"")
         for number, line in enumerate(lines, start=1):
             try:
@@ -197,17 +216,18 @@ class SpecFile:
         if not any(map(bytes.strip, iter(lambda: self._file.read(_BLOCK), b""))):
             raise UsageError(f"{self.name} is empty: add a key, with a name")
 
-    def refuse_utf16(self) -> None:
-        """Refuse what spreadsheets call Unicode text."""
-        self._file.seek(0)
+    def refuse_wide_text(self) -> None:
+        """Refuse UTF-16 without a byte order mark, which bytes come first, and UTF-32."""
+        is_marked = self._encoding() == _UTF16
         begin = self._file.read(4)
-        if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in begin:
+        if begin in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+            raise UsageError(f"{self.name} is UTF-32 text: {_convert('UTF-32')}")
+        if b"\0" in begin and not is_marked:
             raise UsageError(f"{self.name} is UTF-16 text: {_convert('UTF-16')}")
 
 
 def _convert(encoding: str) -> str:
-    command = f"iconv -f {encoding} -t UTF-8 OLD > NEW"
-    return f'save it as UTF-8 ("CSV UTF-8" in a spreadsheet), or convert it: {command}'
+    return f"{_SAVE}, or convert it: iconv -f {encoding} -t UTF-8 OLD > NEW"
 
 
 @contextmanager
@@ -231,7 +251,7 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
         with _opened(path) as file:
             found = SpecFile(name, chosen, file)
             found.refuse_empty()
-            found.refuse_utf16()
+            found.refuse_wide_text()
             found.check()
             yield found
     except OSError as error:

@@ -343,6 +343,7 @@ class AsyncOpenRouter(NeverPickled):
         ref: str | KeySpec,
         *,
         journal: JournalOrPlace,
+        dry_run: bool = False,
         **options: Unpack[RequestOptions],
     ) -> AdoptedKey:
         """Make a key that exists a ref's, without its secret, as if the journal had made it.
@@ -358,6 +359,8 @@ class AsyncOpenRouter(NeverPickled):
                 asked for with the fields that it has; those that are the service's default count
                 as left out.
             journal: see `ensure`.
+            dry_run: whether the journal stays as it is; what is returned or raised is what would
+                come of it.
             **options: see `RequestOptions`; they apply to each request.
 
         Returns:
@@ -373,7 +376,7 @@ class AsyncOpenRouter(NeverPickled):
         from openrouter_keys.adoption.adopt import adopt  # noqa: PLC0415 - as in `provision`
 
         settings = ReleaseSettings(journal=journal, options=options)
-        return await adopt(self._transport, hash, ref, settings)
+        return await adopt(self._transport, hash, ref, settings, dry_run=dry_run)
 
     @hides_arguments
     async def adopt_all(

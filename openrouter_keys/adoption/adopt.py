@@ -28,7 +28,12 @@ _TWO_SPECS = "another spec has the name {!r}, too: adopt its key by its hash"
 
 
 async def adopt(
-    transport: Transport, hash: str, asked: str | KeySpec, settings: ReleaseSettings
+    transport: Transport,
+    hash: str,
+    asked: str | KeySpec,
+    settings: ReleaseSettings,
+    *,
+    dry_run: bool,
 ) -> AdoptedKey:
     """Make a key that exists a ref's; see `AsyncOpenRouter.adopt`."""
     checks.key_hash(hash)
@@ -42,7 +47,7 @@ async def adopt(
             adoption = _adoption(asked, key, home)
         except InvalidArgumentError as error:
             raise NotAdoptedError(ref, key.hash, _UNASKABLE.format(error)) from error
-        (adopted,) = await journal.adopt([adoption])
+        (adopted,) = await journal.adopt([adoption], dry_run=dry_run)
         if adopted.problem is not None:
             raise NotAdoptedError(ref, key.hash, adopted.problem)
         return AdoptedKey(ref=ref, data=key, outcome="adopted" if adopted.new else "existing")

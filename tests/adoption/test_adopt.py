@@ -316,6 +316,21 @@ async def test_the_one_key_of_each_name_is_adopted(world: World) -> None:
     assert (again.adopted, again.existing) == ({}, 3)
 
 
+async def test_a_look_at_one_key(world: World) -> None:
+    """It is returned, or raised, as the adoption itself, and the journal stays as it is."""
+    key, taken = key_of(world, "one", limit=5), key_of(world, "taken")
+    await adopt(world, taken, "elsewhere")
+    given: Any = {"journal": world.journal, "dry_run": True}
+    for asked in ("one", spec("one", name="one", limit=6)):
+        looked = await world.client.adopt(key.hash, asked, **given)
+        assert (looked.ref, looked.data.limit, looked.outcome) == ("one", 5, "adopted")
+        assert await world.journal.find("one") is None
+    assert (await world.client.adopt(taken.hash, "elsewhere", **given)).outcome == "existing"
+    with pytest.raises(NotAdoptedError):
+        await world.client.adopt(taken.hash, "one", **given)
+    assert await adopt(world, key, "one") == "adopted"
+
+
 async def test_one_pass_over_the_list_is_enough(world: World) -> None:
     for number in range(250):
         key_of(world, f"customer-{number}")

@@ -83,8 +83,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "give HASH and REF, or --file FILE"),
     "no ref": (["abcdef"], "give HASH and REF"),
     "both": (["abcdef", "r", "--file", "c.csv"], "not both"),
-    "a format for one": (["abcdef", "r", "--format", "csv"], "go with --file"),
-    "a look at one": (["abcdef", "r", "-n"], "go with --file"),
+    "a format for one": (["abcdef", "r", "--format", "csv"], "goes with --file"),
+    "a look without a journal": (["abcdef", "r", "-n"], "give --journal"),
     "no journal": (["abcdef", "r"], "give --journal"),
     "standard input without a journal": (["--file", "-"], "give --journal FILE"),
     "a file that is none": (["--file", "none.csv"], "none.csv"),
@@ -99,6 +99,25 @@ def test_a_mistake_is_one_line_that_helps(command: Command, case: str) -> None:
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
     assert message in ran.err
     assert not command.emulator.requests
+
+
+def test_to_look_at_one_changes_nothing(command: Command) -> None:
+    """What would come of it, with its exit code: of a new key, a known one, another ref's."""
+    key, known = stray(command, "one"), stray(command, "two")
+    ran = command("adopt", key.hash, "a", "--journal", "j", "--dry-run", "--json")
+    assert (ran.code, rows(ran)[0]["outcome"]) == (0, "would be adopted")
+    assert not [*command.folder.glob("j*")]
+    assert command("adopt", known.hash, "b", "--journal", "j").code == 0
+    for hash, ref, code, word in (
+        (key.hash, "a", 0, "would be adopted"),
+        (known.hash, "b", 0, "known before"),
+        (known.hash, "c", 1, "it is the key of the ref 'b'"),
+        (key.hash, "b", 1, f"has the key {known.hash}"),
+    ):
+        ran = command("adopt", hash, ref, "--journal", "j", "-n")
+        assert (ran.code, word in ran.out + ran.err) == (code, True), ran
+    status = json.loads(command("journal", "status", "j", "--json").out)
+    assert status["keys"]["settled"] == 1
 
 
 def test_a_key_of_another_ref_is_refused(command: Command) -> None:

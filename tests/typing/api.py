@@ -146,6 +146,7 @@ async def keys_that_exist_are_adopted(specs: list[KeySpec], hash: str) -> None:
     async with AsyncOpenRouter() as client:
         assert_type(await client.adopt(hash, "customer-42", journal="j"), AdoptedKey)
         assert_type((await client.adopt(hash, specs[0], journal="j", timeout_ms=5)).data, Key)
+        assert_type(await client.adopt(hash, "a", journal="j", dry_run=True), AdoptedKey)
         report = await client.adopt_all(specs, journal="j", dry_run=True)
         assert_type(report, AdoptionReport)
         assert_type(report.adopted["customer-42"], str)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from openrouter_keys.adoption.report import AdoptionReport
+from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.hashes import WAYS, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
@@ -71,9 +71,15 @@ async def adopt(
     if file is None:
         if key is None or ref is None:
             raise UsageError(_WHICH)
-        if dry_run or format is not None:
-            raise UsageError("--dry-run and --format go with --file")
-        return await _adopt(key, ref, needed(journal, OPTION), out, connection)
+        if format is not None:
+            raise UsageError("--format goes with --file")
+        place = needed(journal, OPTION)
+        async with connection.client() as client:
+            (hash,) = await whole_hashes(client, [key])
+            async with _opened(place, dry_run=dry_run) as opened:
+                one = await client.adopt(hash, ref, journal=opened, dry_run=dry_run)
+        await print_records([_row(one, dry_run=dry_run)], out, _COLUMNS, in_columns(_COLUMNS, {}))
+        return DONE
     if key is not None:
         raise UsageError(f"{_WHICH}, not both")
     if str(file) == STANDARD:
@@ -85,18 +91,6 @@ async def adopt(
         rows = _rows(specs, _outcomes(report, dry_run=dry_run))
         await print_records(rows, out, _COLUMNS, in_columns(_COLUMNS, {}))
         return _end(report, len(specs), dry_run=dry_run)
-
-
-async def _adopt(key: str, ref: str, place: Place, out: Output, connection: Connection) -> int:
-    async with connection.client() as client:
-        (hash,) = await whole_hashes(client, [key])
-        adopted = await client.adopt(hash, ref, journal=place.given)
-    outcome = "adopted" if adopted.outcome == "adopted" else _KNOWN
-    record: Record = {
-        "ref": ref, "name": adopted.data.name, "hash": adopted.data.hash, "outcome": outcome,
-    }  # fmt: skip
-    await print_records([record], out, _COLUMNS, in_columns(_COLUMNS, {}))
-    return DONE
 
 
 def _journal_of(file: str, journal: str | Path | None) -> Place:
@@ -115,9 +109,19 @@ async def _opened(place: Place, *, dry_run: bool) -> AsyncGenerator[Journal]:
         yield journal
 
 
+def _row(adopted: AdoptedKey, *, dry_run: bool) -> Record:
+    outcome = _word(dry_run=dry_run) if adopted.outcome == "adopted" else _KNOWN
+    data = adopted.data
+    return {"ref": adopted.ref, "name": data.name, "hash": data.hash, "outcome": outcome}
+
+
+def _word(*, dry_run: bool) -> str:
+    return "would be adopted" if dry_run else "adopted"
+
+
 def _outcomes(report: AdoptionReport, *, dry_run: bool) -> Mapping[str, tuple[str, str | None]]:
     """Return what came of each ref that the journal did not know, and the hash of its key."""
-    word = "would be adopted" if dry_run else "adopted"
+    word = _word(dry_run=dry_run)
     return {
         **{ref: (word, hash) for ref, hash in report.adopted.items()},
         **dict.fromkeys(report.missing, (_MISSING, None)),

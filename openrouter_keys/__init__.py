@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         TakenOverError,
         TooManyFailuresError,
     )
+    from openrouter_keys.events import Event
     from openrouter_keys.journal.journal import Journal
     from openrouter_keys.journal.specs import (
         KeySpec,
@@ -114,6 +115,7 @@ __all__ = [
     "DuplicateRefError",
     "Ensured",
     "Err",
+    "Event",
     "External",
     "FieldChange",
     "FreeModelDailyRequests",
@@ -247,6 +249,7 @@ _MODULES = {
         "UndeliveredKey",
     ),
     "ensuring.report": ("Ensured",),
+    "events": ("Event",),
     "lease": ("Lease",),
     "journal.journal": ("Journal",),
     "journal.specs": ("KeySpec",),

@@ -25,6 +25,7 @@ from openrouter_keys._inputs.options import (
 from openrouter_keys._inputs.proxies import FindProxy, no_proxy, proxy_finder
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._transport.observing import Observing
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
@@ -34,6 +35,7 @@ from openrouter_keys.applying.settings import ApplySettings, OnApplyProgress, On
 from openrouter_keys.applying.settings import PlanSettings as PlanApplySettings
 from openrouter_keys.ensuring.report import Ensured
 from openrouter_keys.ensuring.settings import EnsureSettings, OnChange, ReleaseSettings
+from openrouter_keys.events import OnEvent, Telemetry
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.lease import Lease, Leasing
 from openrouter_keys.models import (
@@ -100,6 +102,11 @@ class AsyncOpenRouter(NeverPickled):
         grace: seconds that a cancelled create gets to finish, and again to delete its key. The
             event loop must run meanwhile: `async with`, or `close`, waits; `asyncio.run` alone
             cancels it, and then a warning in the log names the key.
+        on_event: called in the event loop with each `Event`: an attempt, a retry, a wait, a pause.
+            It must return at once; what it raises is logged once, and breaks no call. None: events
+            are only in the log, where `DEBUG` is on.
+        telemetry: makes spans and metrics, such as `openrouter_keys.otel.OpenTelemetry()`. None:
+            none are made.
 
     Raises:
         InvalidArgumentError: an argument is invalid, or there is no API key.
@@ -122,6 +129,8 @@ class AsyncOpenRouter(NeverPickled):
         ssl: SSLContext | None = None,
         max_connections: int = 100,
         grace: float = 5.0,
+        on_event: OnEvent | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         try:
             credentials = Credentials(_api_key(api_key))
@@ -153,6 +162,9 @@ class AsyncOpenRouter(NeverPickled):
             ssl_context=_ssl_context(ssl, session),
             max_connections=checks.count("max_connections", max_connections),
             grace=checks.seconds("grace", grace),
+            observing=Observing(
+                checks.listener("on_event", on_event), checks.telemetry("telemetry", telemetry)
+            ),
         )
         #: The account's API keys.
         self.api_keys: AsyncAPIKeys = AsyncAPIKeys(self._transport)

@@ -12,6 +12,7 @@ from openrouter_keys._inputs.credentials import APIKey
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys.api_keys import AsyncAPIKeys, pages, take_back
 from openrouter_keys.client import AsyncOpenRouter
+from openrouter_keys.events import OnEvent, Telemetry
 from openrouter_keys.lease import drop, unreachable
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     Ctrl-C is raised at once and leaves the client usable; the key of an interrupted create is
     deleted in the background, at `close` at the latest. `provision`, `apply` and `rotate` first
     wait for running requests, until a second Ctrl-C; they iterate over their arguments and call
-    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`, except one:
+    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`, but for these:
 
     Args:
         session: a function that makes an `aiohttp.ClientSession`, with your proxy, connector or
             tracing; it is called in the client's own event loop, and the client closes the
             session. None: a session of the client's own.
+        on_event: as of `AsyncOpenRouter`; it is called in the thread of the client's own event
+            loop, and must not call this client.
     """
 
     @hides_arguments
@@ -68,6 +71,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         ssl: SSLContext | None = None,
         max_connections: int = 100,
         grace: float = 5.0,
+        on_event: OnEvent | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         if session is not None and not callable(session):
             checks.refuse(
@@ -90,6 +95,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
                 ssl=ssl,
                 max_connections=max_connections,
                 grace=grace,
+                on_event=on_event,
+                telemetry=telemetry,
             )
         finally:
             del api_key, proxy  # crash reporters send local variables home

@@ -19,6 +19,7 @@ from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.ensuring.report import Ensured
 from openrouter_keys.ensuring.settings import OnChange
 from openrouter_keys.errors import CreateOutcomeUnknownError, SecretLostError
+from openrouter_keys.events import OnEvent, Telemetry
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.lease import Lease
 from openrouter_keys.models import CreateKeysLimitReset, CreateKeysResponse, DeleteKeysResponse, External, ExternalTypedDict, GetCurrentKeyResponse, GetKeyResponse, Key, ListResponse, UpdateKeysLimitReset, UpdateKeysResponse
@@ -233,12 +234,14 @@ class OpenRouter(Facade[AsyncOpenRouter]):
     Ctrl-C is raised at once and leaves the client usable; the key of an interrupted create is
     deleted in the background, at `close` at the latest. `provision`, `apply` and `rotate` first
     wait for running requests, until a second Ctrl-C; they iterate over their arguments and call
-    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`, except one:
+    `on_result` in the caller's thread. The arguments are those of `AsyncOpenRouter`, but for these:
 
     Args:
         session: a function that makes an `aiohttp.ClientSession`, with your proxy, connector or
             tracing; it is called in the client's own event loop, and the client closes the
             session. None: a session of the client's own.
+        on_event: as of `AsyncOpenRouter`; it is called in the thread of the client's own event
+            loop, and must not call this client.
     """
 
     api_keys: APIKeys
@@ -259,6 +262,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         ssl: SSLContext | None = None,
         max_connections: int = 100,
         grace: float = 5.0,
+        on_event: OnEvent | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None: ...
 
     def ensure(
@@ -717,7 +722,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         """Return what `apply` would do, and change nothing: only reads are sent.
 
         One listing of the workspaces that the journal and the specs name shows all keys; a key that
-        it does not show is asked for by itself.
+        it does not show is asked for by itself. If the journal is new, `plan.namesakes` shows
+        whether keys of the account have the names already.
 
         Args:
             specs: as in `apply`.

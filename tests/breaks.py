@@ -372,7 +372,7 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "_transport/attempts.py",
-        "self._pause(error.retry_after)",
+        "self._pause(call, what, error.retry_after)",
         "pass",
         "promises/test_matrix.py::test_retry_after_pauses_every_call_of_the_client",
     ),

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "openrouter_keys"
 FLOORS = (
     "_base",
     "errors",
+    "events",
     "_inputs",
     "converter",
     "_records",
@@ -37,6 +38,7 @@ FLOORS = (
     "lifecycle",
     "client",
     "sync",
+    "otel",
     "cli",
     "__main__",
 )

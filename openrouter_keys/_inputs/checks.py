@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from inspect import iscoroutinefunction
 from numbers import Integral, Rational, Real
 from typing import Any, Final, NoReturn, Protocol, SupportsFloat, TypeAlias
 from urllib.parse import SplitResult, urlsplit
@@ -18,8 +19,9 @@ from urllib.parse import SplitResult, urlsplit
 from attrs import frozen
 
 from openrouter_keys._base.masking import scrub
-from openrouter_keys._base.unset import UNSET, OptionalNullable
+from openrouter_keys._base.unset import UNSET, OptionalNullable, left_out
 from openrouter_keys.errors import InvalidArgumentError
+from openrouter_keys.events import OnEvent, Telemetry
 
 LIMIT_RESETS = ("daily", "weekly", "monthly")
 EXTERNAL_USER_MAX = 512
@@ -224,6 +226,26 @@ def _split(url: str) -> SplitResult | None:
         _ = parts.port  # is read, and refused, only when asked for
         return parts
     return None
+
+
+def listener(argument: str, value: OnEvent | None) -> OnEvent | None:
+    """Return a function that is called and not awaited; None: there is none."""
+    value = left_out(value)
+    if value is not None and not callable(value):
+        refuse(argument, f"must be a function or None, not {_kind(value)}")
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        refuse(argument, "must be a plain function: it is called, and not awaited")
+    return value
+
+
+def telemetry(argument: str, value: Telemetry | None) -> Telemetry | None:
+    """Return what observes calls; None: nothing does."""
+    value = left_out(value)
+    methods = (getattr(value, name, None) for name in ("operation", "event"))
+    if value is not None and (isinstance(value, type) or not all(map(callable, methods))):
+        known = "OpenTelemetry() of openrouter_keys.otel"
+        refuse(argument, f"must have the methods operation and event, as {known} has")
+    return value
 
 
 def on_unknown(value: object) -> None:

@@ -3,12 +3,13 @@
 No aiohttp (see `wire`), and no rules of retries (see `retries`).
 """
 
+import functools
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from openrouter_keys._base.clock import Clockwork
-from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.scrubbing import masked
 from openrouter_keys._inputs.credentials import Credentials
@@ -25,7 +26,15 @@ from openrouter_keys._protocol.retries import (
     outcome_of,
     read_retry_after,
 )
-from openrouter_keys._transport.call import Call, Failure, dated, unknown_outcome, with_facts
+from openrouter_keys._transport.call import (
+    Call,
+    Failure,
+    dated,
+    event_of,
+    unknown_outcome,
+    with_facts,
+)
+from openrouter_keys._transport.observing import Observing
 from openrouter_keys._transport.wire import NoReply, Reply, SendTracker, Wire
 from openrouter_keys.errors import (
     APIKeyError,
@@ -49,9 +58,8 @@ R = TypeVar("R")
 #: Seconds by which a timer of the event loop may fire early.
 _TIMER_RESOLUTION = 0.02
 
-_log = logging.getLogger("openrouter_keys")
-# Seconds after which a wait is worth a line in the log.
-_LONG = 3.0
+# Seconds after which a wait is worth a line in the log, and a pause of the client a warning.
+_LONG = 2.0
 
 
 class Attempts(NeverPickled):
@@ -63,13 +71,17 @@ class Attempts(NeverPickled):
         wire: sends the requests.
         credentials: the API key.
         clockwork: time and chance.
+        observing: what observes the calls.
 
     Attributes:
         closed: whether the client is closed: then no new request is sent.
     """
 
-    def __init__(self, wire: Wire, credentials: Credentials, *, clockwork: Clockwork) -> None:
+    def __init__(
+        self, wire: Wire, credentials: Credentials, *, clockwork: Clockwork, observing: Observing
+    ) -> None:
         self.closed = False
+        self._observing = observing
         self._wire = wire
         self._credentials = credentials
         self._clockwork = clockwork
@@ -77,12 +89,18 @@ class Attempts(NeverPickled):
         self._paused_until = 0.0
         self._spent = SpentQuota()
 
-    async def run(self, call: Call[R]) -> R:
+    def run(self, call: Call[R]) -> Coroutine[Any, Any, R]:
         """Send a call, retry it where that is safe, and return its result.
 
         Raises:
             OpenRouterError: it failed; the error has the facts of the call.
         """
+        if self._observing.telemetry is None:
+            return self._run(call)
+        run = functools.partial(self._run, call)
+        return self._observing.within(call.operation.name, call.options.server_url, run)
+
+    async def _run(self, call: Call[R]) -> R:
         while True:
             if self._paused_until:
                 await self._wait_out_pause(call)
@@ -109,7 +127,8 @@ class Attempts(NeverPickled):
             )
         call.tracker = SendTracker()
         call.attempt += 1
-        is_logged = _log.isEnabledFor(logging.DEBUG)  # before there is a secret to lose
+        call.began = began
+        call.is_observed = self._observing.is_on  # before there is a secret to lose
         if operation.effect is Effect.CREATE and not call.maybe_applied:
             # Earlier attempts made no key: the key's time window begins now.
             call.sent = self._clockwork.moment()
@@ -126,27 +145,44 @@ class Attempts(NeverPickled):
             tracker=call.tracker,
         )
         call.tracker = None
-        if is_logged:
-            with suppress(Exception):  # a handler of the log may raise, and the reply hold a secret
-                self._log_attempt(call, reply, self._clockwork.monotonic() - began)
+        call.status = reply.status if isinstance(reply, Reply) else None
         return reply
 
-    def _log_attempt(self, call: Call[Any], reply: Reply | NoReply, seconds: float) -> None:
-        operation = call.operation
+    def _log_attempt(
+        self, call: Call[Any], reply: Reply | NoReply, what: Outcome, retry_after: float | None
+    ) -> None:
+        operation, seconds = call.operation, self._clockwork.monotonic() - call.began
         came = (
             f"{reply.what.value} ({reply.reason})" if isinstance(reply, NoReply) else reply.status
         )
-        _log.debug(
+        event = event_of(call, "attempt", what, seconds, retry_after)
+        self._observing.pass_on(
+            event,
+            logging.DEBUG,
             "%s: %s %s -> %s in %.0f ms (attempt %d)",
             operation.name,
             operation.method,
-            scrub(operation.path),
+            event.url.removeprefix(call.options.server_url),
             came,
             seconds * 1000,
             call.attempt,
         )
 
     def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+        """Return the result or the failure, and pass on what the attempt came to."""
+        what, retry_after = Outcome.UNREADABLE, None
+        try:
+            outcome = self._understood(call, reply)
+            what = Outcome.DONE
+            if isinstance(outcome, Failure):
+                what, retry_after = outcome.what, outcome.error.retry_after
+            return outcome
+        finally:
+            if call.is_observed:
+                with suppress(Exception):  # none may come between a key and its secret
+                    self._log_attempt(call, reply, what, retry_after)
+
+    def _understood(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
         """Return the result or the failure; any foreign exception becomes our error."""
         if isinstance(reply, NoReply):
             return self._unanswered(call, reply)
@@ -278,8 +314,9 @@ class Attempts(NeverPickled):
         if isinstance(error, QuotaExhaustedError) and call.operation.effect is not Effect.READ:
             self._spent.learn(error, self._clockwork.monotonic())
         if what in PAUSES_ALL and error.retry_after is not None:
-            self._pause(error.retry_after)
+            self._pause(call, what, error.retry_after)
         if what is Outcome.UNAUTHORIZED and await self._has_another_key(call, error):
+            self._retry(call, failure, 0.0)
             return
         call.rate_limited += what is Outcome.RATE_LIMITED
         wait = decide(
@@ -294,10 +331,19 @@ class Attempts(NeverPickled):
         )
         if wait is None or call.abandoned or not self._may_retry(what):
             raise self._final(call, failure)
-        _log.debug("%s: again in %.0f ms, since %s", call.operation.name, wait * 1000, what.value)
-        if wait >= _LONG and not (what in PAUSES_ALL and error.retry_after is not None):
-            _log.info("waiting %.0f s, to send a request again (%s)", wait, what.value)
+        self._retry(call, failure, wait)
         await self._clockwork.sleep(wait)
+
+    def _retry(self, call: Call[Any], failure: Failure, wait: float) -> None:
+        what, retry_after = failure.what, failure.error.retry_after
+        event = event_of(call, "retry", what, wait, retry_after)
+        if wait > _LONG and not (what in PAUSES_ALL and retry_after is not None):
+            text = "waiting %.0f s, to send a request again (%s)"
+            self._observing.pass_on(event, logging.INFO, text, wait, what.value)
+        else:
+            text = "%s: again in %.0f ms, since %s"
+            shown = call.operation.name, wait * 1000, what.value
+            self._observing.pass_on(event, logging.DEBUG, text, *shown)
 
     def _may_retry(self, what: Outcome) -> bool:
         # A 429 is repeated at the service's own pace, so it amplifies no outage.
@@ -313,13 +359,23 @@ class Attempts(NeverPickled):
         error.headers, error.retry_after = cause.headers, cause.retry_after
         return error
 
-    def _pause(self, seconds: float) -> None:
-        until = self._clockwork.monotonic() + min(seconds, RETRY_AFTER_CAP)
-        if until - max(self._paused_until, self._clockwork.monotonic()) >= _LONG:
-            _log.info("waiting %.0f s, as the service asks (Retry-After)", seconds)
-        self._paused_until = max(self._paused_until, until)
+    def _pause(self, call: Call[Any], what: Outcome, retry_after: float) -> None:
+        now, seconds = self._clockwork.monotonic(), min(retry_after, RETRY_AFTER_CAP)
+        longer = now + seconds - max(self._paused_until, now)
+        if longer <= 0:
+            return
+        self._paused_until = now + seconds
+        event = event_of(call, "pause", what, seconds, retry_after)
+        if longer > _LONG:
+            text = "waiting %.0f s, as the service asks (Retry-After)"
+            self._observing.pass_on(event, logging.WARNING, text, seconds)
+        else:
+            text = "%s: no request is sent for %.0f ms, as the service asks (Retry-After)"
+            shown = call.operation.name, seconds * 1000
+            self._observing.pass_on(event, logging.DEBUG, text, *shown)
 
     async def _wait_out_pause(self, call: Call[Any]) -> None:
+        began, waited = self._clockwork.monotonic(), False
         while (pause := self._paused_until - self._clockwork.monotonic()) > 0:
             if self._elapsed(call) + pause >= call.options.timeout:
                 error = DeadlineExceededError(
@@ -329,6 +385,13 @@ class Attempts(NeverPickled):
                 error.retry_after = pause
                 raise with_facts(error, call)
             await self._clockwork.sleep(pause)
+            waited = True
+        if waited:
+            seconds = self._clockwork.monotonic() - began
+            text = "%s: waited %.0f ms for the end of a pause"
+            shown = call.operation.name, seconds * 1000
+            event = event_of(call, "wait", "paused", seconds)
+            self._observing.pass_on(event, logging.DEBUG, text, *shown)
 
     def _refuse_if_quota_spent(self, call: Call[Any]) -> None:
         error = self._spent.refusal(self._clockwork.monotonic())

@@ -1,16 +1,18 @@
 """The state of one call. No I/O."""
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import define, field, frozen
 
 from openrouter_keys._base.clock import Moment
+from openrouter_keys._base.masking import scrub
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._inputs.options import CallOptions
 from openrouter_keys._protocol.answers import Answer
 from openrouter_keys._protocol.retries import Outcome
 from openrouter_keys._transport.wire import SendTracker
 from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError, SecretLostError
+from openrouter_keys.events import Event, EventKind, EventOutcome
 from openrouter_keys.operations import Operation
 
 E = TypeVar("E", bound=OpenRouterError)
@@ -35,6 +37,9 @@ class Call(NeverPickled, Generic[R]):
         started: when its first attempt began, by the monotonic clock.
         sent: when the first attempt that may have made the key was sent; None: none was.
         attempt: how many attempts began.
+        began: when the last of them did, by the monotonic clock.
+        status: the HTTP status of the last one's answer. None: it had none.
+        is_observed: whether the last one is observed.
         rate_limited: how many of them were answered with 429.
         maybe_applied: whether the service may have applied the request.
         abandoned: whether its caller was cancelled: then it makes no further attempt.
@@ -51,6 +56,9 @@ class Call(NeverPickled, Generic[R]):
     started: float
     sent: Moment | None = None
     attempt: int = 0
+    began: float = 0.0
+    status: int | None = None
+    is_observed: bool = False
     maybe_applied: bool = False
     abandoned: bool = False
     rate_limited: int = 0
@@ -70,6 +78,29 @@ class Call(NeverPickled, Generic[R]):
     def in_flight(self) -> bool:
         """Whether a request of this call may be at the service now."""
         return self.tracker is not None and not self.tracker.unsent
+
+
+def event_of(
+    call: Call[Any],
+    kind: EventKind,
+    outcome: Outcome | EventOutcome,
+    seconds: float,
+    retry_after: float | None = None,
+) -> Event:
+    """Return what happened to a call, without its secrets."""
+    operation, is_wait = call.operation, kind == "wait"
+    named = outcome.name.lower() if isinstance(outcome, Outcome) else outcome
+    return Event(
+        kind=kind,
+        operation=operation.name,
+        method=operation.method,
+        url=call.options.server_url + scrub(operation.path, call.api_key, *operation.secrets),
+        attempt=call.attempt,
+        status=None if is_wait else call.status,
+        outcome=cast("EventOutcome", named),
+        seconds=seconds,
+        retry_after=retry_after,
+    )
 
 
 def dated(error: CreateOutcomeUnknownError | SecretLostError, call: Call[Any], now: Moment) -> None:

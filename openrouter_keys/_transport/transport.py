@@ -28,8 +28,9 @@ from openrouter_keys._inputs.credentials import Credentials
 from openrouter_keys._inputs.options import CallOptions, RequestOptions
 from openrouter_keys._protocol.answers import is_cached
 from openrouter_keys._transport.attempts import Attempts
-from openrouter_keys._transport.call import Call, unknown_outcome
+from openrouter_keys._transport.call import Call, event_of, unknown_outcome
 from openrouter_keys._transport.deletion import Removal, remove
+from openrouter_keys._transport.observing import Observing
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.errors import (
     APIKeyError,
@@ -76,6 +77,7 @@ class Transport(NeverPickled):
         connect_timeout: see `Wire`.
         read_timeout: see `Wire`; a create waits until its deadline.
         clockwork: time and chance.
+        observing: what observes the calls. None: nothing but the log.
 
     Attributes:
         options: the options of every call.
@@ -101,8 +103,10 @@ class Transport(NeverPickled):
         connect_timeout: float = 10.0,
         read_timeout: float = 30.0,
         clockwork: Clockwork | None = None,
+        observing: Observing | None = None,
     ) -> None:
         self._credentials = credentials
+        self._observing = Observing() if observing is None else observing
         self.options = options
         self._make_wire = functools.partial(
             Wire,
@@ -154,9 +158,12 @@ class Transport(NeverPickled):
         try:
             self._guard()
             checked = self.options.with_(options) if options else self.options
+            queued = self.clockwork.monotonic() if self._turns.locked() else None
             await self._turns.acquire()
             try:
                 call = Call(operation, checked, self.clockwork.monotonic())
+                if queued is not None:
+                    self._waited(call, call.started - queued)
                 if operation.made is None:
                     return await self._attempts.run(call)
                 return await self._make(call, operation.made)
@@ -165,6 +172,11 @@ class Transport(NeverPickled):
         except BaseException as error:
             strip(error, handled)
             raise
+
+    def _waited(self, call: Call[Any], seconds: float) -> None:
+        text, shown = "%s: waited %.0f ms for its turn", (call.operation.name, seconds * 1000)
+        event = event_of(call, "wait", "queued", seconds)
+        self._observing.pass_on(event, logging.DEBUG, text, *shown)
 
     def ready(self) -> int:
         """Bind the client to this event loop, and return how many calls may run at once."""
@@ -316,7 +328,9 @@ class Transport(NeverPickled):
                 "the session belongs to another event loop; make one in this loop"
             )
         self._wire, self._loop, self._pid = wire, loop, os.getpid()
-        self._attempts = Attempts(wire, self._credentials, clockwork=self.clockwork)
+        self._attempts = Attempts(
+            wire, self._credentials, clockwork=self.clockwork, observing=self._observing
+        )
         self._most = int(min(self.max_connections, self._wire.connections))
         self._turns = asyncio.Semaphore(self._most)
 

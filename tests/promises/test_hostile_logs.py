@@ -270,9 +270,8 @@ def test_the_headers_of_an_error_are_escaped(text: str, shown: str) -> None:
 #: it is in the tables above.
 WRITING = {
     "api_keys.take_back": "",
-    "_transport.attempts._log_attempt": "in test_hostile_texts",
-    "_transport.attempts._pause": "a number",
-    "_transport.attempts._wait_or_raise": "the library's own words",
+    "_transport.observing._report": "the library's own words, and what the user's function raised",
+    "_transport.observing.pass_on": "in test_hostile_texts; or numbers, and the library's words",
     "applying.apply._end": "what the user's own function raised",
     "applying.apply.report": "counts",
     "rotation.planning._look": "sums, and a hash, which is escaped",

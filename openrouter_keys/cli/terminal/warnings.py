@@ -36,6 +36,8 @@ class _Saying(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
         template = str(record.msg)
+        if _listeners and template.startswith(_WAITS):
+            return  # a listener has it
         if template not in _ONCE:
             self._say(record.getMessage())
         elif template not in self._said:

@@ -185,6 +185,15 @@ def _nullable(read: Callable[[str], object], **more: Any) -> Parameter:
 
 #: A switch that is off until it is given.
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+Quiet: TypeAlias = Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")]
+Pattern: TypeAlias = Annotated[
+    str | None,
+    Parameter(metavar="PATTERN", help="Only keys whose name matches, such as `trial-*`."),
+]
+InWorkspace: TypeAlias = Annotated[
+    str | None,
+    Parameter(metavar="UUID", help="The keys of this workspace; else of the default one."),
+]
 _PATH: Final = Parameter(metavar="FILE", allow_leading_hyphen=True)
 #: The path of a file, or `-`, as it is typed.
 if TYPE_CHECKING:
@@ -194,6 +203,13 @@ else:
     File: TypeAlias = Annotated[str | Path, _PATH]
 Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
 Share: TypeAlias = Annotated[float | None, _value(read_share, metavar="N|N%")]
+Wait: TypeAlias = Annotated[
+    Duration,
+    Parameter(
+        help="How long to wait for another process, or until a create without an answer is "
+        "settled; else as long as --timeout."
+    ),
+]
 QuietPeriod: TypeAlias = Annotated[
     Duration,
     Parameter(help="How long to wait until a create without an answer can no longer make a key."),

@@ -119,25 +119,30 @@ def test_every_bad_cell_is_reported_with_its_place(
     assert last.endswith("problems: nothing was sent")
 
 
-def test_the_header_and_the_rows_are_reported_together(tmp_path: Path) -> None:
-    told = problems(tmp_path, "name,limt,limit,notes,more\nAda,1,x,,\nBo,1,2,,\n")
-    assert [line.split(": ")[0] for line in told] == [
-        "line 1, column 2",
-        "line 1, columns 4-5",
-        "line 2, column limit",
-        "has 3 problems",
-    ]
-    assert "did you mean limit?" in told[0]
-
-
-def test_a_file_without_names_is_called_so_once(tmp_path: Path) -> None:
-    told = problems(tmp_path, "customer,limit\nAda,x\nBo,x\nChi,5\n")
-    assert [line.split(": ")[0] for line in told] == [
-        "line 1, column 1",
-        "line 1",
-        "lines 2-3, column limit",
-        "has 4 problems",
-    ]
+@in_one_test(
+    "text, places",
+    [
+        (
+            "name,limt,limit,notes,more\nAda,1,x,,\nBo,1,2,,\n",
+            ["line 1, column 2", "line 1, columns 4-5", "line 2, column limit", "has 3 problems"],
+        ),
+        # One without names is called so once.
+        (
+            "customer,limit\nAda,x\nBo,x\nChi,5\n",
+            ["line 1, column 1", "line 1", "lines 2-3, column limit", "has 4 problems"],
+        ),
+        (
+            "name,limit,\nAda\nBo,5,x\nChi,5,,x\nDa,5,,\n",
+            ["line 2", "line 1, column 3", "line 4", "has 3 problems"],
+        ),
+    ],
+)
+def test_the_header_and_the_rows_are_reported_together(
+    tmp_path: Path, text: str, places: list[str]
+) -> None:
+    told = problems(tmp_path, text)
+    assert [line.split(": ")[0] for line in told] == places
+    assert "limt" not in text or "did you mean limit?" in told[0]
 
 
 def test_a_text_that_is_not_utf8_is_read_for_what_else_there_is(tmp_path: Path) -> None:
@@ -184,13 +189,6 @@ def test_a_ragged_row_is_read_for_what_else_there_is(
     found = [line for line in told[1:] if not line.startswith("has ")]
     assert len(found) == len(more)
     assert all(any(line.startswith(each) for line in found) for each in more)
-
-
-def test_a_ragged_row_and_a_column_without_a_name(tmp_path: Path) -> None:
-    told = problems(tmp_path, "name,limit,\nAda\nBo,5,x\nChi,5,,x\nDa,5,,\n")
-    assert [line.split(": ")[0] for line in told] == [
-        *("line 2", "line 1, column 3", "line 4", "has 3 problems"),
-    ]
 
 
 WIDE = ("utf-16", "utf-16-le", "utf-16-be")
@@ -373,6 +371,17 @@ def test_an_amount_that_is_clear_is_read_beside_semicolons(
 # --- times ---
 
 
+def expiring(kind: str, cell: str) -> str:
+    """A file of a key that expires."""
+    row = json.dumps({"name": "Ada", "expires_at": cell})
+    return {
+        "csv": f"name,expires_at\nAda,{cell}\n",
+        "json": f"[{row}]",
+        "jsonl": row,
+        "yaml": f"- name: Ada\n  expires_at: {cell}\n",
+    }[kind]
+
+
 @in_one_test(
     "cell, hint",
     [
@@ -395,14 +404,7 @@ def test_an_amount_that_is_clear_is_read_beside_semicolons(
 def test_a_time_that_is_not_clear_is_refused_with_a_hint(
     tmp_path: Path, kind: str, cell: str, hint: str
 ) -> None:
-    row = json.dumps({"name": "Ada", "expires_at": cell})
-    text = {
-        "csv": f"name,expires_at\nAda,{cell}\n",
-        "json": f"[{row}]",
-        "jsonl": row,
-        "yaml": f"- name: Ada\n  expires_at: {cell}\n",
-    }[kind]
-    (told,) = problems(tmp_path, text, f"a.{kind}")
+    (told,) = problems(tmp_path, expiring(kind, cell), f"a.{kind}")
     must = "must be an ISO 8601 time with its zone, as 2027-12-31T23:59:59Z, a duration such as 30d"
     if kind == "yaml" and cell == "20311231":
         hint = ""  # YAML has a number there
@@ -411,9 +413,7 @@ def test_a_time_that_is_not_clear_is_refused_with_a_hint(
 
 @in_one_test("kind", ["csv", "json", "jsonl", "yaml"])
 def test_a_duration_counts_from_now_as_it_does_in_create(tmp_path: Path, kind: str) -> None:
-    row = json.dumps({"name": "Ada", "expires_at": "30d"})
-    text = {"csv": "name,expires_at\nAda,30d\n", "json": f"[{row}]", "jsonl": row}
-    path = written(tmp_path, text.get(kind, f"- {row}"), f"a.{kind}")
+    path = written(tmp_path, expiring(kind, "30d"), f"a.{kind}")
     before = datetime.now(UTC)
     with spec_file(str(path), None) as file:
         (first,), (second,) = [*file], [*file]

@@ -13,7 +13,7 @@ from openrouter_keys.cli.keys.hashes import WAYS, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
 from openrouter_keys.cli.secrets.sources import STANDARD
-from openrouter_keys.cli.specs.file import FileFormat, spec_file
+from openrouter_keys.cli.specs.file import FormatOption, spec_file
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.prompts import DryRun
@@ -53,9 +53,7 @@ async def adopt(
             help="The refs and names, in a file as `provision` takes it; - for standard input.",
         ),
     ] = None,
-    format: Annotated[
-        FileFormat | None, Parameter(help="The format of the file; else by its name.")
-    ] = None,
+    format: FormatOption = None,
     journal: JournalOption = None,
     dry_run: DryRun = False,
     out: Output = Output(),

@@ -30,13 +30,13 @@ from openrouter_keys.cli.runs.results import results_of
 from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
-from openrouter_keys.cli.specs.file import FileFormat, SpecFile
+from openrouter_keys.cli.specs.file import FileFormat, FormatOption, SpecFile
 from openrouter_keys.cli.terminal.messages import command, say
 from openrouter_keys.cli.terminal.output import print_json
 from openrouter_keys.cli.terminal.progress import Later, progress_of
-from openrouter_keys.cli.terminal.prompts import Yes, confirm
+from openrouter_keys.cli.terminal.prompts import PlanOnly, Yes, confirm
 from openrouter_keys.cli.terminal.text import printable
-from openrouter_keys.cli.values import Flag, Share
+from openrouter_keys.cli.values import Flag, Quiet, Share
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.provisioning.report import ProvisionProgress
 
@@ -110,18 +110,11 @@ def apply(
     ] = None,
     /,
     *,
-    format: Annotated[
-        FileFormat | None, Parameter(help="The format of the file; else by its name.")
-    ] = None,
+    format: FormatOption = None,
     journal: JournalOption = None,
-    plan: Annotated[
-        Flag,
-        Parameter(
-            name=("--plan", "--dry-run", "-n"), help="Show what would be done, and change nothing."
-        ),
-    ] = False,
+    plan: PlanOnly = False,
     yes: Yes = False,
-    quiet: Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")] = False,
+    quiet: Quiet = False,
     changes: Changes = Changes(),
     pace: Pace = Pace(),
     bounds: Bounds = Bounds(),

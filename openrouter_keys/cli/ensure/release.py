@@ -17,7 +17,7 @@ from openrouter_keys.cli.terminal.messages import keys, named, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
 from openrouter_keys.cli.terminal.text import Record
-from openrouter_keys.cli.values import Duration, QuietPeriod
+from openrouter_keys.cli.values import QuietPeriod, Wait
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.journal.journal import Journal
@@ -60,13 +60,7 @@ async def release(
     /,
     *,
     journal: JournalOption = None,
-    wait: Annotated[
-        Duration,
-        Parameter(
-            help="How long to wait for another process, or until a create without an answer is "
-            "settled; else as long as --timeout."
-        ),
-    ] = None,
+    wait: Wait = None,
     quiet_period: QuietPeriod = QUIET_PERIOD,
     yes: Yes = False,
     dry_run: DryRun = False,

@@ -13,7 +13,7 @@ from openrouter_keys.cli.runs.options import check_recipient
 from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.output import RecordOutput
-from openrouter_keys.cli.values import Duration, File, Flag, QuietPeriod, Recipient
+from openrouter_keys.cli.values import File, Flag, QuietPeriod, Recipient, Wait
 from openrouter_keys.ensuring.settings import OnChange
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.entries import Entry
@@ -50,13 +50,7 @@ class Ways:
     recreate: Annotated[
         Flag, Parameter(help="Create another key if --verify, or an update, finds it gone.")
     ] = False
-    wait: Annotated[
-        Duration,
-        Parameter(
-            help="How long to wait for another process, or until a create without an answer is "
-            "settled; else as long as --timeout."
-        ),
-    ] = None
+    wait: Wait = None
     quiet_period: QuietPeriod = QUIET_PERIOD
     recipient: Recipient = None
     identity: Annotated[

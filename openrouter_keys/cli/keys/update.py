@@ -25,7 +25,7 @@ from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.output import RecordOutput, print_json, print_record
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
 from openrouter_keys.cli.terminal.text import Record
-from openrouter_keys.cli.values import Limit, Reset
+from openrouter_keys.cli.values import Byok, Limit, Reset
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.converter import unstructure
 from openrouter_keys.errors import QuotaExhaustedError
@@ -47,9 +47,7 @@ async def update(
     ] = None,
     limit: Limit = UNSET,
     limit_reset: Reset = UNSET,
-    include_byok_in_limit: Annotated[
-        bool | None, Parameter(help="Count spending on your own provider keys.")
-    ] = None,
+    include_byok_in_limit: Byok = None,
     workspace_id: Annotated[
         str | None, Parameter(metavar="UUID", help="Move the key to this workspace.")
     ] = None,

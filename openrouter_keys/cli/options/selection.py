@@ -9,7 +9,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from openrouter_keys.cli.terminal.messages import keys, named, say
-from openrouter_keys.cli.values import Flag
+from openrouter_keys.cli.values import Flag, InWorkspace, Pattern
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.models import Key
 
@@ -19,15 +19,9 @@ from openrouter_keys.models import Key
 class Selection:
     """Which keys; without any of these, those of the default workspace that work."""
 
-    name: Annotated[
-        str | None,
-        Parameter(metavar="PATTERN", help="Only keys whose name matches, such as `cust-*`."),
-    ] = None
+    name: Pattern = None
     all: Annotated[Flag, Parameter(alias="-a", help="Disabled and expired keys, too.")] = False
-    workspace_id: Annotated[
-        str | None,
-        Parameter(metavar="UUID", help="The keys of this workspace; else of the default one."),
-    ] = None
+    workspace_id: InWorkspace = None
 
     async def keys(
         self, client: AsyncOpenRouter, *, disabled: bool = False, expired: bool = False

@@ -30,12 +30,12 @@ from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.example import example as sample
-from openrouter_keys.cli.specs.file import FileFormat, SpecFile
+from openrouter_keys.cli.specs.file import FormatOption, SpecFile
 from openrouter_keys.cli.terminal.messages import can_ask, say
 from openrouter_keys.cli.terminal.output import Output, print_json
 from openrouter_keys.cli.terminal.progress import progress_of
-from openrouter_keys.cli.terminal.prompts import Yes, confirm
-from openrouter_keys.cli.values import Flag
+from openrouter_keys.cli.terminal.prompts import PlanOnly, Yes, confirm
+from openrouter_keys.cli.values import Flag, Quiet
 from openrouter_keys.provisioning.report import (
     ProvisionProgress,
     ProvisionReport,
@@ -72,18 +72,11 @@ def provision(
     example: Annotated[
         Flag, Parameter(help="Print a file to begin with, in CSV, and do nothing else.")
     ] = False,
-    format: Annotated[
-        FileFormat | None, Parameter(help="The format of the file; else by its name.")
-    ] = None,
+    format: FormatOption = None,
     journal: JournalOption = None,
-    plan: Annotated[
-        Flag,
-        Parameter(
-            name=("--plan", "--dry-run", "-n"), help="Show what would be done, and create nothing."
-        ),
-    ] = False,
+    plan: PlanOnly = False,
     yes: Yes = False,
-    quiet: Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")] = False,
+    quiet: Quiet = False,
     pace: Pace = Pace(),
     bounds: Bounds = Bounds(),
     to: Destination = Destination(),

@@ -21,7 +21,7 @@ from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.terminal.messages import keys, say
 from openrouter_keys.cli.terminal.output import Output
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes
-from openrouter_keys.cli.values import Duration, Expiry, Flag, Limit, Recipient
+from openrouter_keys.cli.values import Duration, Expiry, Flag, Limit, Quiet, Recipient
 from openrouter_keys.client import AsyncOpenRouter
 from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.rotation.report import RotationState
@@ -74,7 +74,7 @@ async def rotate(
     recipient: Recipient = None,
     yes: Yes = False,
     dry_run: DryRun = False,
-    quiet: Annotated[Flag, Parameter(alias="-q", help="Say nothing but problems.")] = False,
+    quiet: Quiet = False,
     pace: Pace = Pace(),
     to: Destination = Destination(),
     out: Output = Output(),

@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, TextIO, TypeAlias
+from typing import Annotated, BinaryIO, Final, Literal, TextIO, TypeAlias
 
 from attrs import define, evolve, field
+from cyclopts import Parameter
 
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.sources import STANDARD
@@ -26,6 +27,10 @@ from openrouter_keys.cli.specs.totals import Totals
 from openrouter_keys.journal.specs import KeySpec
 
 FileFormat: TypeAlias = Literal["csv", "json", "jsonl", "yaml"]
+#: The option `--format`.
+FormatOption: TypeAlias = Annotated[
+    FileFormat | None, Parameter(help="The format of the file; else by its name.")
+]
 
 _READ: Final[Mapping[FileFormat, Callable[[TextIO, str], Iterator[Row]]]] = {
     "csv": csv_rows,

@@ -14,7 +14,7 @@ from openrouter_keys.cli.terminal.messages import keys, named, say
 from openrouter_keys.cli.terminal.output import Output, in_columns, print_records
 from openrouter_keys.cli.terminal.prompts import DryRun, Yes, confirm
 from openrouter_keys.cli.terminal.text import Record
-from openrouter_keys.cli.values import Duration, Flag
+from openrouter_keys.cli.values import Duration, Flag, InWorkspace, Pattern
 from openrouter_keys.converter import unstructure
 from openrouter_keys.sweeping.report import SweepAction, SweepReport, SweptKey
 
@@ -47,14 +47,8 @@ async def sweep(
     older_than: Annotated[
         Duration, Parameter(help="Only keys that were created longer ago than this, such as 30d.")
     ] = None,
-    name: Annotated[
-        str | None,
-        Parameter(metavar="PATTERN", help="Only keys whose name matches, such as `trial-*`."),
-    ] = None,
-    workspace_id: Annotated[
-        str | None,
-        Parameter(metavar="UUID", help="The keys of this workspace; else of the default one."),
-    ] = None,
+    name: Pattern = None,
+    workspace_id: InWorkspace = None,
     disable: Annotated[Flag, Parameter(help="Disable the keys; `enable` takes it back.")] = False,
     delete: Annotated[
         Flag, Parameter(help="Delete the keys for good, after they were disabled.")

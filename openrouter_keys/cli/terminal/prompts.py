@@ -16,6 +16,13 @@ Yes: TypeAlias = Annotated[Flag, Parameter(alias="-y", help="Do not ask first.")
 DryRun: TypeAlias = Annotated[
     Flag, Parameter(alias="-n", help="Show what would be done, and change nothing.")
 ]
+#: The same of a command whose plan is a view of its own.
+PlanOnly: TypeAlias = Annotated[
+    Flag,
+    Parameter(
+        name=("--plan", "--dry-run", "-n"), help="Show what would be done, and change nothing."
+    ),
+]
 
 
 def confirm(question: str, *, yes: bool) -> None:

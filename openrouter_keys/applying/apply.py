@@ -18,12 +18,15 @@ from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.applying.account import Account
 from openrouter_keys.applying.changing import (
+    MEANWHILE,
     ApplyContext,
+    ChangedMeanwhileError,
     begin_replacement,
     change,
     disable,
     disable_made,
     end_replacement,
+    is_done,
     release,
 )
 from openrouter_keys.applying.compare import (
@@ -221,6 +224,7 @@ class _Apply:
         self._made: ProvisionReport | None = None
         self._done: Counter[Action] = Counter()
         self._problems, self._failed = Problems(), set[str]()
+        self._done_elsewhere, self._changed = set[str](), set[str]()
         self._unanswered = 0
         self._progress = ApplyProgress(phase="changing", done=0, total=0)
         self._told_at = 0.0
@@ -260,8 +264,8 @@ class _Apply:
         await self._each("changing", found.updating, self._update)
         await self._each("changing", released, self._release)
         # What could not be changed or released is still what it was.
-        failed = self._failed
-        await self._make([step for step in found.making if step.spec.ref not in failed])
+        left = self._failed | self._done_elsewhere
+        await self._make([step for step in found.making if step.spec.ref not in left])
         await self._each("pruning", found.pruning, self._prune)
 
     async def _update(self, step: Updating) -> None:
@@ -290,6 +294,8 @@ class _Apply:
         if not specs and not await self._is_in_doubt():
             return
         await self._run([*specs.values()])
+        for ref in sorted(self._changed):
+            await self._see_to(self._made_for[ref], ChangedMeanwhileError(MEANWHILE))
         settled = {ref: self._made_for[ref] for ref in await self._settled([*specs.values()])}
         replaced = {hash: step for hash, step in self._old.items() if hash in settled}
         self._done.update(
@@ -321,7 +327,14 @@ class _Apply:
         clock = self._context.clock
         await self._journal.time_hand_overs(lambda: write_time(clock.now()))
         settings = self._settings.run(self._journal, handing, self._see)
-        context = context_of(self._transport, self._journal, settings, clock, account=self._proof)
+        context = context_of(
+            self._transport,
+            self._journal,
+            settings,
+            clock,
+            account=self._proof,
+            changed=self._changed,
+        )
         context.counters.total = len(specs)
         try:
             self._made = await Run(context, Queue(specs, context, looks_up=True)).report()
@@ -377,7 +390,7 @@ class _Apply:
             for step in waiting:
                 outcome = await attempt(act(step))
                 if isinstance(outcome, Err):
-                    self._fail(step, outcome.error)
+                    await self._see_to(step, outcome.error)
                 else:
                     self._unanswered = 0
                 self._tell(evolve(self._progress, done=self._progress.done + 1))
@@ -391,6 +404,15 @@ class _Apply:
                 worker.cancel()
             with anyio.CancelScope(shield=True):
                 await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _see_to(self, step: Step, error: OpenRouterError) -> None:
+        """Count a failure, unless another process was faster with just that."""
+        if isinstance(error, ChangedMeanwhileError) and isinstance(step, Making | Replacing):
+            done = await attempt(is_done(self._context.fresh(), step.spec))
+            if not isinstance(done, Err) and done.value:
+                self._done_elsewhere.add(step.change.ref)
+                return
+        self._fail(step, error)
 
     def _fail(self, step: Step, error: OpenRouterError) -> None:
         """Count a failure, unless the others would fail too."""
@@ -442,6 +464,7 @@ class _Apply:
             recreated=done["recreate"],
             replaced=done["replace"],
             pruned=done["prune"],
+            done_elsewhere=len(self._done_elsewhere),
             failed=self._problems.count,
             failures=tuple(self._problems.first),
             provision=made,

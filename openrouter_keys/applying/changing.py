@@ -45,7 +45,8 @@ _REFUSALS: Final = frozenset(range(400, 500)) - {408, 425}
 _ONCE: Final[RequestOptions] = {"retries": RetryConfig("none")}
 # Seconds that a change waits for others with the journal, beside what a create may take.
 _PATIENCE: Final = 120.0
-_MEANWHILE: Final = "another process changed it meanwhile: apply again"
+#: Why a change is not done of a ref that has changed since it was planned.
+MEANWHILE: Final = "another process changed it meanwhile: apply again"
 
 
 class ChangedMeanwhileError(OpenRouterError):
@@ -112,11 +113,12 @@ class ApplyContext(EnsureContext):
 async def change(context: ApplyContext, step: Updating) -> None:
     """Update a key to what its spec says; if it is so already, only the journal is changed."""
     is_same = _as_planned(step.known, step.plan)
-    while is_same(known := await context.journal.succession(step.known.ref)):
+    while known := await context.journal.succession(step.known.ref):
         if found := await context.claim_all(context.journal, known):
             break
-    else:
-        raise ChangedMeanwhileError(_MEANWHILE)
+    if not is_same(known):
+        await _free(context, known)
+        raise ChangedMeanwhileError(MEANWHILE)
     for each in (known[0], *found[len(known) :]):
         if each.written_off or each.state in DOUBTFUL:
             # Its creates are looked for by what they asked for: that is forgotten now.
@@ -126,26 +128,42 @@ async def change(context: ApplyContext, step: Updating) -> None:
     if step.request is not None:
         fields = cast("dict[str, JSON]", unstructure(step.request))
         if not await context.journal.want_all(found, step.plan, fields, replanned):
-            raise ChangedMeanwhileError(_MEANWHILE)
+            raise ChangedMeanwhileError(MEANWHILE)
         data = await _updated(context, hashes_of(known)[-1], step.request)
     await write_change(context.journal, known, step.plan, data)
 
 
 async def release(context: ApplyContext, before: KnownKey) -> None:
     """Delete the keys of a ref, and forget the ref."""
-    known = await context.journal.succession(before.ref)
-    while known and mark_of(known) == before.mark:
-        if await let_go(context, known):
-            return
-        known = await context.journal.succession(before.ref)
-    if known:
-        raise ChangedMeanwhileError(_MEANWHILE)
+    while known := await context.journal.succession(before.ref):
+        if mark_of(known) == before.mark:
+            if await let_go(context, known):
+                return
+        # Another process may be releasing them just now.
+        elif await context.claim(context.journal, *known):
+            await _free(context, known)
+            raise ChangedMeanwhileError(MEANWHILE)
+
+
+async def is_done(context: ApplyContext, spec: KeySpec) -> bool:
+    """Whether another process has the key of a ref as a spec says; it waits while one is at it."""
+    while known := await context.journal.succession(spec.ref):
+        if await context.claim(context.journal, *known):
+            break
+    await _free(context, known)
+    if len(known) != 1 or not _is_settled(known) or known[0].wanted is not None:
+        return False
+    plan = canonical_plan(known[0].plan)
+    if spec.disabled and plan == evolve(spec, disabled=False).plan:
+        await disable_made(context, spec)  # the other process was about to
+        return True
+    return plan == spec.plan
 
 
 async def disable(context: ApplyContext, step: Pruning) -> None:
     """Disable the keys of a ref that no spec names; the journal remembers that."""
-    known = await _claimed(context, step.known.ref, _as_planned(step.known))
-    plan = canonical_plan({**known[0].plan, "disabled": True})
+    plan = canonical_plan({**step.known.plan, "disabled": True})
+    known = await _claimed(context, step.known.ref, _as_planned(step.known, plan))
     await context.journal.want(step.known.ref, plan)
     data = None
     for hash in step.disabled:
@@ -201,10 +219,19 @@ async def _claimed(
     context: ApplyContext, ref: str, is_same: Callable[[Sequence[Entry]], bool]
 ) -> list[Entry]:
     """Claim the rows of a ref, as soon as no other process is at them."""
-    while is_same(known := await context.journal.succession(ref)):
+    while known := await context.journal.succession(ref):
         if await context.claim(context.journal, *known):
-            return known
-    raise ChangedMeanwhileError(_MEANWHILE)
+            if is_same(known):
+                return known
+            await _free(context, known)
+            break
+    raise ChangedMeanwhileError(MEANWHILE)
+
+
+async def _free(context: ApplyContext, known: Sequence[Entry]) -> None:
+    """Leave the rows of a ref to others, but for those that are not settled."""
+    for entry in known:
+        await context.journal.free(entry.ref)
 
 
 def _is_settled(known: Sequence[Entry]) -> bool:

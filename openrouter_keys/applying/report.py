@@ -205,6 +205,7 @@ class ApplyReport(HoldsSecret):
         recreated: how many were created anew.
         replaced: how many were replaced, and their old keys deleted.
         pruned: how many were disabled or deleted, since no spec names them.
+        done_elsewhere: how many changes another process was faster with.
         failed: how many changes failed, besides those of `provision`.
         failures: which, and why.
         provision: how the creates ended; None: there were none.
@@ -221,6 +222,7 @@ class ApplyReport(HoldsSecret):
     recreated: int = 0
     replaced: int = 0
     pruned: int = 0
+    done_elsewhere: int = 0
     failed: int = 0
     failures: tuple[ProvisionProblem, ...] = field(default=(), repr=False)
     provision: ProvisionReport | None = None
@@ -250,6 +252,7 @@ class ApplyReport(HoldsSecret):
             "recreated": self.recreated,
             "replaced": self.replaced,
             "pruned": self.pruned,
+            "done by another process": self.done_elsewhere,
             "failed": self.failed,
             "not done": len(self.plan.left),
             "unchanged": self.plan.unchanged,

@@ -109,6 +109,9 @@ class EnsureContext:
         self.claims.update({ref: one for ref, one in claims.items() if one.new or not one.ours})
         if all(claim.ours for claim in claims.values()):
             return await journal.succession(known[0].ref, unmade=unmade) == [*known]
+        for ref, claim in claims.items():
+            if claim.new:  # or two that wait for each other's rows wait for ever
+                await journal.free(ref)
         if self.left < _POLL:
             raise unsettled(self.scope(known[0]), _LATER)
         await self.transport.clockwork.sleep(_POLL)

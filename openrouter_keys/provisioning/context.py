@@ -50,6 +50,8 @@ class Context:
         counters: what became of the keys.
         account: whether the management key is of the journal's account.
         scope: what the run is for, if it is for one ref; None: for any number.
+        changed: gets the refs of which another process changed what is asked for, after the
+            caller read that: they are left to it. None: the first of them stops the run.
     """
 
     transport: Transport
@@ -62,6 +64,7 @@ class Context:
     counters: Counters
     account: Account
     scope: Scope | None = None
+    changed: set[str] | None = None
 
 
 @asynccontextmanager
@@ -93,6 +96,7 @@ def context_of(
     scope: Scope | None = None,
     *,
     account: Account | None = None,
+    changed: set[str] | None = None,
 ) -> Context:
     """Return the context of a new run.
 
@@ -103,6 +107,7 @@ def context_of(
         clock: the service's; None: one that has yet to learn the service's time.
         scope: the one ref that it is for; None: it is for any number.
         account: what is known of whose account it is; None: nothing yet.
+        changed: as of `Context`.
     """
     # Creates wait at the run's own gate, where the wait does not count as their time.
     settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
@@ -125,6 +130,7 @@ def context_of(
         Counters(on_progress=settings.on_progress, clock=monotonic, limiter=limiter),
         account or Account(),
         scope,
+        changed,
     )
 
 

@@ -17,6 +17,7 @@ from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
     CreateOutcomeUnknownError,
     OpenRouterError,
+    PlanChangedError,
     QuotaExhaustedError,
     ResponseValidationError,
     SecretLostError,
@@ -65,6 +66,7 @@ class Creator:
         self._reconciler = reconciler
         self._absence = Absence(context.transport, context.clock, context.settings.quiet_period)
         self._account = context.account
+        self._changed = context.changed
         self._scope = context.scope
         self._once: RequestOptions = {**context.settings.options, "retries": _ONCE}
         # How many looks in a row had no answer.
@@ -87,6 +89,11 @@ class Creator:
         except TakenOverError as error:
             _log.warning("provision: %s", error)
             return Job(job.spec, State.INTENT, elsewhere=True)
+        except PlanChangedError:
+            if self._changed is None:
+                raise
+            self._changed.add(job.spec.ref)
+            return None
         except NotReplacedError as error:
             self._counters.failures.add(ProvisionProblem(ref=job.spec.ref, reason=str(error)))
             return None

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 
 from attrs import frozen
 
 from openrouter_keys._inputs import checks
+from openrouter_keys.errors import PlanChangedError
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.provisioning.context import Context
@@ -96,10 +97,26 @@ class Queue:
             if spec.disabled:
                 checks.refuse("disabled", f"{spec.ref!r}: only `apply` disables a key")
             self._allowance.take(spec)
-        journal = self._context.journal
-        states = await journal.plan(specs) if self._looks_up else [None] * len(specs)
-        self._ready.extend(map(Job, specs, states))
+        self._ready.extend(await self._jobs(specs))
         self._context.counters.read += len(specs)
+
+    async def _jobs(self, specs: Sequence[KeySpec]) -> list[Job]:
+        """Look up what the journal knows of specs; those that have changed are left out."""
+        journal, changed = self._context.journal, self._context.changed
+        if not self._looks_up:
+            return [Job(spec, None) for spec in specs]
+        try:
+            return [*map(Job, specs, await journal.plan(specs))]
+        except PlanChangedError:
+            if changed is None:
+                raise
+        jobs: list[Job] = []
+        for spec in specs:
+            try:
+                jobs += map(Job, [spec], await journal.states([spec]))
+            except PlanChangedError:
+                changed.add(spec.ref)
+        return jobs
 
     async def close(self) -> None:
         """Close the source."""

@@ -7,6 +7,7 @@ from attrs import evolve
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.converter import write_time
 from openrouter_keys.errors import AccountChangedError, QuotaExhaustedError
+from openrouter_keys.journal.entries import CHANGED
 from openrouter_keys.provisioning.context import clock_of, context_of, limiter_of, opened
 from openrouter_keys.provisioning.counters import TOLD
 from openrouter_keys.provisioning.report import ProvisionReport
@@ -69,8 +70,12 @@ async def _make(
         await journal.time_hand_overs(lambda: write_time(clock.now()))
         _, pending = await journal.rotation_counts()
         unmade = Unmade(journal, pending - len(registration.left_out), registration.left_out)
-        run = context_of(context.transport, journal, context.settings, clock)
-        return await provision_in(run, unmade), registration.skipped
+        changed = set[str]()
+        run = context_of(context.transport, journal, context.settings, clock, changed=changed)
+        made = await provision_in(run, unmade)
+        for hash in sorted(changed):  # an update planned its replacement anew meanwhile
+            await context.fail(hash, CHANGED)
+        return made, registration.skipped
 
 
 async def _report(

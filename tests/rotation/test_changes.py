@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from openrouter_keys import (
     AsyncOpenRouter,
     KeySpec,
     ProvisioningStoppedError,
     ProvisionProgress,
+    ProvisionResult,
 )
 from openrouter_keys.converter import encode
 from openrouter_keys.emulator import Emulator, Fault, StoredKey
@@ -190,6 +192,48 @@ async def test_a_twin_that_is_made_is_handed_over_though_its_old_key_is_gone(
     report = await client.rotate((), journal=path, on_result=taker, retire_after=0)
     assert (report.ok, report.rotated, report.retired) == (True, 1, 1)
     assert_one_twin_each(emulator, [old], taker)
+
+
+@pytest.mark.parametrize("change", ["limit", "name", "both", "there and back"])
+async def test_a_replacement_that_is_planned_anew_while_the_call_goes_on(
+    change: str, emulator: Emulator, client: AsyncOpenRouter, taker: Taker
+) -> None:
+    """Its create was refused, and an update plans it anew: that row alone waits for a call."""
+    specs = [KeySpec(ref=ref, name=ref, limit=5) for ref in "abc"]
+    changes: dict[str, dict[str, Any]] = {
+        "limit": {"limit": 9},
+        "name": {"name": "new"},
+        "both": {"limit": 9, "name": "new"},
+        "there and back": {"limit": 5},
+    }
+    wanted = evolve(specs[2], **changes[change])
+    async with Journal.open(":memory:") as journal:
+        await client.provision(specs, journal=journal, concurrency=1)
+        old = [*emulator.account.keys]
+        emulator.faults.append(Fault("create", status=400, times=3))
+        await client.rotate(old, journal=journal, on_result=taker)
+
+        updated = asyncio.Event()
+
+        async def take(result: ProvisionResult) -> None:
+            taker(result)
+            if len(taker.taken) == 1:
+                await client.ensure(evolve(specs[2], limit=7), journal=journal)
+                await client.ensure(wanted, journal=journal)
+                updated.set()
+            await updated.wait()  # the last one is in the queue until then
+
+        report = await client.rotate((), journal=journal, on_result=take, concurrency=1)
+        if change == "there and back":
+            assert (report.rotated, report.failures) == (3, ())
+        else:
+            assert report.rotated == 2
+            (problem,) = report.failures
+            assert (problem.ref, "changed meanwhile" in problem.reason) == (old[2], True)
+        report = await client.rotate((), journal=journal, on_result=taker, retire_after=0)
+        assert (report.ok, report.waiting) == (True, 0)
+        key = emulator.account.keys[str((await journal.succession("c"))[-1].hash)]
+        assert (key.name, key.limit) == (wanted.name, wanted.limit)
 
 
 # --- twins that nobody has ---

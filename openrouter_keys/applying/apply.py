@@ -224,6 +224,7 @@ class _Apply:
         self._made: ProvisionReport | None = None
         self._done: Counter[Action] = Counter()
         self._problems, self._failed = Problems(), set[str]()
+        self._not_handed_over: list[str] = []
         self._done_elsewhere, self._changed = set[str](), set[str]()
         self._unanswered = 0
         self._progress = ApplyProgress(phase="changing", done=0, total=0)
@@ -241,13 +242,26 @@ class _Apply:
         try:
             await self._go_through()
         except asyncio.CancelledError as cancelled:
-            text = f"apply: cancelled: {self._end(stopped=True)}; the same call goes on from there"
+            with anyio.CancelScope(shield=True):
+                await self._find_not_handed_over()
+            report = self._end(stopped=True)
+            text = f"apply: cancelled: {report}; {report.hint}"
             cancelled.add_note(text)
             _log.warning(text)
             raise
         except Exception as error:
+            await self._find_not_handed_over()
             raise ApplyStoppedError(error, self._end(stopped=True)) from error
         return self._end()
+
+    async def _find_not_handed_over(self) -> None:
+        """Find the keys that were made, and whose secrets nobody has taken, for the report."""
+        refs = [*self._made_for] if self._journal.keeps else []
+        for start in range(0, len(refs), CHUNK):
+            found = await attempt(self._journal.states_of(refs[start : start + CHUNK]))
+            if not isinstance(found, Err):  # the report has what is known without it
+                made = (ref for ref, state in found.value.items() if state is State.MADE)
+                self._not_handed_over += [self._made_for[ref].change.ref for ref in made]
 
     async def _is_declined(self) -> bool:
         if self._settings.on_plan is None:
@@ -467,6 +481,7 @@ class _Apply:
             done_elsewhere=len(self._done_elsewhere),
             failed=self._problems.count,
             failures=tuple(self._problems.first),
+            not_handed_over=tuple(sorted(self._not_handed_over)),
             provision=made,
             declined=declined,
             stopped=stopped,

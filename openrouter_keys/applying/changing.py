@@ -12,7 +12,7 @@ from openrouter_keys._protocol.drift import unchanged
 from openrouter_keys._reconcile.absence import Absence
 from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys.applying.compare import Pruning, Replacing, Updating
-from openrouter_keys.applying.known import REPLACED, KnownKey, asked_of, hashes_of, mark_of
+from openrouter_keys.applying.known import KnownKey, asked_of, hashes_of, mark_of
 from openrouter_keys.converter import unstructure
 from openrouter_keys.ensuring.context import EnsureContext
 from openrouter_keys.ensuring.ensure import write_change
@@ -26,6 +26,7 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.rotations import REPLACED, as_before
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec, canonical_plan
 from openrouter_keys.models import Key, UpdateKeysRequest
@@ -112,17 +113,7 @@ class ApplyContext(EnsureContext):
 
 async def change(context: ApplyContext, step: Updating) -> None:
     """Update a key to what its spec says; if it is so already, only the journal is changed."""
-    is_same = _as_planned(step.known, step.plan)
-    while known := await context.journal.succession(step.known.ref):
-        if found := await context.claim_all(context.journal, known):
-            break
-    if not is_same(known):
-        await _free(context, known)
-        raise ChangedMeanwhileError(MEANWHILE)
-    for each in (known[0], *found[len(known) :]):
-        if each.written_off or each.state in DOUBTFUL:
-            # Its creates are looked for by what they asked for: that is forgotten now.
-            await settle(context, context.journal, context.clock, each)
+    known, found = await _claimed_all(context, step.known, step.plan)
     # A key that is not handed over yet is compared with the record that the journal has.
     data = step.shown
     if step.request is not None:
@@ -131,6 +122,33 @@ async def change(context: ApplyContext, step: Updating) -> None:
             raise ChangedMeanwhileError(MEANWHILE)
         data = await _updated(context, hashes_of(known)[-1], step.request)
     await write_change(context.journal, known, step.plan, data)
+
+
+async def _claimed_all(
+    context: ApplyContext, before: KnownKey, plan: str
+) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    """Claim the rows of a ref, and of a replacement that may be in the making, as `claim_all` does.
+
+    Args:
+        context: the run's.
+        before: what was known when it was planned.
+        plan: what is to be asked for.
+
+    Returns:
+        What `Journal.succession` returns, without and with what is unmade; nothing is in doubt.
+    """
+    found: Sequence[Entry] = ()
+    while known := await context.journal.succession(before.ref):
+        if found := await context.claim_all(context.journal, known):
+            break
+    if not _as_planned(before, plan)(known):
+        await _free(context, known)
+        raise ChangedMeanwhileError(MEANWHILE)
+    for each in (known[0], *found[len(known) :]):
+        if each.written_off or each.state in DOUBTFUL:
+            # Its creates are looked for by what they asked for: that is forgotten now.
+            await settle(context, context.journal, context.clock, each)
+    return known, found
 
 
 async def release(context: ApplyContext, before: KnownKey) -> None:
@@ -163,8 +181,9 @@ async def is_done(context: ApplyContext, spec: KeySpec) -> bool:
 async def disable(context: ApplyContext, step: Pruning) -> None:
     """Disable the keys of a ref that no spec names; the journal remembers that."""
     plan = canonical_plan({**step.known.plan, "disabled": True})
-    known = await _claimed(context, step.known.ref, _as_planned(step.known, plan))
-    await context.journal.want(step.known.ref, plan)
+    known, found = await _claimed_all(context, step.known, plan)
+    if not await context.journal.want_all(found, plan, {}, as_before):
+        raise ChangedMeanwhileError(MEANWHILE)
     data = None
     for hash in step.disabled:
         data = await _updated(context, hash, UpdateKeysRequest(disabled=True))

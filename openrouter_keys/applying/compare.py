@@ -10,7 +10,7 @@ from attrs import define, evolve, field, frozen
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys._protocol.drift import disagreements
-from openrouter_keys.applying.known import REPLACED, KnownKey
+from openrouter_keys.applying.known import KnownKey
 from openrouter_keys.applying.report import (
     Action,
     Change,
@@ -22,7 +22,7 @@ from openrouter_keys.applying.report import (
 )
 from openrouter_keys.applying.settings import PlanSettings
 from openrouter_keys.errors import JSON
-from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.rotations import REPLACED, RotationEntry
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec, canonical_plan, exact
 from openrouter_keys.models import External, Key, UpdateKeysRequest

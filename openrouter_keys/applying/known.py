@@ -2,21 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from attrs import frozen
 
 from openrouter_keys.errors import JSON
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.rotations import RotationEntry
+from openrouter_keys.journal.rotations import REPLACED, RotationEntry
 from openrouter_keys.journal.schema import DOUBTFUL, OldKey, State
 
 #: What of a succession changes with each create, hand-over and deletion.
 Mark: TypeAlias = tuple[tuple[object, ...], ...]
 
-#: The budget of a rotation that `apply` began: the new key has what its spec says.
-REPLACED: Final = "spec"
 # A replacement in one of these is made.
 _MADE = (State.MADE, State.SETTLED, State.RELEASING)
 

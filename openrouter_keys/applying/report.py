@@ -17,6 +17,9 @@ from openrouter_keys.provisioning.report import (
     ProvisionReport,
 )
 
+# So many refs at most are in a text.
+_SHOWN = 20
+
 Action: TypeAlias = Literal[
     "create", "hand over", "update", "restore", "recreate", "replace", "prune"
 ]
@@ -208,6 +211,9 @@ class ApplyReport(HoldsSecret):
         done_elsewhere: how many changes another process was faster with.
         failed: how many changes failed, besides those of `provision`.
         failures: which, and why.
+        not_handed_over: the refs whose keys, or replacements, were made, and whose secrets nobody
+            has taken: if the call was stopped. The journal has them, and the same call hands them
+            over.
         provision: how the creates ended; None: there were none.
         declined: whether `on_plan` returned False, so that nothing was done.
         stopped: whether it ended before it was through.
@@ -225,6 +231,7 @@ class ApplyReport(HoldsSecret):
     done_elsewhere: int = 0
     failed: int = 0
     failures: tuple[ProvisionProblem, ...] = field(default=(), repr=False)
+    not_handed_over: tuple[str, ...] = ()
     provision: ProvisionReport | None = None
     declined: bool = False
     stopped: bool = False
@@ -254,11 +261,26 @@ class ApplyReport(HoldsSecret):
             "pruned": self.pruned,
             "done by another process": self.done_elsewhere,
             "failed": self.failed,
+            "not handed over": len(self.not_handed_over),
+            "undelivered": 0 if self.provision is None else len(self.provision.undelivered),
             "not done": len(self.plan.left),
             "unchanged": self.plan.unchanged,
         }
         return (
             ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
+        )
+
+    @property
+    def hint(self) -> str:
+        """What to do after the call was stopped."""
+        again = "the same call goes on from there"
+        if not (refs := self.not_handed_over):
+            return again
+        shown = ", ".join(map(escaped, refs[:_SHOWN]))
+        more = f" and {len(refs) - _SHOWN:,} more" if len(refs) > _SHOWN else ""
+        return (
+            f"the keys of {shown}{more} are made, and nobody has taken their secrets, which the "
+            f"journal has: {again}, and hands them over"
         )
 
 
@@ -273,7 +295,7 @@ class ApplyStoppedError(OpenRouterError):
 
     def __init__(self, reason: BaseException, report: ApplyReport) -> None:
         why = str(reason) or type(reason).__name__
-        super().__init__(f"stopped: {why}; {report}; the same call goes on from there")
+        super().__init__(f"stopped: {why}; {report}; {report.hint}")
         self.report = report
 
     def __reduce__(self) -> NoReturn:

@@ -48,6 +48,7 @@ _UPDATABLE = frozenset(("name", "limit", "limit_reset", "include_byok_in_limit")
 _SHOWN = frozenset(("workspace_id", "creator_user_id", "external"))
 _LEFT_OUT = "it leaves them out: say what they are to be (limit=None is no limit)"
 _FIXED = "no update can change them: replace the key with `rotate`, or release the ref first"
+_BEGUN = "`apply` is replacing the key, or was stopped at that: apply again, with replace=True"
 _DISABLED = "`apply` disabled the key, or is to: `apply` enables it again"
 _AGAIN = "release the ref, then ensure it again"
 
@@ -167,7 +168,7 @@ class _Ensure:
 
     async def _update(self, known: Sequence[Entry], differs: tuple[str, ...]) -> Ensured | None:
         entry, last = known[0], known[-1]
-        request, data = self._request(entry, differs), _record(last)
+        request, data = await self._change(known, differs), _record(last)
         async with self._context.run() as (journal, clock):
             if not (found := await self._context.claim_all(journal, known)):
                 return None
@@ -191,6 +192,16 @@ class _Ensure:
         if request is not None:
             await self._make_way(last)
         return None
+
+    async def _change(
+        self, known: Sequence[Entry], differs: tuple[str, ...]
+    ) -> UpdateKeysRequest | None:
+        try:
+            return self._request(known[0], differs)
+        except PlanChangedError as error:
+            if await self._journal.is_replacing(known):
+                raise PlanChangedError(self._spec.ref, error.changed, _BEGUN) from None
+            raise
 
     def _request(self, entry: Entry, differs: tuple[str, ...]) -> UpdateKeysRequest | None:
         """Return what to change, of what was asked for and of what an update left unfinished."""

@@ -807,6 +807,15 @@ class Journal(NeverPickled):
         """Return whether a twin is an old key or two keys' twin, or its old key another's twin."""
         return await self._answer(rotations.MIXED_UP, hash=hash, twin=twin)
 
+    async def is_replacing(self, found: Sequence[Entry]) -> bool:
+        """Return whether `apply` has begun to replace a key of a ref, and has not ended it.
+
+        Args:
+            found: what `succession` returned.
+        """
+        hashes = [entry.hash for entry in found if entry.hash is not None]
+        return await self._do(lambda c: rotations.is_replacing(c, hashes), reads=True)
+
     async def rotation_workspaces(self) -> list[str]:
         """Return the workspaces of rotations that are not through."""
         return await self._do(rotations.workspaces, reads=True)

@@ -7,7 +7,7 @@ key's hash for its ref.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
@@ -60,13 +60,24 @@ SELECT EXISTS (SELECT 1 FROM rotations WHERE hash = :twin)
 """  # noqa: S608 - words of our own
 # Copies of an answer have one hash, but only one of them its key.
 _ASKED = """
-SELECT hash, plan, wanted FROM keys INDEXED BY hashes
+SELECT hash, plan, wanted, record FROM keys INDEXED BY hashes
 WHERE hash IS NOT NULL AND state NOT IN ('intent', 'doubt')
 """
 _PLANS = "SELECT plan FROM rotations INDEXED BY unretired WHERE state <> 'deleted'"
 COUNTS = """
 SELECT count(*), count(*) - count(handed_over_at) FROM rotations INDEXED BY unretired
 WHERE state <> 'deleted'
+"""
+
+
+#: The budget of a rotation that `apply` began: the new key has what its spec says.
+REPLACED: Final = "spec"
+# Of a key or its replacement, which `apply` has begun, and not ended.
+_REPLACING = """
+SELECT EXISTS (
+    SELECT 1 FROM rotations
+    WHERE hash = ? AND budget = 'spec' AND state <> 'deleted'
+)
 """
 
 
@@ -103,8 +114,9 @@ class RotationEntry:
     reason: str | None
 
 
-#: What was asked for of a key, and what an update is changing that to; None: none is under way.
-Asked: TypeAlias = tuple[str, str | None]
+#: What was asked for of a key; what an update is changing that to, None: none is under way; and the
+#: key's record, which each update writes: one may have led there and another one back.
+Asked: TypeAlias = tuple[str, str | None, str | None]
 #: Returns the plan of a replacement, and the old key's limit, as an update changes them; None: as
 #: before.
 Replan: TypeAlias = Callable[[RotationEntry, Mapping[str, JSON]], tuple[str, float | None] | None]
@@ -134,7 +146,7 @@ def known(store: Store, hashes: Sequence[str]) -> Known:
         those("SELECT hash FROM rotations WHERE hash"),
         those(f"SELECT keys.hash {_TWINS} AND keys.hash"),
         those("SELECT ref FROM keys WHERE ref"),
-        {hash: (plan, wanted) for hash, plan, wanted in asked},
+        {hash: (plan, wanted, record) for hash, plan, wanted, record in asked},
     )
 
 
@@ -155,7 +167,7 @@ def plan(
         elif (hash, *asked) not in map(tuple, found):
             left[hash] = CHANGED
     connection.executemany(PLAN_ROTATION, [each for each in planned if each[0] not in left])
-    for hash, (before, wanted) in own.items():
+    for hash, (before, wanted, _) in own.items():
         if hash not in left and wanted is not None:
             names, fields = changed(before, wanted), json.loads(wanted)
             given = {name: fields[name] for name in names if name in fields}
@@ -196,6 +208,12 @@ def _replan(connection: Connection, hash: str, fields: Mapping[str, JSON], repla
             values = {"hash": hash, "plan": new[0], "limit": new[1]}
             connection.execute(REPLAN, values)
             connection.execute(REPLAN_FAILED, {"hash": hash, "plan": new[0]})
+
+
+def is_replacing(connection: Connection, hashes: Sequence[str]) -> bool:
+    """Return whether `apply` has begun to replace one of some keys, and has not ended it."""
+    found = (connection.execute(_REPLACING, [hash]).fetchone() for hash in hashes)
+    return any(is_begun for (is_begun,) in found)
 
 
 def workspaces(connection: Connection) -> list[str]:

@@ -267,3 +267,21 @@ async def test_a_planned_replacement_follows_an_update(
             assert await journal.states([wanted]) == [State.FAILED]
         again = await journal.plan_rotations([], known.own)
         assert {*again} == {HASH}
+
+
+@pytest.mark.parametrize("limits", [[6, 5], [6, 7, 5], [5], [6]])
+async def test_a_rotation_notices_each_update_since_it_looked(limits: list[int], new: New) -> None:
+    """Also those that lead there and back: each writes a record of its own."""
+    asked = spec(limit=5)
+    async with Journal.open(new()) as journal:
+        await journal.intend(asked, AT)
+        await journal.keep("r", secret=SECRET, hash=HASH, record='{"updated_at":0}', settled=True)
+        own = (await journal.known_hashes([HASH])).own
+        planned = [(HASH, spec(HASH, limit=5).plan, "full", 5.0, 0.0)]
+        for number, limit in enumerate(limits, 1):
+            await journal.claim("r", settled=True)
+            await journal.want("r", spec(limit=limit).plan)
+            await journal.update("r", spec(limit=limit).plan, f'{{"updated_at":{number}}}')
+        assert {*await journal.plan_rotations(planned, own)} == {HASH}
+        own = (await journal.known_hashes([HASH])).own
+        assert not await journal.plan_rotations(planned, own)

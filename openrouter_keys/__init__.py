@@ -11,6 +11,7 @@ from openrouter_keys._base.version import __version__
 
 if TYPE_CHECKING:
     from openrouter_keys import converter, errors, models, operations, utils
+    from openrouter_keys._inputs.credentials import CachedKey
     from openrouter_keys._inputs.options import RequestOptions
     from openrouter_keys._inputs.retry_config import BackoffStrategy, RetryConfig
     from openrouter_keys._reconcile.reconcile import (
@@ -108,6 +109,7 @@ __all__ = [
     "AsyncOpenRouter",
     "BackoffStrategy",
     "Budget",
+    "CachedKey",
     "Change",
     "CreateKeysResponse",
     "CurrentKey",
@@ -239,6 +241,7 @@ _MODULES = {
         "RateLimit",
         "UpdateKeysResponse",
     ),
+    "_inputs.credentials": ("CachedKey",),
     "_inputs.options": ("RequestOptions",),
     "provisioning.report": (
         "ProvisionProblem",

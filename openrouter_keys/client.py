@@ -14,7 +14,7 @@ from openrouter_keys._base.unset import UNSET, OptionalNullable, left_out
 from openrouter_keys._base.version import __version__
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import hides_arguments
-from openrouter_keys._inputs.credentials import APIKey, Credentials
+from openrouter_keys._inputs.credentials import APIKey, credentials_of
 from openrouter_keys._inputs.options import (
     ATTRIBUTION,
     CallOptions,
@@ -78,8 +78,10 @@ class AsyncOpenRouter(NeverPickled):
     time of a block.
 
     Args:
-        api_key: the management key, or a callable, sync or async, that returns it; it is called in
-            the event loop before each attempt. None, or empty: `OPENROUTER_API_KEY`.
+        api_key: the management key; or a callable, sync or async, that returns it, and is called in
+            the event loop before each attempt; or a `CachedKey`, which is called once for each
+            lifetime of a key. None, or empty: `OPENROUTER_MANAGEMENT_KEY`, or else
+            `OPENROUTER_PROVISIONING_KEY`, or else `OPENROUTER_API_KEY`.
         http_referer: the app's URL, sent as `HTTP-Referer`. None: `OPENROUTER_HTTP_REFERER`.
         x_open_router_title: the app's name. None: `OPENROUTER_X_OPEN_ROUTER_TITLE`.
         x_open_router_categories: its categories, comma-separated. None:
@@ -133,7 +135,7 @@ class AsyncOpenRouter(NeverPickled):
         telemetry: Telemetry | None = None,
     ) -> None:
         try:
-            credentials = Credentials(_api_key(api_key))
+            credentials = credentials_of(api_key)
             find_proxy = _find_proxy(proxy, session)
         finally:
             del api_key, proxy  # crash reporters send local variables home
@@ -834,20 +836,6 @@ class AsyncOpenRouter(NeverPickled):
         turn, or for a retry, raise `ClientClosedError`.
         """
         await self._transport.close()
-
-
-def _api_key(given: APIKey | None) -> APIKey:
-    key = given or os.environ.get("OPENROUTER_API_KEY")
-    del given
-    if key is None or key == "":
-        checks.refuse("api_key", "there is none: pass api_key= or set OPENROUTER_API_KEY")
-    if callable(key):
-        return key
-    problem = checks.api_key_problem(key)
-    if problem is not None:
-        del key
-        checks.refuse("api_key", f"the key {problem}")
-    return key
 
 
 def _find_proxy(given: str | None, session: Session | None) -> FindProxy:

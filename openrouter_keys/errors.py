@@ -332,15 +332,23 @@ class ResponseError(OpenRouterError):
 
     Attributes:
         data: the body, read as far as it can be.
+        key_source: for 401 and 403, where the client has its key from: the environment's variable,
+            `api_key=`, or `the api_key callable`; otherwise empty.
     """
 
     data: ErrorData = ErrorData(ErrorDetail(0, ""))
-    _hint = ""
+    key_source: str = ""
 
     def __str__(self) -> str:
         said = f"answered {self.status_code}: {self.message}"
         wait = "" if self.retry_after is None else f"; it asks to wait {self.retry_after:g} s"
-        return f"{self.operation or 'request'} {said}{wait}{self._hint}{self._attempts_made()}"
+        return f"{self.operation or 'request'} {said}{wait}{self._hint()}{self._attempts_made()}"
+
+    def _hint(self) -> str:
+        return ""
+
+    def _from(self) -> str:
+        return f" (from {self.key_source})" if self.key_source else ""
 
 
 class BadRequestResponseError(ResponseError):
@@ -350,11 +358,16 @@ class BadRequestResponseError(ResponseError):
 class UnauthorizedResponseError(ResponseError):
     """401: the key is missing, unknown, expired, or not a management key."""
 
-    _hint = "; check the API key: all but the current key's metadata needs a management key"
+    def _hint(self) -> str:
+        which = f"; check the API key{self._from()}"
+        return f"{which}: all but the current key's metadata needs a management key"
 
 
 class ForbiddenResponseError(ResponseError):
     """403: the key may not do this."""
+
+    def _hint(self) -> str:
+        return f"; the API key{self._from()} may not do this" if self.key_source else ""
 
 
 class NotFoundResponseError(ResponseError):

@@ -356,6 +356,7 @@ class OpenRouter(Facade[AsyncOpenRouter]):
         ref: str | KeySpec,
         *,
         journal: JournalOrPlace,
+        dry_run: bool = False,
         **options: Unpack[RequestOptions],
     ) -> AdoptedKey:
         """Make a key that exists a ref's, without its secret, as if the journal had made it.
@@ -371,6 +372,8 @@ class OpenRouter(Facade[AsyncOpenRouter]):
                 asked for with the fields that it has; those that are the service's default count
                 as left out.
             journal: see `ensure`.
+            dry_run: whether the journal stays as it is; what is returned or raised is what would
+                come of it.
             **options: see `RequestOptions`; they apply to each request.
 
         Returns:

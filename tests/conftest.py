@@ -141,6 +141,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
     for name in (
         "API_KEY",
+        "MANAGEMENT_KEY",
+        "PROVISIONING_KEY",
         "BASE_URL",
         "DEBUG",
         "HTTP_REFERER",

@@ -41,6 +41,7 @@ from openrouter_keys.errors import (
     ClientClosedError,
     CreatedKeyUnreadableError,
     DeadlineExceededError,
+    ForbiddenResponseError,
     MalformedBodyError,
     NoResponseError,
     NotSentError,
@@ -49,6 +50,7 @@ from openrouter_keys.errors import (
     ResponseError,
     ResponseValidationError,
     SecretLostError,
+    UnauthorizedResponseError,
 )
 from openrouter_keys.models import CreateKeysResponse, HTTPMeta
 from openrouter_keys.operations import Operation
@@ -231,6 +233,8 @@ class Attempts(NeverPickled):
             error.retry_after = read_retry_after(reply.headers, self._clockwork.now)
         refused = with_facts(error if spent is None else spent, call, answer)
         refused.headers = reply.shown_headers()
+        if isinstance(refused, UnauthorizedResponseError | ForbiddenResponseError):
+            refused.key_source = self._credentials.source
         return refused
 
     def _read(self, call: Call[R], answer: Answer, reply: Reply) -> R | Failure:
@@ -407,10 +411,12 @@ class Attempts(NeverPickled):
         if call.fresh_key is not None:
             key, call.fresh_key = call.fresh_key, None
             return key
-        left = call.options.timeout - self._elapsed(call)
+        left, clock = call.options.timeout - self._elapsed(call), self._clockwork.monotonic
         try:
             with suppress(TimeoutError):
-                return await self._credentials.ask(left)
+                if call.asked_anew:  # the last one was refused
+                    return await self._credentials.ask_anew(call.api_key, left, clock)
+                return await self._credentials.ask(left, clock)
         except APIKeyError as error:
             with_facts(error, call)  # an earlier attempt may have been applied
             raise

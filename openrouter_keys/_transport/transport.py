@@ -139,7 +139,10 @@ class Transport(NeverPickled):
         """
         fixed = self._credentials.fixed
         try:
-            return hash_of(fixed() or await self._credentials.ask(self.options.timeout))
+            return hash_of(
+                fixed()
+                or await self._credentials.ask(self.options.timeout, self.clockwork.monotonic)
+            )
         except TimeoutError:
             raise APIKeyError("the api_key callable gave no key in time") from None
 

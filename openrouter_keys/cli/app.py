@@ -45,7 +45,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication,
 5 in doubt, 130 interrupted.
 """
 _EPILOGUE: Final = f"""\
-The management key comes from OPENROUTER_API_KEY, or from --api-key-file FILE.
+The management key: --api-key-file FILE, or the first that is set of
+OPENROUTER_MANAGEMENT_KEY, OPENROUTER_PROVISIONING_KEY, OPENROUTER_API_KEY.
 
 {_CODES}"""
 

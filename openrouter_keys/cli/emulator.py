@@ -137,6 +137,7 @@ def _as_text(emulator: Emulator) -> str:
     return (
         "# The emulated key API is up until Ctrl-C; paste this into another shell:\n"
         f"export OPENROUTER_BASE_URL={emulator.base_url}\n"
-        f"export OPENROUTER_API_KEY={key}\n"
+        # Both: a management key that the other shell has already would come first.
+        f"export OPENROUTER_API_KEY={key} OPENROUTER_MANAGEMENT_KEY={key}\n"
         f"# Look at it: {page_url(emulator.control_url, emulator.api_key)}\n"
     )

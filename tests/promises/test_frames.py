@@ -32,7 +32,6 @@ IN_A_MOMENT = {
     ("_inputs.checks", "given.<locals>.check_given"),
     ("api_keys", "AsyncAPIKeys.create"),
     ("client", "AsyncOpenRouter.__init__"),
-    ("client", "_api_key"),
     ("client", "_find_proxy"),
     ("client", "AsyncOpenRouter.lease"),
     ("lease", "__init__"),  # a record, which masks it

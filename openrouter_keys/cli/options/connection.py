@@ -2,12 +2,13 @@
 
 import os
 import ssl
-from typing import Annotated
+from typing import Annotated, cast
 
 from attrs import field, frozen
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from openrouter_keys._inputs.credentials import VARIABLES, APIKey, Credentials, credentials_of
 from openrouter_keys.cli.exit_codes import AUTHENTICATION, CommandError, UsageError
 from openrouter_keys.cli.secrets.sources import STANDARD, read_api_key
 from openrouter_keys.cli.terminal.messages import say
@@ -74,18 +75,24 @@ class Connection:
             CommandError: there is no key, or it cannot be read.
             InvalidArgumentError: something is not usable.
         """
-        if self.api_key_file is None and not os.environ.get("OPENROUTER_API_KEY"):
-            message = "there is no management key: set OPENROUTER_API_KEY, or give --api-key-file"
+        if self.api_key_file is None and not any(map(os.environ.get, VARIABLES)):
+            names = " or ".join(VARIABLES)
+            message = f"there is no management key: set {names}, or give --api-key-file"
             raise CommandError(message, AUTHENTICATION)
-        key = None if self.api_key_file is None else read_api_key(self.api_key_file, say)
         with warnings_to(say):
             return AsyncOpenRouter(
-                key,
+                cast("APIKey | None", self._credentials()),
                 server_url=self.base_url,
                 timeout_ms=self.timeout * 1000,
                 proxy="" if self.proxy == NONE else self.proxy,
                 ssl=None if self.ca_file is None else _trusting(self.ca_file),
             )
+
+    def _credentials(self) -> Credentials | None:
+        """Return the key of `--api-key-file`, which an error then names; None: there is none."""
+        if self.api_key_file is None:
+            return None
+        return credentials_of(read_api_key(self.api_key_file, say), "--api-key-file")
 
 
 def _trusting(file: str) -> ssl.SSLContext:

@@ -5,11 +5,12 @@ import shutil
 import sys
 from typing import Final
 
+from openrouter_keys._inputs.credentials import VARIABLES
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.secrets.formats import Handed
 
 # The management key, and a URL with a password, behind which the secrets of all keys are.
-_OURS: Final = ("OPENROUTER_API_KEY", "OPENROUTER_KEYS_JOURNAL")
+_OURS: Final = (*VARIABLES, "OPENROUTER_KEYS_JOURNAL")
 
 
 def check_program(name: str, argument: str) -> None:

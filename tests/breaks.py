@@ -468,8 +468,8 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "cli/apply/command.py",
-        "        if second and self.yes:\n",
-        "        if second and not self.yes:\n",
+        "        if second and (self.yes or not can_ask()):\n",
+        "        if second and not self.yes and not can_ask():\n",
         "cli/test_apply.py::test_a_new_journal_makes_no_second_keys",
     ),
     Break(

@@ -31,7 +31,7 @@ from openrouter_keys.cli.runs.run import run
 from openrouter_keys.cli.secrets.destination import Destination
 from openrouter_keys.cli.specs.csv_rows import COLUMNS
 from openrouter_keys.cli.specs.file import FileFormat, FormatOption, SpecFile
-from openrouter_keys.cli.terminal.messages import command, say
+from openrouter_keys.cli.terminal.messages import can_ask, command, say
 from openrouter_keys.cli.terminal.output import print_json
 from openrouter_keys.cli.terminal.progress import Later, progress_of
 from openrouter_keys.cli.terminal.prompts import PlanOnly, Yes, confirm
@@ -267,7 +267,7 @@ class _Call:
         if not (work := to_do(plan)):
             return True
         second = second_keys(plan) if plan.is_new and not self.changes.duplicate_names else ""
-        if second and self.yes:
+        if second and (self.yes or not can_ask()):
             raise UsageError(
                 f"the journal is new, and {second}: nothing was changed; --duplicate-names creates "
                 "second keys"

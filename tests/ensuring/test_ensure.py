@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from openrouter_keys import KeySpec
 from openrouter_keys.emulator import Fault
 from openrouter_keys.errors import (
     OpenRouterError,
@@ -225,3 +226,19 @@ async def test_a_rate_limit_is_waited_for_as_long_as_the_caller_waits(
     assert time.monotonic() - began < 45
     world.emulator.faults.clear()
     assert (await world.ensure(LIMITED)).outcome == "created"
+
+
+@pytest.mark.parametrize("on_change", ["refuse", "update"])
+@pytest.mark.parametrize(
+    "asked", [spec(limit=6), spec(limit=5, name="another"), spec(limit=None), spec()]
+)
+async def test_a_key_that_was_rejected_is_kept_whatever_is_asked_for_then(
+    asked: KeySpec, on_change: str, world: World
+) -> None:
+    """Another spec makes no way for a second key, either: only a release does."""
+    await world.bring("rejected")
+    before = [*world.emulator.account.keys]
+    with pytest.raises(ResponseValidationError, match="release the ref, then ensure it again"):
+        await world.ensure(asked, on_change=on_change)
+    assert [*world.emulator.account.keys] == before
+    assert not {"create", "delete"} & {*sent(world.emulator)}

@@ -5,7 +5,6 @@ No aiohttp (see `wire`), and no rules of retries (see `retries`).
 
 import functools
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -60,6 +59,7 @@ R = TypeVar("R")
 #: Seconds by which a timer of the event loop may fire early.
 _TIMER_RESOLUTION = 0.02
 
+_log = logging.getLogger("openrouter_keys")
 # Seconds after which a wait is worth a line in the log, and a pause of the client a warning.
 _LONG = 2.0
 
@@ -91,18 +91,16 @@ class Attempts(NeverPickled):
         self._paused_until = 0.0
         self._spent = SpentQuota()
 
-    def run(self, call: Call[R]) -> Coroutine[Any, Any, R]:
+    async def run(self, call: Call[R]) -> R:
         """Send a call, retry it where that is safe, and return its result.
 
         Raises:
             OpenRouterError: it failed; the error has the facts of the call.
         """
-        if self._observing.telemetry is None:
-            return self._run(call)
-        run = functools.partial(self._run, call)
-        return self._observing.within(call.operation.name, call.options.server_url, run)
-
-    async def _run(self, call: Call[R]) -> R:
+        if self._observing.telemetry is not None and not call.has_begun:
+            call.has_begun = True
+            run = functools.partial(self.run, call)
+            return await self._observing.within(call.operation.name, call.options.server_url, run)
         while True:
             if self._paused_until:
                 await self._wait_out_pause(call)
@@ -112,7 +110,8 @@ class Attempts(NeverPickled):
                 )
             if self._spent.error is not None and call.operation.effect is not Effect.READ:
                 self._refuse_if_quota_spent(call)
-            outcome = self._judged(call, await self._send(call))
+            reply = await self._send(call)
+            outcome = (self._observed if call.is_observed else self._judged)(call, reply)
             if not isinstance(outcome, Failure):
                 return outcome
             if outcome.what is Outcome.UNREADABLE and call.operation.read_back is not None:
@@ -130,7 +129,8 @@ class Attempts(NeverPickled):
         call.tracker = SendTracker()
         call.attempt += 1
         call.began = began
-        call.is_observed = self._observing.is_on  # before there is a secret to lose
+        # Before there is a secret to lose.
+        call.is_observed = self._observing.listens or _log.isEnabledFor(logging.DEBUG)
         if operation.effect is Effect.CREATE and not call.maybe_applied:
             # Earlier attempts made no key: the key's time window begins now.
             call.sent = self._clockwork.moment()
@@ -170,21 +170,20 @@ class Attempts(NeverPickled):
             call.attempt,
         )
 
-    def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+    def _observed(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
         """Return the result or the failure, and pass on what the attempt came to."""
         what, retry_after = Outcome.UNREADABLE, None
         try:
-            outcome = self._understood(call, reply)
+            outcome = self._judged(call, reply)
             what = Outcome.DONE
             if isinstance(outcome, Failure):
                 what, retry_after = outcome.what, outcome.error.retry_after
             return outcome
         finally:
-            if call.is_observed:
-                with suppress(Exception):  # none may come between a key and its secret
-                    self._log_attempt(call, reply, what, retry_after)
+            with suppress(Exception):  # none may come between a key and its secret
+                self._log_attempt(call, reply, what, retry_after)
 
-    def _understood(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
+    def _judged(self, call: Call[R], reply: Reply | NoReply) -> R | Failure:
         """Return the result or the failure; any foreign exception becomes our error."""
         if isinstance(reply, NoReply):
             return self._unanswered(call, reply)

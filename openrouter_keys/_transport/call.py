@@ -39,6 +39,7 @@ class Call(NeverPickled, Generic[R]):
         attempt: how many attempts began.
         began: when the last of them did, by the monotonic clock.
         status: the HTTP status of the last one's answer. None: it had none.
+        has_begun: whether its telemetry has.
         is_observed: whether the last one is observed.
         rate_limited: how many of them were answered with 429.
         maybe_applied: whether the service may have applied the request.
@@ -58,6 +59,7 @@ class Call(NeverPickled, Generic[R]):
     attempt: int = 0
     began: float = 0.0
     status: int | None = None
+    has_begun: bool = False
     is_observed: bool = False
     maybe_applied: bool = False
     abandoned: bool = False

@@ -34,11 +34,6 @@ class Observing(NeverPickled):
         self._on_event = on_event
         self._failed: set[str] = set()
 
-    @property
-    def is_on(self) -> bool:
-        """Whether anything listens, the log among them."""
-        return self.listens or _log.isEnabledFor(logging.DEBUG)
-
     def pass_on(self, event: Event, level: int, message: str, *args: object) -> None:
         """Pass an event on; in the log it is a message, with the event's fields as `extra`."""
         with suppress(Exception):  # a handler of the log may raise

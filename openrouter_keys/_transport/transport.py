@@ -130,6 +130,7 @@ class Transport(NeverPickled):
         self._attempts: Attempts
         self._turns: asyncio.Semaphore
         self._most: int
+        self._calls = 0  # that run, or wait for their turn
 
     async def own_hash(self) -> str:
         """Return the SHA-256 of the API key: that key's hash.
@@ -161,8 +162,13 @@ class Transport(NeverPickled):
         try:
             self._guard()
             checked = self.options.with_(options) if options else self.options
-            queued = self.clockwork.monotonic() if self._turns.locked() else None
-            await self._turns.acquire()
+            self._calls += 1
+            queued = self.clockwork.monotonic() if self._calls > self._most else None
+            try:
+                await self._turns.acquire()
+            except BaseException:
+                self._calls -= 1
+                raise
             try:
                 call = Call(operation, checked, self.clockwork.monotonic())
                 if queued is not None:
@@ -171,6 +177,7 @@ class Transport(NeverPickled):
                     return await self._attempts.run(call)
                 return await self._make(call, operation.made)
             finally:
+                self._calls -= 1
                 self._turns.release()
         except BaseException as error:
             strip(error, handled)

@@ -1,21 +1,18 @@
-"""Fixtures for all tests, and a stopgap for aioresponses."""
+"""Fixtures for all tests."""
 
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import aioresponses.core
 import pytest
-from aiohttp import ClientResponse
 from hypothesis import settings
 
 from openrouter_keys import AsyncOpenRouter, ProvisionResult
 from openrouter_keys._inputs.options import warn_unencrypted
 from openrouter_keys.emulator import Emulator
 from openrouter_keys.provisioning import spec_source as sources
+from openrouter_keys.testing import patch_aioresponses
 from tests.browsers import Tab, chromium, new_tab
 from tests.cases import Case, new_case
 from tests.clients import FakeTime
@@ -28,22 +25,10 @@ from tests.provisions import SMALL_BATCH, JumpingTime, client_of
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-class _MockedResponse(ClientResponse):
-    """aiohttp's response, made as aioresponses 0.7.9 makes it.
-
-    aiohttp 3.14 wants a `stream_writer` that aioresponses does not give (its issues 288 and 289),
-    and asks it only how much was written.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"stream_writer": SimpleNamespace(output_size=0), **kwargs})
-
-
 # What runs on the Pythons in between: `nox` asks for it.
 settings.register_profile("few", max_examples=20)
 
-# To be removed with a release of aioresponses that knows aiohttp 3.14.
-setattr(aioresponses.core, "ClientResponse", _MockedResponse)  # noqa: B010 - it exports no such name
+patch_aioresponses()
 
 
 @pytest.fixture

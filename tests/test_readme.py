@@ -30,6 +30,8 @@ SHELL = [code.strip() for code in re.findall(r"```sh\n(.*?)```", README, re.DOTA
 
 # No time is spent on late commits, which the emulator has none of here.
 IMPATIENT = ("reconcile(error)", "reconcile(error, quiet_period=0)")
+# pytest-asyncio warns if it is not set.
+SCOPE = ("-o", "asyncio_default_fixture_loop_scope=function")
 FAULTS = {"all well": [], "a create without an answer": [Fault("create", "closed", phase="after")]}
 MISHAPS = [
     *((code, "all well") for code in PYTHON),
@@ -42,10 +44,11 @@ def test_the_code_runs(code: str, mishap: str, tmp_path: Path) -> None:
     for module in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
         pytest.importorskip(module, reason=f"{module} is not here: it may have no wheel")
     words = ["-c", code.replace(*IMPATIENT)]
-    if "\ndef test_" in code:
+    if "def test_" in code:
         script = tmp_path / "test_script.py"
         script.write_text(code)
-        words = ["-m", "pytest", "-q", "-p", "openrouter_keys.emulator.plugin", str(script)]
+        plugins = ("-p", "openrouter_keys.testing.plugin", "-p", "pytest_asyncio.plugin", *SCOPE)
+        words = ["-m", "pytest", "-q", *plugins, str(script)]
     with Emulator(faults=FAULTS[mishap]) as emulator:
         emulator.account.create({"name": "trial-1", "limit": 50})
         settings = environment(
@@ -59,7 +62,7 @@ def test_the_code_runs(code: str, mishap: str, tmp_path: Path) -> None:
 
 def test_every_block_is_known() -> None:
     assert {language for language, _ in BLOCKS} == {"console", "python", "sh", "text"}
-    assert len(PYTHON) == 42
+    assert len(PYTHON) == 45
 
 
 def test_ci_runs_the_test_command_and_nothing_else() -> None:

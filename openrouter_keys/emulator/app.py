@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
 from ipaddress import ip_address
-from typing import Self
+from typing import Final, Self
 
 from anyio.from_thread import start_blocking_portal
 
@@ -19,6 +19,13 @@ from openrouter_keys.emulator.serving import Serving
 from openrouter_keys.emulator.settings import apply, fresh, settings_of
 from openrouter_keys.emulator.state import Account
 from openrouter_keys.emulator.store import Store
+
+# The official SDK has the last one.
+_KEY_VARIABLES: Final = (
+    "OPENROUTER_MANAGEMENT_KEY",
+    "OPENROUTER_PROVISIONING_KEY",
+    "OPENROUTER_API_KEY",
+)
 
 
 class Emulator:
@@ -136,6 +143,17 @@ class Emulator:
     def api_key(self) -> str:
         """The management key."""
         return self.account.management_key
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the environment by which clients find it, in any process.
+
+        They set the base URL, and the management key under each name that clients look for.
+
+        Raises:
+            RuntimeError: it has no port before it is entered.
+        """
+        keys = dict.fromkeys(_KEY_VARIABLES, self.api_key)
+        return {"OPENROUTER_BASE_URL": self.base_url, **keys}
 
     def count(self, operation: str) -> int:
         """Return how many requests of this operation have arrived."""

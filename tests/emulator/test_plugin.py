@@ -19,8 +19,8 @@ DECLARED: dict[str, str] = PROJECT["entry-points"]["pytest11"]
 OTHERS = {each.name for each in entry_points(group="pytest11")} - DECLARED.keys()
 
 
-def run(folder: Path, tests: str, *arguments: str) -> str:
-    """What pytest says of these tests, in a project that has this package and no other plugin."""
+def run(folder: Path, tests: str, *arguments: str, beside: tuple[str, ...] = ()) -> str:
+    """What pytest says of these tests, in a project that has this package and few other plugins."""
     installed = folder / "site" / "openrouter_keys-0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text(
@@ -33,7 +33,7 @@ def run(folder: Path, tests: str, *arguments: str) -> str:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-v", "-W", "error", "-p", "no:cacheprovider"),
-            *(word for name in OTHERS for word in ("-p", f"no:{name}")),
+            *(word for name in OTHERS - {*beside} for word in ("-p", f"no:{name}")),
             *arguments,
         ],
         cwd=folder,
@@ -51,7 +51,8 @@ def test_the_entry_point_leads_to_the_plugin() -> None:
     plugin = EntryPoint("it", module, "pytest11").load()
 
     assert isinstance(plugin, ModuleType)
-    assert {"openrouter_emulator", "session_openrouter_emulator"} <= {*vars(plugin)}
+    assert plugin.pytest_plugins == ["openrouter_keys.emulator.plugin"]
+    assert {"openrouter_client", "async_openrouter_client"} <= {*vars(plugin)}
 
 
 PROJECT_TESTS = """
@@ -115,3 +116,5 @@ def test_pytest_tells_what_the_fixtures_are_for(tmp_path: Path) -> None:
 
     assert "An emulator of OpenRouter's key endpoints, new for each test." in said
     assert "One emulator for all tests that use it" in said
+    assert "A blocking client of this test's emulator" in said
+    assert "An async client of this test's emulator" in said

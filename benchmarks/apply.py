@@ -7,15 +7,16 @@ know of each resource alone. The requests are those of the emulator's ledger, an
 The seconds are those of the whole call, with the making of the specs and the reading of the
 journal.
 
-Last figures (2 cores, busy with other work, Python 3.11, aiohttp 3.14.5, SQLite 3.40):
+Last figures (2026-11-29, 2 cores, very busy with other work, Python 3.11, aiohttp 3.14.5,
+SQLite 3.40):
 
 ======================  ==========  =====  =======
 10,000 keys             requests    ratio  seconds
 ======================  ==========  =====  =======
-plan_apply              111 list    1      8.5
-apply                   111 list    1      8.3
-one by one, 10 at once  10,000 get  90     31.2
-one by one              10,000 get  90     66.5
+plan_apply              115 list    1      11.6
+apply                   118 list    1      10.7
+one by one, 10 at once  10,000 get  87     50.4
+one by one              10,000 get  87     80.8
 ======================  ==========  =====  =======
 
     python benchmarks/apply.py [keys] [latency]

@@ -1,7 +1,7 @@
 """The operations as coroutines, and the iterator over all keys: signatures and docstrings."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Literal, SupportsFloat, TypeAlias, Unpack
@@ -16,6 +16,7 @@ from openrouter_keys._inputs.options import RequestOptions, refuse_unknown
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.reconcile import Reconciliation
 from openrouter_keys._reconcile.single import QUIET_PERIOD, Settler
+from openrouter_keys._transport.pages import PREFETCH, Pages
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
     CreatedKeyUnreadableError,
@@ -109,17 +110,24 @@ class AsyncAPIKeys(NeverPickled):
         include_disabled: Switch = None,
         include_expired: Switch = None,
         workspace_id: str | None = None,
+        prefetch: int = PREFETCH,
         **options: Unpack[RequestOptions],
     ) -> AsyncGenerator[Key, None]:
-        """Yield all keys, newest first, each once; pages are requested as they are needed.
+        """Yield all keys, newest first, each once; pages are requested shortly before their turn.
 
         A key that exists all the time is never missed, whatever others create or delete meanwhile:
         pages overlap, and a page that does not is requested again from further back.
+
+        The first page is requested alone. While keys are taken, two pages at once follow, then
+        four, and so on. To stop early, close the generator, as `contextlib.aclosing` does: it
+        cancels the requests that are under way. An error is raised once its page has its turn.
 
         Args:
             include_disabled: True: disabled keys too; None: the service's default.
             include_expired: True: expired keys too; None: the service's default.
             workspace_id: the workspace, a UUID; None: the default workspace.
+            prefetch: how many pages may be requested at once, at least 1, which requests each page
+                when its keys are needed. `max_connections` limits it, too.
             **options: see `RequestOptions`; they apply to each page.
 
         Raises:
@@ -131,6 +139,7 @@ class AsyncAPIKeys(NeverPickled):
             include_disabled=include_disabled,
             include_expired=include_expired,
             workspace_id=workspace_id,
+            prefetch=prefetch,
             **options,
         )
         with HiddenArguments():
@@ -322,23 +331,31 @@ async def pages(
     include_disabled: Switch = None,
     include_expired: Switch = None,
     workspace_id: str | None = None,
+    prefetch: int = PREFETCH,
     **options: Unpack[RequestOptions],
 ) -> AsyncGenerator[Sequence[Key], None]:
     """Yield all keys by pages; the arguments are those of `AsyncAPIKeys.iterate`."""
-    clockwork = api_keys._transport.clockwork  # pyright: ignore[reportPrivateUsage]  # the same module
+    transport = api_keys._transport  # pyright: ignore[reportPrivateUsage]  # the same module
+
+    def ask(offset: int, extra: RequestOptions) -> Awaitable[ListResponse]:
+        merged: RequestOptions = {**options, **extra}
+        return api_keys.list(
+            include_disabled=include_disabled,
+            include_expired=include_expired,
+            offset=offset,
+            workspace_id=workspace_id,
+            **merged,
+        )
+
     pager = Pager()
     with HiddenArguments():
-        while not pager.done:
-            if pager.wait:
-                await clockwork.sleep(pager.wait)
-            page = await api_keys.list(
-                include_disabled=include_disabled,
-                include_expired=include_expired,
-                offset=pager.offset,
-                workspace_id=workspace_id,
-                **options,
-            )
-            yield pager.take(page.data)
+        most = min(checks.count("prefetch", prefetch), transport.ready())
+        async with Pages(ask, most) as found:
+            while not pager.done:
+                if pager.wait:
+                    await transport.clockwork.sleep(pager.wait)
+                page = await found.next(pager)
+                yield pager.take(page.data)
 
 
 async def take_back(api_keys: AsyncAPIKeys, came: CreateKeysResponse | BaseException) -> None:

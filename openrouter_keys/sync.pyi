@@ -11,6 +11,7 @@ from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._reconcile.reconcile import Reconciliation
 from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._transport.pages import PREFETCH
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.api_keys import AsyncAPIKeys, Switch
 from openrouter_keys.applying.report import ApplyReport, Plan
@@ -71,17 +72,24 @@ class APIKeys(Facade[AsyncAPIKeys]):
         include_disabled: Switch = None,
         include_expired: Switch = None,
         workspace_id: str | None = None,
+        prefetch: int = PREFETCH,
         **options: Unpack[RequestOptions],
     ) -> Iterator[Key]:
-        """Yield all keys, newest first, each once; pages are requested as they are needed.
+        """Yield all keys, newest first, each once; pages are requested shortly before their turn.
 
         A key that exists all the time is never missed, whatever others create or delete meanwhile:
         pages overlap, and a page that does not is requested again from further back.
+
+        The first page is requested alone. While keys are taken, two pages at once follow, then
+        four, and so on. To stop early, close the generator, as `contextlib.aclosing` does: it
+        cancels the requests that are under way. An error is raised once its page has its turn.
 
         Args:
             include_disabled: True: disabled keys too; None: the service's default.
             include_expired: True: expired keys too; None: the service's default.
             workspace_id: the workspace, a UUID; None: the default workspace.
+            prefetch: how many pages may be requested at once, at least 1, which requests each page
+                when its keys are needed. `max_connections` limits it, too.
             **options: see `RequestOptions`; they apply to each page.
 
         Raises:

@@ -3,7 +3,8 @@
 A page's offset is a number of keys, newest first. A deleted key moves all older ones up by one, so
 that the next page begins too late; a new key moves them down, so that it begins too early. Hence
 pages overlap, and a page counts only if it shares a key with earlier ones: then no key can lie
-between them.
+between them. This holds whenever a page was requested, so that `_transport/pages.py` may request
+some pages before the walk gets to them.
 
 Every walk ends: the number of pages is bounded, and so is that of pages without a new key. If the
 end of the list was not seen, `IncompleteListingError` is raised.
@@ -45,12 +46,17 @@ class Pager:
         offset: how many keys the next page skips.
         wait: the seconds to wait before its request.
         done: whether everything was seen.
+        full: how many keys the last page had, if it was full and fitted, so that more such pages
+            may follow; 0: what follows depends on the next page.
+        is_gaining: whether it had new keys, too.
     """
 
     def __init__(self) -> None:
         self.offset = 0
         self.wait = 0.0
         self.done = False
+        self.full = 0
+        self.is_gaining = False
         self._pages = 0
         self._seen: set[str] = set()
         self._oldest = ""
@@ -68,6 +74,16 @@ class Pager:
         self._doubted = False
         self._looks = 0
 
+    @property
+    def stride(self) -> int:
+        """How many keys further each page begins, as long as they are `full`."""
+        return self.full - min(OVERLAP, self.full - 1)
+
+    def fits(self, page: Sequence[Key]) -> bool:
+        """Whether no key can lie between a page from `offset` and those taken."""
+        hashes = [key.hash for key in page]
+        return self._joins(hashes, [hash for hash in hashes if hash not in self._seen])
+
     def take(self, page: Sequence[Key]) -> list[Key]:
         """Return the keys of the page at `offset` that are new, and move on.
 
@@ -78,7 +94,7 @@ class Pager:
             IncompleteListingError: the walk ends without the end of the list.
         """
         self._pages += 1
-        self.wait = 0.0
+        self.wait, self.full, self.is_gaining = 0.0, 0, False
         hashes = [key.hash for key in page]
         if self._probed_from is not None:
             self._probed(hashes, self._probed_from)
@@ -98,14 +114,14 @@ class Pager:
             raise self.incomplete(f"its end did not come within {MOST_PAGES:,} pages")
         return fresh
 
-    def _joins(self, hashes: list[str], fresh: list[Key]) -> bool:
+    def _joins(self, hashes: Sequence[str], fresh: Sequence[object]) -> bool:
         if self._looks == _LOOKS:
             return not fresh  # a page behind the end has no overlap
         # A page of one key has no room for an overlap.
         return self.offset == 0 or len(fresh) < len(hashes) or self._overlap == 0
 
     def _move_on(self, hashes: list[str], fresh: list[Key]) -> None:
-        self._back, self._empties = OVERLAP, 0
+        self._back, self._empties, expected = OVERLAP, 0, self._largest or FULL_PAGE
         self._largest = max(self._largest, len(hashes))
         if fresh and fresh[-1].hash == hashes[-1]:
             # Keys follow a page that was not full: this service shortens pages.
@@ -126,6 +142,8 @@ class Pager:
         if self._repeats >= ENOUGH_REPEATS:
             self._probed_from = self.offset
             self.offset += FAR
+        elif len(hashes) >= max(expected, 2):  # pages of one key have no overlap
+            self.full, self.is_gaining = len(hashes), bool(fresh)
 
     def _end(self, hashes: list[str], *, repeated: bool) -> None:
         """Judge a page with room for more and no new key: it is the end, unless signs differ."""

@@ -7,6 +7,7 @@ does: keys that must be in it, or another look that shows the same.
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -19,13 +20,14 @@ from openrouter_keys._inputs.options import RequestOptions, merge_headers
 from openrouter_keys._protocol.answers import is_api_404, is_cached
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys._transport.pages import PREFETCH, Pages
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
     IncompleteListingError,
     NotFoundResponseError,
     ResponseValidationError,
 )
-from openrouter_keys.models import Key
+from openrouter_keys.models import Key, ListResponse
 from openrouter_keys.operations import get, list_
 from openrouter_keys.results import Err, attempt
 
@@ -161,24 +163,28 @@ class Lister:
         return walk.keys
 
     async def _walk(self, workspace_id: str | None, walk: _Walk, give_up: float) -> None:
-        pager = Pager()
-        while not (pager.done or walk.is_over):
-            if self.transport.clockwork.monotonic() > give_up:
-                raise pager.incomplete(f"its end did not come within {LONGEST:.0f} seconds")
-            if pager.wait:
-                await self.transport.clockwork.sleep(pager.wait)
-            operation = list_(
-                include_disabled=True,
-                include_expired=True,
-                offset=pager.offset,
-                workspace_id=workspace_id,
-            )
-            page = await self.transport.perform(operation, self.options)
-            self.clock.learn(page.http)
-            for key in pager.take(page.data):
-                walk.add(key)
-            if is_cached(page.http.headers):
-                raise pager.incomplete(_CACHED.format(page.http.headers["Age"]))
+        pager, most = Pager(), min(PREFETCH, self.transport.ready())
+        async with Pages(partial(self._page, workspace_id), most) as pages:
+            while not (pager.done or walk.is_over):
+                if self.transport.clockwork.monotonic() > give_up:
+                    raise pager.incomplete(f"its end did not come within {LONGEST:.0f} seconds")
+                if pager.wait:
+                    await self.transport.clockwork.sleep(pager.wait)
+                page = await pages.next(pager)
+                for key in pager.take(page.data):
+                    walk.add(key)
+                if is_cached(page.http.headers):
+                    raise pager.incomplete(_CACHED.format(page.http.headers["Age"]))
+
+    async def _page(
+        self, workspace_id: str | None, offset: int, extra: RequestOptions
+    ) -> ListResponse:
+        operation = list_(
+            include_disabled=True, include_expired=True, offset=offset, workspace_id=workspace_id
+        )
+        page = await self.transport.perform(operation, {**self.options, **extra})
+        self.clock.learn(page.http)  # at once: the walk may get to this page later
+        return page
 
     async def _problem(
         self,

@@ -3,16 +3,19 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from attrs import define, field
 
 from openrouter_keys._base.identifiers import canonical
+from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.absence import Absence
 from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._reconcile.service_clock import ServiceClock
+from openrouter_keys._transport.pages import PREFETCH, Pages
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.applying.known import KnownKey
 from openrouter_keys.errors import (
@@ -24,7 +27,7 @@ from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.facts import text_in
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.specs import KeySpec
-from openrouter_keys.models import Key
+from openrouter_keys.models import Key, ListResponse
 from openrouter_keys.operations import list_
 from openrouter_keys.provisioning.account import Account as Proof
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
@@ -117,28 +120,31 @@ class Account:
                 self.namesakes.setdefault(ref, []).append(key.hash)
 
     async def _pages(self, home: str | None) -> AsyncGenerator[Sequence[Key], None]:
-        pager = Pager()
+        pager, most = Pager(), min(PREFETCH, self._transport.ready())
         try:
-            while not pager.done:
-                if pager.wait:
-                    await self._transport.clockwork.sleep(pager.wait)
-                page = await self._transport.perform(
-                    list_(
-                        include_disabled=True,
-                        include_expired=True,
-                        offset=pager.offset,
-                        workspace_id=home,
-                    )
-                )
-                self._clock.learn(page.http)
-                if home is None and pager.offset == 0:
-                    await self.proof.compare(self._transport, self._journal, self._clock, page.data)
-                yield pager.take(page.data)
+            async with Pages(partial(self._page, home), most) as pages:
+                while not pager.done:
+                    if pager.wait:
+                        await self._transport.clockwork.sleep(pager.wait)
+                    page = await pages.next(pager)
+                    if home is None and pager.offset == 0:
+                        await self.proof.compare(
+                            self._transport, self._journal, self._clock, page.data
+                        )
+                    yield pager.take(page.data)
         except IncompleteListingError:
             pass  # each key that was not seen is asked for
         except NotFoundResponseError:
             if home is None:
                 raise
+
+    async def _page(self, home: str | None, offset: int, extra: RequestOptions) -> ListResponse:
+        operation = list_(
+            include_disabled=True, include_expired=True, offset=offset, workspace_id=home
+        )
+        page = await self._transport.perform(operation, extra)
+        self._clock.learn(page.http)  # at once: the walk may get to this page later
+        return page
 
     async def _ask(self, known: KnownKey) -> None:
         hash = str(known.hash)

@@ -298,29 +298,33 @@ SLIPS = st.one_of(
 
 
 class Slipping(Shelf):
-    """A shelf whose pages come out wrong at times."""
+    """A shelf whose pages come out wrong at times.
+
+    Attributes:
+        given: the pages that came out.
+    """
 
     def __init__(self, size: int, churn: Sequence[Change], slips: Sequence[str | int]) -> None:
         super().__init__(size, 100, churn)
         self._slips = iter(slips)
-        self._given: list[list[Key]] = []
+        self.given: list[list[Key]] = []
 
     def page(self, offset: int) -> list[Key]:
         whole = page = super().page(offset)
         slip = next(self._slips, "whole")
         if isinstance(slip, int):
             # Cut right behind a page's last key, it would be the list's end for all that one sees.
-            ends = {given[-1].hash for given in self._given if given}
+            ends = {given[-1].hash for given in self.given if given}
             while page[slip - 1 : slip] and page[slip - 1].hash in ends:
                 slip += 1
             page = page[:slip]
         elif slip == "empty" and offset:
             page = []
-        elif slip in ("first", "last") and self._given:
-            page = self._given[0 if slip == "first" else -1]
+        elif slip in ("first", "last") and self.given:
+            page = self.given[0 if slip == "first" else -1]
         if not offset:
             page = page or whole  # empty from its start on, and again: all are deleted
-        self._given.append(page)
+        self.given.append(page)
         return page
 
 

@@ -1,5 +1,6 @@
 """Services whose clocks and stamps disagree: no key is missed, and none is taken for ours."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
@@ -7,19 +8,26 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 from attrs import evolve
 
 from openrouter_keys import AsyncOpenRouter, ProvisionReport
+from openrouter_keys._base.clock import Clockwork
 from openrouter_keys._base.clock_skew import MARGIN, UNSEEN_HERE, Sample, Stamp, skew_of
+from openrouter_keys._inputs.options import RequestOptions
+from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._reconcile.service_clock import UNSEEN, ServiceClock
+from openrouter_keys.applying.account import Account
 from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError
+from openrouter_keys.models import HTTPMeta, ListResponse
+from openrouter_keys.operations import Operation
 from tests.cases import KEY, Case
 from tests.journals import spec
 from tests.misbehaving import Asked, Record, hash_of
 from tests.provisions import specs
+from tests.records import key as record_of
 from tests.tables import in_one_test
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -485,3 +493,42 @@ def test_samples_are_told_by_the_date_of_their_answers() -> None:
     clock.observe({"Date": str(there.date)})
     ended = NOON + timedelta(hours=3, seconds=0.5)
     assert clock.stamps([here, there, never]) == [Stamp(NOON, ended - 2 * SECOND, ended)]
+
+
+class Overtaking:
+    """A transport by which the third page of a list comes an hour before the second.
+
+    Args:
+        hour: what the service's time is ahead of noon by when the second page comes.
+    """
+
+    def __init__(self, hour: timedelta) -> None:
+        self.clockwork = Clockwork()
+        self._hour = hour
+        self._came = asyncio.Event()
+
+    def ready(self) -> int:
+        return 100
+
+    async def perform(self, operation: Operation[Any], _: RequestOptions) -> ListResponse:
+        offset = int(operation.path.split("offset=")[1].partition("&")[0])
+        date = NOON
+        if offset == 91:
+            await self._came.wait()
+            date += self._hour
+        elif offset == 182:
+            self._came.set()
+        page = [record_of(f"{number:064x}") for number in range(191)][offset : offset + 100]
+        return ListResponse(data=page, http=HTTPMeta(headers={"Date": format_datetime(date)}))
+
+
+@pytest.mark.parametrize("listing", ["reconcile", "apply"])
+async def test_the_clock_learns_from_a_page_when_it_comes(listing: str) -> None:
+    transport: Any = Overtaking(timedelta(hours=1))
+    clock = ServiceClock(lambda: NOON, lambda: 0)
+    if listing == "reconcile":
+        assert len(await Lister(transport, clock, {}).every(None)) == 191
+    else:
+        account = Account(transport, cast("Any", None), clock, cast("Any", None))
+        assert sum([len(page) async for page in account._pages("workspace")]) == 191
+    assert clock.now() == NOON + timedelta(hours=1, seconds=0.5)

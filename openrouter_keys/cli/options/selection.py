@@ -8,6 +8,7 @@ from typing import Annotated
 from attrs import frozen
 from cyclopts import Parameter
 
+from openrouter_keys._transport.pages import PREFETCH
 from openrouter_keys.cli.terminal.messages import keys, named, say
 from openrouter_keys.cli.values import Flag, InWorkspace, Pattern
 from openrouter_keys.client import AsyncOpenRouter
@@ -64,10 +65,20 @@ class Selection:
             return f"{nothing}, whole: --name {shlex.quote(wider)} finds {keys(finds(wider))}"
         return f"{nothing}: capitals count, and there is {named(alike)}" if alike else nothing
 
-    async def every(self, client: AsyncOpenRouter) -> AsyncIterator[Key]:
-        """Go through all keys of the workspace, whatever their names are, newest first."""
+    async def every(
+        self, client: AsyncOpenRouter, *, prefetch: int = PREFETCH
+    ) -> AsyncIterator[Key]:
+        """Go through all keys of the workspace, whatever their names are, newest first.
+
+        Args:
+            client: what asks for them.
+            prefetch: how many pages are requested at once.
+        """
         async for key in client.api_keys.iterate(
-            include_disabled=True, include_expired=True, workspace_id=self.workspace_id
+            include_disabled=True,
+            include_expired=True,
+            workspace_id=self.workspace_id,
+            prefetch=prefetch,
         ):
             yield key
 

@@ -10,7 +10,7 @@ from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
 from openrouter_keys._base.version import __version__
 
 if TYPE_CHECKING:
-    from openrouter_keys import converter, errors, models, operations, utils
+    from openrouter_keys import components, converter, errors, models, operations, utils
     from openrouter_keys._inputs.credentials import CachedKey
     from openrouter_keys._inputs.options import RequestOptions
     from openrouter_keys._inputs.retry_config import BackoffStrategy, RetryConfig
@@ -175,6 +175,7 @@ __all__ = [
     "UpdateKeysResponse",
     "__version__",
     "attempt",
+    "components",
     "converter",
     "errors",
     "models",

@@ -52,6 +52,7 @@ docs/errors.md says of each what it means for the key, and what to do.
         └── SecretNotKeptError          a key was made and could not be stored: `.key`
 """
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -66,6 +67,30 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 _NO_HEADERS: Mapping[str, str] = {}
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+@frozen
+class RawResponse:
+    """The answer that an error came from.
+
+    Attributes:
+        status_code: its status.
+        headers: its headers.
+        text: its body, with secrets masked.
+    """
+
+    status_code: int
+    headers: Mapping[str, str] = field(repr=False)
+    text: str = field(repr=False)
+
+    def json(self) -> JSON:
+        """Return the body's value.
+
+        Raises:
+            ValueError: the body is no JSON.
+        """
+        value: JSON = json.loads(self.text)
+        return value
 
 
 class OpenRouterError(Exception):
@@ -108,6 +133,13 @@ class OpenRouterError(Exception):
     def __str__(self) -> str:
         what = f"{self.operation}: {self.message}" if self.operation else self.message
         return f"{what}{self._attempts_made()}"
+
+    @property
+    def raw_response(self) -> "RawResponse | None":
+        """The answer, with secrets masked, as the official SDK's errors have it; None: none."""
+        if self.status_code is None:
+            return None
+        return RawResponse(self.status_code, self.headers, self.body)
 
     def _attempts_made(self) -> str:
         if not self.attempts:
@@ -420,6 +452,11 @@ class InternalServerResponseError(ResponseError):
 class OpenRouterDefaultError(ResponseError):
     """Any other status that is no success, such as 402: no money."""
 
+
+# The official SDK has a class for each.
+BadRequestResponseErrorData = UnauthorizedResponseErrorData = ForbiddenResponseErrorData = ErrorData
+NotFoundResponseErrorData = ConflictResponseErrorData = TooManyRequestsResponseErrorData = ErrorData
+InternalServerResponseErrorData = ErrorData
 
 STATUS_ERRORS: Mapping[int, type[ResponseError]] = MappingProxyType(
     {

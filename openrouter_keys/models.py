@@ -24,7 +24,7 @@ from typing import (
 from attrs import Attribute, field, fields_dict, frozen
 
 from openrouter_keys._base.masking import mask
-from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset
+from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset, left_out, ours
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import hides_fields
 from openrouter_keys._records.record import Record
@@ -82,21 +82,33 @@ class External(HoldsSecret):
 
 
 def _text(value: str | Unset | None) -> str | None:
-    return None if value is UNSET else value
+    return left_out(value)
 
 
 def _flag(value: bool | Unset | None) -> bool | None:
-    return None if value is UNSET else value
+    return left_out(value)
+
+
+def _reset(value: OptionalNullable[LimitReset]) -> OptionalNullable[LimitReset]:
+    return ours(value)
+
+
+def _time(value: OptionalNullable[datetime]) -> OptionalNullable[datetime]:
+    return ours(value)
+
+
+def _user(value: OptionalNullable[str]) -> OptionalNullable[str]:
+    return ours(value)
 
 
 def limit_of(value: OptionalNullable[SupportsFloat]) -> OptionalNullable[float]:
     """Return a caller's `limit`, a number of any kind, as one that JSON has."""
-    return checks.plain_number("limit", value)
+    return checks.plain_number("limit", ours(value))
 
 
 def external_of(value: External | ExternalTypedDict | Unset | None) -> External | None:
     """Return a caller's `external` as a record that masks its key."""
-    given: object = value  # what a caller without a type checker passes in
+    given: object = ours(value)  # what a caller without a type checker passes in
     if given is None or given is UNSET or isinstance(given, External):
         return given if isinstance(given, External) else None
     try:
@@ -122,16 +134,16 @@ class CreateKeysRequest:
         default=UNSET, converter=limit_of, validator=checks.given(checks.amount)
     )
     limit_reset: OptionalNullable[LimitReset] = field(
-        default=UNSET, validator=checks.given(checks.limit_reset)
+        default=UNSET, converter=_reset, validator=checks.given(checks.limit_reset)
     )
     include_byok_in_limit: bool | None = field(
         default=None, converter=_flag, validator=checks.given(checks.flag)
     )
     expires_at: OptionalNullable[datetime] = field(
-        default=UNSET, validator=checks.given(checks.aware)
+        default=UNSET, converter=_time, validator=checks.given(checks.aware)
     )
     creator_user_id: OptionalNullable[str] = field(
-        default=UNSET, validator=checks.given(checks.text)
+        default=UNSET, converter=_user, validator=checks.given(checks.text)
     )
     workspace_id: str | None = field(
         default=None, converter=_text, validator=checks.given(checks.text)
@@ -152,7 +164,7 @@ class UpdateKeysRequest:
         default=UNSET, converter=limit_of, validator=checks.given(checks.amount)
     )
     limit_reset: OptionalNullable[LimitReset] = field(
-        default=UNSET, validator=checks.given(checks.limit_reset)
+        default=UNSET, converter=_reset, validator=checks.given(checks.limit_reset)
     )
     include_byok_in_limit: bool | None = field(
         default=None, converter=_flag, validator=checks.given(checks.flag)
@@ -492,9 +504,18 @@ class UpdateKeysResponse(_Response):
 
 @frozen(kw_only=True, field_transformer=_own_first)
 class DeleteKeysResponse(_Response):
-    """The answer of a delete."""
+    """The answer of a delete.
+
+    Attributes:
+        deleted: whether the service says that the key is deleted.
+    """
 
     deleted: bool
+
+    @property
+    def DELETED(self) -> bool:  # noqa: N802 - the official SDK's name
+        """`deleted`, as the official SDK calls it."""
+        return self.deleted
 
 
 @frozen(kw_only=True, field_transformer=_own_first)

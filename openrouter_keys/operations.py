@@ -36,31 +36,47 @@ from openrouter_keys.models import (
     CreateKeysLimitReset,
     CreateKeysRequest,
     CreateKeysResponse,
+    CurrentKey,
     DeleteKeysResponse,
     External,
     ExternalTypedDict,
     GetCurrentKeyResponse,
     GetKeyResponse,
+    Key,
     ListResponse,
+    RateLimit,
     UpdateKeysLimitReset,
     UpdateKeysRequest,
     UpdateKeysResponse,
 )
 
+# The official SDK has these names here, one of a record for each operation.
+CreateKeysData = GetKeyData = ListData = UpdateKeysData = Key
+GetCurrentKeyData = CurrentKey
+CreateKeysRequestBody, UpdateKeysRequestBody = CreateKeysRequest, UpdateKeysRequest
+
 __all__ = [
     "Answer",
+    "CreateKeysData",
     "CreateKeysLimitReset",
     "CreateKeysRequest",
+    "CreateKeysRequestBody",
     "CreateKeysResponse",
     "DeleteKeysResponse",
     "External",
     "ExternalTypedDict",
+    "GetCurrentKeyData",
     "GetCurrentKeyResponse",
+    "GetKeyData",
     "GetKeyResponse",
+    "ListData",
     "ListResponse",
     "Operation",
+    "RateLimit",
+    "UpdateKeysData",
     "UpdateKeysLimitReset",
     "UpdateKeysRequest",
+    "UpdateKeysRequestBody",
     "UpdateKeysResponse",
     "create",
     "current",

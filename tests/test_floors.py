@@ -19,6 +19,7 @@ FLOORS = (
     "converter",
     "_records",
     "models",
+    "components",
     "results",
     "utils",
     "_protocol",

@@ -150,6 +150,17 @@ def test_a_key_made_without_the_newer_fields_says_that_they_are_absent() -> None
     assert (old.workspace_id, dict(old.extra)) == (None, {})
 
 
+def test_the_official_sdks_unset_is_ours() -> None:
+    theirs: Any = type("Unset", (), {"__module__": "openrouter.types.basemodel"})()
+    for cls, needed in ((CreateKeysRequest, "name"), (UpdateKeysRequest, "disabled")):
+        given: dict[str, Any] = dict.fromkeys(attrs.fields_dict(cls), theirs)
+        some: dict[str, Any] = {needed: "n" if needed == "name" else True}
+        assert cls(**{**given, **some}) == cls(**some)
+    another: Any = type("Unset", (), {})()
+    with pytest.raises(InvalidArgumentError, match="limit"):
+        CreateKeysRequest(name="n", limit=another)
+
+
 def test_a_partners_identity_may_be_a_dictionary() -> None:
     request = CreateKeysRequest(name="n", external={"user": "acme", "api_key": PARTNER_SECRET})
     assert request.external == EXTERNAL

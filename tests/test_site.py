@@ -26,7 +26,7 @@ def test_the_navigation_leads_to_every_page() -> None:
 def test_the_reference_has_every_exported_name_once() -> None:
     shown = [name for names in REFERENCE.values() for name in names]
     own = {name for name in openrouter_keys.__all__ if not hasattr(errors, name)}
-    modules = {"converter", "errors", "models", "operations", "utils", "__version__"}
+    modules = {"components", "converter", "errors", "models", "operations", "utils", "__version__"}
     expected = own - modules | {f"emulator.{name}" for name in emulator.__all__}
     expected |= {"errors", "otel.OpenTelemetry"}
     assert sorted(shown) == sorted(expected)

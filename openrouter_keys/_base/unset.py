@@ -1,7 +1,7 @@
 """`UNSET`, the value of a field that is left out; `None` is sent as null."""
 
 import enum
-from typing import Final, NoReturn, TypeAlias, TypeVar
+from typing import Final, NoReturn, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -26,7 +26,16 @@ UNSET: Final = Unset.UNSET
 
 def left_out(value: T | Unset) -> T | None:
     """Return None for `UNSET`: where the API takes no null, both mean that it is not given."""
+    value = ours(value)
     return None if value is UNSET else value
+
+
+def ours(value: T) -> T:
+    """Return a value, and `UNSET` for the official SDK's own, which is not imported for it."""
+    kind = type(value)
+    if kind.__name__ == "Unset" and kind.__module__.startswith("openrouter.types"):
+        return cast("T", UNSET)
+    return value
 
 
 OptionalNullable: TypeAlias = T | Unset | None

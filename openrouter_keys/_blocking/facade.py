@@ -15,7 +15,17 @@ import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    get_args,
+)
 
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._blocking.caller_thread import CallerThread
@@ -32,6 +42,12 @@ T = TypeVar("T")
 
 class _End(enum.Enum):
     END = enum.auto()
+
+
+_IS_BLOCKING: Final = (
+    "this client is the blocking one; its async twin is AsyncOpenRouter: "
+    "`async with AsyncOpenRouter() as client: await client.api_keys.create(...)`"
+)
 
 
 class Facade(NeverPickled, Generic[C]):
@@ -53,6 +69,19 @@ class Facade(NeverPickled, Generic[C]):
     def __init__(self, twin: C, thread: LoopThread) -> None:
         self._twin = twin
         self._thread = thread
+
+    if not TYPE_CHECKING:  # checkers report these uses by themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            problem = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if callable(getattr(type(self), name.removesuffix("_async"), None)):
+                problem = f"{problem}: {_IS_BLOCKING}"
+            raise AttributeError(problem)
+
+        async def __aenter__(self) -> NoReturn:
+            raise ClientStateError(_IS_BLOCKING)
+
+        async def __aexit__(self, *_: object) -> None: ...
 
 
 def _parts(facade: Facade[C]) -> tuple[C, LoopThread]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from openrouter_keys._base.unset import UNSET
+from openrouter_keys._base.unset import UNSET, left_out
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.proxies import FindProxy, Proxy, no_proxy
 from openrouter_keys._inputs.retry_config import RetryConfig
@@ -86,7 +86,7 @@ class CallOptions:
         """
         refuse_unknown(options)
         options = _given(options)
-        retries, timeout = options.get("retries"), options.get("timeout_ms")
+        retries, timeout = left_out(options.get("retries")), options.get("timeout_ms")
         server_url, headers = options.get("server_url"), header_options(options)
         if server_url is None:
             server_url, proxy = self.server_url, self.proxy

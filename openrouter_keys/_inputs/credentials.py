@@ -118,7 +118,7 @@ class Credentials(NeverPickled):
         self._cached = key if isinstance(key, CachedKey) else None
         self._asking: _Asking | None = None
         # Functions: `vars`, `rich.inspect` and crash reporters show what attributes hold.
-        self.fixed = _returning(key if isinstance(key, str) else None)
+        self.fixed: Callable[[], str | None] = _returning(key if isinstance(key, str) else None)
         self._kept = _returning(("", -math.inf))
 
     async def ask(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> str:

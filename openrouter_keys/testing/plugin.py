@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from openrouter_keys import AsyncOpenRouter, OpenRouter
     from openrouter_keys.emulator import Emulator
 
-pytest_plugins = ["openrouter_keys.emulator.plugin"]
+pytest_plugins: list[str] = ["openrouter_keys.emulator.plugin"]
 
 
 @pytest.fixture

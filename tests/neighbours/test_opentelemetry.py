@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from openrouter_keys import AsyncOpenRouter, KeySpec, OpenRouter, errors
 from openrouter_keys.emulator import Account, Emulator, Fault
+from openrouter_keys.otel import OpenTelemetry
 
 MANAGEMENT = "canary-management-key"
 
@@ -100,3 +101,16 @@ async def test_an_async_calls_attempts_are_its_callers(traces: Traces, guarded: 
         with traces.tracer.start_as_current_span("caller"):
             await client.api_keys.list()
     assert len(traces.sent_by("caller")) == len(guarded.requests) == 2
+
+
+async def test_aiohttps_own_spans_of_attempts_are_below_that_of_the_operation(
+    traces: Traces, guarded: Emulator
+) -> None:
+    guarded.faults.append(Fault("create", status=429, headers={"Retry-After": "0"}))
+    telemetry = OpenTelemetry(tracer_provider=traces.provider, attempts=False)
+    async with AsyncOpenRouter(
+        MANAGEMENT, server_url=guarded.base_url, telemetry=telemetry
+    ) as client:
+        await client.api_keys.create(name="new")
+    assert len(traces.sent_by("openrouter.create")) == len(guarded.requests) == 2
+    assert len(traces.exporter.get_finished_spans()) == 3

@@ -723,7 +723,7 @@ class AsyncOpenRouter(NeverPickled):
             JournalError: the journal cannot be read, or is not this service's or this account's.
             OpenRouterError: the keys could not be listed.
         """
-        from openrouter_keys.applying.apply import plan_apply  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.applying.planning import plan_apply  # noqa: PLC0415 - as in `provision`
 
         settings = PlanApplySettings(
             journal=journal,

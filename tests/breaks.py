@@ -902,7 +902,7 @@ BREAKS: Final[Sequence[Break]] = (
         "ensuring/test_ensure.py::test_a_key_that_was_rejected_is_kept_whatever_is_asked_for_then",
     ),
     Break(
-        "applying/apply.py",
+        "applying/planning.py",
         "if comparison.creates:",
         "if False:",
         "provisioning/test_accounts.py::test_an_account_that_lists_nothing_gets_no_key",

@@ -1,22 +1,16 @@
-"""`plan_apply` and `apply`: from the specs to the report."""
+"""`apply`: from the plan to the report."""
 
 import asyncio
 import inspect
 import logging
-import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import anyio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from openrouter_keys._base.identifiers import canonical
-from openrouter_keys._base.masking import scrub
-from openrouter_keys._reconcile.service_clock import ServiceClock
 from openrouter_keys._transport.transport import Transport
-from openrouter_keys.applying.account import Account
 from openrouter_keys.applying.changing import (
     MEANWHILE,
     ApplyContext,
@@ -30,61 +24,45 @@ from openrouter_keys.applying.changing import (
     release,
 )
 from openrouter_keys.applying.compare import (
-    Comparison,
     Making,
     Pruning,
     Replacing,
     Step,
     Updating,
-    compare,
 )
-from openrouter_keys.applying.known import read_known
+from openrouter_keys.applying.outcome import Outcome
+from openrouter_keys.applying.planning import Look, read
 from openrouter_keys.applying.report import (
-    Action,
     ApplyPhase,
-    ApplyProgress,
     ApplyReport,
     ApplyStoppedError,
-    Plan,
     TooManyPrunedError,
 )
-from openrouter_keys.applying.settings import ApplySettings, PlanSettings
+from openrouter_keys.applying.settings import ApplySettings
 from openrouter_keys.converter import write_time
 from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.errors import (
-    DuplicateRefError,
     JournalFullError,
     JournalInUseError,
     JournalLostError,
-    JournalMismatchError,
-    NoResponseError,
     OpenRouterError,
     QuotaExhaustedError,
-    ResponseError,
-    TooManyFailuresError,
 )
-from openrouter_keys.journal.addresses import MEMORY, place_of
-from openrouter_keys.journal.engines import is_begun
 from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec
-from openrouter_keys.provisioning.circuit_breaker import OUTAGE
-from openrouter_keys.provisioning.context import clock_of, context_of, limiter_of, opened
-from openrouter_keys.provisioning.counters import EVERY, Problems
+from openrouter_keys.provisioning.context import context_of, opened
 from openrouter_keys.provisioning.queue import Queue
-from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.provisioning.report import (
     OnResult,
     ProvisioningStoppedError,
     ProvisionProblem,
-    ProvisionProgress,
-    ProvisionReport,
     ProvisionResult,
     UndeliveredKey,
 )
 from openrouter_keys.provisioning.run import Run
-from openrouter_keys.provisioning.spec_source import Allowance, Specs, batches, check_specs
+from openrouter_keys.provisioning.spec_source import Allowance, Specs
 from openrouter_keys.results import Err, attempt
 from openrouter_keys.rotation.context import RotationContext
 from openrouter_keys.rotation.retirement import Retirement
@@ -104,78 +82,18 @@ _SERVERS_FAULT = 500
 _CREWS = 2
 
 
-async def plan_apply(transport: Transport, specs: Specs, settings: PlanSettings) -> Plan:
-    """Return what `apply` would do; see `AsyncOpenRouter.plan_apply`."""
-    wanted = await _read(specs)
-    transport.ready()
-    async with AsyncExitStack() as stack:
-        journal = settings.journal
-        if not isinstance(journal, Journal):
-            there = await asyncio.to_thread(is_begun, place_of(journal))
-            opening = Journal.read(journal) if there else Journal.open(MEMORY)
-            journal = await stack.enter_async_context(opening)
-        _, known = await journal.origin()
-        if known not in (None, transport.options.server_url):
-            problem = f"belongs to {known}, not to {transport.options.server_url}"
-            raise JournalMismatchError("the journal", f"{problem}: give another one")
-        look = await _Look.at(transport, journal, wanted, settings)
-        return look.comparison.plan
-
-
 async def apply(transport: Transport, specs: Specs, settings: ApplySettings) -> ApplyReport:
     """Have the account as the specs say; see `AsyncOpenRouter.apply`."""
-    wanted = await _read(specs)
+    wanted = await read(specs)
     allowance = Allowance(settings.max_total_limit)
     for spec in wanted:
         allowance.take(spec)
     async with opened(transport, settings.run()) as journal:
-        look = await _Look.at(transport, journal, wanted, settings)
+        look = await Look.at(transport, journal, wanted, settings)
         plan = look.comparison.plan
         if plan.excess is not None:
             raise TooManyPrunedError(plan, plan.excess)
         return await _Apply(transport, journal, settings, look).report()
-
-
-async def _read(specs: Specs) -> list[KeySpec]:
-    """Read all specs, each with a ref of its own."""
-    check_specs(specs)
-    found: dict[str, KeySpec] = {}
-    async for batch in batches(specs):
-        for spec in batch:
-            if spec.ref in found:
-                raise DuplicateRefError(spec.ref)
-            found[spec.ref] = spec
-    return [*found.values()]
-
-
-@frozen
-class _Look:
-    """What was found before anything is changed."""
-
-    clock: ServiceClock
-    limiter: RateLimiter
-    account: Account
-    comparison: Comparison
-
-    @classmethod
-    async def at(
-        cls,
-        transport: Transport,
-        journal: Journal,
-        specs: Sequence[KeySpec],
-        settings: PlanSettings,
-    ) -> "_Look":
-        """Read the journal, list the account, and compare."""
-        known = await read_known(journal)
-        clock, limiter = clock_of(transport), limiter_of(transport, settings)
-        account = Account(transport, journal, clock, limiter)
-        await account.look(known, specs)
-        comparison = compare(
-            specs, known, account.shown, account.unseen, account.namesakes, settings=settings
-        )
-        if comparison.creates:
-            await account.prove()
-        return cls(clock, limiter, account, comparison)
 
 
 class _Handing:
@@ -201,7 +119,7 @@ class _Apply:
     """One call of `apply`, once it is known what is to be done."""
 
     def __init__(
-        self, transport: Transport, journal: Journal, settings: ApplySettings, look: _Look
+        self, transport: Transport, journal: Journal, settings: ApplySettings, look: Look
     ) -> None:
         self._transport, self._journal, self._settings = transport, journal, settings
         self._shown, self._found = look.account.shown, look.comparison
@@ -220,16 +138,9 @@ class _Apply:
         # By the refs that keys are made under: for a replacement, the hash of its old key.
         self._made_for: dict[str, Making | Replacing] = {}
         self._old: dict[str, Replacing] = {}
-        self._anew = 0
-        self._made: ProvisionReport | None = None
-        self._done: Counter[Action] = Counter()
-        self._problems, self._failed = Problems(), set[str]()
-        self._not_handed_over: list[str] = []
-        self._done_elsewhere, self._changed = set[str](), set[str]()
-        self._unanswered = 0
-        self._progress = ApplyProgress(phase="changing", done=0, total=0)
-        self._told_at = 0.0
-        self._began = transport.clockwork.monotonic()
+        # The refs whose specs another process changed meanwhile.
+        self._changed = set[str]()
+        self._outcome = Outcome(look.comparison.plan, settings, transport.clockwork)
 
     async def report(self) -> ApplyReport:
         """Do all changes, and return how it ended.
@@ -238,21 +149,23 @@ class _Apply:
             ApplyStoppedError: it ended before it was through.
         """
         if await self._is_declined():
-            return self._end(declined=True)
+            return self._outcome.end(self._made_for, declined=True)
         try:
             await self._go_through()
         except asyncio.CancelledError as cancelled:
             with anyio.CancelScope(shield=True):
                 await self._find_not_handed_over()
-            report = self._end(stopped=True)
+            report = self._outcome.end(self._made_for, stopped=True)
             text = f"apply: cancelled: {report}; {report.hint}"
             cancelled.add_note(text)
             _log.warning(text)
             raise
         except Exception as error:
             await self._find_not_handed_over()
-            raise ApplyStoppedError(error, self._end(stopped=True)) from error
-        return self._end()
+            raise ApplyStoppedError(
+                error, self._outcome.end(self._made_for, stopped=True)
+            ) from error
+        return self._outcome.end(self._made_for)
 
     async def _find_not_handed_over(self) -> None:
         """Find the keys that were made, and whose secrets nobody has taken, for the report."""
@@ -261,7 +174,7 @@ class _Apply:
             found = await attempt(self._journal.states_of(refs[start : start + CHUNK]))
             if not isinstance(found, Err):  # the report has what is known without it
                 made = (ref for ref, state in found.value.items() if state is State.MADE)
-                self._not_handed_over += [self._made_for[ref].change.ref for ref in made]
+                self._outcome.not_handed_over += [self._made_for[ref].change.ref for ref in made]
 
     async def _is_declined(self) -> bool:
         if self._settings.on_plan is None:
@@ -278,14 +191,14 @@ class _Apply:
         await self._each("changing", found.updating, self._update)
         await self._each("changing", released, self._release)
         # What could not be changed or released is still what it was.
-        left = self._failed | self._done_elsewhere
+        left = self._outcome.failed | self._outcome.done_elsewhere
         await self._make([step for step in found.making if step.spec.ref not in left])
         await self._each("pruning", found.pruning, self._prune)
 
     async def _update(self, step: Updating) -> None:
         await change(self._context.fresh(), step)
         if step.request is not None:
-            self._done[step.change.action] += 1
+            self._outcome.done[step.change.action] += 1
 
     async def _release(self, step: Making) -> None:
         if step.known is not None:
@@ -296,7 +209,7 @@ class _Apply:
             await disable(self._context.fresh(), step)
         else:
             await release(self._context.fresh(), step.known)
-        self._done["prune"] += 1
+        self._outcome.done["prune"] += 1
 
     # --- keys that are made ---
 
@@ -312,11 +225,11 @@ class _Apply:
             await self._see_to(self._made_for[ref], ChangedMeanwhileError(MEANWHILE))
         settled = {ref: self._made_for[ref] for ref in await self._settled([*specs.values()])}
         replaced = {hash: step for hash, step in self._old.items() if hash in settled}
-        self._done.update(
+        self._outcome.done.update(
             each.change.action for ref, each in settled.items() if ref not in replaced
         )
-        self._anew = sum(each.known.unretired is None for each in replaced.values())
-        self._anew += self._done["recreate"] + self._done["replace"]
+        self._outcome.anew = sum(each.known.unretired is None for each in replaced.values())
+        self._outcome.anew += self._outcome.done["recreate"] + self._outcome.done["replace"]
         await self._retire(replaced)
         disabled = [step for step in settled.values() if step.spec.disabled]
         await self._each("changing", disabled, self._disable_made)
@@ -335,12 +248,12 @@ class _Apply:
         return False
 
     async def _run(self, specs: Sequence[KeySpec]) -> None:
-        self._enter("creating", len(specs))
+        self._outcome.enter("creating", len(specs))
         on_result = self._settings.on_result
         handing = None if on_result is None else _Handing(on_result, self._made_for)
         clock = self._context.clock
         await self._journal.time_hand_overs(lambda: write_time(clock.now()))
-        settings = self._settings.run(self._journal, handing, self._see)
+        settings = self._settings.run(self._journal, handing, self._outcome.see)
         context = context_of(
             self._transport,
             self._journal,
@@ -351,9 +264,9 @@ class _Apply:
         )
         context.counters.total = len(specs)
         try:
-            self._made = await Run(context, Queue(specs, context, looks_up=True)).report()
+            self._outcome.made = await Run(context, Queue(specs, context, looks_up=True)).report()
         except ProvisioningStoppedError as stopped:
-            self._made = stopped.report
+            self._outcome.made = stopped.report
             raise (stopped.__cause__ or stopped) from None
 
     async def _settled(self, specs: Sequence[KeySpec]) -> list[str]:
@@ -372,7 +285,7 @@ class _Apply:
         """Delete the keys that were replaced, by their hashes."""
         if not steps:
             return
-        self._enter("retiring", len(steps))
+        self._outcome.enter("retiring", len(steps))
         settings = RotationSettings(journal=self._journal, on_result=_nothing, retire_after=0.0)
         context = RotationContext(
             self._transport, self._journal, settings, self._context.clock, self._context.limiter
@@ -380,9 +293,9 @@ class _Apply:
         retirement = Retirement(context)
         for hash in await retirement.retire(steps):
             await end_replacement(self._context, steps[hash])
-            self._done["replace"] += 1
+            self._outcome.done["replace"] += 1
         for problem in context.problems.first:
-            self._count(evolve(problem, ref=steps[problem.ref].change.ref))
+            self._outcome.count(evolve(problem, ref=steps[problem.ref].change.ref))
         if retirement.exhausted is not None:
             raise retirement.exhausted
 
@@ -397,7 +310,7 @@ class _Apply:
         """Do something for each step, any number at once; what is cancelled can be repeated."""
         if not steps:
             return
-        self._enter(phase, len(steps))
+        self._outcome.enter(phase, len(steps))
         waiting = iter(steps)
 
         async def work() -> None:
@@ -406,8 +319,8 @@ class _Apply:
                 if isinstance(outcome, Err):
                     await self._see_to(step, outcome.error)
                 else:
-                    self._unanswered = 0
-                self._tell(evolve(self._progress, done=self._progress.done + 1))
+                    self._outcome.succeed()
+                self._outcome.advance()
 
         count = min(len(steps), _CREWS * self._settings.concurrency)
         workers = [asyncio.create_task(work()) for _ in range(count)]
@@ -424,92 +337,9 @@ class _Apply:
         if isinstance(error, ChangedMeanwhileError) and isinstance(step, Making | Replacing):
             done = await attempt(is_done(self._context.fresh(), step.spec))
             if not isinstance(done, Err) and done.value:
-                self._done_elsewhere.add(step.change.ref)
+                self._outcome.done_elsewhere.add(step.change.ref)
                 return
-        self._fail(step, error)
-
-    def _fail(self, step: Step, error: OpenRouterError) -> None:
-        """Count a failure, unless the others would fail too."""
-        status = error.status_code if isinstance(error, ResponseError) else None
-        if isinstance(error, _STOPS) or status in _STATUSES:
-            raise error
-        if isinstance(error, NoResponseError) or (status or 0) >= _SERVERS_FAULT:
-            self._unanswered += 1
-            if self._unanswered >= OUTAGE:
-                raise error
-        change = step.change
-        hashes = () if change.hash is None else (change.hash,)
-        self._count(ProvisionProblem(ref=change.ref, reason=scrub(str(error)), hashes=hashes))
-        most = self._settings.max_failures
-        if most is not None and self._problems.count > most:
-            raise TooManyFailuresError(most)
-
-    def _count(self, problem: ProvisionProblem) -> None:
-        self._failed.add(problem.ref)
-        self._problems.add(problem)
-
-    # --- what the caller sees ---
-
-    def _enter(self, phase: ApplyPhase, total: int) -> None:
-        self._told_at = -math.inf
-        self._tell(ApplyProgress(phase=phase, done=0, total=total))
-
-    def _see(self, progress: ProvisionProgress) -> None:
-        self._made = progress.report or self._made
-        self._told_at = -math.inf  # it comes now and then
-        self._tell(evolve(self._progress, done=progress.done, provision=progress))
-
-    def _tell(self, progress: ApplyProgress) -> None:
-        self._progress = progress
-        now = self._transport.clockwork.monotonic()
-        if self._settings.on_progress is not None and now - self._told_at >= EVERY:
-            self._told_at = now
-            self._settings.on_progress(progress)
-
-    def _end(self, *, declined: bool = False, stopped: bool = False) -> ApplyReport:
-        """Return how it ended, and tell the caller."""
-        done, made = self._done, self._made and self._with_own_refs(self._made)
-        report = ApplyReport(
-            plan=self._found.plan,
-            created=0 if made is None else max(0, made.created - self._anew),
-            handed_over=0 if made is None else made.resumed,
-            updated=done["update"],
-            restored=done["restore"],
-            recreated=done["recreate"],
-            replaced=done["replace"],
-            pruned=done["prune"],
-            done_elsewhere=len(self._done_elsewhere),
-            failed=self._problems.count,
-            failures=tuple(self._problems.first),
-            not_handed_over=tuple(sorted(self._not_handed_over)),
-            provision=made,
-            declined=declined,
-            stopped=stopped,
-            elapsed=self._transport.clockwork.monotonic() - self._began,
-        )
-        if self._settings.on_progress is not None and not declined:
-            try:
-                self._settings.on_progress(evolve(self._progress, phase="ended", report=report))
-            except Exception:  # noqa: BLE001 - it is the caller's own, and the report is needed
-                _log.exception("apply: on_progress raised at the end")
-        return report
-
-    def _with_own_refs(self, report: ProvisionReport) -> ProvisionReport:
-        """Return a report in which replacements have their own refs, not their old keys' hashes."""
-
-        def own(problems: Sequence[P]) -> tuple[P, ...]:
-            found = ((each, self._made_for.get(each.ref)) for each in problems)
-            return tuple(
-                each if step is None else evolve(each, ref=step.change.ref) for each, step in found
-            )
-
-        return evolve(
-            report,
-            failures=own(report.failures),
-            mismatches=own(report.mismatches),
-            doubts=own(report.doubts),
-            undelivered=own(report.undelivered),
-        )
+        self._outcome.fail(step, error)
 
 
 def _asked(step: Making | Replacing) -> KeySpec:

@@ -272,7 +272,7 @@ WRITING = {
     "api_keys.take_back": "",
     "_transport.observing._report": "the library's own words, and what the user's function raised",
     "_transport.observing.pass_on": "in test_hostile_texts; or numbers, and the library's words",
-    "applying.apply._end": "what the user's own function raised",
+    "applying.outcome.end": "what the user's own function raised",
     "applying.apply.report": "counts",
     "rotation.planning._look": "sums, and a hash, which is escaped",
     "lease._read_usage": "",

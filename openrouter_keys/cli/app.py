@@ -45,7 +45,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 4 authentication,
 5 in doubt, 130 interrupted.
 """
 _EPILOGUE: Final = f"""\
-The management key: --api-key-file FILE, or the first that is set of
+The management key comes from --api-key-file FILE, or is the first set of
 OPENROUTER_MANAGEMENT_KEY, OPENROUTER_PROVISIONING_KEY, OPENROUTER_API_KEY.
 
 {_CODES}"""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
 from openrouter_keys.emulator.stored import StoredKey, moves
 
@@ -22,9 +22,9 @@ class Asked:
 
 @define(eq=False)
 class Listing:
-    """A list's keys, newest first, found as far as clients asked for its pages.
+    """A list's keys, newest first.
 
-    Without it each page would begin with the newest key, and cost as much as all before it.
+    All are found at once, whatever page is asked for, so that a page costs the same at any offset.
 
     Args:
         asked: which keys it has.
@@ -36,9 +36,23 @@ class Listing:
     keys: list[StoredKey]
     at: datetime
     _moves: int = field(init=False, factory=lambda: moves.count)
-    _found: list[StoredKey] = field(init=False, factory=list[StoredKey])
-    _left: int = field(init=False, default=Factory(lambda self: len(self.keys), takes_self=True))
+    _found: list[StoredKey] = field(init=False)
     _until: datetime = field(init=False, default=_NEVER)
+
+    def __attrs_post_init__(self) -> None:
+        home, disabled = self.asked.workspace_id, self.asked.include_disabled
+        # One expression, without a call for each key.
+        self._found = [
+            key
+            for key in reversed(self.keys)
+            if key.workspace_id == home and (disabled or not key.disabled)
+        ]
+        if self.asked.include_expired:
+            return
+        if any(key.expires_at is not None for key in self._found):
+            self._found = [key for key in self._found if not key.expired(self.at)]
+            later = (key.expires_at for key in self._found if key.expires_at is not None)
+            self._until = min(later, default=_NEVER)
 
     def goes_on(self, asked: Asked, keys: list[StoredKey], now: datetime) -> bool:
         """Return whether a new list would find the same: nothing moved, nothing expired."""
@@ -52,21 +66,4 @@ class Listing:
     def page(self, offset: int, size: int, now: datetime) -> Sequence[StoredKey]:
         """Return the keys of one page."""
         self.at = now
-        while self._left and len(self._found) < offset + size:
-            self._left -= 1
-            key = self.keys[self._left]
-            if self._includes(key):
-                self._found.append(key)
         return self._found[offset : offset + size]
-
-    def _includes(self, key: StoredKey) -> bool:
-        if key.workspace_id != self.asked.workspace_id:
-            return False
-        if key.disabled and not self.asked.include_disabled:
-            return False
-        if key.expires_at is None or self.asked.include_expired:
-            return True
-        if key.expired(self.at):
-            return False
-        self._until = min(self._until, key.expires_at)
-        return True

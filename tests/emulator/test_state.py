@@ -387,6 +387,40 @@ def test_a_page_is_no_more_work_the_further_on_it_is(
         assert looked_at == 0
 
 
+BETWEEN_LISTS: dict[str, Callable[[Account], object]] = {
+    "created": lambda account: account.add("new"),
+    "deleted": lambda account: account.delete("500"),
+    "disabled": lambda account: account.update("500", {"disabled": True}),
+    "expired": lambda account: account.advance(days=2),
+}
+
+
+@pytest.mark.parametrize("change", BETWEEN_LISTS.values(), ids=BETWEEN_LISTS)
+def test_a_page_after_a_change_is_no_more_work_the_further_on_it_is(
+    account: Account, change: Callable[[Account], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.clock = lambda: NOON
+    for number in range(1000):
+        account.add(hash=str(number), expires_at=NOON + timedelta(days=1 + number % 2))
+    looked_at: list[StoredKey] = []
+    expired = StoredKey.expired
+
+    def counted(key: StoredKey, now: datetime) -> bool:
+        looked_at.append(key)
+        return expired(key, now)
+
+    monkeypatch.setattr(StoredKey, "expired", counted)
+    account.list()
+    change(account)
+    work: set[int] = set()
+    for offset in (0, 250, 900):
+        looked_at.clear()
+        account._listing = None
+        account.list(offset=offset)
+        work.add(len(looked_at))
+    assert len(work) == 1
+
+
 def _replaced(account: Account) -> None:
     key = account.keys["7"]
     account.keys["7"] = evolve(key, disabled=not key.disabled)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Command
+
 PACKAGE = Path(__file__).parents[1] / "openrouter_keys"
 
 # From the ground up. A floor may import those before it, and nothing else of the package.
@@ -157,3 +159,34 @@ def test_importing_the_package_imports_no_client() -> None:
         cwd=PACKAGE.parent,
     )  # fmt: skip
     assert run.stdout.strip() == "[]"
+
+
+_ASYNC = """
+import asyncio
+from openrouter_keys import AsyncOpenRouter
+async def call():
+    async with AsyncOpenRouter() as client:
+        await client.api_keys.list()
+asyncio.run(call())
+"""
+_BLOCKING = """
+from openrouter_keys import OpenRouter
+with OpenRouter() as client:
+    client.api_keys.list()
+"""
+_COMMAND = """
+from openrouter_keys.__main__ import main
+assert main(["list", "--json"]) == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [_ASYNC, _BLOCKING, _COMMAND], ids=["async", "sync", "command"])
+def test_a_short_process_imports_no_backend_of_anyio(call: str, command: Command) -> None:
+    # It takes 20 ms, which is much of a process that makes one call.
+    script = f"{call}\nimport sys\nprint([m for m in sys.modules if 'anyio._backends' in m])"
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+        cwd=PACKAGE.parent, env=command.environment(),
+    )  # fmt: skip
+    assert run.stdout.splitlines()[-1] == "[]"

@@ -149,10 +149,14 @@ class MadeKeys:
         _everywhere().discard(ended)
         ended.set_result(None)
 
-    async def settled(self) -> None:
-        """Wait until this client's creates that are under way now have ended."""
+    async def settled(self, within: float) -> None:
+        """Wait until this client's creates that are under way now have ended.
+
+        Args:
+            within: the seconds to wait at most.
+        """
         if self._under_way:
-            await asyncio.wait(self._under_way)
+            await asyncio.wait(self._under_way, timeout=within)
 
     async def all_settled(self) -> bool:
         """Wait until all creates that are under way now in this process have ended.

@@ -306,8 +306,7 @@ class Transport(NeverPickled):
         if self._loop is not _running_loop():
             raise WrongEventLoopError("close the client in its own event loop, not in another one")
         self._closed = self._attempts.closed = True
-        with anyio.move_on_after(self.grace):
-            await self.made.settled()
+        await self.made.settled(self.grace)
         for end in self.at_close:
             _held(self._settling, asyncio.create_task(end()))
         while self._settling:  # each is bounded by the grace

@@ -45,10 +45,10 @@ def test_each_step_prints_what_stands_there(tmp_path: Path) -> None:
                 module = ("-m", "pytest" if name == "pytest" else "openrouter_keys", *words)
                 ran = ("-c", program) if name == "python" else module
                 done = run(*ran, folder=tmp_path, environment=settings)
-                assert (done.stderr, done.returncode) == ("", 0), done.stdout
-                shown = done.stdout.splitlines(keepends=True)
+                assert done.returncode == 0, done.stderr
+                shown = (done.stderr + done.stdout).splitlines(keepends=True)
                 if name == "pytest":
                     shown = shown[-1:]
-                assert is_shown("".join(shown), expected), done.stdout
+                assert is_shown("".join(shown), expected), shown
                 steps += 1
     assert steps == 6

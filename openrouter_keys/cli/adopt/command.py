@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED, UsageError
+from openrouter_keys.cli.keys.given import typed
 from openrouter_keys.cli.keys.hashes import WAYS, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
@@ -73,7 +74,7 @@ async def adopt(
             raise UsageError("--format goes with --file")
         place = needed(journal, OPTION)
         async with connection.client() as client:
-            (hash,) = await whole_hashes(client, [key])
+            (hash,) = await whole_hashes(client, [typed(key)])
             async with _opened(place, dry_run=dry_run) as opened:
                 one = await client.adopt(hash, ref, journal=opened, dry_run=dry_run)
         await print_records([_row(one, dry_run=dry_run)], out, _COLUMNS, in_columns(_COLUMNS, {}))

@@ -8,6 +8,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from openrouter_keys.cli.exit_codes import CommandError, UsageError
+from openrouter_keys.cli.keys.given import Given
 from openrouter_keys.cli.keys.hashes import WAYS, hashes_given, keys_in, whole_hashes
 from openrouter_keys.cli.keys.many import Target
 from openrouter_keys.cli.options.connection import Connection
@@ -58,7 +59,7 @@ class Chosen:
         """Whether it chooses keys."""
         return not (self.file is None and self.pattern is None)
 
-    def read(self, given: Sequence[str], connection: Connection) -> list[str]:
+    def read(self, given: Sequence[str], connection: Connection) -> list[Given]:
         """Return the keys that were given one by one, or by a file; a pattern names none.
 
         Args:
@@ -77,7 +78,7 @@ class Chosen:
         return hashes_given(given, connection)
 
     async def targets(
-        self, client: AsyncOpenRouter, read: Sequence[str], *, missing_ok: bool = False
+        self, client: AsyncOpenRouter, read: Sequence[Given], *, missing_ok: bool = False
     ) -> list[Target]:
         """Return the keys, each once.
 

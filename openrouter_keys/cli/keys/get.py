@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from openrouter_keys._base.masking import hash_of
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys.cli.exit_codes import DONE, FAILED, SOME_FAILED
+from openrouter_keys.cli.keys.given import typed
 from openrouter_keys.cli.keys.hashes import Hash, whole_hashes
 from openrouter_keys.cli.keys.list import FIELDS, HEADINGS, SHOWN
 from openrouter_keys.cli.keys.many import each
@@ -30,7 +31,7 @@ async def get(
 ) -> None:
     """Show one key."""
     async with connection.client() as client:
-        (whole,) = await whole_hashes(client, [hash])
+        (whole,) = await whole_hashes(client, [typed(hash)])
         print_record(data_of(await client.api_keys.get(whole)), out)
 
 

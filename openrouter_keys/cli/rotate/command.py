@@ -1,5 +1,6 @@
 """`rotate`: each key gets a new one, whose secret is handed over before the old one is deleted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,6 +10,7 @@ from cyclopts import Parameter
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, UsageError
 from openrouter_keys.cli.keys.fields import future_of
+from openrouter_keys.cli.keys.given import Given
 from openrouter_keys.cli.keys.hashes import WAYS, hashes_given, whole_hashes
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, needed, place_of
@@ -35,7 +37,6 @@ _NOTHING: Final = (
     "give the hashes of the keys to rotate, and --journal FILE, a new file; to go on with another "
     "rotation, give its --journal FILE alone"
 )
-_BEGINNING: Final = 6
 
 
 async def rotate(
@@ -109,11 +110,11 @@ async def rotate(
         return await _show_status(request)
     if finish and dry_run:
         return await show_due(request)
-    request = evolve(request, hashes=hashes_given(hashes, connection))
+    given = hashes_given(hashes, connection)
     async with connection.client() as client:
         if finish:
             return await finish_rotation(client, request)
-        request = evolve(request, hashes=await _whole(client, request))
+        request = evolve(request, hashes=await _whole(client, request, given))
         return await (_plan(client, request) if dry_run else make_replacements(client, request))
 
 
@@ -142,21 +143,21 @@ def _refuse_conflicts(request: Request, *, finish: bool, status: bool) -> None:
         raise UsageError("give --show-secret, --secret-file or --to-command, not two of them")
 
 
-async def _whole(client: AsyncOpenRouter, request: Request) -> list[str]:
+async def _whole(client: AsyncOpenRouter, request: Request, given: Sequence[Given]) -> list[str]:
     """Complete the hashes; only the journal has those of old keys that are deleted.
 
     A key that is being rotated has its name together with its replacement: its journal knows it.
     """
-    known, given = await request.known(), list[str]()
-    for each in request.hashes:
+    known, clear = await request.known(), list[Given]()
+    for each in given:
         alike = [
             hash
             for hash, rotation in known.items()
-            if (len(each) >= _BEGINNING and hash.startswith(each))
-            or (rotation.name == each and rotation.state is not RotationState.DELETED)
+            if (each.hash and hash.startswith(each.hash))
+            or (each.names == (rotation.name,) and rotation.state is not RotationState.DELETED)
         ]
-        given.append(alike[0] if len(alike) == 1 else each)
-    return [*dict.fromkeys(await whole_hashes(client, given))]
+        clear.append(Given((), alike[0]) if len(alike) == 1 else each)
+    return [*dict.fromkeys(await whole_hashes(client, clear))]
 
 
 async def _show_status(request: Request) -> int:

@@ -903,7 +903,7 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "applying/planning.py",
-        "if comparison.creates:",
+        "if comparison.creates or comparison.pruning:",
         "if False:",
         "provisioning/test_accounts.py::test_an_account_that_lists_nothing_gets_no_key",
     ),

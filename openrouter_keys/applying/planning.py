@@ -78,6 +78,6 @@ class Look:
         comparison = compare(
             specs, known, account.shown, account.unseen, account.namesakes, settings=settings
         )
-        if comparison.creates:
+        if comparison.creates or comparison.pruning:
             await account.prove()
         return cls(clock, limiter, account, comparison)

@@ -53,6 +53,7 @@ class _Account:
             if self._asked_at is None or now - self._asked_at >= _FRESH:
                 own = Account()
                 await own.ask(transport, journal, self.clock)
+                await own.prove(transport, journal, self.clock)
                 self.own = own
                 self._asked_at = now
         return self.clock

@@ -130,7 +130,8 @@ async def settle(
         quiet_period=context.settings.quiet_period,
         options=context.settings.options,
     )
-    reconciler = Reconciler(context_of(context.transport, journal, settings, clock, scope))
+    shared = context_of(context.transport, journal, settings, clock, scope, account=context.account)
+    reconciler = Reconciler(shared)
     reconciler.begin()
     reconciler.claimed(context.claims)
     while (wait := await reconciler.due(2)) is not None:

@@ -39,6 +39,8 @@ class Account:
     # The default workspaces that keys of the account show.
     _homes: set[str] = field(init=False, factory=set[str])
     _shown: frozenset[str] = field(init=False, default=frozenset())
+    # Of the journal, before this run added to it.
+    _known: Mapping[str, str | None] = field(init=False, factory=dict[str, str | None])
     _order: asyncio.Lock = field(init=False, factory=asyncio.Lock)
 
     async def ask(self, transport: Transport, journal: Journal, clock: ServiceClock) -> None:
@@ -70,19 +72,24 @@ class Account:
         ids = (key.workspace_id for key in shown if isinstance(key.workspace_id, str))
         found = {canonical(id): id for id in ids}
         self._shown = frozenset(canonical(key.hash) for key in shown)
+        self._known = await journal.ends()
         if known is not None and found:
             home, hash = known
-            # Somebody may have moved that key: it is in the account all the same.
-            if canonical(home) not in found and not await _finds(transport, clock, hash):
+            # Somebody may have moved that key, or deleted it: then others show the account.
+            looked = {hash: home, **self._known}
+            if canonical(home) not in found and not await self._shows_any(
+                transport, journal, clock, looked
+            ):
                 raise AccountChangedError(home, min(found.values()))
             self._homes |= found.keys()
             self.is_proven = True
         transport.made.remember(await journal.last())
 
     async def prove(self, transport: Transport, journal: Journal, clock: ServiceClock) -> None:
-        """Refuse an account that shows none of the journal's keys; to be called before a create.
+        """Refuse an account that shows none of the journal's keys.
 
-        An account without a key, or a service that shows no workspaces, could not be compared. The
+        To be called before a create, and before it counts that the account does not have a key. An
+        account without a key, or a service that shows no workspaces, could not be compared. The
         keys at both ends of the journal are looked at, then their workspaces. Keys that are known
         to be deleted, or are being deleted, count for nothing.
 
@@ -110,15 +117,8 @@ class Account:
         clock: ServiceClock,
         looked: Mapping[str, str | None],
     ) -> bool:
-        if self._shown and await journal.among(self._shown):
-            return True
-        for hash in looked:
-            if await _finds(transport, clock, hash):
-                return True
-        for home in dict.fromkeys(home for home in looked.values() if home is not None):
-            if await _has_keys(transport, home):
-                return True
-        return False
+        listed = self._shown and await journal.among(self._shown)
+        return bool(listed) or await _finds_any(transport, clock, looked)
 
     async def is_home(self, journal: Journal, key: Key) -> bool:
         """Return whether a new key is where the journal's keys are, if none named a workspace.
@@ -145,10 +145,24 @@ class Account:
             key: a new one, of which `is_home` returned False.
         """
         known = await journal.home()
-        if known is None or await _finds(transport, clock, known[1]):
+        # What was listed before this key was made shows nothing of the account that made it.
+        if known is None or await _finds_any(transport, clock, {known[1]: known[0], **self._known}):
             self._homes.add(canonical(str(key.workspace_id)))
             return None
         return known[0]
+
+
+async def _finds_any(
+    transport: Transport, clock: ServiceClock, looked: Mapping[str, str | None]
+) -> bool:
+    """Whether the service shows a key of some, or keys in a workspace of one."""
+    for hash in looked:
+        if await _finds(transport, clock, hash):
+            return True
+    for home in dict.fromkeys(home for home in looked.values() if home is not None):
+        if await _has_keys(transport, home):
+            return True
+    return False
 
 
 async def _finds(transport: Transport, clock: ServiceClock, hash: str) -> bool:

@@ -78,6 +78,7 @@ class Reconciler:
         self._clock = context.clock
         self._quiet = context.settings.quiet_period
         self._options = context.settings.options
+        self._account = context.account
         self._begin = self._now()
         # When each row of a run that is gone was claimed: its creates had been given up by then,
         # except where its process was only cut off from the journal.
@@ -145,6 +146,8 @@ class Reconciler:
         entries = await self._open()
         if not entries:
             return Findings()
+        # Another account has no key of theirs, and that would count as proof that there is none.
+        await self._account.prove(self._transport, self._journal, self._clock)
         _, began = self._now()
         found = await reconcile(
             self._transport,

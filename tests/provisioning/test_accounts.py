@@ -15,9 +15,10 @@ from openrouter_keys import (
     OpenRouterError,
     ProvisionResult,
 )
+from openrouter_keys._base.clock import Clockwork
 from openrouter_keys.emulator import Account, Emulator, Fault, StoredKey, Workspace
 from openrouter_keys.journal.journal import Journal
-from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.schema import DOUBTFUL, State
 from tests.engines import New
 from tests.journals import AT, spec
 from tests.provisions import JumpingTime, client_of, specs
@@ -314,6 +315,101 @@ async def test_an_account_that_can_be_compared_costs_no_request(
         await call(client, [*specs(3), spec("new")], journal)
         assert accounts.emulator.count("get") == 0
         assert accounts.emulator.count("list") <= 3
+
+
+# --- the account is not the journal's, and nothing is created ---
+
+
+async def lose(journal: Journal, emulator: Emulator, time: Clockwork) -> StoredKey:
+    """A create was sent, its key was made, and no answer came."""
+    async with journal.begin(1.0) as run:
+        await run.intend(spec("lost"), time.now())
+        key = emulator.account.create({"name": "customer-lost"})
+        await run.doubt("lost", "no answer", ended_at=time.now())
+    return key
+
+
+async def release(client: AsyncOpenRouter, wanted: Sequence[KeySpec], journal: Journal) -> object:
+    return await client.release("lost", journal=journal)
+
+
+async def prune(client: AsyncOpenRouter, wanted: Sequence[KeySpec], journal: Journal) -> object:
+    return await client.apply([], journal=journal, prune="delete", max_prune=9)
+
+
+async def made_by_another_client(
+    client: AsyncOpenRouter, journal: Journal, emulator: Emulator
+) -> None:
+    async with client_of(emulator) as other:
+        await made(other, journal, emulator)
+
+
+@pytest.mark.parametrize("before", [made, made_by_another_client])
+@pytest.mark.parametrize(
+    ("call", "theirs"),
+    [(call, theirs) for call in (provision, apply, ensure, release) for theirs in (0, 1)],
+)
+async def test_another_account_settles_no_doubt(
+    call: Call, theirs: int, before: Any, accounts: Accounts, client: AsyncOpenRouter
+) -> None:
+    """It has no key of the lost create, and that proves nothing, whoever asked before."""
+    accounts.emulator.account.hidden_fields.add("workspace_id")
+    time = client._transport.clockwork
+    async with Journal.open(":memory:") as journal:
+        await before(client, journal, accounts.emulator)
+        key = await lose(journal, accounts.emulator, time)
+        accounts.swap()
+        old_keys(accounts.emulator, theirs)
+        with pytest.raises(OpenRouterError, match="account that they belong to"):
+            await call(client, [*specs(3), spec("lost")], journal)
+        assert (await journal.states_of(["lost"]))["lost"] in DOUBTFUL
+        assert len(accounts.keys) == theirs
+        accounts.swap()
+        await call(client, [*specs(3), spec("lost")], journal)
+        assert key not in accounts.keys
+
+
+@pytest.mark.parametrize("call", [prune, release])
+@pytest.mark.parametrize("theirs", [0, 1])
+async def test_another_account_deletes_no_key(
+    call: Call, theirs: int, accounts: Accounts, client: AsyncOpenRouter, time: JumpingTime
+) -> None:
+    """That a key is not there does not count as deleted, and its delete was begun."""
+    accounts.emulator.account.hidden_fields.add("workspace_id")
+    async with Journal.open(":memory:") as journal:
+        async with client_of(accounts.emulator, time) as first:
+            await first.provision([spec("lost"), *specs(2)], journal=journal)
+            accounts.emulator.faults.append(Fault("delete", status=403))
+            with suppress(OpenRouterError):
+                await first.release("lost", journal=journal)
+        accounts.swap()
+        old_keys(accounts.emulator, theirs)
+        with pytest.raises(OpenRouterError, match="account that they belong to"):
+            await call(client, [], journal)
+        assert (await journal.states_of(["lost"]))["lost"] is State.RELEASING
+        accounts.swap()
+        await call(client, [], journal)
+        assert "customer-lost" not in {key.name for key in accounts.keys}
+
+
+@CALLS
+@pytest.mark.parametrize("there", ["a later key", "a key in its workspace"])
+async def test_an_account_whose_first_key_was_deleted_by_hand(
+    call: Call, there: str, accounts: Accounts, client: AsyncOpenRouter
+) -> None:
+    """It lay in another workspace than the default one, which has keys of others."""
+    account = accounts.emulator.account
+    async with Journal.open(":memory:") as journal:
+        await made(client, journal, accounts.emulator)
+        first, *others = accounts.keys
+        home, account.default_workspace = account.default_workspace, OTHER
+        account.add("theirs")
+        account.delete(first.hash)
+        if there == "a key in its workspace":
+            for key in others:
+                account.delete(key.hash)
+            account.add("by hand", workspace_id=home)
+        await call(client, [spec("new")], journal)
 
 
 # --- the management key becomes another account's in a run ---

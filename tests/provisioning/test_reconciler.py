@@ -24,6 +24,7 @@ from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import State
 from openrouter_keys.models import External
+from openrouter_keys.provisioning.account import Account
 from openrouter_keys.provisioning.context import context_of
 from openrouter_keys.provisioning.reconciler import Findings, Reconciler
 from openrouter_keys.provisioning.settings import RunSettings
@@ -104,7 +105,8 @@ async def case(emulator: Emulator) -> AsyncIterator[Case]:
         Journal.open(":memory:", longest_timeout=TIMEOUT) as journal,
     ):
         settings = RunSettings(quiet_period=QUIET, on_result=print)
-        context = context_of(keys._transport, journal, settings)
+        account = Account(is_proven=True)  # its own tests are in `test_accounts.py`
+        context = context_of(keys._transport, journal, settings, account=account)
         reconciler = Reconciler(context)
         reconciler.begin()
         yield Case(emulator, time, journal, context.clock, reconciler)

@@ -82,7 +82,8 @@ class Account:
         wanted = {canonical(hash) for each in known.values() for hash in each.hashes}
         places = [*(each.workspace_id for each in known.values() if each.hashes)]
         places += [spec.workspace_id for spec in specs]
-        names = _names(spec for spec in specs if spec.ref not in known)
+        there = {ref for ref, each in known.items() if not each.is_refused}
+        names = _names(spec for spec in specs if spec.ref not in there)
         listed = set[str]()
         for home in sorted({*places}, key=lambda place: place or ""):
             if home is not None and canonical(home) in listed:

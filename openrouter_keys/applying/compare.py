@@ -173,7 +173,8 @@ def compare(
     for ref, each in known.items():
         if ref not in named:
             comparing.unnamed(each)
-    return comparing.result(has_specs=bool(specs), is_new=not known)
+    is_new = all(each.is_refused for each in known.values())
+    return comparing.result(has_specs=bool(specs), is_new=is_new)
 
 
 @define

@@ -32,6 +32,7 @@ class KnownKey:
         mark: what tells whether the keys, and what is asked for, are the same later.
         is_kept: whether the journal has, or had, the key's secret.
         is_releasing: whether one of the keys is being deleted.
+        is_refused: whether each create of it was refused, so that no key of it can exist.
         reason: why it failed, or is in doubt.
         given: the limit that a rotation gave to the last replacement, which is what the old key
             had left. None: no rotation did, or it copied the limit.
@@ -50,6 +51,7 @@ class KnownKey:
     mark: Mark
     is_kept: bool
     is_releasing: bool
+    is_refused: bool
     reason: str | None
     given: float | None
     rotation: RotationEntry | None
@@ -84,6 +86,7 @@ class _Row:
     hash: str | None
     mark: tuple[object, ...]
     is_kept: bool
+    is_refused: bool
     reason: str | None
 
 
@@ -125,6 +128,8 @@ def _row(entry: Entry) -> _Row:
         entry.hash,
         (entry.state, entry.hash, entry.last_attempt_at, entry.plan, entry.wanted),
         entry.secret is not None or entry.sealed is not None,
+        # A create that was never answered may still make a key.
+        entry.state is State.FAILED and entry.hash is None and not entry.written_off,
         entry.reason,
     )
 
@@ -165,6 +170,7 @@ def _known(rows: Sequence[_Row], rotations: Mapping[str, RotationEntry]) -> Know
         mark=tuple(row.mark for row in rows),
         is_kept=first.is_kept,
         is_releasing=any(row.state is State.RELEASING for row in rows),
+        is_refused=first.is_refused,
         reason=first.reason,
         given=limit if is_rest and isinstance(limit, float) else None,
         rotation=rotations.get(hashes[-1]) if hashes else None,

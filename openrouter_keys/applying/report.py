@@ -131,8 +131,8 @@ class Plan:
         after: what they may spend once it is done.
         excess: that too many keys would be pruned, so that `apply` does nothing of it; None: they
             are not too many.
-        is_new: whether the journal has no keys yet. Where keys have `namesakes` then, the specs may
-            belong to another journal.
+        is_new: whether the journal has no keys, nor any that may exist. Where keys have `namesakes`
+            then, the specs may belong to another journal.
     """
 
     changes: tuple[Change, ...]

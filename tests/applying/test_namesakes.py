@@ -7,10 +7,11 @@ import pytest
 from attrs import evolve
 
 from openrouter_keys import KeySpec, Plan
-from openrouter_keys.emulator import Workspace
+from openrouter_keys.emulator import Fault, Workspace
 from openrouter_keys.emulator.state import DEFAULT_WORKSPACE
 from openrouter_keys.journal.journal import Journal
 from tests.applying.sites import Site
+from tests.ensuring.rows import Rows
 from tests.journals import spec
 
 OTHER = "e2e2e2e2-0000-4000-8000-000000000002"
@@ -89,3 +90,31 @@ async def test_nothing_to_look_for(site: Site) -> None:
     """No specs and no keys: nothing is asked."""
     plan = await site.plan([])
     assert (plan.is_new, plan.changes, site.sent) == (True, (), {})
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_a_journal_whose_creates_were_all_refused_is_new(site: Site, status: int) -> None:
+    site.emulator.faults.append(Fault("create", status=status, times=3))
+    assert not (await site.apply(SPECS)).ok
+    key = site.emulator.account.add("customer-a")
+    plan = await site.plan(SPECS)
+    assert (plan.is_new, found(plan), len(plan.to_do)) == (True, {"a": (key.hash,)}, 3)
+    await site.applied([spec("z")])
+    plan = await site.plan([*SPECS, spec("z")])
+    assert (plan.is_new, found(plan)) == (False, {"a": (key.hash,)})
+
+
+@pytest.mark.parametrize("state", ["intent", "doubt", "doubt_made", "rejected", "made"])
+async def test_a_journal_that_may_have_a_key_is_not_new(site: Site, state: str) -> None:
+    """The key of the name may be the one that the create made."""
+    await site.bring(state, SPECS[0])
+    plan = await site.plan(SPECS)
+    assert (plan.is_new, found(plan)) == (False, {})
+
+
+async def test_a_create_that_was_written_off_may_have_made_the_key(site: Site) -> None:
+    async with site.journal.begin() as run:
+        await Rows(run, site.client, site.emulator).write_off("failed", SPECS[0])
+    site.emulator.account.add("customer-a")
+    plan = await site.plan(SPECS)
+    assert (plan.is_new, found(plan)) == (False, {})

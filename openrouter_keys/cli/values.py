@@ -202,6 +202,8 @@ else:
     # The first type that fits is taken, which is the text; the path lets a shell complete files.
     File: TypeAlias = Annotated[str | Path, _PATH]
 Duration: TypeAlias = Annotated[float | None, _value(read_duration, metavar="DURATION")]
+#: The longest time for something; there is always one.
+Timeout: TypeAlias = Annotated[float, _value(read_duration, metavar="DURATION")]
 Share: TypeAlias = Annotated[float | None, _value(read_share, metavar="N|N%")]
 Wait: TypeAlias = Annotated[
     Duration,

@@ -55,6 +55,7 @@ GIVEN: dict[str, tuple[str, str]] = {
     "other case": ("Customer-7", "there is 'customer-7'"),
     "spaces around it": (" customer-7 ", "there is 'customer-7'"),
     "a key elsewhere": ("away", "of another workspace, give the whole hash"),
+    "a key elsewhere, where to look": ("away", "`list --all --workspace-id UUID` shows it"),
     "a short hash": ("abc12", "no key has the name 'abc12'"),
     "no hash of any key": ("abcdef012", "no key's hash begins with abcdef012"),
     "a hash in capitals": ("ABCDEF012", "no key has the name 'ABCDEF012'"),

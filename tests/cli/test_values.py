@@ -17,6 +17,7 @@ LONG = ("3000000d", "36526d", "999999999999w", "9" * 400 + "d", "9" * 400, "inf"
         ("ensure", "a", "--show-secret", "--journal", "a.journal", "--wait"),
         ("release", "a", "--yes", "--journal", "a.journal", "--quiet-period"),
         ("provision", "a.csv", "--quiet-period"),
+        ("list", "--timeout"),
         ("rotate", "3f9a1c07", "--journal", "a.journal", "-o", "a.env", "--grace"),
         ("lease", "--name", "a", "--limit", "1", "--expires-in"),
     ],
@@ -81,3 +82,15 @@ def test_no_other_amount_is_guessed(text: str) -> None:
 )
 def test_a_duration_is_in_seconds(text: str, seconds: float) -> None:
     assert read_duration(text) == seconds
+
+
+@in_one_test("given", ["2s", "1.5m", "1h30m", "0.5s", "20", "0.5"])
+def test_a_timeout_is_a_duration_or_seconds(command: Command, given: str) -> None:
+    assert command("list", "--timeout", given).code == 0
+
+
+@in_one_test("given", ["0", "0s", "-1", "2x", "soon"])
+def test_a_timeout_is_longer_than_nothing(command: Command, given: str) -> None:
+    ran = command("list", "--timeout", given)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert not command.emulator.requests

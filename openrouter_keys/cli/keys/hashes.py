@@ -24,7 +24,9 @@ Hash: TypeAlias = Annotated[str, Parameter(help=f"The key: {WAYS}.")]
 
 _PREFIX: Final = "sk-or-"
 _LARGEST: Final = 100_000_000
-_ELSEWHERE: Final = "of another workspace, give the whole hash"
+_ELSEWHERE: Final = (
+    "of another workspace, give the whole hash: `list --all --workspace-id UUID` shows it"
+)
 
 
 def hashes_given(given: Sequence[str], connection: Connection) -> list[Given]:
@@ -158,7 +160,7 @@ class _Known:
         text = given.text
         wanted = text.strip().casefold()
         alike = [key.name for key in self._every if key.name.casefold() == wanted]
-        hint = f"there is {alike[0]!r}" if alike else _ELSEWHERE
+        hint = f"there is {alike[0]!r}; `list --all` shows all" if alike else _ELSEWHERE
         if any(sign in text for sign in "*?["):
             return f"no key has the name {text!r}: for a pattern, give --name"
         if BEGINNING.fullmatch(given.hash):
@@ -166,7 +168,8 @@ class _Known:
             return (
                 f"no key's hash begins with {given.hash}, and none has {has} for its name: {hint}"
             )
-        return f"no key has the name {text!r}: {hint}; `list --all` shows all"
+        where = "" if alike else " in the default workspace"
+        return f"no key has the name {text!r}{where}: {hint}"
 
 
 def _line(key: Key) -> str:

@@ -13,7 +13,7 @@ from openrouter_keys.cli.exit_codes import AUTHENTICATION, CommandError, UsageEr
 from openrouter_keys.cli.secrets.sources import STANDARD, read_api_key
 from openrouter_keys.cli.terminal.messages import say
 from openrouter_keys.cli.terminal.warnings import warnings_to
-from openrouter_keys.cli.values import NONE, File
+from openrouter_keys.cli.values import NONE, File, Timeout
 from openrouter_keys.client import AsyncOpenRouter
 
 _GROUP = Group("Connection", sort_key=100)
@@ -50,11 +50,10 @@ class Connection:
         ),
     ] = None
     timeout: Annotated[
-        float,
+        Timeout,
         Parameter(
-            metavar="SECONDS",
             validator=Number(gt=0),
-            help="How long one request may take in all.",
+            help="How long one request may take in all: 90s, 2m, or seconds.",
         ),
     ] = 120.0
 

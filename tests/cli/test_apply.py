@@ -1,12 +1,16 @@
 """`apply`: the plan that people read, what it asks, where secrets go, how it ends."""
 
 import json
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from openrouter_keys import KeySpec, OpenRouter
 from openrouter_keys.emulator import Fault
 from tests.commands import Command, Ran
 from tests.tables import in_one_test
@@ -270,6 +274,108 @@ def test_a_file_without_a_last_line_end(
     assert "ends without a line end" not in applied(*words).err
     ran = applied(*words, "--prune", "disable")
     assert (ran.code, "ends without a line end: if it is cut off" in ran.err) == (0, odd)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "costs"),
+    [
+        ("an update", "ref,name,limit\nd,d,5\ne,e,50", "the update of 'e' may be wrong"),
+        ("a create", "name,limit\ne,5\nf,5", "the create of 'f' may be wrong"),
+        ("CSV of another country", "name;limit\r\nd;5\r\ne;50", "the update of 'e' may be wrong"),
+        ("YAML", "- name: d\n- name: e\n  limit: 50", "the update of 'e' may be wrong"),
+        ("a whole file", "name,limit\nd,5\ne,50\n", None),
+        ("another row", "name,limit\nd,50\ne,5", None),
+        ("a whole row of JSON", '{"name": "d"}\n{"name": "e", "limit": 50}', None),
+    ],
+)
+def test_a_last_row_that_may_be_cut_off(
+    applied: Command, name: str, text: str, costs: str | None
+) -> None:
+    format = {"YAML": "yaml", "a whole row of JSON": "jsonl"}.get(name, "csv")
+    file = f"cut.{format}"
+    (applied.folder / file).write_text(text, encoding="utf-8", newline="")
+    words = ("apply", file, "--journal", "keys.csv.journal")
+    for more in (("--plan",), ("--yes", *QUICK)):
+        ran = applied(*words, *more)
+        said = f"{file} ends without a line end: if it is cut off, {costs}\n"
+        assert (ran.code, said in ran.err) == (0, costs is not None)
+        assert costs or "without a line end" not in ran.err
+
+
+# --- a file without rows ---
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("none.csv", "name,limit\n"),
+        ("none.csv", "name"),
+        ("none.json", "[]"),
+        ("none.json", '{"keys": []}'),
+        ("none.yaml", "[]\n"),
+    ],
+)
+def test_a_file_without_rows_prunes_all_only_with_a_bound(
+    applied: Command, file: str, text: str
+) -> None:
+    (applied.folder / file).write_text(text, encoding="utf-8")
+    words = ("apply", file, "--journal", "keys.csv.journal", "--yes", *QUICK)
+    all_of_them = ("--max-prune", "100%")
+    for more in ((), ("--prune", "disable"), all_of_them):
+        ran = applied(*words, *more)
+        assert (ran.code, f"{file} has no keys in it" in ran.err) == (2, True)
+    ran = applied(*words, "--prune", "disable", "--max-prune", "4")
+    assert (ran.code, "nothing was changed" in ran.err, writes(applied)) == (2, True, [])
+    assert applied(*words, "--prune", "disable", *all_of_them).code == 0
+    assert all(key.disabled for key in applied.emulator.account.keys.values())
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\ufeff\r\n"])
+def test_an_empty_file_prunes_nothing(applied: Command, text: str) -> None:
+    (applied.folder / "none.csv").write_text(text, encoding="utf-8", newline="")
+    words = ("apply", "none.csv", "--journal", "keys.csv.journal", "--yes", *QUICK)
+    ran = applied(*words, "--prune", "delete", "--max-prune", "100%")
+    assert (ran.code, "none.csv is empty" in ran.err, writes(applied)) == (2, True, [])
+
+
+# --- a pipe ---
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("apply", "--replace", "--yes"),
+        ("apply", "--plan", "--fail-on-changes"),
+        ("provision",),
+        ("provision", "--plan"),
+    ],
+    ids=" ".join,
+)
+def test_a_journal_that_is_begun_while_a_pipe_is_read(
+    command: Command, words: tuple[str, ...]
+) -> None:
+    """A duration counts from the create, also if another process made it meanwhile."""
+    pipe, journal = command.folder / "pipe.csv", command.folder / "keys.journal"
+    os.mkfifo(pipe)
+    expires_at = datetime.now(UTC) + timedelta(days=20)
+    specs = [KeySpec(ref=name, name=name, expires_at=expires_at) for name in "ab"]
+
+    def write_late() -> None:
+        emulator = command.emulator
+        with (
+            pipe.open("w", encoding="utf-8") as file,  # the command waits for what is in it
+            OpenRouter(emulator.api_key, server_url=emulator.base_url) as client,
+        ):
+            client.apply(specs, journal=journal)
+            file.write("name,expires_at\na,30d\nb,30d\n")
+
+    writer = Thread(target=write_late, daemon=True)
+    writer.start()
+    verb, *more = words
+    ran = command(verb, "pipe.csv", "--journal", "keys.journal", *more)
+    writer.join(timeout=10)
+    assert (ran.code, writes(command)) == (0, ["create", "create"]), ran.err
 
 
 # --- a journal that is left behind ---

@@ -23,7 +23,7 @@ from openrouter_keys.cli.apply.view import plan_lines, plan_record, second_keys,
 from openrouter_keys.cli.exit_codes import DONE, SOME_FAILED, USAGE, UsageError
 from openrouter_keys.cli.options.connection import Connection
 from openrouter_keys.cli.options.journal import OPTION, JournalOption, Place, place_of
-from openrouter_keys.cli.provision.source import begun, journal_of, opened, source_of
+from openrouter_keys.cli.provision.source import journal_of, opened, source_of
 from openrouter_keys.cli.runs.options import Bounds, Pace
 from openrouter_keys.cli.runs.rescue import Keeping
 from openrouter_keys.cli.runs.results import results_of
@@ -136,7 +136,8 @@ def apply(
     source = source_of(file, connection, "have")
     path = journal_of(source, journal)
     _refuse_conflicts(to, bounds)
-    with opened(source, format, begun(path)) as specs:
+    empties = changes.prune is not None and changes.max_prune is not None
+    with opened(source, format, path, may_be_empty=empties) as specs:
         excess = bounds.excess(specs.totals)
         adoption = _adoption(source, format, journal)
         call = _Call(
@@ -287,8 +288,20 @@ class _Call:
         if (second := second_keys(plan)) and not self.changes.duplicate_names:
             other = "; or name their journal with --journal" if plan.is_new else ""
             say(f"{second}: adopt the others with: {self.adoption}{other}")
-        if self.specs.ends_midline and any(change.action == "prune" for change in plan.to_do):
-            say(f"{self.specs.name} ends without a line end: if it is cut off, the rest is pruned")
+        if self.specs.ends_midline:
+            self._warn_of_cut(plan)
+
+    def _warn_of_cut(self, plan: Plan) -> None:
+        """Say what it costs if the file, whose last line has no end, is cut off."""
+        costs = list[str]()
+        if self.specs.may_end_in_a_cell:
+            last = [change for change in plan.to_do if change.ref == self.specs.last_ref]
+            costs += [f"the {change.action} of {change.ref!r} may be wrong" for change in last]
+        if any(change.action == "prune" for change in plan.to_do):
+            costs.append("the rest is pruned")
+        if costs:
+            problem = f"{self.specs.name} ends without a line end"
+            say(f"{problem}: if it is cut off, {' and '.join(costs)}")
 
 
 def _too_many(excess: PruneExcess) -> str:

@@ -100,8 +100,8 @@ def provision(
         return DONE
     source = source_of(file, connection, "create")
     path = journal_of(source, journal)
-    there = begun(path)
-    with opened(source, format, there) as specs:
+    with opened(source, format, path) as specs:
+        there = begun(path)
         if specs.totals.disabled:
             raise UsageError(f"{specs.name} has keys that are disabled: only `apply` makes those")
         excess = bounds.excess(specs.totals)

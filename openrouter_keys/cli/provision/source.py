@@ -53,10 +53,20 @@ def begun(journal: Place) -> Place | None:
 
 
 @contextmanager
-def opened(file: str, format: FileFormat | None, journal: Place | None) -> Generator[SpecFile]:
-    """Open the keys that there are to be; those that the journal knows keep their expiry."""
-    with spec_file(file, format) as specs:
-        if journal is not None and specs.has_durations:
+def opened(
+    file: str, format: FileFormat | None, journal: Place, *, may_be_empty: bool = False
+) -> Generator[SpecFile]:
+    """Open the keys that there are to be; those that the journal knows keep their expiry.
+
+    Args:
+        file: its path; `-`: standard input.
+        format: its format; None: by its name.
+        journal: it may not be there yet.
+        may_be_empty: whether there may be no rows.
+    """
+    with spec_file(file, format, may_be_empty=may_be_empty) as specs:
+        # While a pipe is read, another process may begin the journal.
+        if specs.has_durations and begun(journal) is not None:
             specs.keep(asyncio.run(_expiries(journal)))
         yield specs
 

@@ -83,6 +83,7 @@ class SpecFile:
         name: what it is called in errors.
         totals: what it asks for in all.
         has_durations: whether an expiry is given as a duration.
+        last_ref: the ref of the last row; None: there is none.
     """
 
     name: str
@@ -92,6 +93,7 @@ class SpecFile:
     _now: datetime = field(factory=lambda: datetime.now(UTC), kw_only=True)
     totals: Totals = field(factory=Totals, init=False)
     has_durations: bool = field(default=False, init=False)
+    last_ref: str | None = field(default=None, init=False)
     _expiries: Mapping[str, datetime] = field(factory=dict[str, datetime], init=False)
 
     def __len__(self) -> int:
@@ -119,6 +121,11 @@ class SpecFile:
         self._file.seek(max(size - width, 0))
         return self._format != "json" and self._file.read() not in ends
 
+    @property
+    def may_end_in_a_cell(self) -> bool:
+        """Whether a file that is cut within its last row may pass for a whole one."""
+        return self._format in ("csv", "yaml")
+
     def keep(self, expiries: Mapping[str, datetime]) -> None:
         """Keep when keys expire that exist already, where a duration is given.
 
@@ -127,8 +134,11 @@ class SpecFile:
         """
         self._expiries = expiries
 
-    def check(self) -> None:
+    def check(self, *, may_be_empty: bool = False) -> None:
         """Check every row before anything is sent.
+
+        Args:
+            may_be_empty: whether there may be no rows.
 
         Raises:
             CommandError: rows are not usable, two have the same ref, or there is none.
@@ -142,7 +152,7 @@ class SpecFile:
             problems.add_to_file(self._no_text())
             self._check(problems, errors="replace")
         problems.refuse()
-        if not self.totals.count:
+        if not (self.totals.count or may_be_empty):
             raise UsageError(f"{self.name} has no keys in it: add one, with a name")
 
     def _check(self, problems: Problems, errors: str = "strict") -> None:
@@ -159,6 +169,7 @@ class SpecFile:
                     doubtful = doubtful or hash(read.ref) in seen
                     seen.add(hash(read.ref))
                 self.totals.add(spec)
+                self.last_ref = spec.ref
                 self.has_durations = self.has_durations or read.lasts
                 external = spec.external
                 if external is not None and external.api_key is not None and self._is_readable():
@@ -236,12 +247,15 @@ def _convert(encoding: str) -> str:
 
 
 @contextmanager
-def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
+def spec_file(
+    path: str, format: FileFormat | None, *, may_be_empty: bool = False
+) -> Generator[SpecFile]:
     """Open a file of keys and check all of it.
 
     Args:
         path: the file; `-`: standard input.
         format: its format; None: by its name.
+        may_be_empty: whether there may be no rows.
 
     Raises:
         CommandError: it cannot be read, or is not usable; the message has the line and the field.
@@ -257,7 +271,7 @@ def spec_file(path: str, format: FileFormat | None) -> Generator[SpecFile]:
             found = SpecFile(name, chosen, file)
             found.refuse_empty()
             found.refuse_wide_text()
-            found.check()
+            found.check(may_be_empty=may_be_empty)
             yield found
     except OSError as error:
         if error.filename != path:

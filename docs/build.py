@@ -35,6 +35,8 @@ def main(*options: str) -> None:
     for name, page in OUTSIDE.items():
         (PAGES / page).write_text(moved((ROOT / name).read_text()))
     command = app.generate_docs(output_format="markdown")
+    # The site has such a table in its margin.
+    command = re.sub(r"## Table of Contents\n.*?(?=\*\*Keys)", "", command, flags=re.DOTALL)
     (PAGES / "reference" / "command.md").write_text(command)
     way = ["serve"] if "--serve" in options else ["build", "--clean", "--strict"]
     zensical = [sys.executable, "-m", "zensical", *way]

@@ -900,8 +900,8 @@ def _debug_as_asked() -> None:
     log = logging.getLogger("openrouter_keys")
     if not debugging():
         return
+    log.setLevel(logging.DEBUG)
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
         log.addHandler(handler)
-        log.setLevel(logging.DEBUG)

@@ -372,9 +372,11 @@ class ResponseError(OpenRouterError):
     key_source: str = ""
 
     def __str__(self) -> str:
-        said = f"answered {self.status_code}: {self.message}"
         wait = "" if self.retry_after is None else f"; it asks to wait {self.retry_after:g} s"
-        return f"{self.operation or 'request'} {said}{wait}{self._hint()}{self._attempts_made()}"
+        more = wait + self._hint()
+        said = self.message.removesuffix(".") if more else self.message
+        what = f"{self.operation or 'request'} answered {self.status_code}: {said}{more}"
+        return f"{what}{self._attempts_made()}"
 
     def _hint(self) -> str:
         return ""

@@ -11,6 +11,8 @@ from openrouter_keys.errors import OpenRouterError
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import HoldsSecret, Key
 
+_NOTHING = "nothing"
+
 
 @frozen(kw_only=True)
 class ProvisionResult(HoldsSecret):
@@ -134,7 +136,7 @@ class ProvisionReport(Counts, HoldsSecret):
             "unproven": len(self.unproven),
             "undelivered": len(self.undelivered),
         }
-        return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing"
+        return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or _NOTHING
 
 
 Phase: TypeAlias = Literal["creating", "waiting", "reconciling", "ended"]
@@ -188,7 +190,8 @@ class ProvisioningStoppedError(OpenRouterError):
 
     def __init__(self, reason: BaseException, report: ProvisionReport, hint: str) -> None:
         why = str(reason) or type(reason).__name__
-        super().__init__(f"stopped: {why}; {report}; {hint}")
+        came = f"{report}; " if str(report) != _NOTHING else ""
+        super().__init__(f"stopped: {why}; {came}{hint}")
         self.report = report
 
     def __reduce__(self) -> NoReturn:

@@ -674,6 +674,7 @@ def test_debugging_shows_a_traceback_and_no_secret(command: Command, debug: str)
     process = command.process("list", OPENROUTER_DEBUG=debug)
     _, err = process.communicate(timeout=PATIENCE)
     assert ("Traceback" in err) == (debug == "1")
+    assert ("openrouter_keys list: GET" in err) == (debug == "1")
     assert command.emulator.api_key not in err
 
 

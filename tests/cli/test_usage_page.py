@@ -191,6 +191,13 @@ def hostile_page(command: Command) -> str:
     return (command.folder / "page.html").as_uri()
 
 
+@pytest.fixture
+def unspent_page(command: Command) -> str:
+    command.emulator.account.add("new", limit=5)
+    page_of(command)
+    return (command.folder / "page.html").as_uri()
+
+
 @pytest.mark.slow
 async def test_the_keys_are_filtered_and_sorted(page: str, tab: Tab) -> None:
     await tab.open(page)
@@ -236,6 +243,13 @@ async def test_bars_are_as_long_as_their_numbers(page: str, tab: Tab) -> None:
         [57, 67, 67, 67],
         [30, 100, 33, 33, 33],
     ]
+
+
+@pytest.mark.slow
+async def test_a_key_that_spent_nothing_has_an_empty_bar(unspent_page: str, tab: Tab) -> None:
+    await tab.open(unspent_page)
+    width = "getComputedStyle(document.querySelector('tbody i'), '::before').width"
+    assert await tab.value(width) == "0px"
 
 
 @pytest.mark.slow

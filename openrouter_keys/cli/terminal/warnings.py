@@ -15,9 +15,15 @@ _ONCE: Final[Mapping[str, str]] = {
 
 @contextmanager
 def warnings_to(say: Callable[[str], object]) -> Generator[None]:
-    """Pass the library's warnings on as messages, unless a logging handler has them already."""
+    """Pass the library's warnings on as messages, unless a logging handler has them already.
+
+    Where `OPENROUTER_DEBUG` is set, the library logs them itself.
+    """
+    # Loaded late: the help needs no client.
+    from openrouter_keys.client import debugging  # noqa: PLC0415
+
     log, handler = logging.getLogger("openrouter_keys"), _Saying(say)
-    if log.handlers:
+    if log.handlers or debugging():
         yield
         return
     log.addHandler(handler)

@@ -165,6 +165,8 @@ class Creator:
             if why is not None:
                 self._counters.failures.add(_problem(each, why))
                 return None
+            # In another account it is not there either.
+            await self._account.prove(self._transport, self._journal, self._clock)
             await self._journal.gone(each.ref)
             if each.ref != entry.ref:
                 await self._journal.forget_released(each.ref)
@@ -174,6 +176,7 @@ class Creator:
         """Delete a key whose secret is lost; return why it may be there; None: it is gone."""
         # Before the delete: afterwards nothing may show whose account this is.
         shown = await is_there(self._transport, self._clock, hash)
+        self._account.is_proven |= shown
         removal = await removed(self._transport, hash)
         unfinished = _UNRELEASED if entry.state is State.RELEASING else _UNSTORED
         if removal is None:

@@ -313,6 +313,7 @@ def test_a_file_is_never_mixed_with_a_log_that_is_not_its_own(
 @pytest.mark.slow
 def test_the_command_refuses_and_accepts(command: Command, path: Path, elsewhere: Path) -> None:
     restored(path, elsewhere)
+    command.emulator.account.add(hash=HASH)
     file = elsewhere.with_name("customers.csv")
     file.write_text("name\nAda\n")
     run = ("provision", str(file), "--journal", str(elsewhere))

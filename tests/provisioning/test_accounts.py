@@ -369,7 +369,12 @@ async def test_another_account_settles_no_doubt(
         assert key not in accounts.keys
 
 
-@pytest.mark.parametrize("call", [prune, release])
+async def make_anew(client: AsyncOpenRouter, wanted: Sequence[KeySpec], journal: Journal) -> object:
+    await client.provision([spec("lost")], journal=journal)
+    return await client.release("lost", journal=journal)
+
+
+@pytest.mark.parametrize("call", [prune, release, make_anew])
 @pytest.mark.parametrize("theirs", [0, 1])
 async def test_another_account_deletes_no_key(
     call: Call, theirs: int, accounts: Accounts, client: AsyncOpenRouter, time: JumpingTime

@@ -53,7 +53,8 @@ from openrouter_keys.models import (
 # The official SDK has these names here, one of a record for each operation.
 CreateKeysData = GetKeyData = ListData = UpdateKeysData = Key
 GetCurrentKeyData = CurrentKey
-CreateKeysRequestBody, UpdateKeysRequestBody = CreateKeysRequest, UpdateKeysRequest
+CreateKeysRequestBody = CreateKeysRequest
+UpdateKeysRequestBody = UpdateKeysRequest
 
 __all__ = [
     "Answer",

@@ -179,6 +179,13 @@ def _a_naive_time_is_refused(emulator: Emulator) -> None:
         client.api_keys.create(name="n", expires_at="2099-12-31")
 
 
+def _an_update_without_a_field_is_refused(emulator: Emulator) -> None:
+    client = import_module("openrouter_keys").OpenRouter("k")
+    with client, pytest.raises(errors.InvalidArgumentError):
+        client.api_keys.update(hash="0" * 64)
+    assert not emulator.requests
+
+
 def _a_record_is_plain_by_to_dict(emulator: Emulator) -> None:
     api_key, url = emulator.api_key, emulator.base_url
     with import_module("openrouter_keys").OpenRouter(api_key, server_url=url) as client:
@@ -201,6 +208,7 @@ DIFFERENT: Final[dict[str, Callable[[Emulator], None]]] = {
     "no create_async": _a_blocking_client_has_no_async_methods,
     "no async with OpenRouter": _a_blocking_client_is_no_async_context,
     "a textual or naive time is refused": _a_naive_time_is_refused,
+    "an update without a field is refused": _an_update_without_a_field_is_refused,
     "to_dict() in place of model_dump()": _a_record_is_plain_by_to_dict,
     "a lost connection is an OpenRouterError": _no_answer_has_no_raw_response,
 }

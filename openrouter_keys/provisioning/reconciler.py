@@ -12,13 +12,14 @@ from openrouter_keys._base.masking import escaped
 from openrouter_keys._reconcile.matching import Doubt, moved, request_of
 from openrouter_keys._reconcile.reconcile import Reconciliation, reconcile
 from openrouter_keys._reconcile.service_clock import PLAUSIBLE
-from openrouter_keys.errors import QuotaExhaustedError, TakenOverError
+from openrouter_keys.errors import AccountChangedError, QuotaExhaustedError, TakenOverError
 from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.runs import Claim
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.models import Key
 from openrouter_keys.provisioning.context import Context
 from openrouter_keys.provisioning.report import ProvisionProblem
+from openrouter_keys.results import Err, attempt
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _NOTHING = "its creates without an answer ended long ago, and no key of theirs was there"
@@ -147,7 +148,11 @@ class Reconciler:
         if not entries:
             return Findings()
         # Another account has no key of theirs, and that would count as proof that there is none.
-        await self._account.prove(self._transport, self._journal, self._clock)
+        proof = await attempt(self._account.prove(self._transport, self._journal, self._clock))
+        if isinstance(proof, Err):
+            if not isinstance(proof.error, AccountChangedError):
+                raise proof.error
+            return await self._left_unproven(entries, escaped(str(proof.error)))
         _, began = self._now()
         found = await reconcile(
             self._transport,
@@ -160,12 +165,27 @@ class Reconciler:
             options=self._options,
         )
         findings = _sorted_out(entries, found, await self._resolve(entries, found))
-        for problem in findings.unproven:
-            told = escaped(f"{problem.reason}: {', '.join(problem.hashes)}")
-            await _unless_taken_over(self._journal.doubt(problem.ref, told))
+        await self._write_down(findings.unproven)
         settled = evolve(findings, cleared=frozenset()) if last else findings
         await self._clear(entries, settled, began)
         return findings
+
+    async def _left_unproven(self, entries: Sequence[Entry], why: str) -> Findings:
+        """Leave all as it is, for a reason."""
+        in_doubt = [entry for entry in entries if entry.state in DOUBTFUL]
+        others = [entry for entry in entries if entry.state not in DOUBTFUL]
+        unproven, beside = (
+            tuple(ProvisionProblem(ref=entry.ref, reason=why) for entry in part)
+            for part in (in_doubt, others)
+        )
+        await self._write_down(unproven)
+        return Findings(unproven=unproven, beside=beside)
+
+    async def _write_down(self, unproven: Sequence[ProvisionProblem]) -> None:
+        for problem in unproven:
+            hashes = ", ".join(problem.hashes)
+            told = f"{problem.reason}: {hashes}" if hashes else problem.reason
+            await _unless_taken_over(self._journal.doubt(problem.ref, escaped(told)))
 
     def _doubts(self, entry: Entry) -> Iterator[Doubt]:
         """Go through the creates of a ref that were never answered, each with its own window."""

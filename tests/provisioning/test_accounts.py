@@ -337,6 +337,14 @@ async def prune(client: AsyncOpenRouter, wanted: Sequence[KeySpec], journal: Jou
     return await client.apply([], journal=journal, prune="delete", max_prune=9)
 
 
+async def settle(client: AsyncOpenRouter, wanted: Sequence[KeySpec], journal: Journal) -> object:
+    """`provision`, which goes on without what it cannot settle, and says why."""
+    report = await client.provision(wanted, journal=journal)
+    for problem in report.doubts:
+        raise OpenRouterError(problem.reason)
+    return report
+
+
 async def made_by_another_client(
     client: AsyncOpenRouter, journal: Journal, emulator: Emulator
 ) -> None:
@@ -347,7 +355,7 @@ async def made_by_another_client(
 @pytest.mark.parametrize("before", [made, made_by_another_client])
 @pytest.mark.parametrize(
     ("call", "theirs"),
-    [(call, theirs) for call in (provision, apply, ensure, release) for theirs in (0, 1)],
+    [(call, theirs) for call in (settle, apply, ensure, release) for theirs in (0, 1)],
 )
 async def test_another_account_settles_no_doubt(
     call: Call, theirs: int, before: Any, accounts: Accounts, client: AsyncOpenRouter
@@ -372,6 +380,32 @@ async def test_another_account_settles_no_doubt(
 async def make_anew(client: AsyncOpenRouter, wanted: Sequence[KeySpec], journal: Journal) -> object:
     await client.provision([spec("lost")], journal=journal)
     return await client.release("lost", journal=journal)
+
+
+async def test_another_account_settles_no_create_that_was_written_off(
+    accounts: Accounts, client: AsyncOpenRouter
+) -> None:
+    """Its key was made anew, and what the first create made may be there."""
+    accounts.emulator.account.hidden_fields.add("workspace_id")
+    time = client._transport.clockwork
+    async with Journal.open(":memory:") as journal:
+        await made(client, journal, accounts.emulator)
+        lost, anew = (accounts.emulator.account.add("customer-lost") for _ in range(2))
+        async with journal.begin(1.0) as run:
+            await run.intend(spec("lost"), time.now())
+            await run.doubt("lost", "no answer", ended_at=time.now())
+            await run.again("lost", time.now())
+            await run.keep("lost", secret=str(anew.secret), hash=anew.hash, settled=True)
+        wanted = [*specs(3), spec("lost")]
+        accounts.swap()
+        report = await client.provision(wanted, journal=journal)
+        assert not report.ok
+        assert [problem.ref for problem in report.unproven] == ["lost"]
+        accounts.swap()
+        report = await client.provision(wanted, journal=journal)
+        assert report.ok
+        assert lost not in accounts.keys
+        assert anew in accounts.keys
 
 
 @pytest.mark.parametrize("call", [prune, release, make_anew])

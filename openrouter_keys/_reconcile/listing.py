@@ -164,7 +164,7 @@ class Lister:
 
     async def _walk(self, workspace_id: str | None, walk: _Walk, give_up: float) -> None:
         pager, most = Pager(), min(PREFETCH, self.transport.ready())
-        async with Pages(partial(self._page, workspace_id), most) as pages:
+        async with Pages(partial(self.page, workspace_id), most) as pages:
             while not (pager.done or walk.is_over):
                 if self.transport.clockwork.monotonic() > give_up:
                     raise pager.incomplete(f"its end did not come within {LONGEST:.0f} seconds")
@@ -176,9 +176,16 @@ class Lister:
                 if is_cached(page.http.headers):
                     raise pager.incomplete(_CACHED.format(page.http.headers["Age"]))
 
-    async def _page(
+    async def page(
         self, workspace_id: str | None, offset: int, extra: RequestOptions
     ) -> ListResponse:
+        """Request a page of all keys of a workspace.
+
+        Args:
+            workspace_id: None: the default one.
+            offset: how many keys it skips, newest first.
+            extra: options of this request alone.
+        """
         operation = list_(
             include_disabled=True, include_expired=True, offset=offset, workspace_id=workspace_id
         )

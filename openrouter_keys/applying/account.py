@@ -9,7 +9,6 @@ from typing import TypeAlias
 from attrs import define, field
 
 from openrouter_keys._base.identifiers import canonical
-from openrouter_keys._inputs.options import RequestOptions
 from openrouter_keys._protocol.answers import is_api_404
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.absence import Absence
@@ -27,8 +26,7 @@ from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.facts import text_in
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.specs import KeySpec
-from openrouter_keys.models import Key, ListResponse
-from openrouter_keys.operations import list_
+from openrouter_keys.models import Key
 from openrouter_keys.provisioning.account import Account as Proof
 from openrouter_keys.provisioning.rate_limiter import RateLimiter
 from openrouter_keys.provisioning.verdicts import Verdict, verdict
@@ -122,8 +120,9 @@ class Account:
 
     async def _pages(self, home: str | None) -> AsyncGenerator[Sequence[Key], None]:
         pager, most = Pager(), min(PREFETCH, self._transport.ready())
+        lister = Lister(self._transport, self._clock, {})
         try:
-            async with Pages(partial(self._page, home), most) as pages:
+            async with Pages(partial(lister.page, home), most) as pages:
                 while not pager.done:
                     if pager.wait:
                         await self._transport.clockwork.sleep(pager.wait)
@@ -138,14 +137,6 @@ class Account:
         except NotFoundResponseError:
             if home is None:
                 raise
-
-    async def _page(self, home: str | None, offset: int, extra: RequestOptions) -> ListResponse:
-        operation = list_(
-            include_disabled=True, include_expired=True, offset=offset, workspace_id=home
-        )
-        page = await self._transport.perform(operation, extra)
-        self._clock.learn(page.http)  # at once: the walk may get to this page later
-        return page
 
     async def _ask(self, known: KnownKey) -> None:
         hash = str(known.hash)

@@ -13,7 +13,7 @@ from openrouter_keys.journal.entries import Entry
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import DOUBTFUL
 from openrouter_keys.provisioning.context import context_of
-from openrouter_keys.provisioning.reconciler import Reconciler
+from openrouter_keys.provisioning.reconciler import Reconciler, reason_of
 from openrouter_keys.provisioning.run import unsettled
 from openrouter_keys.provisioning.settings import RunSettings
 
@@ -141,9 +141,7 @@ async def settle(
         findings = await reconciler.look()
         for problem in (*findings.left, *findings.unproven, *findings.beside):
             if problem.ref == entry.ref:
-                hashes = ", ".join(problem.hashes)
-                reason = f"{problem.reason}: {hashes}" if hashes else problem.reason
-                raise unsettled(scope, None, reason)
+                raise unsettled(scope, None, reason_of(problem))
         if findings.exhausted is not None:
             raise findings.exhausted
         found = await journal.find(entry.ref)

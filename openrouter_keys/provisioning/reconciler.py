@@ -66,6 +66,12 @@ class Findings:
     exhausted: QuotaExhaustedError | None = None
 
 
+def reason_of(problem: ProvisionProblem) -> str:
+    """Return why a ref is not settled, with the hashes of the keys that it is about."""
+    hashes = ", ".join(problem.hashes)
+    return f"{problem.reason}: {hashes}" if hashes else problem.reason
+
+
 class Reconciler:
     """Reconciles a journal with the service.
 
@@ -183,9 +189,8 @@ class Reconciler:
 
     async def _write_down(self, unproven: Sequence[ProvisionProblem]) -> None:
         for problem in unproven:
-            hashes = ", ".join(problem.hashes)
-            told = f"{problem.reason}: {hashes}" if hashes else problem.reason
-            await _unless_taken_over(self._journal.doubt(problem.ref, escaped(told)))
+            told = escaped(reason_of(problem))
+            await _unless_taken_over(self._journal.doubt(problem.ref, told))
 
     def _doubts(self, entry: Entry) -> Iterator[Doubt]:
         """Go through the creates of a ref that were never answered, each with its own window."""

@@ -1,6 +1,7 @@
 """The command for tests: in this process, in one of its own, and at a terminal."""
 
 import io
+import logging
 import sys
 from pathlib import Path
 
@@ -53,6 +54,9 @@ class Command:
         source = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
         self._monkeypatch.setattr(sys, "stdin", source)
         self._monkeypatch.chdir(self.folder)
+        log = logging.getLogger("openrouter_keys")  # OPENROUTER_DEBUG changes it for good
+        self._monkeypatch.setattr(log, "handlers", [*log.handlers])
+        self._monkeypatch.setattr(log, "level", log.level)
         self._capsys.readouterr()
         code = main(words)
         told = self._capsys.readouterr()

@@ -478,7 +478,7 @@ def test_the_example_shows_every_column_and_runs(command: Command) -> None:
     assert ran.out.splitlines()[0] == ",".join(COLUMNS)
     written(command.folder, ran.out)
     assert provision(command).code == 0
-    assert [key.limit for key in command.emulator.account.keys.values()] == [50, 2.5, None]
+    assert {key.limit for key in command.emulator.account.keys.values()} == {50, 2.5, None}
 
 
 def test_a_file_or_the_example_is_asked_for(command: Command) -> None:

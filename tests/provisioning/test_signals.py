@@ -1,5 +1,6 @@
 """Ctrl-C, once and twice, in a real process that provisions: what it leaves can be gone on with."""
 
+import asyncio
 import signal
 import sys
 import time
@@ -128,9 +129,11 @@ async def test_ctrl_c_lets_what_is_under_way_end_and_sends_nothing_new(
     served.faults.append(Fault("create", "slow", delay=2, skip=4, times=None))
     with start(face, served, path, grace=PATIENCE) as process:
         assert process.stdout is not None
-        # While a key is handed over, a Ctrl-C would strike whoever takes it.
         before = "".join(process.stdout.readline() for _ in range(4))
         until(lambda: served.count("create") >= 8)
+        # While a key is handed over, a Ctrl-C would strike whoever takes it.
+        while (await counts(path)).get("settled") != 4:
+            await asyncio.sleep(0.01)
         sent = served.count("create")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)

@@ -9,13 +9,13 @@ from openrouter_keys._reconcile.listing import Lister
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.adoption.plans import as_it_is, spec_of
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
-from openrouter_keys.converter import encode
 from openrouter_keys.ensuring.context import opened
 from openrouter_keys.ensuring.settings import ReleaseSettings
 from openrouter_keys.errors import DuplicateRefError, InvalidArgumentError, NotAdoptedError
 from openrouter_keys.journal.adoptions import MADE, NOT_MADE, Adoption
 from openrouter_keys.journal.entries import CHUNK
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.records import text_of
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import Key
 from openrouter_keys.operations import list_
@@ -64,7 +64,7 @@ def _adoption(asked: str | KeySpec, key: Key, default_workspace: str | None) -> 
         hash=key.hash,
         name=key.name,
         made_at=key.created_at,
-        record=encode(key).decode(),
+        record=text_of(key),
     )
 
 

@@ -10,7 +10,7 @@ from openrouter_keys._protocol.drift import disagreements, mismatches, unchanged
 from openrouter_keys._reconcile.absence import not_gone
 from openrouter_keys._reconcile.matching import request_of
 from openrouter_keys._transport.transport import Transport
-from openrouter_keys.converter import decode, encode, unstructure
+from openrouter_keys.converter import decode, unstructure
 from openrouter_keys.ensuring.context import EnsureContext, opened
 from openrouter_keys.ensuring.release import let_go, settle
 from openrouter_keys.ensuring.report import Ensured, Outcome
@@ -26,6 +26,7 @@ from openrouter_keys.errors import (
 )
 from openrouter_keys.journal.entries import Entry, damaged
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.records import text_of
 from openrouter_keys.journal.schema import DOUBTFUL, State
 from openrouter_keys.journal.specs import KeySpec, changed
 from openrouter_keys.models import Key, UpdateKeysRequest
@@ -135,7 +136,7 @@ class _Ensure:
         """Write down a record that could not be read when the key was made."""
         async with self._context.run() as (journal, _):
             if await self._context.claim(journal, *known):
-                await journal.update(known[-1].ref, None, encode(data).decode())
+                await journal.update(known[-1].ref, None, text_of(data))
 
     async def _asked(self, operation: Operation[R]) -> R | None:
         """Perform an operation on a key; None: the service does not find it."""
@@ -272,7 +273,7 @@ async def write_change(
         plan: what was asked for.
         data: the key's record. None: as before.
     """
-    record = None if data is None else encode(data).decode()
+    record = None if data is None else text_of(data)
     for entry in known[1:][-1:]:
         await journal.update(entry.ref, None, record)
         record = None  # it is that of a key before

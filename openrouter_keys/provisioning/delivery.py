@@ -8,7 +8,6 @@ from openrouter_keys._base.made_keys import MadeKey
 from openrouter_keys._protocol.drift import mismatches, unchanged
 from openrouter_keys._reconcile.reconcile import removed
 from openrouter_keys._transport.deletion import Removal
-from openrouter_keys.converter import encode
 from openrouter_keys.errors import (
     AccountChangedError,
     AnotherKeyError,
@@ -17,6 +16,7 @@ from openrouter_keys.errors import (
     SecretNotKeptError,
     TakenOverError,
 )
+from openrouter_keys.journal.records import text_of
 from openrouter_keys.journal.schema import State
 from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.models import Key, UpdateKeysRequest
@@ -80,7 +80,7 @@ class Delivery:
         settled = self._settings.on_result is None and data is not None and not _wrong(spec, data)
         # The client may have another management key since the account was asked for.
         abroad = None if data is None or await self._is_home(spec, data) else data
-        record = None if data is None else encode(data).decode()
+        record = None if data is None else text_of(data)
         try:
             await self._journal.keep(
                 spec.ref,

@@ -147,12 +147,14 @@ class Transport(NeverPickled):
         except TimeoutError:
             raise APIKeyError("the api_key callable gave no key in time") from None
 
-    async def perform(self, operation: Operation[R], options: RequestOptions | None = None) -> R:
+    async def perform(
+        self, operation: Operation[R], options: RequestOptions | CallOptions | None = None
+    ) -> R:
         """Send an operation, retry it where that is safe, and return its result.
 
         Args:
             operation: what to send.
-            options: the caller's. None: those of the client.
+            options: the caller's, or checked ones. None: those of the client.
 
         Raises:
             OpenRouterError: see `errors`; it has the number of attempts, and whether the request
@@ -161,7 +163,10 @@ class Transport(NeverPickled):
         handled = sys.exception()
         try:
             self._guard()
-            checked = self.options.with_(options) if options else self.options
+            if isinstance(options, CallOptions):
+                checked = options
+            else:
+                checked = self.options.with_(options) if options else self.options
             self._calls += 1
             queued = self.clockwork.monotonic() if self._calls > self._most else None
             try:

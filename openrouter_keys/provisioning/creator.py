@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import cast
 
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._inputs.options import RequestOptions
@@ -68,7 +69,9 @@ class Creator:
         self._account = context.account
         self._changed = context.changed
         self._scope = context.scope
-        self._once: RequestOptions = {**context.settings.options, "retries": _ONCE}
+        # Checked once, not for each key.
+        given = {**context.settings.options, "retries": _ONCE}
+        self._once = context.transport.options.with_(cast("RequestOptions", given))
         # How many looks in a row had no answer.
         self._unanswered = 0
 
@@ -275,8 +278,9 @@ class Creator:
             return None
         if not self._account.is_proven:
             await self._account.prove(self._transport, self._journal, self._clock)
-        with self._stop.interrupts():
-            await self._limiter.enter()
+        if not self._limiter.enters():
+            with self._stop.interrupts():
+                await self._limiter.enter()
         try:
             if self._stop.paused:
                 return None

@@ -66,6 +66,10 @@ class Queue:
         """Whether nothing is left."""
         return self._ended and not self._ready
 
+    def at_once(self) -> Job | None:
+        """Return what is to be done next, if nothing has to be read for it; None: it has."""
+        return self._ready.popleft() if self._ready else None
+
     async def next(self) -> Job | None:
         """Return what is to be done next; None: nothing is left.
 

@@ -54,6 +54,7 @@ class RateLimiter:
         self._next = self._opens = -math.inf
         self._order, self._freed = asyncio.Lock(), asyncio.Event()
         self.in_flight: int = 0
+        self._waiting = 0
         self._since_growth = 0
         # Of those in flight: how many were sent before the rate, or the concurrency, came down.
         # They say nothing about what it is now.
@@ -73,20 +74,39 @@ class RateLimiter:
         finally:
             self.leave()
 
+    def enters(self) -> bool:
+        """Begin a turn, if there is one now and nobody waits; return whether it has begun."""
+        if self._waiting or self.in_flight >= self.concurrency:
+            return False
+        now = self._clock()
+        if now < self._next or now < self._opens:
+            return False
+        self._begin(now, held_back=False)
+        return True
+
     async def enter(self) -> None:
         """Begin a turn, once there is one."""
-        # Only the first in the queue waits for the time, so that a change reaches all that wait.
-        async with self._order:
-            while self.in_flight >= self.concurrency:
-                self._freed.clear()
-                await self._freed.wait()
-            held_back = False
-            while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
-                held_back = True
-                await self._sleep(wait)
-            self._rate.sent(now, held_back=held_back)
-            self._next = max(self._next, now - CATCH_UP) + 1 / self._rate.now
-            self.in_flight += 1
+        if self.enters():
+            return
+        self._waiting += 1
+        try:
+            # Only the first in the queue waits for the time: a change reaches all that wait.
+            async with self._order:
+                while self.in_flight >= self.concurrency:
+                    self._freed.clear()
+                    await self._freed.wait()
+                held_back = False
+                while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
+                    held_back = True
+                    await self._sleep(wait)
+                self._begin(now, held_back=held_back)
+        finally:
+            self._waiting -= 1
+
+    def _begin(self, now: float, *, held_back: bool) -> None:
+        self._rate.sent(now, held_back=held_back)
+        self._next = max(self._next, now - CATCH_UP) + 1 / self._rate.now
+        self.in_flight += 1
 
     def leave(self) -> None:
         """End a turn."""

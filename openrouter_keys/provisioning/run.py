@@ -200,12 +200,7 @@ class Run:
 
     async def _next_job(self) -> Job | None:
         while not self._stop.paused:
-            self._asking += 1
-            try:
-                with self._stop.interrupts(idle=True):
-                    job = await self._queue.next()
-            finally:
-                self._asking -= 1
+            job = self._queue.at_once() or await self._read_job()
             if job is not None and job.spec.ref in self._cleared:
                 self._cleared.discard(job.spec.ref)
                 job = evolve(job, cleared=True)
@@ -213,6 +208,14 @@ class Run:
                 return job
             self._wait(job)
         return None
+
+    async def _read_job(self) -> Job | None:
+        self._asking += 1
+        try:
+            with self._stop.interrupts(idle=True):
+                return await self._queue.next()
+        finally:
+            self._asking -= 1
 
     def _wait(self, job: Job) -> None:
         self._waiting[job.spec.ref] = job

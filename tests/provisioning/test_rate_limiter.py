@@ -388,6 +388,34 @@ def test_a_worker_that_is_cancelled_while_waiting_leaves_its_place_to_others() -
     assert virtually(run()) == 0
 
 
+def test_nobody_overtakes_who_waits() -> None:
+    async def run() -> None:
+        gate = limiter(1)
+        assert gate.enters()
+        assert not gate.enters()
+        waiting = asyncio.create_task(gate.enter())
+        await asyncio.sleep(1)
+        gate.leave()
+        assert not gate.enters()
+        await waiting
+        gate.leave()
+        assert gate.enters()
+
+    virtually(run())
+
+
+def test_in_a_pause_nobody_enters_at_once() -> None:
+    async def run() -> None:
+        gate = limiter(2)
+        assert gate.enters()
+        gate.rejected(10)
+        assert not gate.enters()
+        await asyncio.sleep(10)
+        assert gate.enters()
+
+    virtually(run())
+
+
 @pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf])
 def test_a_rate_that_is_none_is_refused(rate: float) -> None:
     with pytest.raises(InvalidArgumentError, match="rate"):

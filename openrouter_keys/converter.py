@@ -177,7 +177,10 @@ def _time(value: object, _: object) -> datetime:
 
 def write_time(time: datetime) -> str:
     """Write an aware time as the service wants it: in UTC, with seconds and `Z`."""
-    return time.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+    time = time.astimezone(UTC)
+    if type(time) is datetime:  # `isoformat` takes ten times as long
+        return msgspec.json.encode(time)[1:-1].decode()
+    return time.isoformat().removesuffix("+00:00") + "Z"  # a subclass, such as that of pandas
 
 
 def _without_unset(cls: Any, converter: Converter) -> Structure:

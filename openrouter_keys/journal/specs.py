@@ -82,7 +82,8 @@ class KeySpec:
     def plan(self) -> str:
         """What is asked for, but the ref, as canonical JSON; `external.api_key` as its SHA-256."""
         external = self.external
-        plain = cast("dict[str, JSON]", unstructure(evolve(self._request, external=None)))
+        shown = self._request if external is None else evolve(self._request, external=None)
+        plain = cast("dict[str, JSON]", unstructure(shown))
         if isinstance(limit := plain.get("limit"), int | float):
             plain["limit"] = limit + 0.0  # 50 and 50.0 are the same plan, as 0.0 and -0.0 are
         if external is not None:

@@ -8,6 +8,7 @@ import asyncio
 import math
 import random
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -52,9 +53,10 @@ class RateLimiter:
         self._rate = Rate(math.inf if rate is None else float(rate))
         self._clock, self._sleep, self._random = clock, sleep, random
         self._next = self._opens = -math.inf
-        self._order, self._freed = asyncio.Lock(), asyncio.Event()
         self.in_flight: int = 0
-        self._waiting = 0
+        # Those that wait, and whether the one before them waits for the time.
+        self._queue: deque[asyncio.Future[bool]] = deque()
+        self._is_led = False
         self._since_growth = 0
         # Of those in flight: how many were sent before the rate, or the concurrency, came down.
         # They say nothing about what it is now.
@@ -76,10 +78,8 @@ class RateLimiter:
 
     def enters(self) -> bool:
         """Begin a turn, if there is one now and nobody waits; return whether it has begun."""
-        if self._waiting or self.in_flight >= self.concurrency:
-            return False
         now = self._clock()
-        if now < self._next or now < self._opens:
+        if self._queue or not self._has_room or not self._is_time(now):
             return False
         self._begin(now, held_back=False)
         return True
@@ -88,20 +88,49 @@ class RateLimiter:
         """Begin a turn, once there is one."""
         if self.enters():
             return
-        self._waiting += 1
+        called = asyncio.get_running_loop().create_future()
+        self._queue.append(called)
+        self._call()
         try:
-            # Only the first in the queue waits for the time: a change reaches all that wait.
-            async with self._order:
-                while self.in_flight >= self.concurrency:
-                    self._freed.clear()
-                    await self._freed.wait()
-                held_back = False
-                while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
-                    held_back = True
-                    await self._sleep(wait)
-                self._begin(now, held_back=held_back)
+            has_begun = await called
+        except asyncio.CancelledError:
+            if called.done() and not called.cancelled():  # meanwhile
+                self.leave() if called.result() else self._lead_no_more()
+            raise
+        if has_begun:
+            return
+        try:
+            while (wait := max(self._next, self._opens) - (now := self._clock())) > 0:
+                await self._sleep(wait)
+            self._begin(now, held_back=True)
         finally:
-            self._waiting -= 1
+            self._lead_no_more()
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._is_led and self.in_flight < self.concurrency
+
+    def _is_time(self, now: float) -> bool:
+        return now >= self._next and now >= self._opens
+
+    def _call(self) -> None:
+        """Begin the turns of the first in the queue, or let the first one wait for the time.
+
+        Only one waits for it, so that a change reaches all.
+        """
+        while self._queue and self._has_room:
+            called, now = self._queue.popleft(), self._clock()
+            if called.done():
+                continue  # it was cancelled
+            if is_time := self._is_time(now):
+                self._begin(now, held_back=False)
+            else:
+                self._is_led = True
+            called.set_result(is_time)
+
+    def _lead_no_more(self) -> None:
+        self._is_led = False
+        self._call()
 
     def _begin(self, now: float, *, held_back: bool) -> None:
         self._rate.sent(now, held_back=held_back)
@@ -113,7 +142,7 @@ class RateLimiter:
         self.in_flight -= 1
         self._sent_faster = max(0, self._sent_faster - 1)
         self._sent_wider = max(0, self._sent_wider - 1)
-        self._freed.set()
+        self._call()
 
     def accepted(self) -> None:
         """Count a create that the service carried out, or refused for what it asks."""
@@ -122,7 +151,7 @@ class RateLimiter:
         self._since_growth += 1
         if self._since_growth >= self.concurrency and self.concurrency < self._most:
             self._since_growth, self.concurrency = 0, self.concurrency + 1
-            self._freed.set()
+            self._call()
 
     def rejected(self, retry_after: float | None = None) -> None:
         """Slow down, as the service asks (429).

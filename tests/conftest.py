@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from tests.cases import Case, new_case
 from tests.clients import FakeTime
 from tests.commands import Command
 from tests.engines import New, new_places
+from tests.memory import FOLDER
 from tests.postgresql import PostgreSQL, server
 from tests.provisions import SMALL_BATCH, JumpingTime, client_of
 
 # What a script starts by `pytest &` ignores Ctrl-C, and so does all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# pytest's folders, and those of the processes that tests start.
+os.environ.setdefault("TMPDIR", str(FOLDER))
+tempfile.tempdir = None
 
 # What runs on the Pythons in between: `nox` asks for it.
 settings.register_profile("few", max_examples=20)

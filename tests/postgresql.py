@@ -21,6 +21,8 @@ from uuid import uuid4
 import pytest
 from attrs import define, field
 
+from tests.memory import FOLDER
+
 USER: Final = "app"
 #: A password that must be shown nowhere.
 PASSWORD: Final = "canary-password-of-the-journal"
@@ -169,7 +171,7 @@ def server() -> Generator[PostgreSQL]:
     installed = _installed()
     uid = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
     # Not below pytest's folders: a socket's path has at most 107 bytes, and `nobody` must enter it.
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=FOLDER))
     bin = (installed if uid is None else _copied(installed, folder, uid)) / "pginstall" / "bin"
     made = PostgreSQL(folder, bin, _free_port(), uid)
     made.watch()

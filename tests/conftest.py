@@ -19,6 +19,7 @@ from tests.cases import Case, new_case
 from tests.clients import FakeTime
 from tests.commands import Command
 from tests.engines import New, new_places
+from tests.leftovers import none_left
 from tests.memory import FOLDER
 from tests.postgresql import PostgreSQL, server
 from tests.provisions import SMALL_BATCH, JumpingTime, client_of
@@ -127,7 +128,14 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_leftovers() -> Iterator[None]:
+    """No test changes what the tests after it in its process find."""
+    with none_left():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(_no_leftovers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of whoever runs it."""
     for name in (
         "API_KEY",

@@ -47,6 +47,10 @@ class FakeTime:
         return Clockwork(monotonic=self.monotonic, sleep=self.sleep, random=lambda: 0.5)
 
 
+#: The real clocks, and sleeps that end soon: what waits for a time by a clock looks again then.
+IMPATIENT = Clockwork(sleep=lambda _: asyncio.sleep(0.01))
+
+
 class InterruptedFuture(Future[Any]):
     """An outcome that is there when Ctrl-C comes."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.emulator import Emulator
+from tests.clients import IMPATIENT
 from tests.ensuring.rows import World, opened
 from tests.ensuring.scenes import SCENES, assert_ensured, assert_released
 from tests.processes import Process, environment
@@ -16,6 +17,7 @@ CHILD = """
 import asyncio, os, signal, sys
 from openrouter_keys import AsyncOpenRouter
 from openrouter_keys.journal.journal import Journal
+from tests.clients import IMPATIENT
 from tests.ensuring.rows import World
 from tests.ensuring.scenes import SCENES, Steps
 
@@ -31,13 +33,14 @@ async def main():
         Journal.open(path, server_url=url) as journal,
         steps.beside(client),
     ):
+        client._transport.clockwork = IMPATIENT
         await SCENES[scene][1](World(client, None, journal, quiet_period=0.1))
 
 asyncio.run(main())
 """
 
 
-_AT_ONCE = 8
+_AT_ONCE = 4
 
 
 def ran(path: Path, emulator: Emulator, scene: str, at: int) -> int:
@@ -57,6 +60,7 @@ async def killed(scene: str, at: int, folder: Path) -> int:
         Emulator() as emulator,
         AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client,
     ):
+        client._transport.clockwork = IMPATIENT
         emulator.account.add("another's")  # an empty list proves nothing
         async with opened(path, emulator) as journal:
             await SCENES[scene][0](World(client, emulator, journal, 0.1))

@@ -135,8 +135,11 @@ def _no_leftovers() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(_no_leftovers: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the settings of whoever runs it."""
+def _no_environment(_no_leftovers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings of whoever runs it.
+
+    Its folder comes first, so that it is removed when all that a test patched is as it was.
+    """
     for name in (
         "API_KEY",
         "MANAGEMENT_KEY",

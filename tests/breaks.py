@@ -867,8 +867,8 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "provisioning/rate_limiter.py",
-        "while self.in_flight >= self.concurrency:",
-        "while False:",
+        "not self._is_led and self.in_flight < self.concurrency",
+        "not self._is_led",
         "provisioning/test_rate_limiter.py::test_no_more_turns_at_once_than_the_concurrency",
     ),
     Break(

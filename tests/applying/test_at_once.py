@@ -10,6 +10,7 @@ from attrs import evolve
 
 from openrouter_keys import ApplyReport, AsyncOpenRouter, KeySpec, Plan
 from tests.applying.sites import Site
+from tests.clients import IMPATIENT
 from tests.journals import spec
 
 BEFORE = [spec(ref, limit=50) for ref in "abc"]
@@ -73,6 +74,7 @@ async def test_two_plans_that_are_carried_out_together(site: Site, name: str) ->
     }
     emulator = site.emulator
     async with AsyncOpenRouter(emulator.api_key, server_url=emulator.base_url) as client:
+        client._transport.clockwork = IMPATIENT
         calls = (client.apply(wanted, on_plan=planned, **given) for _ in range(2))
         reports = await asyncio.gather(*calls)
     await assert_whole(site, reports, wanted, asked)

@@ -64,6 +64,7 @@ async def interrupted(world: World, scene: str, at: int) -> bool:
     return steps.count >= at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [assert_ensured, assert_released])
 @pytest.mark.parametrize("scene", SCENES)
 async def test_cancelled_at_each_step(

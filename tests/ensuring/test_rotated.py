@@ -89,6 +89,7 @@ async def test_a_create_and_a_replacement_in_doubt_of_one_name_are_settled_toget
     ]
     while len(emulator.account.keys) < 3:
         await asyncio.sleep(0.01)
+    world.client._transport.grace = 0.1
     for call in calls:
         call.cancel()
     await asyncio.wait(calls)
@@ -253,6 +254,7 @@ async def test_an_update_waits_for_a_replacement_no_longer_than_it_is_to(
     with pytest.raises(CreateOutcomeUnknownError):
         await world.ensure(spec(limit=5), wait=0)
     assert not emulator.count("update")
+    world.client._transport.grace = 0.1
     rotating.cancel()
     await asyncio.wait([rotating])
 

@@ -40,6 +40,7 @@ async def releases(world: World) -> bool:
     return await world.release(wait=600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", [ensures, releases])
 @pytest.mark.parametrize("scene", SCENES)
 async def test_taken_over_at_each_step(

@@ -33,8 +33,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parent / ".nox" / "bytecode"))
 
 OLDEST = (3, 11)
-# Many tests wait for a process, a disk or a server: more of them than cores can run at once.
-WORKERS = str((os.cpu_count() or 1) * 3 // 2)
+# Many tests wait for a process or a server: more of them than cores can run at once.
+WORKERS = str((os.cpu_count() or 1) * 2)
 
 
 def interpreters() -> list[str]:
@@ -72,6 +72,30 @@ LOWEST = [
         *("provisioning/test_resume", "rotation/test_rotation", "cli/test_spec_file"),
         *("cli/test_keys", "cli/test_provision", "cli/test_usage"),
     )
+]
+
+# What another Python can break: loops, threads, files, SQLite, texts, tracebacks and types; and a
+# file of each other part. The rest is the same logic, which the oldest and the newest run.
+BETWEEN = [
+    *LOWEST,
+    *map(str, sorted(Path("tests").glob("test_*.py"))),
+    *(
+        f"tests/{name}"
+        for name in (
+            *("_base", "_blocking", "_inputs", "_records", "_transport", "emulator", "journal"),
+            *("_reconcile/test_reconcile.py", "provisioning/test_cancel.py"),
+            *("provisioning/test_callers.py", "provisioning/test_full_disk.py"),
+            *(
+                "promises/test_frames.py",
+                "promises/test_hostile_logs.py",
+                "promises/test_matrix.py",
+            ),
+            *("promises/test_pickling.py", "promises/test_secrets.py", "adoption/test_adopt.py"),
+            *("applying/test_plan.py", "ensuring/test_ensure.py", "sweeping/test_sweep.py"),
+            *("cli/test_csv.py", "cli/test_files.py", "cli/test_hostile.py", "cli/test_main.py"),
+            *("cli/test_terminal.py", "cli/test_values.py", "cli/test_widths.py"),
+        )
+    ),
 ]
 
 # What can break where other libraries are installed: threads, loops, and what a request meets.
@@ -130,10 +154,15 @@ def docs(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("python", PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Does it work, on every Python that is here? `-- --durations=10` shows the slowest tests."""
+    """Does it work, on every Python that is here? `-- --durations=10` shows the slowest tests.
+
+    All tests run on the oldest and the newest Python, and what another Python can break on each.
+    """
     install(session, "test")
     whole = session.python in (FOUND[0], FOUND[-1])
+    named = any(Path(word.partition("::")[0]).exists() for word in session.posargs)
     chosen = [] if whole else ["-m", "not slow", "--hypothesis-profile=few"]
+    chosen += [] if whole or named else BETWEEN
     # Counted once: that costs time, least of all on 3.14 and later.
     counted = ["--cov", "--cov-report="] if session.python == FOUND[-1] else []
     # The slow tests of a folder lie side by side: a worker that is done takes some of the others'.

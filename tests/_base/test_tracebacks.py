@@ -202,7 +202,7 @@ ON_THE_WAY = (
 IN_A_RUN = (
     "converter._answer_reader",
     "provisioning.creator.UndeliveredKey",
-    "provisioning.delivery.encode",
+    "provisioning.delivery.text_of",
     "provisioning.delivery.mismatches",
     "provisioning.delivery.ProvisionResult",
     "journal.journal.MadeKey.of",

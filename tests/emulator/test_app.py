@@ -22,6 +22,8 @@ from openrouter_keys.emulator import Account, Emulator, Fault, RateLimit
 from tests.emulators import port_of
 
 HTML = "text/html; charset=utf-8"
+#: Seconds, on a machine with much else to do; what hangs does so for 60 or for ever.
+AT_ONCE = 10
 
 
 @define
@@ -626,7 +628,7 @@ async def test_a_stop_is_quick_and_clean_whatever_hangs(
     started = time.monotonic()
     await emulator.__aexit__(None, None, None)
 
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < AT_ONCE
     assert asyncio.all_tasks() - others == set()
     for reader, writer in streams:
         await asyncio.wait_for(reader.read(), 5)
@@ -649,7 +651,7 @@ async def test_a_client_that_does_not_read_holds_nobody_up() -> None:
     started = time.monotonic()
     await emulator.__aexit__(None, None, None)
 
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < AT_ONCE
     received = 1
     with suppress(ConnectionResetError):
         while data := await asyncio.wait_for(reader.read(1_000_000), 5):
@@ -725,7 +727,7 @@ def test_blocking_code_can_enter_it_again_and_stop_it_quickly() -> None:
             while emulator.faults:
                 time.sleep(0.001)
             started = time.monotonic()
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < AT_ONCE
         waiting.join()
 
     assert len(dropped) == 2

@@ -76,7 +76,10 @@ def test_what_a_blocking_call_sends_is_its_callers(
     client = OpenRouter(MANAGEMENT, server_url=guarded.base_url)
     with client, traces.tracer.start_as_current_span("caller"):
         CALLS[name](client)
-    assert len(traces.sent_by("caller")) == traces.sent() == len(guarded.requests) >= 1
+    sent, arrived = traces.sent(), len(guarded.requests)
+    assert len(traces.sent_by("caller")) == sent >= 1
+    # A page that is requested ahead is cancelled if it is not needed, perhaps on its way.
+    assert arrived == sent or (name == "iterate" and 1 <= arrived < sent)
     told = "".join(span.to_json() for span in traces.exporter.get_finished_spans())
     assert MANAGEMENT not in told
 

@@ -33,13 +33,13 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from attrs import define, field
-from canned import HASH, official, ratio, served
+from canned import HASH, MANAGEMENT, official, ratio, served
 from tables import print_table
 
 from openrouter_keys import OpenRouter
 
 ROUNDS, CALLS, THREADS = 9, 240, (1, 8)
-HEADERS = {"Authorization": "Bearer key"}
+HEADERS = {"Authorization": f"Bearer {MANAGEMENT}"}
 
 Call = Callable[[], object]
 
@@ -51,7 +51,7 @@ class Figures:
 
 
 def sides(url: str, stack: ExitStack) -> dict[str, Call]:
-    ours = stack.enter_context(OpenRouter("key", server_url=url)).api_keys
+    ours = stack.enter_context(OpenRouter(MANAGEMENT, server_url=url)).api_keys
     found: dict[str, Call] = {}
     if find_spec("openrouter"):
         theirs = stack.enter_context(official(url)).api_keys

@@ -46,7 +46,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.util import find_spec
 
 import aiohttp
-from canned import HASH, official, ratio, served
+from canned import HASH, MANAGEMENT, official, ratio, served
 from tables import print_table
 
 from openrouter_keys import AsyncOpenRouter
@@ -120,9 +120,10 @@ async def compare(url: str, *, short: bool) -> list[str]:
     """Print the table, and return the calls that cost more than twice the goal."""
     async with (
         aiohttp.ClientSession(
-            headers={"Authorization": "Bearer key"}, connector=aiohttp.TCPConnector(limit=0)
+            headers={"Authorization": f"Bearer {MANAGEMENT}"},
+            connector=aiohttp.TCPConnector(limit=0),
         ) as session,
-        AsyncOpenRouter("key", server_url=url, max_connections=max(WORKERS)) as client,
+        AsyncOpenRouter(MANAGEMENT, server_url=url, max_connections=max(WORKERS)) as client,
     ):
         calls = ours_and_bare(url, session, client)
         rows = await asked(calls, short=short)

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
-from canned import served
+from canned import MANAGEMENT, served
 from cpu_per_request import BARE, CALLS, OURS, Call, ours_and_bare
 from tables import print_table
 
@@ -44,9 +44,10 @@ async def make_calls(url: str) -> None:
     """Make calls of each kind with each client, between two marks."""
     async with (
         aiohttp.ClientSession(
-            headers={"Authorization": "Bearer key"}, connector=aiohttp.TCPConnector(limit=0)
+            headers={"Authorization": f"Bearer {MANAGEMENT}"},
+            connector=aiohttp.TCPConnector(limit=0),
         ) as session,
-        AsyncOpenRouter("key", server_url=url) as client,
+        AsyncOpenRouter(MANAGEMENT, server_url=url) as client,
     ):
         for sides in ours_and_bare(url, session, client).values():
             for call in sides.values():

@@ -31,7 +31,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import aiohttp
-from canned import CannedAnswers, answer, official, page, ratio, served
+from canned import MANAGEMENT, CannedAnswers, answer, official, page, ratio, served
 from tables import print_table
 
 from openrouter_keys import AsyncOpenRouter, OpenRouter
@@ -56,8 +56,8 @@ class Pages(CannedAnswers):
 
 async def passes(url: str, stack: AsyncExitStack) -> dict[str, Pass]:
     session = await stack.enter_async_context(aiohttp.ClientSession())
-    client = await stack.enter_async_context(AsyncOpenRouter("key", server_url=url))
-    blocking = stack.enter_context(OpenRouter("key", server_url=url))
+    client = await stack.enter_async_context(AsyncOpenRouter(MANAGEMENT, server_url=url))
+    blocking = stack.enter_context(OpenRouter(MANAGEMENT, server_url=url))
 
     async def bare() -> int:
         seen = 0

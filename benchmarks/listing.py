@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 
 import aiohttp
-from canned import official, ratio, served
+from canned import MANAGEMENT, official, ratio, served
 from iterate import KEYS, Pages
 from tables import print_table
 
@@ -83,7 +83,7 @@ def passes(url: str, client: AsyncOpenRouter) -> dict[str, Pass]:
 async def compare(url: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
     figures: dict[str, list[float]] = {}
     asked: dict[str, int] = {}
-    async with AsyncOpenRouter("key", server_url=url) as client:
+    async with AsyncOpenRouter(MANAGEMENT, server_url=url) as client:
         found = passes(url, client)
         for round in range(-1, rounds):
             for side, go_through in found.items():

@@ -28,7 +28,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from canned import KEY, CannedAnswers, answer, served, spawning
+from canned import KEY, MANAGEMENT, CannedAnswers, answer, served, spawning
 from tables import print_table
 
 from openrouter_keys import AsyncOpenRouter, KeySpec
@@ -52,7 +52,7 @@ async def provision(url: str, count: int) -> None:
         KeySpec(ref=f"customer-{n}", name=str(KEY["name"]), limit=50) for n in range(count)
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        async with AsyncOpenRouter("key", server_url=url) as client:
+        async with AsyncOpenRouter(MANAGEMENT, server_url=url) as client:
             report = await client.provision(
                 specs, journal=Path(folder) / "keys.journal", on_result=lambda _: None
             )

@@ -6,17 +6,16 @@ converter reads everything else. Tests hold both to the same results.
 
 import re
 import sys
-from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import repeat
-from types import NoneType, new_class
+from types import NoneType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import attrs
 import msgspec
 from msgspec.structs import astuple
 
+from openrouter_keys._base.making import maker
 from openrouter_keys._base.unset import Unset
 
 A = TypeVar("A", bound=attrs.AttrsInstance)
@@ -42,9 +41,8 @@ def is_flat(cls: type[attrs.AttrsInstance]) -> bool:
 class FlatReader(Generic[R]):
     """Reads flat records of one class.
 
-    msgspec cannot fill the class itself: it has no union of a time and `Unset`. It fills a struct.
-    The struct's values are then set on an instance of a subclass that is not frozen, and last that
-    instance's class is set.
+    msgspec cannot fill the class itself: it has no union of a time and `Unset`. It fills a struct,
+    whose values make a record.
 
     Args:
         cls: the class; its field `extra` gets unknown fields.
@@ -53,13 +51,9 @@ class FlatReader(Generic[R]):
     def __init__(self, cls: type[R]) -> None:
         wire = _on_wire(cls)
         self._names = frozenset(f.name for f in wire)
-        self._attributes = (*(f.name for f in wire), "extra", "__class__")
         self._times = [place for place, f in enumerate(wire) if datetime in _kinds(f)]
-        thawed = ("__init__", "__setattr__", "__delattr__")
-        members = {"__slots__": (), **{name: getattr(object, name) for name in thawed}}
-        bases = (cls,)
-        self._thawed: Any = new_class(cls.__name__, bases, {}, lambda names: names.update(members))
         self._cls = cls
+        self._make = maker(cls, (*(f.name for f in wire), "extra"))
         self._struct = struct = _struct(cls)
         self._structs: Any = list[struct]  # type: ignore[valid-type]  # made at run time
 
@@ -90,11 +84,9 @@ class FlatReader(Generic[R]):
         if not new:
             return self.record(values, {})
         known = len(values) - len(new)
-        extra = {
-            name: value
-            for name, value in zip(new, values[known:], strict=True)
-            if value is not msgspec.UNSET
-        }
+        extra = dict(zip(new, values[known:], strict=True))
+        if msgspec.UNSET in extra.values():
+            extra = {name: value for name, value in extra.items() if value is not msgspec.UNSET}
         return self.record(values[:known], extra)
 
     def record(self, values: tuple[object, ...], extra: dict[str, Any]) -> R:
@@ -103,10 +95,7 @@ class FlatReader(Generic[R]):
             time = values[place]
             if type(time) is datetime and time.tzinfo is not UTC:
                 raise ValueError("a time that is not in UTC")
-        record: R = self._thawed()
-        # The loop runs in C: a page has 100 records.
-        deque(map(setattr, repeat(record), self._attributes, (*values, extra, self._cls)), maxlen=0)
-        return record
+        return self._make(*values, extra)
 
 
 class AnswerReader(Generic[A]):
@@ -123,6 +112,7 @@ class AnswerReader(Generic[A]):
         self._kinds: dict[str, Any] = {f.name: f.type for f in _on_wire(cls) if f.name != "http"}
         self._many = get_origin(self._kinds["data"]) is list
         self._others = [name for name in self._kinds if name != "data"]
+        self._make = maker(cls, ("data", *self._others, "extra", "http"))
         self._knows = self._knowing(())
 
     def _knowing(self, new: tuple[str, ...]) -> tuple["msgspec.json.Decoder[Any]", tuple[str, ...]]:
@@ -151,12 +141,13 @@ class AnswerReader(Generic[A]):
         """
         try:
             found, new = self._decoded(body)
-            fields = {name: getattr(found, name) for name in self._others}
             data, record = found.data, self._records.record_of
-            fields["data"] = (
-                [record(each, new) for each in data] if self._many else record(data, new)
-            )
-            return self._cls(**fields, **ours)
+            read = [record(each, new) for each in data] if self._many else record(data, new)
+            others = [getattr(found, name) for name in self._others]
+            if "http" in ours:  # nearly always
+                return self._make(read, *others, {}, ours["http"])
+            fields: dict[str, Any] = {"data": read, **dict(zip(self._others, others, strict=True))}
+            return self._cls(**fields)
         except Exception:  # noqa: BLE001 - the converter has the better message
             return None
 

@@ -12,11 +12,17 @@ _PACKAGE = "openrouter_keys"
 _HOLD_SECRETS = {
     f"{_PACKAGE}.{name}"
     for name in (
-        *("_base.fast_reader", "_base.made_keys", "_base.masking", "_base.scrubbing"),
+        *(
+            "_base.fast_reader",
+            "_base.made_keys",
+            "_base.making",
+            "_base.masking",
+            "_base.scrubbing",
+        ),
         *("_base.unset",),
         *("_inputs.arguments", "_inputs.credentials", "_inputs.proxies"),
         *("_protocol.answers", "_protocol.quota", "_protocol.retries", "_protocol.salvage"),
-        *("_transport.bodies", "_transport.wire"),
+        *("_transport.bodies", "_transport.whole_request", "_transport.wire"),
         *("_records.plain", "_records.record"),
         *("converter", "journal.encryption", "journal.entries"),
         *("journal.addresses", "journal.engines", "journal.servers", "journal.sessions"),

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from openrouter_keys._base.clock import Clockwork
+from openrouter_keys._base.making import maker
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.scrubbing import masked
 from openrouter_keys._inputs.credentials import Credentials
@@ -60,6 +61,7 @@ R = TypeVar("R")
 _TIMER_RESOLUTION = 0.02
 
 _log = logging.getLogger("openrouter_keys")
+_meta = maker(HTTPMeta, ("status", "headers", "attempts", "elapsed", "body_seconds"))
 # Seconds after which a wait is worth a line in the log, and a pause of the client a warning.
 _LONG = 2.0
 
@@ -206,13 +208,7 @@ class Attempts(NeverPickled):
             reply.body
             if reply.too_long  # it makes no record
             else masked(reply.body, (call.api_key, *call.operation.secrets)),
-            HTTPMeta(
-                status=reply.status,
-                headers=reply.headers,
-                attempts=call.attempt,
-                elapsed=self._elapsed(call),
-                body_seconds=reply.seconds,
-            ),
+            _meta(reply.status, reply.headers, call.attempt, self._elapsed(call), reply.seconds),
         )
         what = outcome_of(reply.status)
         if what is Outcome.DONE:

@@ -148,7 +148,8 @@ def test_only_the_wire_knows_aiohttps_client() -> None:
             for alias in node.names
         }
         # `sync` names the session's type, and no more; `testing` mends a mock of aiohttp.
-        allowed = module in ("_transport.wire", "sync", "testing") or ancestor(module, 1) == TOWER
+        wire = ("_transport.whole_request", "_transport.wire")
+        allowed = module in (*wire, "sync", "testing") or ancestor(module, 1) == TOWER
         assert allowed or "aiohttp" not in names, module
 
 

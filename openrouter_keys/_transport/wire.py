@@ -1,5 +1,6 @@
-"""One send over aiohttp: a reply, or why there is none. The only file that imports its client.
+"""One send over aiohttp: a reply, or why there is none.
 
+Only this file and `whole_request` import its client.
 Every exception of aiohttp, of the operating system and of time-outs ends here. `retries` decides
 whether to send again.
 """
@@ -23,6 +24,7 @@ from openrouter_keys._inputs.proxies import TO_PROXY, Proxy, shown_forms
 from openrouter_keys._protocol.retries import Outcome
 from openrouter_keys._transport import bodies
 from openrouter_keys._transport.deadlines import Deadlines
+from openrouter_keys._transport.whole_request import WholeRequest
 
 #: A user's own session, or a function that makes one in the client's event loop.
 Session: TypeAlias = aiohttp.ClientSession | Callable[[], aiohttp.ClientSession]
@@ -72,7 +74,10 @@ class Reply:
     def mask_headers(self, *secrets: str) -> None:
         """Mask secrets in the headers, and leave the rest of them unchanged."""
         values = "\n".join(self.headers.values())
-        if "sk-or-" in values or any(each in values for each in secrets):
+        known = "sk-or-" in values
+        for each in secrets:
+            known = known or each in values
+        if known:
             masked = [(name, scrub(value, *secrets)) for name, value in self.headers.items()]
             self.headers.clear()
             self.headers.extend(masked)
@@ -352,6 +357,7 @@ def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
             limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or _default_trust()
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
+        request_class=WholeRequest,
         max_line_size=_MOST_OF_LINE,
         max_field_size=_MOST_OF_LINE,
         max_headers=_MOST_HEADERS,

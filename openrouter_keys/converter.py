@@ -36,7 +36,13 @@ def encode(record: object) -> bytes:
     Args:
         record: any record of `models`.
     """
-    return _encoder.encode(_converter.unstructure(record)).encode("ascii")
+    plain = _converter.unstructure(record)
+    try:
+        written = msgspec.json.encode(plain)
+    except ValueError:  # half a surrogate pair
+        written = b"null"
+    # msgspec writes NaN as null.
+    return _encoder.encode(plain).encode("ascii") if b"null" in written else written
 
 
 def decode(body: bytes, cls: type[R], **ours: object) -> R:

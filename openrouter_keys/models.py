@@ -5,8 +5,9 @@ it does. On a record that came from the service, a field
 with a default is one that may be absent: added over time, or deprecated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import (
     Any,
     Final,
@@ -21,7 +22,7 @@ from typing import (
     overload,
 )
 
-from attrs import Attribute, field, fields_dict, frozen
+from attrs import NOTHING, Attribute, field, fields, fields_dict, frozen
 
 from openrouter_keys._base.masking import mask
 from openrouter_keys._base.unset import UNSET, OptionalNullable, Unset, left_out, ours
@@ -124,56 +125,82 @@ def external_of(value: External | ExternalTypedDict | Unset | None) -> External 
     raise refused
 
 
+_RULES: Final = "rules"
+
+
+def _as_given(_: type, fields: "list[Attribute[Any]]") -> "list[Attribute[Any]]":
+    """Take a request's converters and validators out of its `__init__`: `_check` calls them."""
+    return [each.evolve(converter=None, validator=None, metadata={_RULES: each}) for each in fields]
+
+
+_Rules: TypeAlias = tuple[Callable[[object], Sequence[object]], Sequence[Any]]
+
+
+def _rules_of(cls: type) -> _Rules:
+    rules = [each.metadata[_RULES] for each in fields(cls)]
+    return attrgetter(*(rule.name for rule in rules)), rules
+
+
+def _check(request: object, rules: _Rules) -> None:
+    """Convert and check the fields of a new request that were given, which are few of them."""
+    for given, rule in zip(rules[0](request), rules[1], strict=True):
+        if given is rule.default:
+            continue
+        value = given if rule.converter is None else rule.converter(given)
+        if value is not given:
+            object.__setattr__(request, rule.name, value)  # no other code has it yet
+        is_nothing = value is None or value is UNSET
+        if rule.validator is not None and (not is_nothing or rule.default is NOTHING):
+            rule.validator(request, rule, value)
+
+
 @hides_fields
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_as_given)
 class CreateKeysRequest:
     """The body of a create; its fields are the arguments of `AsyncAPIKeys.create`."""
 
     name: str = field(validator=checks.text)
     limit: OptionalNullable[float] = field(
-        default=UNSET, converter=limit_of, validator=checks.given(checks.amount)
+        default=UNSET, converter=limit_of, validator=checks.amount
     )
     limit_reset: OptionalNullable[LimitReset] = field(
-        default=UNSET, converter=_reset, validator=checks.given(checks.limit_reset)
+        default=UNSET, converter=_reset, validator=checks.limit_reset
     )
-    include_byok_in_limit: bool | None = field(
-        default=None, converter=_flag, validator=checks.given(checks.flag)
-    )
+    include_byok_in_limit: bool | None = field(default=None, converter=_flag, validator=checks.flag)
     expires_at: OptionalNullable[datetime] = field(
-        default=UNSET, converter=_time, validator=checks.given(checks.aware)
+        default=UNSET, converter=_time, validator=checks.aware
     )
     creator_user_id: OptionalNullable[str] = field(
-        default=UNSET, converter=_user, validator=checks.given(checks.text)
+        default=UNSET, converter=_user, validator=checks.text
     )
-    workspace_id: str | None = field(
-        default=None, converter=_text, validator=checks.given(checks.text)
-    )
+    workspace_id: str | None = field(default=None, converter=_text, validator=checks.text)
     external: External | None = field(default=None, converter=external_of)
+
+    def __attrs_post_init__(self) -> None:
+        _check(self, _OF_CREATE)
+
+
+_OF_CREATE: Final = _rules_of(CreateKeysRequest)
 
 
 @hides_fields
-@frozen(kw_only=True)
+@frozen(kw_only=True, field_transformer=_as_given)
 class UpdateKeysRequest:
     """The body of an update; its fields are the arguments of `AsyncAPIKeys.update`."""
 
-    name: str | None = field(default=None, converter=_text, validator=checks.given(checks.text))
-    disabled: bool | None = field(
-        default=None, converter=_flag, validator=checks.given(checks.flag)
-    )
+    name: str | None = field(default=None, converter=_text, validator=checks.text)
+    disabled: bool | None = field(default=None, converter=_flag, validator=checks.flag)
     limit: OptionalNullable[float] = field(
-        default=UNSET, converter=limit_of, validator=checks.given(checks.amount)
+        default=UNSET, converter=limit_of, validator=checks.amount
     )
     limit_reset: OptionalNullable[LimitReset] = field(
-        default=UNSET, converter=_reset, validator=checks.given(checks.limit_reset)
+        default=UNSET, converter=_reset, validator=checks.limit_reset
     )
-    include_byok_in_limit: bool | None = field(
-        default=None, converter=_flag, validator=checks.given(checks.flag)
-    )
-    workspace_id: str | None = field(
-        default=None, converter=_text, validator=checks.given(checks.text)
-    )
+    include_byok_in_limit: bool | None = field(default=None, converter=_flag, validator=checks.flag)
+    workspace_id: str | None = field(default=None, converter=_text, validator=checks.text)
 
     def __attrs_post_init__(self) -> None:
+        _check(self, _OF_UPDATE)
         # The service answers 400 `No update fields provided`.
         if all(
             getattr(self, name) is known.default
@@ -184,6 +211,9 @@ class UpdateKeysRequest:
                 "nothing to update: give at least one of name, disabled, limit, limit_reset, "
                 "include_byok_in_limit and workspace_id",
             )
+
+
+_OF_UPDATE: Final = _rules_of(UpdateKeysRequest)
 
 
 # --- what comes back ---

@@ -313,14 +313,9 @@ def _made(created: CreateKeysResponse) -> MadeKey:
 
 def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysResponse:
     """Return the key if the hash proves its secret; otherwise search the bytes for the secret."""
-    with suppress(Exception):  # none may come between a key and its secret
-        created = decode(answer.body, CreateKeysResponse, http=answer.http)
-        # A second copy would show in `extra`.
-        once = count(answer.body, created.key) == 1 and "key" not in created.data.extra
-        if once and created.data.hash == hash_of(created.key):
-            answer.proven = True
-            _log_mismatches(created, request)
-            return created
+    if (proven := _proven(answer)) is not None:
+        _log_mismatches(proven, request)
+        return proven
     found = _found(answer.body)
     if found.secret is None:
         refuse_error(answer.body)
@@ -339,6 +334,17 @@ def _read_created(answer: Answer, request: CreateKeysRequest) -> CreateKeysRespo
     finally:
         del found  # crash reporters send local variables home
     raise unreadable
+
+
+def _proven(answer: Answer) -> CreateKeysResponse | None:
+    try:
+        created = decode(answer.body, CreateKeysResponse, http=answer.http)
+        # A second copy would show in `extra`.
+        once = count(answer.body, created.key) == 1 and "key" not in created.data.extra
+        answer.proven = once and created.data.hash == hash_of(created.key)
+    except Exception:  # noqa: BLE001 - none may come between a key and its secret
+        return None
+    return created if answer.proven else None
 
 
 def _found(body: bytes) -> Salvage:
@@ -368,10 +374,12 @@ def _compare(created: CreateKeysResponse) -> None:
 
 def _log_mismatches(created: CreateKeysResponse, request: CreateKeysRequest) -> None:
     """Log a warning if the key is not as requested; the caller gets it anyway."""
-    with suppress(Exception):  # as above
+    try:
         if wrong := mismatches(request, created.data):
             message = "create: the key %s is not as it was asked for: %s"
             _log.warning(message, escaped(created.data.hash), ", ".join(wrong))
+    except Exception:  # noqa: BLE001 - as above
+        return
 
 
 def _salvaged(body: bytes, request: CreateKeysRequest, error: Exception) -> ResponseValidationError:

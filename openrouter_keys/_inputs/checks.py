@@ -23,6 +23,8 @@ from openrouter_keys._base.unset import UNSET, OptionalNullable, left_out
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.events import OnEvent, Telemetry
 
+_NUMBERS = (int, float)
+_MOST = sys.float_info.max
 LIMIT_RESETS = ("daily", "weekly", "monthly")
 EXTERNAL_USER_MAX = 512
 EXTERNAL_API_KEY_MIN = 32
@@ -118,9 +120,9 @@ def at_least(least: float) -> Check:
     """A finite number from `least` up."""
 
     def check_least(_: object, attribute: Named, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS):
             refuse(attribute.name, f"must be a number, not {_kind(value)}")
-        if not least <= value <= sys.float_info.max:
+        if not least <= value <= _MOST:
             number = _float(value)
             refuse(attribute.name, f"must be a finite number of at least {least:g}, not {number}")
 

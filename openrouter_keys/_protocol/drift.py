@@ -1,8 +1,9 @@
 """Compares a key with the request for it. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from openrouter_keys._base.identifiers import canonical
 from openrouter_keys._base.unset import UNSET
@@ -11,6 +12,9 @@ from openrouter_keys.models import CreateKeysRequest, External, Key, UpdateKeysR
 _OF_BOTH = ("name", "limit", "limit_reset", "include_byok_in_limit", "workspace_id")
 _OF_CREATE = (*_OF_BOTH, "expires_at", "creator_user_id", "external")
 _OF_UPDATE = (*_OF_BOTH, "disabled")
+_VALUES: dict[tuple[str, ...], Callable[[object], Sequence[object]]] = {
+    fields: attrgetter(*fields) for fields in (_OF_CREATE, _OF_UPDATE)
+}
 # The fields in which a request's null is a value; elsewhere, None leaves the field out.
 _NULLS = {"limit", "limit_reset", "expires_at"}
 # The fields in which a record's null may mean that the service does not show the value.
@@ -39,8 +43,12 @@ def mismatches(asked: CreateKeysRequest, made: Key) -> tuple[str, ...]:
         asked: the create's body.
         made: the record in the create's answer.
     """
-    dead = {"disabled": made.disabled, "expires_at": asked.expires_at is UNSET and _is_over(made)}
-    return (*disagreements(asked, made), *(name for name, is_so in dead.items() if is_so))
+    found = disagreements(asked, made)
+    if made.disabled:
+        found += ("disabled",)
+    if asked.expires_at is UNSET and _is_over(made):
+        found += ("expires_at",)
+    return found
 
 
 def unchanged(hash: str, asked: UpdateKeysRequest, key: Key) -> str | None:
@@ -73,23 +81,28 @@ def _is_over(made: Key) -> bool:
 
 
 def _differing(
-    fields: Sequence[str], asked: CreateKeysRequest | UpdateKeysRequest, key: Key
+    fields: tuple[str, ...], asked: CreateKeysRequest | UpdateKeysRequest, key: Key
 ) -> tuple[str, ...]:
-    return tuple(name for name in fields if not _agrees(name, getattr(asked, name), key))
+    values = _VALUES[fields](asked)
+    return tuple(
+        [
+            name
+            for name, value in zip(fields, values, strict=True)
+            if value is not UNSET
+            and (value is not None or name in _NULLS)
+            and not _agrees(name, value, key)
+        ]
+    )
 
 
 def _agrees(name: str, asked: object, key: Key) -> bool:
-    if asked is UNSET or (asked is None and name not in _NULLS):
-        return True
     if isinstance(asked, External):
         name, asked = "external_user", asked.user
     shown: object = getattr(key, name)
-    if shown is UNSET or (shown is None and name in _MAY_BE_HIDDEN):
+    if asked == shown or shown is UNSET or (shown is None and name in _MAY_BE_HIDDEN):
         return True
     if isinstance(asked, datetime) and isinstance(shown, datetime):
         return abs(asked - shown) <= _CHANGED
     if isinstance(asked, int | float) and isinstance(shown, int | float):
         return is_amount(asked, shown)
-    if name == "workspace_id":
-        return canonical(str(asked)) == canonical(str(shown))
-    return asked == shown
+    return name == "workspace_id" and canonical(str(asked)) == canonical(str(shown))

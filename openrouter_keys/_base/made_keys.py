@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 from yarl import URL
 
 from openrouter_keys._base.identifiers import canonical
@@ -24,7 +24,7 @@ _POLL = 0.05
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
-@frozen
+@define  # a frozen one takes three times as long to make
 class MadeKey:
     """A key that a create's answer holds.
 

@@ -22,8 +22,12 @@ def masked(body: bytes, secrets: Collection[str]) -> bytes:
         body: the body, maybe cut short or no JSON.
         secrets: those that were sent. Another form of a secret, such as base64, stays.
     """
-    if _is_plain(body) and not any(each.encode(errors="surrogatepass") in body for each in secrets):
-        return body
+    if _is_plain(body):
+        for each in secrets:
+            if each.encode("utf-8", "surrogatepass") in body:
+                break
+        else:
+            return body  # nearly always
     text = text_of(body)
     shown = unescaped(text)
     found = [each for each in secrets if len(each) >= LEAST and each in shown]

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import anyio
@@ -31,6 +31,7 @@ from openrouter_keys._transport.attempts import Attempts
 from openrouter_keys._transport.call import Call, event_of, unknown_outcome
 from openrouter_keys._transport.deletion import Removal, remove
 from openrouter_keys._transport.observing import Observing
+from openrouter_keys._transport.turns import Turns
 from openrouter_keys._transport.wire import Session, Wire
 from openrouter_keys.errors import (
     APIKeyError,
@@ -41,7 +42,7 @@ from openrouter_keys.errors import (
     OpenRouterError,
     WrongEventLoopError,
 )
-from openrouter_keys.models import CreateKeysResponse, Key
+from openrouter_keys.models import CreateKeysResponse, HTTPMeta, Key
 from openrouter_keys.operations import Operation
 
 R = TypeVar("R")
@@ -85,7 +86,6 @@ class Transport(NeverPickled):
         grace: seconds that a cancelled create gets to finish.
         clockwork: time and chance.
         made: the keys that it made.
-        samples: the service's and this machine's times of the last creates.
         recent: the last keys that it made, by their proven hashes, each with the requested
             workspace.
         at_close: what `close` starts and waits for, each bounded by the grace.
@@ -119,7 +119,7 @@ class Transport(NeverPickled):
         self.grace = grace
         self.clockwork: Clockwork = Clockwork() if clockwork is None else clockwork
         self.made: MadeKeys = MadeKeys(options.server_url)
-        self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
+        self._answered: deque[tuple[datetime, HTTPMeta, datetime]] = deque(maxlen=_SAMPLES)
         self.recent: dict[str, tuple[str | None, Key]] = {}
         self.at_close: set[Callable[[], Coroutine[Any, Any, None]]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
@@ -128,9 +128,8 @@ class Transport(NeverPickled):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wire: Wire
         self._attempts: Attempts
-        self._turns: asyncio.Semaphore
+        self._turns: Turns
         self._most: int
-        self._calls = 0  # that run, or wait for their turn
 
     async def own_hash(self) -> str:
         """Return the SHA-256 of the API key: that key's hash.
@@ -167,13 +166,12 @@ class Transport(NeverPickled):
                 checked = options
             else:
                 checked = self.options.with_(options) if options else self.options
-            self._calls += 1
-            queued = self.clockwork.monotonic() if self._calls > self._most else None
-            try:
-                await self._turns.acquire()
-            except BaseException:
-                self._calls -= 1
-                raise
+            turns, queued = self._turns, None
+            if turns.free:
+                turns.free -= 1
+            else:
+                queued = self.clockwork.monotonic()
+                await turns.acquire()
             try:
                 call = Call(operation, checked, self.clockwork.monotonic())
                 if queued is not None:
@@ -182,8 +180,7 @@ class Transport(NeverPickled):
                     return await self._attempts.run(call)
                 return await self._make(call, operation.made)
             finally:
-                self._calls -= 1
-                self._turns.release()
+                turns.release()
         except BaseException as error:
             strip(error, handled)
             raise
@@ -201,29 +198,14 @@ class Transport(NeverPickled):
     async def _make(self, call: Call[R], made_by: Callable[[R], MadeKey]) -> R:
         ended = self.made.begin()  # a context manager would take twice as long
         copied: MadeKey | None = None
-        created: CreateKeysResponse | None = None
         try:
             undo = call.operation.undo_if_cancelled
             answer = await (self._run_to_the_end(call) if undo else self._attempts.run(call))
             # Before the create ends, so that no reconcile takes its key for a lost one.
-            with suppress(Exception):  # the answer holds the secret
-                created = answer if isinstance(answer, CreateKeysResponse) else None
-                if created is not None and call.proven:  # its secret was hashed already
-                    made = MadeKey(created.data.hash, created.data.hash)
-                else:
-                    made = made_by(answer)
-                if self.made.is_repeated(made):
-                    copied = made
-                else:
-                    self.made.add(made)
-                    if created is not None and made.proven:
-                        self._sample(created)
-                        self.recent[created.data.hash] = call.operation.workspace_id, created.data
-                        if len(self.recent) > _SAMPLES:
-                            del self.recent[next(iter(self.recent))]
+            copied = self._remembered(call, answer, made_by)
             if copied is None:
                 return answer
-            del answer, created  # crash reporters send local variables home
+            del answer  # crash reporters send local variables home
         except CreatedKeyUnreadableError as error:
             with suppress(Exception):
                 made = MadeKey.of(error.hash, error.key)
@@ -235,13 +217,32 @@ class Transport(NeverPickled):
             self.made.end(ended)
         raise unknown_outcome(call, self.clockwork.moment(), _COPIED.format(copied.hash))
 
-    def _sample(self, answer: CreateKeysResponse) -> None:
-        # Until the headers came: they have the `Date`, and the key existed by then.
-        http = answer.http
-        ended = self.clockwork.now() - timedelta(seconds=http.body_seconds)
-        seconds = http.elapsed - http.body_seconds
-        date = None if is_cached(http.headers) else http.headers.get("Date")
-        self.samples.append(Sample(answer.data.created_at, date, ended, seconds))
+    def _remembered(
+        self, call: Call[R], answer: R, made_by: Callable[[R], MadeKey]
+    ) -> MadeKey | None:
+        """Remember the key of an answer; return it if the answer is a copy of an earlier one."""
+        try:
+            created = answer if isinstance(answer, CreateKeysResponse) else None
+            if created is not None and call.proven:  # its secret was hashed already
+                made = MadeKey(created.data.hash, created.data.hash)
+            else:
+                made = made_by(answer)
+            if self.made.is_repeated(made):
+                return made
+            self.made.add(made)
+            if created is not None and made.proven:
+                self._answered.append((created.data.created_at, created.http, self.clockwork.now()))
+                self.recent[created.data.hash] = call.operation.workspace_id, created.data
+                if len(self.recent) > _SAMPLES:
+                    del self.recent[next(iter(self.recent))]
+        except Exception:  # noqa: BLE001 - the answer holds the secret
+            return None
+        return None
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The service's and this machine's times of the last creates."""
+        return [_sample(*each) for each in self._answered]
 
     async def take_back(self, made: MadeKey) -> None:
         """Delete a key whose secret is lost, and log the outcome; `close` waits for it."""
@@ -323,7 +324,7 @@ class Transport(NeverPickled):
     def _guard(self) -> None:
         if self._closed:
             raise ClientClosedError("the client is closed; make a new one")
-        if self._pid not in (None, os.getpid()):
+        if self._pid is not None and self._pid != os.getpid():
             raise ForkedClientError("the client was used before fork(); make one in the child")
         loop = _running_loop()
         if self._loop is None:
@@ -346,9 +347,9 @@ class Transport(NeverPickled):
             wire, self._credentials, clockwork=self.clockwork, observing=self._observing
         )
         self._most = int(min(self.max_connections, self._wire.connections))
-        self._turns = asyncio.Semaphore(self._most)
+        self._turns = Turns(self._most)
 
-    async def _run(self, call: Call[R]) -> R:
+    async def _run(self, call: Call[R], ended: "asyncio.Future[None] | None" = None) -> R:
         """Make a call's attempts in a separate task, whose errors event loops may log."""
         handled = sys.exception()
         try:
@@ -356,16 +357,21 @@ class Transport(NeverPickled):
         except BaseException as error:
             strip(error, handled)
             raise
+        finally:
+            if ended is not None:  # a task tells of its end one turn of the loop later
+                _end(ended)
 
     # --- a cancelled create ---
 
     async def _run_to_the_end(self, call: Call[R]) -> R:
         """Run a call to its end, even if its caller is cancelled: its key must not be lost."""
-        run = asyncio.create_task(self._run(call))
-        ended = asyncio.get_running_loop().create_future()
-        run.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        run = _begun(self._run(call, ended))
+        run.add_done_callback(lambda _: _end(ended))  # it may be cancelled before its first step
         try:
             await ended  # and not the task, which a cancellation would reach
+            if not run.done():  # a task factory may do something after it
+                await asyncio.wait({run})
             return run.result()
         except asyncio.CancelledError as cancelled:
             call.abandoned = True
@@ -419,6 +425,13 @@ class Transport(NeverPickled):
         return outcome, unknown_outcome(call, self.clockwork.moment(), f"{outcome}; ")
 
 
+def _sample(made_at: datetime, http: HTTPMeta, now: datetime) -> Sample:
+    # Until the headers came: they have the `Date`, and the key existed by then.
+    ended = now - timedelta(seconds=http.body_seconds)
+    date = None if is_cached(http.headers) else http.headers.get("Date")
+    return Sample(made_at, date, ended, http.elapsed - http.body_seconds)
+
+
 def _logged(error: OpenRouterError) -> tuple[str, OpenRouterError]:
     _log.warning("%s", error)
     return str(error), error
@@ -436,6 +449,19 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         "AsyncOpenRouter needs asyncio, and no asyncio task is running here. Under trio, call the "
         "blocking OpenRouter in a worker thread (trio.to_thread.run_sync)"
     )
+
+
+def _begun(work: Coroutine[Any, Any, R]) -> "asyncio.Task[R]":
+    """Return a task that begins at once where Python can do that, or else in the next turn."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return asyncio.create_task(work)
+
+
+def _end(ended: "asyncio.Future[None]") -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _held(tasks: set[asyncio.Task[Any]], task: asyncio.Task[R]) -> asyncio.Task[R]:

@@ -748,7 +748,7 @@ def test_a_lease_that_ctrl_c_keeps_from_its_block_is_ended(
     assert not [each for each in caplog.messages if "may work until" in each]
 
 
-# The moments at which the loop has not begun to end the lease, in the order of the calls.
+# The moments until the loop is to end the lease, in the order of the calls.
 MOMENTS = [
     ("__enter__", "return"),
     ("__exit__", "call"),
@@ -790,7 +790,9 @@ def test_ctrl_c_at_any_moment_of_a_blocking_lease_leaves_no_key(
             while emulator.account.keys and not function.startswith("__"):
                 time.sleep(0.01)  # the loop ends it at once, in the background
         assert emulator.account.keys == {}
-        assert operations(emulator).count("delete") == 1
+        # When these return, the loop may have sent a delete, which is cancelled and sent again.
+        most = 2 if event == "return" and not function.startswith("__") else 1
+        assert 1 <= operations(emulator).count("delete") <= most
 
 
 @pytest.mark.slow

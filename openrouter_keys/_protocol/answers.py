@@ -68,7 +68,7 @@ def refuse_error(body: bytes) -> None:
     Raises:
         ErrorInSuccessError: it is one.
     """
-    if b'"error"' not in body:  # nearly always
+    if body.find(b'"error"') < 0:  # nearly always
         return
     error = _object(_parsed(body)).get("error")
     if error and isinstance(error, dict | str):

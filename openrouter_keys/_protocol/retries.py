@@ -207,4 +207,5 @@ class RetryQuota:
 
     def refund(self) -> None:
         """Return a token after a success."""
-        self.tokens = min(self.capacity, self.tokens + 1)
+        if self.tokens < self.capacity:
+            self.tokens += 1

@@ -84,9 +84,10 @@ class FlatReader(Generic[R]):
         if not new:
             return self.record(values, {})
         known = len(values) - len(new)
-        extra = dict(zip(new, values[known:], strict=True))
-        if msgspec.UNSET in extra.values():
-            extra = {name: value for name, value in extra.items() if value is not msgspec.UNSET}
+        extra: dict[str, Any] = {}
+        for place, name in enumerate(new, known):
+            if values[place] is not msgspec.UNSET:
+                extra[name] = values[place]
         return self.record(values[:known], extra)
 
     def record(self, values: tuple[object, ...], extra: dict[str, Any]) -> R:

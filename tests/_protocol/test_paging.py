@@ -321,7 +321,9 @@ class Slipping(Shelf):
         elif slip == "empty" and offset:
             page = []
         elif slip in ("first", "last") and self.given:
-            page = self.given[0 if slip == "first" else -1]
+            again = self.given[0 if slip == "first" else -1]
+            # One key that comes again, with nothing behind it, is how a list's end looks.
+            page = page if len(again) == 1 else again
         if not offset:
             page = page or whole  # empty from its start on, and again: all are deleted
         self.given.append(page)

@@ -12,10 +12,10 @@ from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.unset import UNSET, OptionalNullable
 from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import HiddenArguments, hides_arguments
-from openrouter_keys._inputs.options import RequestOptions, refuse_unknown
+from openrouter_keys._inputs.options import QUIET_PERIOD, RequestOptions, refuse_unknown
 from openrouter_keys._protocol.paging import Pager
 from openrouter_keys._reconcile.reconcile import Reconciliation
-from openrouter_keys._reconcile.single import QUIET_PERIOD, Settler
+from openrouter_keys._reconcile.single import Settler
 from openrouter_keys._transport.pages import PREFETCH, Pages
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (

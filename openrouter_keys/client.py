@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from ssl import SSLContext
-from typing import Literal, NoReturn, Self, SupportsFloat, Unpack
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, SupportsFloat, Unpack
 
 from openrouter_keys._base.pickling import NeverPickled
 from openrouter_keys._base.unset import UNSET, OptionalNullable, left_out
@@ -17,6 +17,8 @@ from openrouter_keys._inputs.arguments import hides_arguments
 from openrouter_keys._inputs.credentials import APIKey, credentials_of
 from openrouter_keys._inputs.options import (
     ATTRIBUTION,
+    CONCURRENCY,
+    QUIET_PERIOD,
     CallOptions,
     RequestOptions,
     check_retries,
@@ -24,19 +26,11 @@ from openrouter_keys._inputs.options import (
 )
 from openrouter_keys._inputs.proxies import FindProxy, no_proxy, proxy_finder
 from openrouter_keys._inputs.retry_config import RetryConfig
-from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys._transport.observing import Observing
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys._transport.wire import Session
-from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.api_keys import AsyncAPIKeys
-from openrouter_keys.applying.report import ApplyReport, Plan
-from openrouter_keys.applying.settings import ApplySettings, OnApplyProgress, OnPlan, Prune
-from openrouter_keys.applying.settings import PlanSettings as PlanApplySettings
-from openrouter_keys.ensuring.report import Ensured
-from openrouter_keys.ensuring.settings import EnsureSettings, OnChange, ReleaseSettings
 from openrouter_keys.events import OnEvent, Telemetry
-from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.lease import Lease, Leasing
 from openrouter_keys.models import (
     CreateKeysLimitReset,
@@ -45,19 +39,23 @@ from openrouter_keys.models import (
     ExternalTypedDict,
     external_of,
 )
-from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
-from openrouter_keys.provisioning.settings import CONCURRENCY, JournalOrPlace, RunSettings
-from openrouter_keys.provisioning.spec_source import Specs
-from openrouter_keys.rotation.report import Rotation, RotationReport
-from openrouter_keys.rotation.settings import (
-    BudgetRule,
-    Hashes,
-    PlanSettings,
-    RotationSettings,
-    Terms,
-)
-from openrouter_keys.sweeping.report import SweepAction, SweepReport
-from openrouter_keys.sweeping.settings import Approve, SweepSettings
+
+# Imported late: most programs never need what manages many keys, nor SQLite, which it imports. So
+# annotations that name its types are texts, and its methods import what they run.
+if TYPE_CHECKING:
+    from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
+    from openrouter_keys.applying.report import ApplyReport, Plan
+    from openrouter_keys.applying.settings import OnApplyProgress, OnPlan, Prune
+    from openrouter_keys.ensuring.report import Ensured
+    from openrouter_keys.ensuring.settings import OnChange
+    from openrouter_keys.journal.specs import KeySpec
+    from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
+    from openrouter_keys.provisioning.settings import JournalOrPlace
+    from openrouter_keys.provisioning.spec_source import Specs
+    from openrouter_keys.rotation.report import Rotation, RotationReport
+    from openrouter_keys.rotation.settings import BudgetRule, Hashes
+    from openrouter_keys.sweeping.report import SweepAction, SweepReport
+    from openrouter_keys.sweeping.settings import Approve
 
 DEFAULT_SERVER_URL = "https://openrouter.ai/api/v1"
 DEFAULT_TIMEOUT_MS = 120_000
@@ -249,16 +247,16 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def ensure(
         self,
-        spec: KeySpec,
+        spec: "KeySpec",
         *,
-        journal: JournalOrPlace,
-        on_change: OnChange = "update",
+        journal: "JournalOrPlace",
+        on_change: "OnChange" = "update",
         verify: bool = False,
         recreate: bool = False,
         wait: float | None = None,
         quiet_period: float = QUIET_PERIOD,
         **options: Unpack[RequestOptions],
-    ) -> Ensured:
+    ) -> "Ensured":
         """Return the one key of a ref, and create it if there is none.
 
         Any number of tasks, processes and machines may ask for the same ref at once: with one
@@ -297,7 +295,8 @@ class AsyncOpenRouter(NeverPickled):
             JournalError: the journal cannot be used.
             OpenRouterError: the service refused the create, or the update.
         """
-        from openrouter_keys.ensuring.ensure import ensure  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.ensuring.ensure import ensure  # noqa: PLC0415 - see the top
+        from openrouter_keys.ensuring.settings import EnsureSettings  # noqa: PLC0415 - see the top
 
         settings = EnsureSettings(
             journal=journal,
@@ -315,7 +314,7 @@ class AsyncOpenRouter(NeverPickled):
         self,
         ref: str,
         *,
-        journal: JournalOrPlace,
+        journal: "JournalOrPlace",
         wait: float | None = None,
         quiet_period: float = QUIET_PERIOD,
         **options: Unpack[RequestOptions],
@@ -343,7 +342,8 @@ class AsyncOpenRouter(NeverPickled):
             JournalError: the journal cannot be used.
             OpenRouterError: the key could not be deleted.
         """
-        from openrouter_keys.ensuring.release import release  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.ensuring.release import release  # noqa: PLC0415 - see the top
+        from openrouter_keys.ensuring.settings import ReleaseSettings  # noqa: PLC0415 - see the top
 
         settings = ReleaseSettings(
             journal=journal, wait=wait, quiet_period=quiet_period, options=options
@@ -354,12 +354,12 @@ class AsyncOpenRouter(NeverPickled):
     async def adopt(
         self,
         hash: str,
-        ref: str | KeySpec,
+        ref: "str | KeySpec",
         *,
-        journal: JournalOrPlace,
+        journal: "JournalOrPlace",
         dry_run: bool = False,
         **options: Unpack[RequestOptions],
-    ) -> AdoptedKey:
+    ) -> "AdoptedKey":
         """Make a key that exists a ref's, without its secret, as if the journal had made it.
 
         From then on `ensure` returns and updates it (`key` is None: the service shows no secret
@@ -387,7 +387,8 @@ class AsyncOpenRouter(NeverPickled):
             NotFoundResponseError: there is no such key.
             JournalError: the journal cannot be used, or belongs to another account.
         """
-        from openrouter_keys.adoption.adopt import adopt  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.adoption.adopt import adopt  # noqa: PLC0415 - see the top
+        from openrouter_keys.ensuring.settings import ReleaseSettings  # noqa: PLC0415 - see the top
 
         settings = ReleaseSettings(journal=journal, options=options)
         return await adopt(self._transport, hash, ref, settings, dry_run=dry_run)
@@ -395,12 +396,12 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def adopt_all(
         self,
-        specs: Specs,
+        specs: "Specs",
         *,
-        journal: JournalOrPlace,
+        journal: "JournalOrPlace",
         dry_run: bool = False,
         **options: Unpack[RequestOptions],
-    ) -> AdoptionReport:
+    ) -> "AdoptionReport":
         """Make the keys that have the names of specs theirs, as `adopt` does for one.
 
         Each workspace of the specs is listed once. A key is a spec's if it is the only one of its
@@ -423,7 +424,8 @@ class AsyncOpenRouter(NeverPickled):
             IncompleteListingError: the list of keys is not whole; what was adopted by then stays.
             JournalError: the journal cannot be used, or belongs to another account.
         """
-        from openrouter_keys.adoption.adopt import adopt_all  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.adoption.adopt import adopt_all  # noqa: PLC0415 - see the top
+        from openrouter_keys.ensuring.settings import ReleaseSettings  # noqa: PLC0415 - see the top
 
         settings = ReleaseSettings(journal=journal, options=options)
         return await adopt_all(self._transport, specs, settings, dry_run=dry_run)
@@ -432,17 +434,17 @@ class AsyncOpenRouter(NeverPickled):
     async def sweep(
         self,
         *,
-        journals: Iterable[JournalOrPlace],
+        journals: "Iterable[JournalOrPlace]",
         unused: bool = False,
         older_than: float | None = None,
         name: str | None = None,
         workspace_id: str | None = None,
-        action: SweepAction | None = None,
-        approve: Approve | None = None,
+        action: "SweepAction | None" = None,
+        approve: "Approve | None" = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
         **options: Unpack[RequestOptions],
-    ) -> SweepReport:
+    ) -> "SweepReport":
         """Find the keys that no journal knows, and disable or delete them if asked for.
 
         A key is known by its hash. The management key itself is never touched, nor is a key that a
@@ -476,7 +478,8 @@ class AsyncOpenRouter(NeverPickled):
                 changed.
             OpenRouterError: the service refused to list; nothing was changed.
         """
-        from openrouter_keys.sweeping.sweep import sweep  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.sweeping.settings import SweepSettings  # noqa: PLC0415 - see the top
+        from openrouter_keys.sweeping.sweep import sweep  # noqa: PLC0415 - see the top
 
         settings = SweepSettings(
             journals=journals,
@@ -495,19 +498,19 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def provision(
         self,
-        specs: Specs,
+        specs: "Specs",
         *,
-        journal: JournalOrPlace | None = None,
+        journal: "JournalOrPlace | None" = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
-        on_result: OnResult | None = None,
-        on_progress: OnProgress | None = None,
+        on_result: "OnResult | None" = None,
+        on_progress: "OnProgress | None" = None,
         quiet_period: float = QUIET_PERIOD,
         max_failures: int | None = None,
         max_total_limit: SupportsFloat | None = None,
         store_secrets: bool = True,
         recipient: str | None = None,
-    ) -> ProvisionReport:
+    ) -> "ProvisionReport":
         """Create a key for each spec, concurrently, none twice, and lose no secret.
 
         The same call with the same journal continues where the last one ended, even if it was
@@ -552,8 +555,8 @@ class AsyncOpenRouter(NeverPickled):
                 source or `on_result` raised, or the service was down for long. Its `report` has
                 the counts, its `__cause__` the reason.
         """
-        # Imported late: most programs never need it, nor SQLite, which it imports.
-        from openrouter_keys.provisioning.run import provision  # noqa: PLC0415
+        from openrouter_keys.provisioning.run import provision  # noqa: PLC0415 - see the top
+        from openrouter_keys.provisioning.settings import RunSettings  # noqa: PLC0415 - see the top
 
         settings = RunSettings(
             journal=journal,
@@ -572,22 +575,22 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def rotate(
         self,
-        hashes: Hashes,
+        hashes: "Hashes",
         *,
-        journal: JournalOrPlace,
-        on_result: OnResult | None = None,
-        budget: BudgetRule = "remaining",
+        journal: "JournalOrPlace",
+        on_result: "OnResult | None" = None,
+        budget: "BudgetRule" = "remaining",
         limit: OptionalNullable[float] = UNSET,
         expires_at: OptionalNullable[datetime] = UNSET,
         retire_after: float | None = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
-        on_progress: OnProgress | None = None,
+        on_progress: "OnProgress | None" = None,
         quiet_period: float = QUIET_PERIOD,
         max_failures: int | None = None,
         store_secrets: bool = True,
         recipient: str | None = None,
-    ) -> RotationReport:
+    ) -> "RotationReport":
         """Replace keys: create a replacement, hand its secret over, then delete the old key.
 
         A replacement has the old key's name, limit, reset, workspace, expiry, creator and external
@@ -631,7 +634,8 @@ class AsyncOpenRouter(NeverPickled):
                 account's, or full.
             ProvisioningStoppedError: the creates stopped early; this call retired no old key.
         """
-        from openrouter_keys.rotation.run import rotate  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.rotation.run import rotate  # noqa: PLC0415 - see the top
+        from openrouter_keys.rotation.settings import RotationSettings, Terms  # noqa: PLC0415 - see the top
 
         settings = RotationSettings(
             journal=journal,
@@ -651,14 +655,14 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def plan_rotation(
         self,
-        hashes: Hashes,
+        hashes: "Hashes",
         *,
-        budget: BudgetRule = "remaining",
+        budget: "BudgetRule" = "remaining",
         limit: OptionalNullable[float] = UNSET,
         expires_at: OptionalNullable[datetime] = UNSET,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
-    ) -> list[Rotation]:
+    ) -> "list[Rotation]":
         """Return what `rotate` would plan for keys, and change nothing.
 
         `openrouter_keys.rotation.rotations` returns the plans in a journal, which `rotate` keeps.
@@ -678,7 +682,8 @@ class AsyncOpenRouter(NeverPickled):
         Raises:
             InvalidArgumentError: an argument is invalid; nothing was sent.
         """
-        from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - as above
+        from openrouter_keys.rotation.run import plan_rotation  # noqa: PLC0415 - see the top
+        from openrouter_keys.rotation.settings import PlanSettings, Terms  # noqa: PLC0415 - see the top
 
         terms = Terms(budget=budget, limit=limit, expires_at=expires_at)
         settings = PlanSettings(concurrency=concurrency, rate=rate, terms=terms)
@@ -687,16 +692,16 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def plan_apply(
         self,
-        specs: Specs,
+        specs: "Specs",
         *,
-        journal: JournalOrPlace,
-        prune: Prune | None = None,
+        journal: "JournalOrPlace",
+        prune: "Prune | None" = None,
         max_prune: float | None = None,
         recreate: bool = False,
         replace: bool = False,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
-    ) -> Plan:
+    ) -> "Plan":
         """Return what `apply` would do, and change nothing: only reads are sent.
 
         One listing of the workspaces that the journal and the specs name shows all keys; a key that
@@ -723,9 +728,10 @@ class AsyncOpenRouter(NeverPickled):
             JournalError: the journal cannot be read, or is not this service's or this account's.
             OpenRouterError: the keys could not be listed.
         """
-        from openrouter_keys.applying.planning import plan_apply  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.applying.planning import plan_apply  # noqa: PLC0415 - see the top
+        from openrouter_keys.applying.settings import PlanSettings  # noqa: PLC0415 - see the top
 
-        settings = PlanApplySettings(
+        settings = PlanSettings(
             journal=journal,
             prune=prune,
             max_prune=max_prune,
@@ -739,16 +745,16 @@ class AsyncOpenRouter(NeverPickled):
     @hides_arguments
     async def apply(
         self,
-        specs: Specs,
+        specs: "Specs",
         *,
-        journal: JournalOrPlace,
-        prune: Prune | None = None,
+        journal: "JournalOrPlace",
+        prune: "Prune | None" = None,
         max_prune: float | None = None,
         recreate: bool = False,
         replace: bool = False,
-        on_plan: OnPlan | None = None,
-        on_result: OnResult | None = None,
-        on_progress: OnApplyProgress | None = None,
+        on_plan: "OnPlan | None" = None,
+        on_result: "OnResult | None" = None,
+        on_progress: "OnApplyProgress | None" = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
         quiet_period: float = QUIET_PERIOD,
@@ -756,7 +762,7 @@ class AsyncOpenRouter(NeverPickled):
         max_total_limit: float | None = None,
         store_secrets: bool = True,
         recipient: str | None = None,
-    ) -> ApplyReport:
+    ) -> "ApplyReport":
         """Have the account as the specs say: create, update, restore, replace and prune keys.
 
         Only fields that a spec names are compared; a key is enabled unless its spec is `disabled`.
@@ -808,7 +814,8 @@ class AsyncOpenRouter(NeverPickled):
                 its `__cause__` the reason.
             OpenRouterError: the keys could not be listed.
         """
-        from openrouter_keys.applying.apply import apply  # noqa: PLC0415 - as in `provision`
+        from openrouter_keys.applying.apply import apply  # noqa: PLC0415 - see the top
+        from openrouter_keys.applying.settings import ApplySettings  # noqa: PLC0415 - see the top
 
         settings = ApplySettings(
             journal=journal,

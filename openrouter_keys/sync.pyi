@@ -7,10 +7,9 @@ from datetime import datetime
 from openrouter_keys._base.unset import OptionalNullable, UNSET
 from openrouter_keys._blocking.facade import Facade
 from openrouter_keys._inputs.credentials import APIKey
-from openrouter_keys._inputs.options import RequestOptions
+from openrouter_keys._inputs.options import CONCURRENCY, QUIET_PERIOD, RequestOptions
 from openrouter_keys._inputs.retry_config import RetryConfig
 from openrouter_keys._reconcile.reconcile import Reconciliation
-from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys._transport.pages import PREFETCH
 from openrouter_keys.adoption.report import AdoptedKey, AdoptionReport
 from openrouter_keys.api_keys import AsyncAPIKeys, Switch
@@ -25,7 +24,7 @@ from openrouter_keys.journal.specs import KeySpec
 from openrouter_keys.lease import Lease
 from openrouter_keys.models import CreateKeysLimitReset, CreateKeysResponse, DeleteKeysResponse, External, ExternalTypedDict, GetCurrentKeyResponse, GetKeyResponse, Key, ListResponse, UpdateKeysLimitReset, UpdateKeysResponse
 from openrouter_keys.provisioning.report import OnProgress, OnResult, ProvisionReport
-from openrouter_keys.provisioning.settings import CONCURRENCY, JournalOrPlace
+from openrouter_keys.provisioning.settings import JournalOrPlace
 from openrouter_keys.provisioning.spec_source import Specs
 from openrouter_keys.rotation.report import Rotation, RotationReport
 from openrouter_keys.rotation.settings import BudgetRule, Hashes

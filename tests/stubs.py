@@ -69,7 +69,9 @@ class Source:
         text = re.sub(r"^    async def", "    def", text)
         for pattern, (returned, _) in _RETURNS.items():
             text = re.sub(f"(?<=-> ){pattern}", returned, text)
-        return re.sub(r': "(.+)" = None,\n', r": \1 = None,\n", text)  # a stub needs no quotes
+        # A stub needs no quotes: of a parameter's annotation, nor of the returned one.
+        text = re.sub(r'^(        \w+: )"(.+?)"(?=,$| = )', r"\1\2", text, flags=re.MULTILINE)
+        return re.sub(r'^(    \) -> )"(.+)":$', r"\1\2:", text, flags=re.MULTILINE)
 
 
 SYNC: Final = Source("sync")

@@ -13,6 +13,11 @@ from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.proxies import FindProxy, Proxy, no_proxy
 from openrouter_keys._inputs.retry_config import RetryConfig
 
+#: Seconds after which a create whose connection was lost is taken to have landed, or never to.
+QUIET_PERIOD = 30.0
+#: How many creates are under way at once in a run, unless the caller sets it.
+CONCURRENCY = 32
+
 
 class RequestOptions(TypedDict, total=False):
     """Options of every operation. None, or left out: the client's own.

@@ -19,8 +19,6 @@ from openrouter_keys.errors import CreateOutcomeUnknownError, OpenRouterError, S
 from openrouter_keys.models import CreateKeysRequest, CreateKeysResponse
 from openrouter_keys.operations import create, list_
 
-#: Seconds after which a create whose connection was lost is taken to have landed, or never to.
-QUIET_PERIOD = 30.0
 #: Keys that this client made so long before a create must be listed when its key is searched for.
 _REACH = timedelta(minutes=10)
 #: How often a create is made anew, at most, counting the first.

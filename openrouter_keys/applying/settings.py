@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, frozen
 
 from openrouter_keys._inputs import checks
-from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._inputs.options import QUIET_PERIOD
 from openrouter_keys.applying.report import ApplyProgress, Plan
 from openrouter_keys.provisioning.report import OnProgress, OnResult
 from openrouter_keys.provisioning.settings import (

@@ -6,8 +6,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import field, frozen
 
 from openrouter_keys._inputs import checks
-from openrouter_keys._inputs.options import RequestOptions
-from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._inputs.options import QUIET_PERIOD, RequestOptions
 from openrouter_keys.journal.addresses import shown
 from openrouter_keys.provisioning.settings import JournalOrPlace, refuse_unopened
 

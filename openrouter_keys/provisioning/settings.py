@@ -7,8 +7,7 @@ from attrs import field, frozen
 
 from openrouter_keys._base.unset import UNSET
 from openrouter_keys._inputs import checks
-from openrouter_keys._inputs.options import RequestOptions
-from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._inputs.options import CONCURRENCY, QUIET_PERIOD, RequestOptions
 from openrouter_keys.journal.addresses import shown
 from openrouter_keys.provisioning.report import OnProgress, OnResult
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:  # it imports SQLite, which most programs never need
 
 #: What records a run: an open journal, a file's path, or the URL of a PostgreSQL database.
 JournalOrPlace: TypeAlias = Union["Journal", str, os.PathLike[str]]
-
-#: How many creates are under way at once, unless the caller sets it.
-CONCURRENCY = 32
 
 
 def _count(_: object, attribute: checks.Named, value: object) -> None:

@@ -11,8 +11,8 @@ from attrs import define, evolve, field
 
 from openrouter_keys import AsyncAPIKeys, AsyncOpenRouter, CreateKeysResponse, OpenRouter
 from openrouter_keys._base.clock_skew import MARGIN
+from openrouter_keys._inputs.options import QUIET_PERIOD
 from openrouter_keys._reconcile.reconcile import Reconciliation
-from openrouter_keys._reconcile.single import QUIET_PERIOD
 from openrouter_keys.emulator import Emulator, Fault, StoredKey, Workspace
 from openrouter_keys.errors import (
     BadRequestResponseError,

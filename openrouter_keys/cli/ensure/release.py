@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from attrs import define
 from cyclopts import Parameter
 
-from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._inputs.options import QUIET_PERIOD
 from openrouter_keys.cli.exit_codes import DONE, FAILED, IN_DOUBT, SOME_FAILED, code_of
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.keys.many import FOR_ALL, each

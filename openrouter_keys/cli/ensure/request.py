@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from attrs import evolve, frozen
 from cyclopts import Group, Parameter
 
-from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._inputs.options import QUIET_PERIOD
 from openrouter_keys.cli.journal.export import reading
 from openrouter_keys.cli.options.journal import Place
 from openrouter_keys.cli.runs.options import check_recipient

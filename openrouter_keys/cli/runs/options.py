@@ -7,7 +7,7 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from openrouter_keys._inputs import checks
-from openrouter_keys._reconcile.single import QUIET_PERIOD
+from openrouter_keys._inputs.options import CONCURRENCY, QUIET_PERIOD
 from openrouter_keys.cli.exit_codes import UsageError
 from openrouter_keys.cli.specs.totals import Totals, dollars
 from openrouter_keys.cli.terminal.messages import keys
@@ -15,7 +15,6 @@ from openrouter_keys.cli.values import Flag, QuietPeriod, Recipient
 from openrouter_keys.errors import InvalidArgumentError
 from openrouter_keys.journal.encryption import sealing
 from openrouter_keys.journal.specs import exact
-from openrouter_keys.provisioning.settings import CONCURRENCY
 
 _PACE: Final = Group("Pace", sort_key=60)
 _SAFETY: Final = Group("Safety", sort_key=70)

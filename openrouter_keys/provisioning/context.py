@@ -112,7 +112,7 @@ def context_of(
     # Creates wait at the run's own gate, where the wait does not count as their time.
     settings = evolve(settings, concurrency=min(settings.concurrency, transport.ready()))
     monotonic = transport.clockwork.monotonic
-    limiter = limiter_of(transport, settings)
+    limiter = limiter_of(transport, settings, ahead=True)
     breaker = CircuitBreaker(
         settings.concurrency,
         clock=monotonic,
@@ -139,12 +139,19 @@ def clock_of(transport: Transport) -> ServiceClock:
     return ServiceClock(transport.clockwork.now, transport.clockwork.steady)
 
 
-def limiter_of(transport: Transport, pace: Pace) -> RateLimiter:
-    """Return a gate for no more requests at once than the client has room for."""
+def limiter_of(transport: Transport, pace: Pace, *, ahead: bool = False) -> RateLimiter:
+    """Return a gate for no more requests at once than the client has room for.
+
+    Args:
+        transport: the client's.
+        pace: the caller's.
+        ahead: as of `RateLimiter`.
+    """
     clockwork = transport.clockwork
     return RateLimiter(
         min(pace.concurrency, transport.ready()),
         rate=pace.rate,
+        ahead=ahead,
         clock=clockwork.monotonic,
         sleep=clockwork.sleep,
         random=clockwork.random,

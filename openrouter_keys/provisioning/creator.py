@@ -1,5 +1,6 @@
 """One key's way: the gate, the durable intent, the create, and what follows on its outcome."""
 
+import asyncio
 import logging
 from datetime import datetime, timedelta
 from typing import cast
@@ -46,6 +47,10 @@ _ONCE = RetryConfig("none")
 _log = logging.getLogger("openrouter_keys")
 
 
+class _Unsent:
+    """A create whose intent is durable, and is not sent: its round has ended, or a pause began."""
+
+
 class Creator:
     """Makes keys, any number at once.
 
@@ -74,6 +79,8 @@ class Creator:
         self._once = context.transport.options.with_(cast("RequestOptions", given))
         # How many looks in a row had no answer.
         self._unanswered = 0
+        # Of the turns that have begun, so many creates are under way at once.
+        self._room = asyncio.Semaphore(context.settings.concurrency)
 
     async def make(self, job: Job) -> Job | None:
         """Do what is left to do for a spec.
@@ -224,7 +231,8 @@ class Creator:
         with self._stop.interrupts():
             await self._limiter.enter()
         try:
-            look = await attempt(Lister(self._transport, self._clock, {}).look(hash))
+            async with self._room:
+                look = await attempt(Lister(self._transport, self._clock, {}).look(hash))
         finally:
             self._limiter.leave()
         missing = isinstance(look, Err) and is_api_404(look.error)
@@ -245,6 +253,9 @@ class Creator:
                     data = answer.data
                 case State() as known:
                     return await self._look_up(spec, known)
+                case _Unsent():
+                    state = await self._not_processed(spec)
+                    continue
                 case Err(CreatedKeyUnreadableError() as error):
                     made = UndeliveredKey(ref=spec.ref, key=error.key, hash=error.hash)
                 case Err(error):
@@ -267,12 +278,12 @@ class Creator:
 
     async def _send(
         self, spec: KeySpec, *, again: bool
-    ) -> Ok[CreateKeysResponse] | Err | State | None:
+    ) -> Ok[CreateKeysResponse] | Err | State | _Unsent | None:
         """Send a create once, when its turn has come.
 
         Returns:
-            Its outcome. A state: nothing was sent, since another run was faster. None: nothing was
-            sent, since the round has ended meanwhile.
+            Its outcome. A state: nothing was sent, since another run was faster. `_Unsent`: only
+            its intent was written. None: nothing was, since the round has ended meanwhile.
         """
         if self._stop.stopped:
             return None
@@ -290,13 +301,20 @@ class Creator:
             elif (known := await self._journal.intend(spec, at)) is not None:
                 return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
-            request = spec.request()
-            operation = create(request, undo_if_cancelled=False)
-            outcome = await attempt(self._transport.perform(operation, self._once))
-            self._learn(outcome.error if isinstance(outcome, Err) else None)
-            return outcome
+            operation = create(spec.request(), undo_if_cancelled=False)
+            async with self._room:
+                if self._is_held_back:
+                    return _Unsent()
+                outcome = await attempt(self._transport.perform(operation, self._once))
+                self._learn(outcome.error if isinstance(outcome, Err) else None)
+                return outcome
         finally:
             self._limiter.leave()
+
+    @property
+    def _is_held_back(self) -> bool:
+        """Whether nothing may be sent now: the round has ended, or the service asks for a pause."""
+        return self._stop.paused or self._limiter.is_paused
 
     def _learn(self, error: OpenRouterError | None) -> None:
         """Adapt the pace to an outcome, and stop the run if nothing can come of another create."""

@@ -11,9 +11,12 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from openrouter_keys.provisioning.rate import Rate
 
+#: Who prepares a request ahead may begin one more turn for so many that there are at once.
+PREPARED: Final = 8
 #: A timer that is late by no more than this many seconds does not slow the rate down.
 CATCH_UP = 0.02
 
@@ -30,6 +33,8 @@ class RateLimiter:
         concurrency: how many turns there are at once, at most.
         rate: requests a second, at most, where the limit is known; None: as many as the service
             accepts.
+        ahead: whether a turn begins some time before its request is sent, so that a few more may
+            begin. The caller then sees to how many are sent at once.
         clock: the time in seconds.
         sleep: waits for so many seconds.
         random: a number from 0 to 1.
@@ -44,12 +49,14 @@ class RateLimiter:
         concurrency: int,
         *,
         rate: float | None = None,
+        ahead: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
         self.concurrency: int = concurrency
         self._most = concurrency
+        self._ahead = ahead
         self._rate = Rate(math.inf if rate is None else float(rate))
         self._clock, self._sleep, self._random = clock, sleep, random
         self._next = self._opens = -math.inf
@@ -66,6 +73,11 @@ class RateLimiter:
     def rate(self) -> float:
         """Requests a second that are allowed now; infinite: unlimited."""
         return self._rate.now
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the service has asked for a pause that is not over."""
+        return self._clock() < self._opens
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
@@ -108,7 +120,8 @@ class RateLimiter:
 
     @property
     def _has_room(self) -> bool:
-        return not self._is_led and self.in_flight < self.concurrency
+        more = self.concurrency // PREPARED if self._ahead else 0
+        return not self._is_led and self.in_flight < self.concurrency + more
 
     def _is_time(self, now: float) -> bool:
         return now >= self._next and now >= self._opens

@@ -104,6 +104,47 @@ async def test_a_cancelled_run_sends_nothing_new_and_hands_over_what_was_under_w
 
 
 @pytest.mark.slow
+async def test_an_intent_that_was_written_ahead_is_taken_back_unsent(
+    emulator: Emulator, path: Path
+) -> None:
+    emulator.faults.append(Fault("create", "slow", delay=0.5, times=None))
+    async with client_of(emulator) as client:
+        run = begin(client, specs(30), journal=path, concurrency=8)
+        await until(lambda: emulator.count("create") == 8)
+        while (await counts(path))["intent"] < 9:
+            await asyncio.sleep(0)
+        assert emulator.count("create") == 8
+
+        run.task.cancel()
+        await run.ends_cancelled()
+
+    assert emulator.count("create") == 8
+    assert await counts(path) == {"settled": 8}
+    await assert_completed(emulator, specs(30), path, run.taken)
+
+
+@pytest.mark.slow
+async def test_an_intent_that_was_written_ahead_does_not_wait_for_the_end_of_a_pause(
+    emulator: Emulator, path: Path
+) -> None:
+    emulator.faults.append(Fault("create", "slow", delay=2.0, skip=1, times=None))
+    emulator.faults.append(Fault("create", status=429, headers={"Retry-After": "60"}))
+    emulator.latency = 0.5
+    async with client_of(emulator) as client:
+        run = begin(client, specs(30), journal=path, concurrency=8)
+        await until(lambda: emulator.count("create") == 8)
+        while (await counts(path)).get("intent") != 7:  # of those that the service has
+            await asyncio.sleep(0)
+
+        run.task.cancel()
+        await run.ends_cancelled()
+
+    assert emulator.count("create") == 8
+    assert await counts(path) == {"settled": 7}
+    await assert_completed(emulator, specs(30), path, run.taken)
+
+
+@pytest.mark.slow
 async def test_what_outlasts_the_grace_is_left_to_the_next_run(
     emulator: Emulator, path: Path
 ) -> None:

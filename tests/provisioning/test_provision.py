@@ -279,7 +279,7 @@ class _Crowd:
         self._now -= told.method == "POST"
 
 
-@pytest.mark.parametrize("concurrency", [1, 5])
+@pytest.mark.parametrize("concurrency", [1, 5, 17])
 async def test_as_many_creates_as_asked_for_are_under_way_at_once_and_no_more(
     concurrency: int, emulator: Emulator, path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from openrouter_keys.errors import (
 from openrouter_keys.journal import schema, sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.writer import AT_ONCE
 from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec, state, written
 
 PARTNER_KEY = "partner-canary-0123456789abcdef0123456789"
@@ -453,6 +454,29 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_many_intents_take_few_commits(statements: list[str], journal: Journal) -> None:
     await asyncio.gather(*(journal.intend(spec(str(n)), AT) for n in range(2_000)))
     assert 1 <= statements.count("COMMIT") < 500
+
+
+async def test_of_the_callers_of_a_large_group_no_more_than_a_few_go_on_in_one_turn_of_the_loop(
+    journal: Journal,
+) -> None:
+    gathered, went_on, most = threading.Event(), 0, 0
+
+    async def intend(ref: str) -> None:
+        nonlocal went_on
+        await journal.intend(spec(ref), AT)
+        went_on += 1
+
+    holding = journal._writer.submit(lambda _: gathered.wait())
+    intending = [asyncio.create_task(intend(str(n))) for n in range(200)]
+    await asyncio.sleep(0)
+    gathered.set()  # all wait now, for the next group
+    await holding
+    while went_on < 200:
+        before = went_on
+        await asyncio.sleep(0)
+        most = max(most, went_on - before)
+    assert most == AT_ONCE
+    await asyncio.gather(*intending)
 
 
 async def test_a_commit_is_on_the_disk_when_it_is_told(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`list`: keys, filtered, sorted, in the columns that are wanted."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Final, cast
 
@@ -68,8 +69,11 @@ async def list_keys(
     shown = (*SHOWN, "disabled") if disabled else SHOWN
     wanted = columns_of(columns, shown if out.format == "table" else FIELDS, FIELDS)
     by = sort and columns_of(sort.removeprefix("-"), (), FIELDS, "--sort")[0]
-    async with connection.client() as client:
-        keys = of.keys(client, disabled=include_disabled, expired=include_expired)
+    async with (
+        connection.client() as client,
+        # Also when a reader has gone away: the loop's end closes its generators all at once.
+        aclosing(of.keys(client, disabled=include_disabled, expired=include_expired)) as keys,
+    ):
         records: AsyncIterator[Record] = (cast("Record", unstructure(key)) async for key in keys)
         if by:
             records = _sorted(records, by, reverse=str(sort).startswith("-"))
@@ -105,12 +109,13 @@ async def _say_hidden(
     if not words:
         return
     now, seen, hidden = datetime.now(UTC), 0, 0
-    async for key in of.every(client, prefetch=1):  # an early end requests no page in vain
-        seen += 1
-        over = isinstance(key.expires_at, datetime) and key.expires_at <= now
-        hidden += of.matches(key) and ((disabled and key.disabled) or (expired and over))
-        if seen == _MOST_SEEN:
-            break
+    async with aclosing(of.every(client, prefetch=1)) as every:  # an early end requests no page
+        async for key in every:
+            seen += 1
+            over = isinstance(key.expires_at, datetime) and key.expires_at <= now
+            hidden += of.matches(key) and ((disabled and key.disabled) or (expired and over))
+            if seen == _MOST_SEEN:
+                break
     if hidden:
         more = " or more" if seen == _MOST_SEEN else ""
         kinds = f"{' or '.join(words)} {'key' if hidden == 1 and not more else 'keys'}"

@@ -1,7 +1,8 @@
 """Which keys a command is about: the options of `list` and `usage`."""
 
 import shlex
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -26,7 +27,7 @@ class Selection:
 
     async def keys(
         self, client: AsyncOpenRouter, *, disabled: bool = False, expired: bool = False
-    ) -> AsyncIterator[Key]:
+    ) -> AsyncGenerator[Key, None]:
         """Go through the keys, newest first.
 
         Args:
@@ -35,16 +36,18 @@ class Selection:
             expired: expired ones, too, without `--all`.
         """
         found, alike = False, list[str]()
-        async for key in client.api_keys.iterate(
+        every = client.api_keys.iterate(
             include_disabled=disabled or self.all,
             include_expired=expired or self.all,
             workspace_id=self.workspace_id,
-        ):
-            if self.matches(key):
-                found = True
-                yield key
-            elif not found and self._is_like(key):
-                alike.append(key.name)
+        )
+        async with aclosing(every):
+            async for key in every:
+                if self.matches(key):
+                    found = True
+                    yield key
+                elif not found and self._is_like(key):
+                    alike.append(key.name)
         if self.name is not None and not found:
             say(self._nothing(alike))
 
@@ -67,20 +70,22 @@ class Selection:
 
     async def every(
         self, client: AsyncOpenRouter, *, prefetch: int = PREFETCH
-    ) -> AsyncIterator[Key]:
+    ) -> AsyncGenerator[Key, None]:
         """Go through all keys of the workspace, whatever their names are, newest first.
 
         Args:
             client: what asks for them.
             prefetch: how many pages are requested at once.
         """
-        async for key in client.api_keys.iterate(
+        every = client.api_keys.iterate(
             include_disabled=True,
             include_expired=True,
             workspace_id=self.workspace_id,
             prefetch=prefetch,
-        ):
-            yield key
+        )
+        async with aclosing(every):
+            async for key in every:
+                yield key
 
     def matches(self, key: Key) -> bool:
         """Whether a key has a name that was asked for."""

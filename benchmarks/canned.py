@@ -77,7 +77,10 @@ class CannedAnswers(asyncio.Protocol):
         if not end or (head.startswith(b"POST") and not body.endswith(b"}")):
             return
         self.received = b""
-        self.transport.write(self.answer_to(head.partition(b"\r\n")[0]))
+        self.answer_later(head.partition(b"\r\n")[0])
+
+    def answer_later(self, line: bytes) -> None:
+        self.transport.write(self.answer_to(line))
 
     def answer_to(self, line: bytes) -> bytes:
         if line.startswith(b"POST"):

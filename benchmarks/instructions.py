@@ -62,21 +62,24 @@ async def make(call: Call, times: int) -> None:
         await call()
 
 
-def counted(url: str) -> list[int]:
-    """Return the instructions of a call, for each kind and client."""
+def counts(script: Path, url: str, number: int) -> list[int]:
+    """Return the instructions of what a script does with a server, between each pair of marks."""
+    if shutil.which("valgrind") is None:
+        print("skipped: there is no valgrind here, which counts the instructions")
+        sys.exit()
     with tempfile.TemporaryDirectory() as folder:
         command = (
             *("valgrind", "--tool=callgrind", f"--dump-before={MARK}"),
             f"--callgrind-out-file={folder}/counts",
-            *(sys.executable, __file__, url),
+            *(sys.executable, str(script), url),
         )
         # The place of a string in a dictionary must not be random.
         steady = {**os.environ, "PYTHONHASHSEED": "0"}
         done = subprocess.run(command, env=steady, check=False, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
-        # Every second dump is of a warm-up.
-        return [total(Path(folder, f"counts.{2 * n + 2}")) // TIMES for n in range(2 * len(CALLS))]
+        # Every second dump is of what comes before a pair.
+        return [total(Path(folder, f"counts.{2 * n + 2}")) for n in range(number)]
 
 
 def total(dump: Path) -> int:
@@ -91,12 +94,9 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         asyncio.run(make_calls(arguments[0]))
         return
-    if shutil.which("valgrind") is None:
-        print("skipped: there is no valgrind here, which counts the instructions")
-        return
     with served() as url:
-        counts = iter(counted(url))
-    rows = [(name, bare, ours) for name in CALLS for bare, ours in [(next(counts), next(counts))]]
+        found = iter(count // TIMES for count in counts(Path(__file__), url, 2 * len(CALLS)))
+    rows = [(name, bare, ours) for name in CALLS for bare, ours in [(next(found), next(found))]]
     print_table(
         ("call", BARE, OURS, "ratio"),
         *((name, f"{bare:,}", f"{ours:,}", f"{ours / bare:.3f}") for name, bare, ours in rows),

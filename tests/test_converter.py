@@ -525,7 +525,7 @@ FLAT = [Key, Budget, RateLimit, FreeModelDailyRequests]
 
 
 def reader_of(cls: type[Any]) -> Any:
-    return converter._converter.get_structure_hook(cls)
+    return converter._converter().get_structure_hook(cls)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Literal, SupportsFloat, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Literal, SupportsFloat, TypeAlias, Unpack
 
 from openrouter_keys import operations
 from openrouter_keys._base.made_keys import MadeKey
@@ -14,8 +14,6 @@ from openrouter_keys._inputs import checks
 from openrouter_keys._inputs.arguments import HiddenArguments, hides_arguments
 from openrouter_keys._inputs.options import QUIET_PERIOD, RequestOptions, refuse_unknown
 from openrouter_keys._protocol.paging import Pager
-from openrouter_keys._reconcile.reconcile import Reconciliation
-from openrouter_keys._reconcile.single import Settler
 from openrouter_keys._transport.pages import PREFETCH, Pages
 from openrouter_keys._transport.transport import Transport
 from openrouter_keys.errors import (
@@ -40,6 +38,9 @@ from openrouter_keys.models import (
     UpdateKeysResponse,
     external_of,
 )
+
+if TYPE_CHECKING:  # it takes long to import, and few processes need it
+    from openrouter_keys._reconcile.reconcile import Reconciliation
 
 Switch: TypeAlias = bool | str | None
 
@@ -241,6 +242,8 @@ class AsyncAPIKeys(NeverPickled):
         if on_unknown == "raise":
             return await self._transport.perform(operations.create(request), options)
         checks.on_unknown(on_unknown)
+        from openrouter_keys._reconcile.single import Settler  # noqa: PLC0415 - see the top
+
         return await Settler(self._transport, options, quiet_period).create(request)
 
     @hides_arguments
@@ -250,7 +253,7 @@ class AsyncAPIKeys(NeverPickled):
         *,
         quiet_period: float = QUIET_PERIOD,
         **options: Unpack[RequestOptions],
-    ) -> Reconciliation:
+    ) -> "Reconciliation":
         """Find the key that a create without an answer may have made, and delete it.
 
         A key is deleted only if it is provably that create's: it has the name, was made during the
@@ -264,6 +267,8 @@ class AsyncAPIKeys(NeverPickled):
                 whose connection was lost.
             **options: see `RequestOptions`; give those of the create.
         """
+        from openrouter_keys._reconcile.single import Settler  # noqa: PLC0415 - see the top
+
         return await Settler(self._transport, options, quiet_period).settle(error)
 
     @hides_arguments

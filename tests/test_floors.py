@@ -185,6 +185,7 @@ assert main(["list", "--json"]) == 0
 _UNUSED = (
     "anyio._backends",
     "sqlite3",
+    "openrouter_keys._reconcile",
     "openrouter_keys.adoption",
     "openrouter_keys.applying",
     "openrouter_keys.ensuring",

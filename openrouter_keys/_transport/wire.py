@@ -6,11 +6,12 @@ whether to send again.
 """
 
 import asyncio
-import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
+
+from openrouter_keys._transport.trust import default_trust  # isort: skip - before aiohttp
 
 import aiohttp
 from attrs import define, field, frozen
@@ -354,7 +355,7 @@ def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # Calls queue in `Transport`; a queue in the session would count as a slow network.
         connector=aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or _default_trust()
+            limit=0, keepalive_timeout=_KEEPALIVE, ssl=ssl_context or default_trust()
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=WholeRequest,
@@ -362,12 +363,6 @@ def _make_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
         max_field_size=_MOST_OF_LINE,
         max_headers=_MOST_HEADERS,
     )
-
-
-def _default_trust() -> ssl.SSLContext | bool:
-    # aiohttp makes its default context when it is imported.
-    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    return ssl.create_default_context() if named else True
 
 
 def _no_reply(error: Exception, tracker: SendTracker, secrets: tuple[str, ...]) -> NoReply:

@@ -43,12 +43,15 @@ from openrouter_keys.results import Err, Ok, attempt
 
 # The rate limiter has to see every attempt, and a run decides by itself what follows.
 _ONCE = RetryConfig("none")
+# Seconds after which an intent is written anew. Whoever takes it over, from a run that was killed
+# or cut off, counts from its time how long its create may still land.
+_STALE = 1.0
 
 _log = logging.getLogger("openrouter_keys")
 
 
 class _Unsent:
-    """A create whose intent is durable, and is not sent: its round has ended, or a pause began."""
+    """A create whose intent is durable and is not sent: its round ended, or it waited too long."""
 
 
 class Creator:
@@ -302,8 +305,10 @@ class Creator:
                 return known
             # Cancelled, it is journaled and reconciled, not deleted at once.
             operation = create(spec.request(), undo_if_cancelled=False)
+            steady = self._transport.clockwork.steady
+            written = steady()
             async with self._room:
-                if self._is_held_back:
+                if self._is_held_back or steady() - written > _STALE:
                     return _Unsent()
                 outcome = await attempt(self._transport.perform(operation, self._once))
                 self._learn(outcome.error if isinstance(outcome, Err) else None)

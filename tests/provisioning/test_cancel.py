@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from openrouter_keys import (
 )
 from openrouter_keys.emulator import Emulator, Fault
 from openrouter_keys.journal.journal import Journal
+from openrouter_keys.journal.schema import State
 from tests.journals import spec
 from tests.provisions import JumpingTime, assert_whole, client_of, counts, specs
 
@@ -142,6 +144,32 @@ async def test_an_intent_that_was_written_ahead_does_not_wait_for_the_end_of_a_p
     assert emulator.count("create") == 8
     assert await counts(path) == {"settled": 7}
     await assert_completed(emulator, specs(30), path, run.taken)
+
+
+@pytest.mark.slow
+async def test_an_intent_that_has_waited_long_is_written_anew_before_its_create_is_sent(
+    emulator: Emulator, path: Path
+) -> None:
+    time = JumpingTime()
+    emulator.faults.append(Fault("create", "slow", delay=0.5, times=None))
+    async with client_of(emulator, time) as client:
+        run = begin(client, specs(9), journal=path, concurrency=8)
+        await until(lambda: emulator.count("create") == 8)
+        while (await counts(path))["intent"] < 9:
+            await asyncio.sleep(0)
+        time.slept.append(50.0)  # as long as a create may take, or a process be suspended
+        sent_at = time.now()
+        await until(lambda: emulator.count("create") == 9)
+
+        # A run that takes it over counts from this on how long its key may still come.
+        name = emulator.requests[-1].name
+        async with Journal.open(path) as journal:
+            under_way = [each async for each in journal.unfinished(State.INTENT)]
+        (last,) = [each for each in under_way if each.name == name]
+        assert last.last_attempt_at >= sent_at - timedelta(seconds=1)
+        assert last.written_off == 0
+        assert (await run.task).created == 9
+    assert_whole(emulator, specs(9), run.taken)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def encode(record: object) -> bytes:
     plain = _converter().unstructure(record)
     try:
         written = msgspec.json.encode(plain)
-    except ValueError:  # half a surrogate pair
+    except (TypeError, ValueError):  # a subclass, such as a text of NumPy; half a surrogate pair
         written = b"null"
     # msgspec writes NaN as null.
     return _encoder.encode(plain).encode("ascii") if b"null" in written else written

@@ -297,6 +297,13 @@ def test_half_a_surrogate_pair_is_kept_and_written_out_again() -> None:
     assert parse(encode(answer)) == {"later": "\ud800", "deleted": True}
 
 
+def test_a_text_of_a_subclass_is_written_as_a_text() -> None:
+    class Text(str):  # such as those of NumPy, of Django's templates, and of ruamel.yaml
+        __slots__ = ()
+
+    assert encode(CreateKeysRequest(name=Text("é"))) == rb'{"name":"\u00e9"}'
+
+
 def test_an_unknown_field_may_be_nested_deep() -> None:
     depth = 400
     body = b'{"deleted":true,"later":' + b"[" * depth + b"]" * depth + b"}"

@@ -3,6 +3,10 @@
 import aiohttp
 from aiohttp.http import StreamWriter
 
+# More than the socket takes at once is left to aiohttp's task: a server may answer before it has
+# read it all, or instead.
+_SHORT = 2**14
+
 
 class WholeRequest(aiohttp.ClientRequest):
     """Sends a short body together with the head.
@@ -30,6 +34,8 @@ class WholeRequest(aiohttp.ClientRequest):
             return None
         try:
             content = await body.as_bytes()
+            if len(content) > _SHORT:
+                return None
             writer = StreamWriter(protocol, self.loop)
             await writer.write_headers(
                 f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers

@@ -61,3 +61,24 @@ async def test_with_an_aiohttp_of_other_names_a_create_is_sent_as_aiohttp_sends_
         created = await client.api_keys.create(name="one")
     assert emulator.count("create") == 1
     assert emulator.account.keys[created.data.hash].name == "one"
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")  # a short one fits into the sockets
+async def test_a_server_may_answer_before_it_has_read_a_long_body() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        refusal: JSON = {"error": {"code": 413, "message": "too long"}}
+        writer.write(answer(refusal, status="413 Content Too Large"))
+        await writer.drain()
+        await over.wait()
+        writer.close()
+
+    over = asyncio.Event()
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0, limit=2**10)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
+    async with server, AsyncOpenRouter("key", server_url=url, timeout_ms=5000) as client:
+        try:
+            with pytest.raises(errors.OpenRouterDefaultError, match="413"):
+                await client.api_keys.create(name="x" * 2**23)
+        finally:
+            over.set()

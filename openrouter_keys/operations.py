@@ -103,7 +103,7 @@ _log = logging.getLogger("openrouter_keys")
 _UNPROVEN = "nothing proves that the key was deleted: delete it again"
 
 
-@define(kw_only=True, eq=False)  # a frozen one takes twice as long to make
+@define(eq=False)  # a frozen one takes twice as long to make
 class Operation(Generic[R]):
     """One request, and what its answers mean.
 
@@ -149,11 +149,11 @@ class Operation(Generic[R]):
 def current() -> Operation[GetCurrentKeyResponse]:
     """`GET /key`: the key that the request was made with."""
     return Operation(
-        name="get_current_key_metadata",
-        method="GET",
-        path="/key",
-        effect=Effect.READ,
-        read=lambda answer: _read(answer, GetCurrentKeyResponse),
+        "get_current_key_metadata",
+        "GET",
+        "/key",
+        Effect.READ,
+        lambda answer: _read(answer, GetCurrentKeyResponse),
     )
 
 
@@ -177,22 +177,22 @@ def list_(
     if workspace_id is not None:
         query["workspace_id"] = checks.nonempty("workspace_id", workspace_id)
     return Operation(
-        name="list",
-        method="GET",
-        path=f"/keys?{urlencode(query)}" if query else "/keys",
-        effect=Effect.READ,
-        read=lambda answer: _read(answer, ListResponse),
+        "list",
+        "GET",
+        f"/keys?{urlencode(query)}" if query else "/keys",
+        Effect.READ,
+        lambda answer: _read(answer, ListResponse),
     )
 
 
 def get(hash: str) -> Operation[GetKeyResponse]:
     """`GET /keys/{hash}`: one key."""
     return Operation(
-        name="get",
-        method="GET",
-        path=f"/keys/{checks.key_hash(hash)}",
-        effect=Effect.READ,
-        read=lambda answer: _read_key(answer, GetKeyResponse, hash),
+        "get",
+        "GET",
+        f"/keys/{checks.key_hash(hash)}",
+        Effect.READ,
+        lambda answer: _read_key(answer, GetKeyResponse, hash),
     )
 
 
@@ -217,11 +217,11 @@ def create(
         return error
 
     return Operation(
-        name="create",
-        method="POST",
-        path="/keys",  # `POST /keys/` answers 404, though a guide writes it so
-        effect=Effect.CREATE,
-        read=lambda answer: _read_created(answer, request),
+        "create",
+        "POST",
+        "/keys",  # `POST /keys/` answers 404, though a guide writes it so
+        Effect.CREATE,
+        lambda answer: _read_created(answer, request),
         body=encode(request),
         secrets=_secrets(request),
         outcome_unknown=outcome_unknown,
@@ -240,13 +240,13 @@ def update(hash: str, request: UpdateKeysRequest) -> Operation[UpdateKeysRespons
 
     path = f"/keys/{checks.key_hash(hash)}"
     return Operation(
-        name="update",
-        method="PATCH",
-        path=path,
-        effect=Effect.UPDATE,
-        read=read,
+        "update",
+        "PATCH",
+        path,
+        Effect.UPDATE,
+        read,
         body=encode(request),
-        read_back=Operation(name="get", method="GET", path=path, effect=Effect.READ, read=read),
+        read_back=Operation("get", "GET", path, Effect.READ, read),
     )
 
 
@@ -262,15 +262,13 @@ def delete(hash: str) -> Operation[DeleteKeysResponse]:
 
     path = f"/keys/{checks.key_hash(hash)}"
     return Operation(
-        name="delete",
-        method="DELETE",
-        path=path,
-        effect=Effect.DELETE,
-        read=_read_deleted,
+        "delete",
+        "DELETE",
+        path,
+        Effect.DELETE,
+        _read_deleted,
         gone=gone,
-        read_back=Operation(
-            name="get", method="GET", path=path, effect=Effect.READ, read=read_kept, gone=gone
-        ),
+        read_back=Operation("get", "GET", path, Effect.READ, read_kept, gone=gone),
     )
 
 

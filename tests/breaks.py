@@ -246,8 +246,8 @@ BREAKS: Final[Sequence[Break]] = (
     ),
     Break(
         "operations.py",
-        "effect=Effect.CREATE,",
-        "effect=Effect.UPDATE,",
+        "        Effect.CREATE,\n",
+        "        Effect.UPDATE,\n",
         "promises/test_matrix.py::test_a_create_makes_one_key_at_most",
     ),
     Break(

@@ -316,6 +316,8 @@ class CrashingJournal(RuleBasedStateMachine):
 
     @rule(ref=REFS, wait=WAIT)
     def again(self, ref: str, wait: bool) -> None:
+        if self.last(ref, State.FAILED):
+            self.wait()  # a failed row is nobody's: claimed before it fails, it is not claimed
         if self.last(ref, State.DOUBT, State.FAILED):
             self.step(ref, State.INTENT, self.journal.again(ref, LATER), wait)
 

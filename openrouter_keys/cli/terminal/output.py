@@ -14,7 +14,6 @@ from cyclopts import Group, Parameter
 from openrouter_keys._base.masking import scrub
 from openrouter_keys._records.plain import scrubbed
 from openrouter_keys.cli.exit_codes import UsageError
-from openrouter_keys.cli.terminal.csv_cells import csv_row
 from openrouter_keys.cli.terminal.text import Record, as_json, printable
 from openrouter_keys.cli.values import Flag
 from openrouter_keys.errors import JSON
@@ -200,6 +199,9 @@ def _row_writer(format: Format, columns: Sequence[str]) -> Callable[[Record], ob
     if format == "jsonl":
         return lambda record: sys.stdout.write(f"{as_json(dict(record))}\n")
     if format == "csv":
+        # Loaded late: few ask for CSV.
+        from openrouter_keys.cli.terminal.csv_cells import csv_row  # noqa: PLC0415
+
         # The line ends of this system: the file that it is redirected to is a local one.
         # A name must not control a terminal.
         show = printable if sys.stdout.isatty() else str

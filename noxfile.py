@@ -274,6 +274,7 @@ def bench(session: nox.Session) -> None:
         session.run("python", "benchmarks/cpu_per_request.py", "--short")
         return
     install(session, "bench")
-    for question in ("cpu_per_request", "blocking_calls", "first_call", "json_records", "iterate",
-                     "records_memory", "instructions"):  # fmt: skip
-        session.run("python", f"benchmarks/{question}.py")
+    session.install("-q", "-e", ".[cli]")
+    for question in sorted(Path("benchmarks").glob("*.py")):
+        if "__main__" in question.read_text(encoding="utf-8"):
+            session.run("python", str(question))

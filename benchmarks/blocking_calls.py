@@ -6,19 +6,20 @@ share. Ratios compare calls a second with the official SDK's: medians of the rou
 middle half of the rounds. CPU is this process's for a call. A client that is not installed is
 skipped (`pip install openrouter requests httpx`).
 
-Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
+Last figures (2026-11-29, 2 cores without other work, Python 3.11, aiohttp 3.14.5, openrouter
+1.3.84):
 
 =======  ===============  ==============  ====================  ========
 threads  client           calls a second  against official SDK  CPU
 =======  ===============  ==============  ====================  ========
-1        official SDK     281             1.00 (1.00-1.00)      2.379 ms
-1        httpx + json     1,992           6.41 (4.86-7.36)      0.361 ms
-1        requests + json  1,551           3.52 (3.14-5.59)      0.568 ms
-1        this client      2,682           6.59 (5.34-9.95)      0.279 ms
-8        official SDK     437             1.00 (1.00-1.00)      2.257 ms
-8        httpx + json     1,655           4.18 (3.75-4.68)      0.494 ms
-8        requests + json  1,384           3.30 (2.84-3.57)      0.672 ms
-8        this client      3,400           7.47 (7.02-8.16)      0.276 ms
+1        official SDK     670             1.00 (1.00-1.00)      1.476 ms
+1        httpx + json     3,537           5.32 (5.17-5.64)      0.255 ms
+1        requests + json  2,180           3.25 (3.17-3.45)      0.424 ms
+1        this client      4,388           6.49 (5.59-7.00)      0.181 ms
+8        official SDK     557             1.00 (1.00-1.00)      1.831 ms
+8        httpx + json     2,355           4.22 (4.04-4.37)      0.442 ms
+8        requests + json  1,707           3.17 (2.95-3.29)      0.613 ms
+8        this client      5,522           10.10 (9.52-10.51)    0.171 ms
 =======  ===============  ==============  ====================  ========
 
     python benchmarks/blocking_calls.py

@@ -5,17 +5,17 @@ aiohttp, `--help`, `--version`, and `list --json` of 100 keys from an emulator. 
 timed in a warm process. The figures are medians of wall time, and the range of the middle half of
 the runs. Nothing is compiled while it is measured. The limit: `--help` under 250 ms.
 
-Last figures (2 cores, busy with other work, Python 3.11, cyclopts 5.4, rich 15):
+Last figures (2026-11-29, 2 cores without other work, Python 3.11, cyclopts 5.4, rich 15):
 
 ===========================  ======  ============
 process                      median  half of them
 ===========================  ======  ============
-an empty interpreter         13 ms   12 - 13 ms
-import aiohttp               204 ms  202 - 218 ms
-openrouter-keys --version    146 ms  137 - 159 ms
-openrouter-keys --help       139 ms  135 - 160 ms
-openrouter-keys list --json  357 ms  348 - 372 ms
-its request alone, warm      2 ms    2 - 2 ms
+an empty interpreter         10 ms   9 - 10 ms
+import aiohttp               169 ms  164 - 174 ms
+openrouter-keys --version    123 ms  120 - 125 ms
+openrouter-keys --help       127 ms  124 - 129 ms
+openrouter-keys list --json  289 ms  282 - 308 ms
+its request alone, warm      1 ms    1 - 1 ms
 ===========================  ======  ============
 
     pip install ".[cli]" && python benchmarks/command.py [rounds]

@@ -5,29 +5,30 @@ aiohttp, this client and the official SDK (`pip install openrouter`; skipped if 
 turn, in several rounds. The figure is this process's CPU time for a call. Ratios are medians of the
 rounds' ratios, since machines differ; in brackets the middle half of the rounds.
 
-Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
+Last figures (2026-11-29, 2 cores without other work, Python 3.11, aiohttp 3.14.5, openrouter
+1.3.84); only the pages meet the goal:
 
 ======  =======  ============  ============  ========  ===================
 call    at once  bare aiohttp  who           theirs    ratio
 ======  =======  ============  ============  ========  ===================
-create  1        0.200 ms      this client   0.251 ms  1.27 (1.22-1.34)
-get     1        0.167 ms      this client   0.186 ms  1.13 (1.05-1.20)
-list    1        0.596 ms      this client   0.537 ms  0.91 (0.89-0.92)
-create  16       0.113 ms      this client   0.136 ms  1.21 (1.19-1.30)
-get     16       0.100 ms      this client   0.117 ms  1.17 (1.14-1.18)
-list    16       0.581 ms      this client   0.510 ms  0.87 (0.85-0.88)
-create  256      0.130 ms      this client   0.158 ms  1.24 (1.16-1.28)
-get     256      0.108 ms      this client   0.139 ms  1.29 (1.25-1.31)
-list    256      0.580 ms      this client   0.511 ms  0.88 (0.86-0.90)
-create  1        0.163 ms      official SDK  3.225 ms  19.63 (18.37-22.91)
-get     1        0.118 ms      official SDK  3.325 ms  28.37 (22.65-30.07)
-list    1        0.588 ms      official SDK  4.260 ms  7.24 (6.45-7.53)
-create  16       0.128 ms      official SDK  5.229 ms  38.96 (36.75-48.08)
-get     16       0.106 ms      official SDK  4.737 ms  42.98 (39.19-48.38)
-list    16       0.580 ms      official SDK  4.626 ms  7.79 (6.95-8.55)
-create  256      0.118 ms      official SDK  4.602 ms  38.75 (35.82-42.08)
-get     256      0.105 ms      official SDK  3.853 ms  36.49 (34.06-39.50)
-list    256      0.536 ms      official SDK  5.095 ms  8.90 (8.22-10.21)
+create  1        0.126 ms      this client   0.166 ms  1.30 (1.24-1.35)
+get     1        0.093 ms      this client   0.111 ms  1.17 (1.15-1.19)
+list    1        0.365 ms      this client   0.298 ms  0.81 (0.79-0.82)
+create  16       0.076 ms      this client   0.100 ms  1.31 (1.29-1.33)
+get     16       0.069 ms      this client   0.081 ms  1.21 (1.20-1.21)
+list    16       0.308 ms      this client   0.235 ms  0.76 (0.76-0.77)
+create  256      0.085 ms      this client   0.114 ms  1.35 (1.27-1.38)
+get     256      0.074 ms      this client   0.098 ms  1.33 (1.26-1.41)
+list    256      0.316 ms      this client   0.262 ms  0.81 (0.80-0.85)
+create  1        0.121 ms      official SDK  2.162 ms  17.94 (17.73-18.10)
+get     1        0.098 ms      official SDK  2.070 ms  21.07 (20.96-21.26)
+list    1        0.342 ms      official SDK  2.547 ms  7.28 (6.99-7.52)
+create  16       0.082 ms      official SDK  3.172 ms  38.74 (36.85-38.81)
+get     16       0.073 ms      official SDK  2.651 ms  36.59 (35.29-39.61)
+list    16       0.321 ms      official SDK  2.805 ms  8.75 (8.63-8.84)
+create  256      0.086 ms      official SDK  2.958 ms  34.14 (32.20-35.83)
+get     256      0.080 ms      official SDK  2.621 ms  32.32 (28.35-36.01)
+list    256      0.388 ms      official SDK  3.584 ms  9.23 (8.77-9.54)
 ======  =======  ============  ============  ========  ===================
 
     python benchmarks/cpu_per_request.py [--short]

@@ -10,18 +10,24 @@ machine's other work) from start to end, minus those of the empty one of the rou
 of this client minus bare aiohttp's of the round. Medians, in brackets the middle half of the
 rounds. Nothing is compiled while it is measured.
 
-Last figures (2 shared cores, Python 3.11, aiohttp 3.14.5, openrouter 1.3.84):
+Last figures (2026-11-29, 2 cores without other work, Python 3.11, aiohttp 3.14.5, openrouter
+1.3.84). The goal is at most 60 ms of CPU more than bare aiohttp:
 
-==============================  ================  ================
-more than an empty interpreter  CPU               by the clock
-==============================  ================  ================
-first call, official SDK        354 ms (330-367)  404 ms (356-482)
-first call, this client         288 ms (277-297)  349 ms (300-385)
-first call, this client, async  293 ms (281-318)  368 ms (285-441)
-import aiohttp                  196 ms (185-210)  244 ms (199-274)
-import openrouter.OpenRouter    211 ms (198-217)  223 ms (210-303)
-import openrouter_keys          11 ms (10-12)     11 ms (10-14)
-==============================  ================  ================
+======================================================  ================  ================
+more than an empty interpreter                          CPU               by the clock
+======================================================  ================  ================
+first call, bare aiohttp                                153 ms (147-161)  154 ms (147-161)
+first call, hcloud                                      106 ms (103-110)  106 ms (103-110)
+first call, official SDK                                309 ms (297-321)  310 ms (298-321)
+first call, stripe                                      192 ms (186-208)  192 ms (186-209)
+first call, this client                                 208 ms (200-222)  209 ms (202-222)
+first call, this client, async                          199 ms (189-213)  199 ms (190-214)
+import aiohttp                                          153 ms (144-160)  153 ms (144-160)
+import openrouter.OpenRouter                            199 ms (184-215)  199 ms (185-216)
+import openrouter_keys                                  8 ms (8-9)        8 ms (8-9)
+first call, this client: more than bare aiohttp         57 ms (54-61)     58 ms (54-62)
+first call, this client, async: more than bare aiohttp  45 ms (43-53)     45 ms (43-53)
+======================================================  ================  ================
 
     python benchmarks/first_call.py
 """

@@ -6,24 +6,25 @@ body, and a page of records. The official SDK (`pip install openrouter`; skipped
 reads the page and the key into models. In turn, in several rounds; the figure is CPU time. Ratios
 are against `json`: medians of the rounds, in brackets the middle half of the rounds.
 
-Last figures (2 shared and busy cores, Python 3.11, msgspec 0.22, openrouter 1.3.84):
+Last figures (2026-11-29, 2 cores without other work, Python 3.11, msgspec 0.22, openrouter
+1.3.84):
 
-===============  ============  ==========  ================
-work             by            CPU         against json
-===============  ============  ==========  ================
-read a page      json          1,069.2 us  1.00 (1.00-1.00)
-read a page      this client   1,121.0 us  1.02 (0.99-1.09)
-read a page      official SDK  1,115.3 us  0.94 (0.91-1.12)
-read new fields  json          1,081.0 us  1.00 (1.00-1.00)
-read new fields  this client   1,310.2 us  1.18 (1.16-1.21)
-read a key       json          15.7 us     1.00 (1.00-1.00)
-read a key       this client   30.4 us     1.91 (1.80-2.03)
-read a key       official SDK  21.6 us     1.32 (1.28-1.45)
-write a create   json          5.2 us      1.00 (1.00-1.00)
-write a create   this client   6.5 us      1.27 (1.13-1.30)
-write a page     json          1,423.8 us  1.00 (1.00-1.00)
-write a page     this client   3,656.1 us  2.56 (2.46-2.65)
-===============  ============  ==========  ================
+===============  ============  ========  ================
+work             by            CPU       against json
+===============  ============  ========  ================
+read a page      json          217.6 us  1.00 (1.00-1.00)
+read a page      this client   124.4 us  0.57 (0.57-0.57)
+read a page      official SDK  224.0 us  1.03 (1.02-1.04)
+read new fields  json          223.0 us  1.00 (1.00-1.00)
+read new fields  this client   158.5 us  0.71 (0.71-0.72)
+read a key       json          4.0 us    1.00 (1.00-1.00)
+read a key       this client   2.9 us    0.73 (0.72-0.73)
+read a key       official SDK  4.5 us    1.14 (1.14-1.15)
+write a create   json          1.5 us    1.00 (1.00-1.00)
+write a create   this client   0.8 us    0.57 (0.57-0.58)
+write a page     json          322.6 us  1.00 (1.00-1.00)
+write a page     this client   626.5 us  1.94 (1.93-1.96)
+===============  ============  ========  ================
 
     python benchmarks/json_records.py
 """

@@ -6,15 +6,15 @@ needed; with its default; and the official SDK (`pip install openrouter`; skippe
 page by page, without an overlap. The figures are time by the clock, medians of the rounds, and the
 requests of a round; ratios are those of pairs of a round, in brackets the middle half of them.
 
-Last figures (2026-11-29, 2 shared cores with much other work, which costs the fastest most; Python
-3.11, aiohttp 3.14.5, openrouter 1.3.84):
+Last figures (2026-11-29, 2 cores without other work, Python 3.11, aiohttp 3.14.5, openrouter
+1.3.84):
 
 ============  ============  ==================  ========
 by            by the clock  against prefetch=1  requests
 ============  ============  ==================  ========
-prefetch=1    6.69 s        1.00 (1.00-1.00)    111
-this client   1.25 s        0.19 (0.18-0.20)    117
-official SDK  8.29 s        1.26 (1.04-1.31)    101
+prefetch=1    5.73 s        1.00 (1.00-1.00)    111
+this client   0.91 s        0.16 (0.16-0.16)    118
+official SDK  5.54 s        0.97 (0.97-0.98)    101
 ============  ============  ==================  ========
 
     python benchmarks/listing.py [rounds]

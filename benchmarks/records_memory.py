@@ -4,14 +4,14 @@ Method: no server. This client reads 100 different pages of 100 keys into record
 dicts, and the official SDK (`pip install openrouter`; skipped if it is missing) into models. The
 figure is the memory that `tracemalloc` finds afterwards, for one key.
 
-Last figures (Python 3.11, msgspec 0.22, openrouter 1.3.84):
+Last figures (2026-11-29, Python 3.11, msgspec 0.22, openrouter 1.3.84):
 
 ============  ===========  ===========  =============
 by            10,000 keys  a key        against dicts
 ============  ===========  ===========  =============
 json, dicts   16.7 MB      1,669 bytes  1.00
 this client   11.3 MB      1,129 bytes  0.68
-official SDK  36.3 MB      3,626 bytes  2.17
+official SDK  35.9 MB      3,586 bytes  2.15
 ============  ===========  ===========  =============
 
     python benchmarks/records_memory.py

@@ -25,6 +25,7 @@ from openrouter_keys.errors import (
 from openrouter_keys.journal import schema, sqlite
 from openrouter_keys.journal.journal import Journal
 from openrouter_keys.journal.schema import State
+from openrouter_keys.journal.store import Store
 from openrouter_keys.journal.writer import AT_ONCE
 from tests.journals import AT, HASH, LATER, SECRET, child, entries, spec, state, written
 
@@ -459,14 +460,19 @@ async def test_many_intents_take_few_commits(statements: list[str], journal: Jou
 async def test_of_the_callers_of_a_large_group_no_more_than_a_few_go_on_in_one_turn_of_the_loop(
     journal: Journal,
 ) -> None:
-    gathered, went_on, most = threading.Event(), 0, 0
+    begun, gathered, went_on, most = threading.Event(), threading.Event(), 0, 0
+
+    def hold(_: Store) -> None:
+        begun.set()
+        gathered.wait()
 
     async def intend(ref: str) -> None:
         nonlocal went_on
         await journal.intend(spec(ref), AT)
         went_on += 1
 
-    holding = journal._writer.submit(lambda _: gathered.wait())
+    holding = journal._writer.submit(hold)
+    await asyncio.to_thread(begun.wait)  # alone in its group
     intending = [asyncio.create_task(intend(str(n))) for n in range(200)]
     await asyncio.sleep(0)
     gathered.set()  # all wait now, for the next group

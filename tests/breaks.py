@@ -84,7 +84,7 @@ def main() -> int:
         parser.error(f"there is nothing to run for {word!r}")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         whole = Path(folder)
-        for name in ("openrouter_keys", "tests"):
+        for name in ("openrouter_keys", "tests", "docs"):
             shutil.copytree(ROOT / name, whole / name)
         shutil.copy2(ROOT / "pyproject.toml", whole)
         sound = run(whole, tests)

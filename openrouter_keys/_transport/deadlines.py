@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import math
 from collections.abc import Callable
 
 #: How often a silence is checked while it lasts: it ends at most a quarter late.
@@ -25,7 +24,6 @@ class Deadlines:
         self.running: set[Deadline] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._next = math.inf  # when it fires
 
     def within(
         self, seconds: float, silence: float | None, heard: Callable[[], object]
@@ -42,22 +40,22 @@ class Deadlines:
     def add(self, deadline: "Deadline") -> None:
         """Start a deadline."""
         self.running.add(deadline)
-        if deadline.when < self._next:
+        if self._timer is None or deadline.when < self._timer.when():
             self._set(deadline.when)
 
     def close(self) -> None:
         """Cancel the timer, unless a block still runs."""
         if self._timer is not None and not self.running:
             self._timer.cancel()
-            self._timer, self._next = None, math.inf
+            self._timer = None
 
     def _set(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._next = self._loop.call_at(when, self._fire), when
+        self._timer = self._loop.call_at(when, self._fire)
 
     def _fire(self) -> None:
-        self._timer, self._next = None, math.inf
+        self._timer = None
         now = self._loop.time()
         for deadline in [each for each in self.running if each.when <= now]:
             deadline.check(now)

@@ -166,12 +166,9 @@ class Transport(NeverPickled):
                 checked = options
             else:
                 checked = self.options.with_(options) if options else self.options
-            turns, queued = self._turns, None
-            if turns.free:
-                turns.free -= 1
-            else:
-                queued = self.clockwork.monotonic()
-                await turns.acquire()
+            turns = self._turns
+            queued = None if turns.free else self.clockwork.monotonic()
+            await turns.acquire()
             try:
                 call = Call(operation, checked, self.clockwork.monotonic())
                 if queued is not None:

@@ -20,7 +20,7 @@ class Turns:
     _waiters: "deque[asyncio.Future[None]]" = field(factory=deque[asyncio.Future[None]], init=False)
 
     async def acquire(self) -> None:
-        """Wait for a turn, and take it; where one is free, `free` can be counted down instead."""
+        """Wait for a turn, and take it."""
         if self.free:
             self.free -= 1
             return

@@ -105,6 +105,12 @@ async def test_a_cancelled_run_sends_nothing_new_and_hands_over_what_was_under_w
     await assert_completed(emulator, specs(30), path, run.taken)
 
 
+async def until_intents(path: Path, number: int) -> None:
+    """Wait until so many intents are in a journal whose creates have no outcome yet."""
+    while (await counts(path)).get("intent") != number:
+        await asyncio.sleep(0)
+
+
 @pytest.mark.slow
 async def test_an_intent_that_was_written_ahead_is_taken_back_unsent(
     emulator: Emulator, path: Path
@@ -113,8 +119,7 @@ async def test_an_intent_that_was_written_ahead_is_taken_back_unsent(
     async with client_of(emulator) as client:
         run = begin(client, specs(30), journal=path, concurrency=8)
         await until(lambda: emulator.count("create") == 8)
-        while (await counts(path))["intent"] < 9:
-            await asyncio.sleep(0)
+        await until_intents(path, 9)
         assert emulator.count("create") == 8
 
         run.task.cancel()
@@ -135,8 +140,7 @@ async def test_an_intent_that_was_written_ahead_does_not_wait_for_the_end_of_a_p
     async with client_of(emulator) as client:
         run = begin(client, specs(30), journal=path, concurrency=8)
         await until(lambda: emulator.count("create") == 8)
-        while (await counts(path)).get("intent") != 7:  # of those that the service has
-            await asyncio.sleep(0)
+        await until_intents(path, 7)  # of those that the service has
 
         run.task.cancel()
         await run.ends_cancelled()
@@ -155,8 +159,7 @@ async def test_an_intent_that_has_waited_long_is_written_anew_before_its_create_
     async with client_of(emulator, time) as client:
         run = begin(client, specs(9), journal=path, concurrency=8)
         await until(lambda: emulator.count("create") == 8)
-        while (await counts(path))["intent"] < 9:
-            await asyncio.sleep(0)
+        await until_intents(path, 9)
         time.slept.append(50.0)  # as long as a create may take, or a process be suspended
         sent_at = time.now()
         await until(lambda: emulator.count("create") == 9)
